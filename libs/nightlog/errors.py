@@ -1,0 +1,49 @@
+"""The error tree. Every retry layer reads the class, every exit code comes from it.
+
+A message says what, where (system, ds, file:line), got / expected, and what to do.
+"""
+
+from __future__ import annotations
+
+EXIT_DONE = 0
+EXIT_GATE = 10
+EXIT_TRANSIENT = 20
+EXIT_PERMANENT = 30
+
+
+class NightlogError(Exception):
+    """Base of all errors that Nightlog raises itself. Permanent unless a subclass says otherwise."""
+
+    exit_code = EXIT_PERMANENT
+
+
+class ConfigError(NightlogError):
+    """A setting, a system file or an argument is wrong."""
+
+
+class FormatError(NightlogError):
+    """An input file cannot be read as what it claims to be."""
+
+
+class SchemaMismatch(NightlogError):
+    """A table does not have the columns that this version writes."""
+
+
+class ModelIntegrityError(NightlogError):
+    """A stored model is missing, altered or from another version."""
+
+
+class BudgetExhausted(NightlogError):
+    """The LLM budget of the night is spent, or the provider says that the quota is gone."""
+
+
+class GateFailed(NightlogError):
+    """A critical expectation failed; the system is not published."""
+
+    exit_code = EXIT_GATE
+
+
+class TransientError(NightlogError):
+    """Something that may work when tried again: a rate limit, a time-out, a busy table."""
+
+    exit_code = EXIT_TRANSIENT

@@ -1,0 +1,167 @@
+"""What a system is: one TOML file, checked when it is read."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+GROUP = re.compile(r"\(\?P<(\w+)>")
+
+
+class Part(BaseModel):
+    """A section of a system file. Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return pattern
+
+
+class Input(Part):
+    """Where the day's files lie: a path under the data folder with `{ds}`, globs allowed; plain, .gz or .xz.
+
+    Files whose names carry no `{ds}` belong to the one night named in `delivered`.
+    """
+
+    path: str
+    delivered: date | None = None
+
+    @model_validator(mode="after")
+    def one_night(self) -> Self:
+        if ("{ds}" in self.path) == (self.delivered is not None):
+            raise ValueError("give either a path with {ds}, or a path without it and `delivered = YYYY-MM-DD`")
+        return self
+
+
+class Header(Part):
+    """A regular expression with named groups that matches a whole line; the group `message` is what gets parsed."""
+
+    pattern: str = r"(?P<message>.*)"
+    _compiles = field_validator("pattern")(compiles)
+
+    @model_validator(mode="after")
+    def has_message(self) -> Self:
+        if "message" not in self.fields:
+            raise ValueError("the header pattern needs a group (?P<message>…)")
+        return self
+
+    @property
+    def fields(self) -> dict[str, int]:
+        """Group name → group number."""
+        return dict(re.compile(self.pattern).groupindex)
+
+
+class Timestamp(Part):
+    """`value` is put together from header groups, e.g. "{date} {time}" (`{ds_year}` is the year of the night);
+    `format` is a Spark datetime pattern, or "epoch" for seconds since 1970."""
+
+    value: str
+    format: str
+    timezone: str = "UTC"
+
+
+class Session(Part):
+    """How lines become sessions: by an id found in a field, by a field itself, or by time window.
+
+    With kind "id", the pattern's first group (or the whole match) is the id; a line with several ids belongs to
+    each of these sessions.
+    """
+
+    kind: Literal["id", "field", "window"]
+    pattern: str | None = None
+    field: str = "message"
+    window_minutes: int = Field(60, ge=1, le=24 * 60)
+    lookback_days: int = Field(1, ge=0, le=31)
+    _compiles = field_validator("pattern")(lambda p: p if p is None else compiles(p))
+
+    @model_validator(mode="after")
+    def complete(self) -> Self:
+        if (self.kind == "id") != (self.pattern is not None):
+            raise ValueError('`pattern` belongs to kind = "id", and that kind needs it')
+        return self
+
+
+class Mask(Part):
+    """Text that the pattern matches is replaced by `<NAME>` before templates are mined."""
+
+    name: str = Field(pattern=r"^[A-Z][A-Z0-9_]*$")
+    pattern: str
+    _compiles = field_validator("pattern")(compiles)
+
+
+class Labels(Part):
+    """Known truth: a CSV file (session_id,label), or the first thing on each line.
+
+    With `pattern`, what it matches at the start of a line is cut off when the file is read; its group `label` goes to
+    `bronze.labels` and nowhere else; a line is normal if its label is in `normal`.
+    """
+
+    file: str | None = None
+    pattern: str | None = None
+    normal: tuple[str, ...] = ("-",)
+    _compiles = field_validator("pattern")(lambda p: p if p is None else compiles(p))
+
+    @model_validator(mode="after")
+    def one_kind(self) -> Self:
+        if (self.file is None) == (self.pattern is None):
+            raise ValueError("give either `file` or `pattern`")
+        if self.pattern is not None and "label" not in re.compile(self.pattern).groupindex:
+            raise ValueError("the label pattern needs a group (?P<label>…)")
+        return self
+
+
+class LLM(Part):
+    """May templates of this system go to the LLM, and what its operators want it to know."""
+
+    allowed: bool = True
+    policy: str = ""
+
+
+DEFAULT_MASKS = (
+    Mask(name="UUID", pattern=r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"),
+    Mask(name="IP", pattern=r"/?(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])(?::\d+)?"),
+    Mask(name="HEX", pattern=r"\b0x[0-9a-fA-F]+\b"),
+    Mask(name="NUM", pattern=r"[-+]?\d+(?:\.\d+)*"),
+)
+
+
+class System(Part):
+    """One system: how its logs are read, how sessions are made, what is known, and what may leave the machine."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    description: str = ""
+    role: Literal["source", "target"]
+    input: Input
+    header: Header = Header()
+    timestamp: Timestamp | None = None
+    session: Session
+    masks: tuple[Mask, ...] = ()
+    default_masks: bool = True
+    labels: Labels | None = None
+    llm: LLM = LLM()
+
+    @model_validator(mode="after")
+    def fields_exist(self) -> Self:
+        known = {*self.header.fields, "ds_year"}
+        used = {self.session.field} if self.session.kind != "window" else set()
+        used |= set(re.findall(r"\{(\w+)\}", self.timestamp.value)) if self.timestamp else set()
+        if missing := used - known:
+            raise ValueError(f"no such header group: {', '.join(sorted(missing))}; the header has {', '.join(sorted(known))}")
+        if self.session.kind == "window" and self.timestamp is None:
+            raise ValueError("sessions by time window need a [timestamp]")
+        if self.role == "source" and self.labels is None:
+            raise ValueError("a source teaches by its labels: give [labels], or make it a target")
+        return self
+
+    @property
+    def all_masks(self) -> tuple[Mask, ...]:
+        """The system's own masks first, then the typed ones that every system needs."""
+        return self.masks + (DEFAULT_MASKS if self.default_masks else ())
