@@ -47,3 +47,9 @@ class TransientError(NightlogError):
     """Something that may work when tried again: a rate limit, a time-out, a busy table."""
 
     exit_code = EXIT_TRANSIENT
+
+
+class NoInput(NightlogError):
+    """The night has no file of a system: an outcome of its own, not a failure."""
+
+    exit_code = EXIT_DONE

@@ -92,9 +92,24 @@ class Session(Part):
 class Mask(Part):
     """Text that the pattern matches is replaced by `<NAME>` before templates are mined."""
 
-    name: str = Field(pattern=r"^[A-Z][A-Z0-9_]*$")
+    name: str = Field(pattern=r"^[A-Z_]+$")
     pattern: str
     _compiles = field_validator("pattern")(compiles)
+
+
+class Templates(Part):
+    """How messages are merged into templates, and the bounds of it.
+
+    `similarity` is the share of words that must agree; masks are not words, and two tokens that both look like values (digits,
+    paths, addresses) may differ freely. Where one place holds `values` different tokens in messages that are otherwise the
+    same, it is a variable.
+    """
+
+    similarity: float = Field(0.9, gt=0, le=1)
+    values: int = Field(8, ge=2)
+    depth: int = Field(4, ge=3, le=10)
+    max_children: int = Field(100, ge=2)
+    cap: int = Field(2000, ge=1, description="templates of one token count; what comes after goes to a catch-all")
 
 
 class Labels(Part):
@@ -128,7 +143,8 @@ class LLM(Part):
 DEFAULT_MASKS = (
     Mask(name="UUID", pattern=r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"),
     Mask(name="IP", pattern=r"/?(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])(?::\d+)?"),
-    Mask(name="HEX", pattern=r"\b0x[0-9a-fA-F]+\b"),
+    Mask(name="MAC", pattern=r"\b(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}\b"),
+    Mask(name="HEX", pattern=r"\b(?:0x[0-9a-fA-F]+|(?=\d*[a-fA-F])(?=[a-fA-F]*\d)[0-9a-fA-F]{8,})\b"),
     Mask(name="NUM", pattern=r"[-+]?\d+(?:\.\d+)*"),
 )
 
@@ -145,6 +161,7 @@ class System(Part):
     session: Session
     masks: tuple[Mask, ...] = ()
     default_masks: bool = True
+    templates: Templates = Templates()
     labels: Labels | None = None
     llm: LLM = LLM()
 

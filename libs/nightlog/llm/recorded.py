@@ -1,0 +1,113 @@
+"""Verdicts from a file, for the demo and the tests: what a large language model once said about the same templates."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, Field, ValidationError
+
+from nightlog.errors import ConfigError
+from nightlog.llm.answers import one_line
+from nightlog.llm.items import Item, Label, Verdict
+from nightlog.llm.judge import Answer
+from nightlog.llm.redaction import MASK, outgoing
+from nightlog.systems.spec import System
+
+Words = tuple[str, ...]
+Shape = tuple[tuple[str, int], ...]
+
+
+class RecordedEvent(BaseModel):
+    """A template as it was sent, and its count."""
+
+    template: str
+    count: int = Field(1, ge=1)
+
+
+class Recorded(BaseModel):
+    """A line of the file."""
+
+    system: str
+    events: list[RecordedEvent]
+    label: Label
+    confidence: float = Field(ge=0, le=1)
+    reason: str
+
+
+def normalised(template: str) -> str:
+    """A template's lower-cased words, without masks and digits, so that small differences in masking do not matter.
+
+    >>> normalised("<IP>:<NUM> Served block <BLK> to /<IP>"), normalised("<*> served block <*> to <*>")
+    ('served block to', 'served block to')
+    """
+    return " ".join(re.findall(r"[^\W\d_]+", re.sub(MASK, " ", outgoing(template)).lower()))
+
+
+def shape(events: Iterable[tuple[str, int]]) -> Shape:
+    """The multiset of (normalised template, log2 of its count, rounded down), sorted."""
+    return tuple(sorted((normalised(template), max(1, count).bit_length() - 1) for template, count in events))
+
+
+def words(pattern: Shape) -> Words:
+    """The set of normalised templates of a pattern, sorted."""
+    return tuple(sorted({template for template, _ in pattern}))
+
+
+def distance(one: Shape, other: Shape) -> int:
+    """How far the counts of two patterns of the same templates are apart, in powers of two."""
+    a, b = Counter[str](), Counter[str]()
+    for counter, pattern in ((a, one), (b, other)):
+        for template, power in pattern:
+            counter[template] += 1 << power
+    return sum(abs(a[template].bit_length() - b[template].bit_length()) for template in a | b)
+
+
+class RecordedJudge:
+    """Answers from a file of JSON lines {"system", "events": [{"template", "count"}], "label", "confidence", "reason"}.
+
+    A pattern gets the verdict of the same templates with the same counts, else of the same set of templates with the nearest
+    counts (the earlier line where several are as near), else label unclear with confidence 0. Where two lines say the same
+    pattern, the later one counts. No call is ever made.
+
+    Raises: ConfigError where the file is missing or a line of it is not such a row.
+    """
+
+    def __init__(self, path: Path):
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"no recorded verdicts at {path} ({error.strerror}); set NIGHTLOG_LLM_RECORDED to a file of them, or NIGHTLOG_LLM=off"
+            ) from None
+        self.name = f"recorded:{hashlib.sha256(content).hexdigest()[:16]}"
+        self._exact: dict[tuple[str, Shape], Recorded] = {}
+        self._alike: dict[tuple[str, Words], dict[Shape, Recorded]] = defaultdict(dict)
+        for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
+            if not line.strip():
+                continue
+            try:
+                row = Recorded.model_validate_json(line)
+            except ValidationError as error:
+                fault = error.errors()[0]
+                raise ConfigError(f"{path}:{number}: {'.'.join(map(str, fault['loc'])) or 'line'}: {fault['msg']}") from None
+            pattern = shape((event.template, event.count) for event in row.events)
+            self._exact[row.system, pattern] = row
+            self._alike[row.system, words(pattern)][pattern] = row
+
+    def judge(self, system: System, items: Sequence[Item]) -> Iterator[Answer]:
+        """See `Judge.judge`. All items in one answer, without calls and tokens."""
+        if items:
+            yield Answer(tuple(self._verdict(system.name, item) for item in items), 0, 0, 0, tuple(item.id for item in items))
+
+    def _verdict(self, system: str, item: Item) -> Verdict:
+        pattern = shape(item.events)
+        row = self._exact.get((system, pattern))
+        if row is None and (alike := self._alike.get((system, words(pattern)))):
+            row = alike[min(alike, key=lambda known: distance(known, pattern))]
+        if row is None:
+            return Verdict(item.id, "unclear", 0.0, "never recorded")
+        return Verdict(item.id, row.label, row.confidence, one_line(row.reason))

@@ -1,0 +1,1 @@
+"""Lines → messages → templates → sessions → patterns."""

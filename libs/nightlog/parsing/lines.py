@@ -1,0 +1,110 @@
+"""One pass over the lines: header split, time, masks, session ids. Spark's own column expressions, no Python a line."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+
+from nightlog.systems.spec import Mask, System
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+MATCHED, NEXT = "\u0001\u0002", "\u0002\u0001"
+MAX_MESSAGE = 8192
+
+
+def java(pattern: str) -> str:
+    """A Python regular expression as Java reads it: named groups become numbered ones (Java's names allow no underscore).
+
+    >>> java(r"(?P<log_level>\\w+)")
+    '(\\\\w+)'
+    """
+    return re.sub(r"\(\?P<\w+>", "(", pattern)
+
+
+def split_header(text: Column, system: System, wanted: list[str]) -> dict[str, Column]:
+    """The wanted header groups of each line, and "matched".
+
+    The expression runs once a line: it rewrites a matching line into its groups, with marks between them, `message` last so that
+    nothing in it can be taken for a mark.
+    """
+    fields = system.header.fields
+    names = [*(name for name in wanted if name != "message"), "message"]
+    rewritten = F.regexp_replace(
+        text, f"(?s)^(?:{java(system.header.pattern)})$", MATCHED + NEXT.join(f"${fields[name]}" for name in names)
+    )
+    matched = rewritten.startswith(MATCHED)
+    parts = F.split(F.substr(rewritten, F.lit(len(MATCHED) + 1)), NEXT, len(names))
+    return {"matched": matched} | {name: F.get(parts, F.lit(i)) for i, name in enumerate(names)}
+
+
+def mask(message: Column, masks: tuple[Mask, ...]) -> Column:
+    """The message with typed placeholders, e.g. `<IP>`, in the masks' order; blanks at its ends are dropped."""
+    for each in masks:
+        message = F.regexp_replace(message, java(each.pattern), f"<{each.name}>")
+    return F.trim(message)
+
+
+def timestamp(system: System, fields: dict[str, Column], ds: str) -> Column:
+    """The line's time, UTC; null where it cannot be read. Systems without stamps take the delivery date."""
+    stamp = system.timestamp
+    if stamp is None:
+        return F.to_timestamp(F.lit(ds))
+    known = fields | {"ds_year": F.lit(ds[:4])}
+    pieces = [known[p] if i % 2 else F.lit(p) for i, p in enumerate(re.split(r"\{(\w+)\}", stamp.value)) if p]
+    value = F.regexp_replace(F.concat(*pieces), " +", " ") if " " in stamp.value or len(pieces) > 1 else F.concat(*pieces)
+    if stamp.format == "epoch":
+        return F.timestamp_seconds(value.try_cast("double"))
+    read = F.try_to_timestamp(value, F.lit(stamp.format))
+    return read if stamp.timezone == "UTC" else F.to_utc_timestamp(read, stamp.timezone)
+
+
+def session_ids(system: System, fields: dict[str, Column], at: Column) -> Column:
+    """The ids of a line's sessions, distinct: array<string>, empty where there is none."""
+    session = system.session
+    if session.kind == "id":
+        assert session.pattern is not None
+        group = F.lit(min(1, re.compile(session.pattern).groups))
+        found = F.array_distinct(F.regexp_extract_all(fields[session.field], F.lit(java(session.pattern)), group))
+    elif session.kind == "field":
+        found = F.array(F.trim(fields[session.field]))
+    else:
+        width = session.window_minutes * 60
+        start = F.timestamp_seconds(F.floor(F.unix_timestamp(at) / width) * width)
+        found = F.array(F.date_format(start, "yyyy-MM-dd'T'HH:mm'Z'"))
+    return F.filter(found, lambda session_id: session_id.isNotNull() & (session_id != ""))
+
+
+def parse_lines(lines: DataFrame, system: System, ds: str) -> DataFrame:
+    """Lines as parsed: one row a line.
+
+    Args: lines (file, line_no, text); the label is not in the text any more.
+    Returns: (file, line_no, blank boolean, matched boolean, at timestamp, level string, session_ids array<string>,
+    message_id long, message string masked); where not matched the last five are null.
+    """
+    wanted = {"message", *({"level"} & set(system.header.fields))}
+    wanted |= {system.session.field} if system.session.kind != "window" else set()
+    wanted |= set(re.findall(r"\{(\w+)\}", system.timestamp.value)) - {"ds_year"} if system.timestamp else set()
+    fields = split_header(F.col("text"), system, sorted(wanted))
+    split = lines.select(
+        "file",
+        "line_no",
+        (F.trim("text") == "").alias("blank"),
+        *[value.alias(f"_{name}") for name, value in fields.items()],
+    )
+    found = {name: F.col(f"_{name}") for name in fields if name != "matched"}
+    timed = split.withColumn("at", F.when(F.col("_matched"), timestamp(system, found, ds)))
+    masked = mask(F.left(found["message"], F.lit(MAX_MESSAGE)), system.all_masks)
+    return timed.select(
+        "file",
+        "line_no",
+        "blank",
+        (F.col("_matched") & ~F.col("blank")).alias("matched"),
+        "at",
+        (found["level"] if "level" in found else F.lit(None).cast("string")).alias("level"),
+        session_ids(system, found, F.col("at")).alias("session_ids"),
+        masked.alias("message"),
+    ).select("*", F.xxhash64("message").alias("message_id"))

@@ -1,0 +1,196 @@
+"""Distinct masked messages → templates, by Drain3, in parallel for each token count and exact.
+
+Drain's tree branches on the token count first, so messages of different lengths never meet, and one tree for each token count gives
+what a single tree gives (He et al., ICWS 2017; drain3's own tree). Messages are fed in the order of their text and known
+templates in the order of their foundation, so that partitions, files and retries cannot change a template.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import xor
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from pyspark.sql import functions as F
+
+from nightlog.systems.spec import Templates
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+# What Python's str.split takes for blanks, and Java's \s does not all of it.
+BLANKS = r"[\s\x1c-\x1f\x85\p{Z}]+"
+WILDCARD = "<*>"
+MASK_ALONE = re.compile(r"<[A-Z_*]+>")
+VALUE = re.compile(r"\d|<[A-Z_*]+>|[/@\\]")
+MINED = (
+    "message_id long, message string, template_id string, widened string, first_message string, token_count int, "
+    "ordinal long, founded boolean"
+)
+
+
+@dataclass
+class Cluster:
+    """A template while it is mined."""
+
+    template_id: str
+    first_message: str
+    ordinal: int
+    founded: bool
+
+
+def template_id(system: str, first_message: str) -> str:
+    """The template's name for ever: hash of its system and of the message that founded it."""
+    return hashlib.sha256(f"{system}\0{first_message}".encode()).hexdigest()[:16]
+
+
+class Miner:
+    """Drain over the messages of one token count.
+
+    Messages come with typed masks, so a message is compared with a template by its words alone: see `similarity_of_words`. A
+    merge that would leave no word at all is refused, and the message founds a template of its own; past `cap` templates, what fits
+    none goes to one catch-all of wildcards.
+    """
+
+    def __init__(self, system: str, config: Templates):
+        from drain3.drain import Drain
+
+        self.system = system
+        self.config = config
+        self.drain = Drain(depth=config.depth, sim_th=config.similarity, max_children=config.max_children, param_str=WILDCARD)
+        self.drain.get_seq_distance = similarity_of_words
+        self.clusters: dict[int, Cluster] = {}
+        self.numbers: dict[str, int] = {}
+        self.values: defaultdict[int, set[str]] = defaultdict(set)
+
+    def learn_values(self, messages: Iterable[str]) -> None:
+        """Note which tokens stand in each place of messages that are otherwise the same."""
+        for message in messages:
+            tokens = message.split()
+            for token, context in zip(tokens, contexts(tokens), strict=True):
+                if len(self.values[context]) < self.config.values:
+                    self.values[context].add(token)
+
+    def generalize(self, message: str) -> str:
+        """The message with wildcards where too many values were seen."""
+        tokens = message.split()
+        seen = [len(self.values[context]) for context in contexts(tokens)]
+        return " ".join(WILDCARD if n >= self.config.values else token for token, n in zip(tokens, seen, strict=True))
+
+    def restore(self, cluster: Cluster, widened: str) -> None:
+        """Put a known template where its first message put it in the tree."""
+        self.found(cluster).log_template_tokens = tuple(widened.split())
+
+    def found(self, cluster: Cluster) -> Any:
+        """A new node of Drain's tree for a template."""
+        from drain3.drain import LogCluster
+
+        self.drain.clusters_counter += 1
+        node = LogCluster(cluster.first_message.split(), self.drain.clusters_counter)
+        self.drain.id_to_cluster[node.cluster_id] = node
+        self.drain.add_seq_to_prefix_tree(self.drain.root_node, node)
+        self.clusters[node.cluster_id] = cluster
+        self.numbers[cluster.template_id] = node.cluster_id
+        return node
+
+    def assign(self, message: str) -> int:
+        """The cluster of a message, widened or founded for it."""
+        message = self.generalize(message)
+        tokens = message.split()
+        node = self.drain.tree_search(self.drain.root_node, tokens, self.drain.sim_th, False)
+        if node is not None:
+            merged = self.drain.create_template(tokens, node.log_template_tokens)
+            if any(map(is_word, merged)) or list(node.log_template_tokens) == merged:
+                node.log_template_tokens = tuple(merged)
+                return int(node.cluster_id)
+        if len(self.clusters) >= self.config.cap:
+            message = " ".join(WILDCARD for _ in tokens)
+        name = template_id(self.system, message)
+        known = self.numbers.get(name)
+        return known or int(self.found(Cluster(name, message, len(self.clusters), True)).cluster_id)
+
+    def text(self, number: int) -> str:
+        """A template's text as it is now."""
+        return str(self.drain.id_to_cluster[number].get_template())
+
+
+def contexts(tokens: Sequence[str]) -> list[int]:
+    """For each place a hash of all the other tokens and their places; linear in the number of tokens."""
+    marks = [int.from_bytes(hashlib.blake2b(f"{place} {token}".encode(), digest_size=8).digest()) for place, token in enumerate(tokens)]
+    whole = reduce(xor, marks, 0)
+    return [hash((whole ^ mark, place)) for place, mark in enumerate(marks)]
+
+
+def is_word(token: str) -> bool:
+    """Whether a token says something: it is neither a wildcard nor a mask alone.
+
+    >>> is_word("<NUM>"), is_word("size=<NUM>"), is_word("<*>")
+    (False, True, False)
+    """
+    return MASK_ALONE.fullmatch(token) is None
+
+
+def similarity_of_words(template: Sequence[str], tokens: Sequence[str], _include_params: bool = False) -> tuple[float, int]:
+    """Share of the words that agree, and how many wildcards the template has.
+
+    Masks are no words, and where both tokens look like values (a digit, a mask within, a path, an address) a difference is
+    no disagreement.
+    """
+    wildcards = words = same = differ = 0
+    for ours, theirs in zip(template, tokens, strict=True):
+        if ours == WILDCARD:
+            wildcards += 1
+        elif ours == theirs:
+            words += is_word(ours)
+            same += is_word(ours)
+        elif VALUE.search(ours) and VALUE.search(theirs):
+            differ += 1
+        else:
+            words += 1
+    return (same / words if words else float(not differ)), wildcards
+
+
+def mine(system: str, config: Templates) -> Callable[[tuple[Any, ...], pd.DataFrame, pd.DataFrame], pd.DataFrame]:
+    """The function that cogroups of one token count are given to: (new messages, known templates) → one row a message (MINED)."""
+
+    def mine_group(key: tuple[Any, ...], new: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+        miner = Miner(system, config)
+        for row in known.sort_values("ordinal").itertuples():
+            miner.restore(Cluster(row.template_id, row.first_message, row.ordinal, False), row.widened)
+        ordered = new.sort_values("message")
+        miner.learn_values([*known["first_message"], *ordered["message"]])
+        numbers = [miner.assign(message) for message in ordered["message"]]
+        clusters = [miner.clusters[number] for number in numbers]
+        return pd.DataFrame(
+            {
+                "message_id": ordered["message_id"].to_numpy(),
+                "message": ordered["message"].to_numpy(),
+                "template_id": [cluster.template_id for cluster in clusters],
+                "widened": [miner.text(number) for number in numbers],
+                "first_message": [cluster.first_message for cluster in clusters],
+                "token_count": int(key[0]),
+                "ordinal": [cluster.ordinal for cluster in clusters],
+                "founded": [cluster.founded for cluster in clusters],
+            }
+        )
+
+    return mine_group
+
+
+def mine_templates(new: DataFrame, known: DataFrame, system: str, config: Templates) -> DataFrame:
+    """Give each new message its template.
+
+    Args: new (message_id, message), distinct and never seen before; known (template_id, widened, first_message, token_count,
+    ordinal), the system's templates so far.
+    Returns: one row a new message: MINED; `widened` is the template's text after all of them.
+    """
+    words = F.filter(F.split("message", BLANKS), lambda token: token != "")
+    counted = new.select("message_id", "message", F.size(words).alias("token_count"))
+    relevant = known.join(counted.select("token_count").distinct(), "token_count", "left_semi")
+    return counted.groupBy("token_count").cogroup(relevant.groupBy("token_count")).applyInPandas(mine(system, config), MINED)

@@ -1,0 +1,1 @@
+"""The recorded corpus of the demo, and its recorder."""

@@ -1,0 +1,25 @@
+"""The programs that are recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nightlog.sample import postgres, postgres_faults, postgres_load
+from nightlog.sample.plan import Repertoire
+from nightlog.sample.program import Program
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A program, where it listens, what can happen to it, and its share of the acts a day."""
+
+    program: type[Program]
+    address: tuple[str, int]
+    repertoire: Repertoire[Any]
+    share: float = 1.0
+
+
+PROGRAMS = {
+    "postgres": Entry(postgres.Postgres, postgres.SERVER, Repertoire(postgres_load.ORDINARY, postgres_faults.FAULTS)),
+}

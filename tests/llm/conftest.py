@@ -1,0 +1,246 @@
+"""Real HTTP for the LLM room: the recorded server as a subprocess, and a small stub for what that one never does."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import PATTERNS, ROUTES, TEMPLATES
+from nightlog.llm.judge import Judge, make_judge
+from nightlog.settings import Settings
+from nightlog.systems.spec import LLM, Input, Session, System
+
+DS = "2008-11-10"
+
+
+def make_system(name: str = "hdfs", policy: str = "", allowed: bool = True) -> System:
+    return System(
+        name=name,
+        role="target",
+        input=Input(path=name + "-{ds}.log"),
+        session=Session(kind="id", pattern=r"blk_-?\d+"),
+        llm=LLM(allowed=allowed, policy=policy),
+    )
+
+
+@pytest.fixture
+def system() -> System:
+    return make_system()
+
+
+@pytest.fixture
+def systems() -> Callable[..., System]:
+    return make_system
+
+
+# The recorded server
+
+
+@pytest.fixture(scope="session")
+def shared_llm() -> Path:
+    root = Path(os.environ.get("NIGHTLOG_SHARED", Path(__file__).parents[3] / "shared"))
+    if not (root / "llm" / "serve.py").exists():
+        pytest.skip(f"no recorded LLM server at {root}/llm; set NIGHTLOG_SHARED to the folder that holds it")
+    return root / "llm"
+
+
+@pytest.fixture
+def serve(shared_llm: Path) -> Iterator[Callable[..., str]]:
+    """Start the server with the given options; returns its base URL."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*options: str) -> str:
+        process = subprocess.Popen([sys.executable, shared_llm / "serve.py", "--port", "0", *options], stdout=subprocess.PIPE, text=True)
+        running.append(process)
+        assert process.stdout is not None
+        return process.stdout.readline().strip()
+
+    yield start
+    for process in running:
+        process.terminate()
+        process.communicate()
+
+
+@pytest.fixture
+def stats() -> Callable[[str], dict[str, int]]:
+    def read(url: str) -> dict[str, int]:
+        with urllib.request.urlopen(url.removesuffix("/v1") + "/stats") as answer:
+            found: dict[str, int] = json.load(answer)
+            return found
+
+    return read
+
+
+@pytest.fixture
+def recorded_patterns(shared_llm: Path) -> Callable[[str, int], list[dict[str, Any]]]:
+    """The first recorded patterns of a system, with the verdict that each got."""
+
+    def read(name: str, limit: int) -> list[dict[str, Any]]:
+        with gzip.open(shared_llm / "verdicts.jsonl.gz", "rt", encoding="utf-8") as lines:
+            rows = [json.loads(line) for line in lines]
+        return [row for row in rows if row["system"] == name and row["kind"] == "pattern" and row.get("round") != 2][:limit]
+
+    return read
+
+
+# The stub
+
+Reaction = Callable[[dict[str, Any]], Any]
+
+
+class Stub:
+    """An endpoint that reacts to the n-th request as the n-th of `reactions` says, and to all later ones as the last does.
+
+    A reaction gets the request's JSON and returns the message's content, a whole response as dict, (status, body, headers),
+    or None to cut the connection.
+    """
+
+    def __init__(self) -> None:
+        self.reactions: list[Reaction] = [answer_all]
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                stub.requests.append(body)
+                stub.headers.append(dict(self.headers))
+                reply = stub.reactions[min(len(stub.requests), len(stub.reactions)) - 1](body)
+                if reply is None:
+                    return
+                status, content, headers = reply if isinstance(reply, tuple) else (200, reply, {})
+                if status == 200 and isinstance(content, str):
+                    content = completion(content)
+                data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
+                self.send_response(status)
+                for name, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                try:
+                    self.wfile.write(data)
+                except (BrokenPipeError, ConnectionResetError):  # the client did not wait
+                    pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def items(self, number: int = -1) -> list[dict[str, Any]]:
+        """The items of the n-th request."""
+        found: list[dict[str, Any]] = json.loads(self.requests[number]["messages"][-1]["content"])["items"]
+        return found
+
+
+def completion(content: str | None, finish_reason: str = "stop", refusal: str | None = None) -> dict[str, Any]:
+    message = {"role": "assistant", "content": content, "refusal": refusal}
+    return {
+        "id": "c1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "stub",
+        "choices": [{"index": 0, "finish_reason": finish_reason, "message": message}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
+    }
+
+
+def verdict_on(item: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The verdict anomalous where a template says `broken`, else normal."""
+    broken = any("broken" in event["template"] for event in item["events"])
+    label, reason = ("anomalous", "something broke") if broken else ("normal", "ordinary work")
+    return {"id": item["id"], "label": label, "confidence": 0.9, "reason": reason} | changes
+
+
+def asked(body: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(body["messages"][-1]["content"])["items"]
+    return found
+
+
+def answer_all(body: dict[str, Any]) -> str:
+    return json.dumps({"verdicts": [verdict_on(item) for item in asked(body)]})
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    endpoint = Stub()
+    yield endpoint
+    endpoint.server.shutdown()
+    endpoint.server.server_close()
+
+
+# Judge and lake
+
+
+@pytest.fixture
+def slept() -> list[float]:
+    """The waits that a judge of `judge_at` asked for instead of sleeping."""
+    return []
+
+
+@pytest.fixture
+def judge_at(slept: list[float]) -> Callable[..., Judge]:
+    def build(url: str, spent: int = 0, sleep: Callable[[float], None] | None = None, **settings: Any) -> Judge:
+        known = {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "sk-test-key-000000", "llm": "openai", "llm_timeout_s": 5}
+        judge = make_judge(Settings(**(known | settings)), spent=spent, sleep=sleep or slept.append)
+        assert judge is not None
+        return judge
+
+    return build
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "lake")
+
+
+@pytest.fixture
+def put_night() -> Callable[..., None]:
+    """Write patterns {pattern_id: [(template, count), …]} as a parsed and routed night; `sessions` and `general` as wanted."""
+
+    def put(
+        lake: Lake,
+        patterns: dict[str, list[tuple[str, int]]],
+        name: str = "hdfs",
+        ds: str = DS,
+        sessions: dict[str, int] | None = None,
+        general: tuple[str, ...] = (),
+    ) -> None:
+        texts = sorted({template for events in patterns.values() for template, _ in events})
+        ids = {text: f"t-{name}-{number:04d}" for number, text in enumerate(texts)}
+        day = {"system": name, "ds": ds}
+        lake.put(TEMPLATES, [{"system": name, "template_id": ids[text], "text": text, "widened": "<*>"} for text in texts], system=name)
+        lake.put(
+            PATTERNS,
+            [
+                day
+                | {
+                    "pattern_id": pattern,
+                    "events": [{"template_id": ids[text], "count": count} for text, count in events],
+                    "n_sessions": (sessions or {}).get(pattern, 1),
+                }
+                for pattern, events in patterns.items()
+            ],
+            **day,
+        )
+        lake.put(
+            ROUTES,
+            [day | {"pattern_id": pattern, "route": "general" if pattern in general else "proprietary"} for pattern in patterns],
+            **day,
+        )
+
+    return put
