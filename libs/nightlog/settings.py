@@ -47,5 +47,3 @@ class Settings(BaseSettings):
     def verdicts(self) -> Path:
         """The file that the provider "recorded" answers from."""
         return self.llm_recorded or Path(__file__).parent / "sample" / "verdicts.jsonl"
-
-

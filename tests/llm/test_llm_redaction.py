@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from nightlog.llm.redaction import outgoing, redact, visible
 from nightlog.systems.spec import DEFAULT_MASKS
 
@@ -59,7 +59,7 @@ PLANTED = [
     ("run --password hunter2 --verbose", ["hunter2", "hunter"]),
     ("exec mysqldump --db-password=hunter2", ["hunter2", "hunter"]),
     ("STATEMENT: ALTER USER bob WITH PASSWORD 'tr0ub4dor'", ["tr0ub4dor", "ub4dor"]),
-    ("GRANT ALL TO x IDENTIFIED BY \"tr0ub4dor\"", ["tr0ub4dor", "ub4dor"]),
+    ('GRANT ALL TO x IDENTIFIED BY "tr0ub4dor"', ["tr0ub4dor", "ub4dor"]),
     ("your new password is Xk9-plm2", ["Xk9-plm2", "plm2"]),
     ("mail from bob.smith+x@mail.example.co.uk bounced", ["bob.smith", "example.co"]),
     ("to=<alice42@example.com>, relay=none", ["alice42", "alice", "example.com"]),
@@ -80,7 +80,7 @@ KEPT = [
     "PacketResponder <NUM> for block <BLK> terminating",
     "BLOCK* NameSystem.addStoredBlock: blockMap updated: <IP> is added to <BLK> size <NUM>",
     "Failed password for <*> from <IP> port <NUM> ssh<NUM>",
-    "password authentication failed for user \"<*>\"",
+    'password authentication failed for user "<*>"',
     "invalid token near line <NUM>",
     "token expired, please log in again",
     "bearer authentication failed",
@@ -137,10 +137,32 @@ def test_redaction_is_idempotent(text: str) -> None:
     assert redact(once) == once
 
 
-def test_redaction_takes_time_in_proportion() -> None:
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "a." * 20_000 + "@",
+        ":" * 40_000,
+        "1:" * 20_000,
+        "-" * 40_000,
+        "password" * 5_000,
+        "password=," * 4_000,
+        "eyJ" * 10_000,
+        "://" * 10_000,
+        "-----BEGIN PRIVATE KEY" * 2_000,
+        "<NUM>a" * 6_000,
+        "<*>@" * 8_000,
+        "a@" * 20_000,
+        "a@" + "b." * 20_000,
+        "a-b_" * 9_000,
+        "'" * 40_000,
+    ],
+    ids=lambda hostile: hostile[:8],
+)
+def test_redaction_takes_time_in_proportion(hostile: str) -> None:
     """Texts made to send careless expressions into quadratic time pass quickly."""
-    for hostile in ("a." * 20_000 + "@", ":" * 40_000, "password" * 5_000, "eyJ" * 10_000, "-----BEGIN PRIVATE KEY" * 2_000, "<NUM>a" * 6_000):
-        outgoing(hostile)
+    started = time.process_time()
+    outgoing(hostile)
+    assert time.process_time() - started < 2
 
 
 def test_invisible_characters_do_not_leave() -> None:

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 COUNTS = ("llm_calls", "llm_items", "llm_tokens_in", "llm_tokens_out", "llm_failed", "verdicts_new", "verdicts_known")
 
 
-def label_patterns(  # noqa: PLR0917
+def label_patterns(
     lake: Lake, system: System, ds: str, run_id: str, judge: Judge | None, clock: Callable[[], datetime]
 ) -> tuple[dict[str, int], str | None]:
     """Ask for the verdicts that the night's proprietary patterns still lack, the most frequent patterns first.

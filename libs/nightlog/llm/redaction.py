@@ -114,8 +114,8 @@ def ipv6_out(match: re.Match[str]) -> str:
 
 TOKEN = rf"(?:[\w~+/=-]|{HOLE})"
 PREFIXED = (
-    rf"(?:AKIA|ASIA|AROA)(?:[A-Z0-9]|{HOLE}){{8,}}|gh[pousr]_{TOKEN}{{8,}}|github_pat_{TOKEN}{{8,}}|glpat-{TOKEN}{{8,}}"
-    rf"|xox[abeoprs]-{TOKEN}{{6,}}|xapp-{TOKEN}{{6,}}|[sr]k[-_]{TOKEN}{{12,}}|pk_live_{TOKEN}{{8,}}|AIza{TOKEN}{{16,}}|ya<NUM>\.{TOKEN}{{8,}}"
+    rf"(?:AKIA|ASIA|AROA)(?:[A-Z0-9]|{HOLE}){{8,}}|gh[pousr]_{TOKEN}{{8,}}|github_pat_{TOKEN}{{8,}}|glpat(?:-|{HOLE}){TOKEN}{{8,}}"
+    rf"|xox[abeoprs](?:-|{HOLE}){TOKEN}{{6,}}|xapp-{TOKEN}{{6,}}|[sr]k[-_]{TOKEN}{{12,}}|pk_live_{TOKEN}{{8,}}|AIza{TOKEN}{{16,}}|ya<NUM>\.{TOKEN}{{8,}}"
     rf"|ya29\.{TOKEN}{{8,}}|npm_{TOKEN}{{12,}}|pypi-{TOKEN}{{12,}}|dop_v(?:1|<NUM>)_{TOKEN}{{8,}}|hv[sbr]\.{TOKEN}{{8,}}"
     rf"|SG\.{TOKEN}{{8,}}\.{TOKEN}{{8,}}|hf_{TOKEN}{{12,}}|(?<=hooks\.slack\.com/services/)\S+"
 )
@@ -140,11 +140,11 @@ RULES: tuple[Rule, ...] = (
     (re.compile(rf"(?i)({STRONG}{SEPARATOR})({VALUE})"), value_out),
     (re.compile(rf"(?i)({WEAK}[\w.-]{{0,40}}?\\?[\"']?\s?=\s?)({VALUE})"), value_out),
     (re.compile(rf"(?i)({WEAK}{SEPARATOR})({VALUE})"), random_value_out),
-    (re.compile(rf"(?i)(--(?:[\w-]*(?:password|passwd|passphrase|secret|token|api-?key))\s+)((?!-){BARE})"), value_out),
+    (re.compile(rf"(?i)((?<![\w-])--(?:[\w-]{{0,40}}?(?:password|passwd|passphrase|secret|token|api-?key))\s+)((?!-){BARE})"), value_out),
     (re.compile(r"(?i)(\b(?:password|passphrase|identified by)\s+(?:is\s+|was\s+|to\s+|of\s+)?)(\"[^\"]+\"|'[^']+')"), value_out),
     (re.compile(rf"(?i)(\b(?:password|passphrase|secret)\s+(?:is|was)\s+)({BARE})"), random_value_out),
     (re.compile(rf"(?<![A-Za-z0-9])(?:{PREFIXED})"), "<TOKEN>"),
-    (re.compile(rf"(?:[\w.+%-]|{HOLE})+@(?:(?:[\w-]|{HOLE})+\.)+(?!{SYSTEMD})[^\W\d_]{{2,24}}(?![\w-])"), "<EMAIL>"),
+    (re.compile(rf"(?:[\w.+%-]|{HOLE}){{1,64}}@(?:(?:[\w-]|{HOLE})+\.)+(?!{SYSTEMD})[^\W\d_]{{2,24}}(?![\w-])"), "<EMAIL>"),
     (re.compile(r"(?<![\w:-])(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}(?![\w:-])"), "<MAC>"),
     (re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?!\.?\d)"), "<IP>"),
     (re.compile(r"\bip-\d{1,3}(?:-\d{1,3}){3}\b"), "<IP>"),

@@ -98,14 +98,20 @@ class LineReader:
         Raises FormatError where a file cannot be read to its end.
         """
         names = {str(self.unpacked(path).resolve()): relative(path, self.data) for path in paths}
-        raw = self.spark.read.option("lineSep", "\n").text(list(names)).select(
-            F.col("_metadata.file_path").alias("uri"),
-            F.col("_metadata.file_block_start").alias("split"),
-            F.monotonically_increasing_id().alias("ordinal"),
-            F.col("value").alias("bytes"),
+        raw = (
+            self.spark.read.option("lineSep", "\n")
+            .text(list(names))
+            .select(
+                F.col("_metadata.file_path").alias("uri"),
+                F.col("_metadata.file_block_start").alias("split"),
+                F.monotonically_increasing_id().alias("ordinal"),
+                F.col("value").alias("bytes"),
+            )
         )
         splits = raw.groupBy("uri", "split").agg(F.min("ordinal").alias("first"), F.count("*").alias("n")).collect()
-        numbered = self.spark.createDataFrame(offsets([row.asDict() for row in splits], names), "uri string, split long, file string, shift long")
+        numbered = self.spark.createDataFrame(
+            offsets([row.asDict() for row in splits], names), "uri string, split long, file string, shift long"
+        )
         valid = F.regexp_replace(F.make_valid_utf8("bytes"), "\r$", "")
         return raw.join(F.broadcast(numbered), ["uri", "split"]).select(
             "file",

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from nightlog.sample.pgwire import Account, Connection
@@ -23,6 +24,7 @@ SHOP, REPORTS, IMPORTS, DEVELOPER, OPERATOR = (
     Account(user, f"secret of {user}") for user in ("shop", "reports", "imports", "dev01", "postgres")
 )
 LOG_IN_RECEIVED = re.compile(r"\[\d+\] ([0-9a-f]+\.[0-9a-f]+) \S+ LOG:  connection received: host=\S+ port=(\d+)")
+CLOCK_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC")
 PREFIX = re.compile(r"(\[\d+\] )([0-9a-f]+\.([0-9a-f]+)) (\S+@\S+ .*)")
 
 CONFIG = """
@@ -51,7 +53,7 @@ checkpoint_timeout = 30s
 checkpoint_completion_target = 0.5
 max_wal_size = 64MB
 autovacuum_naptime = 4s
-log_autovacuum_min_duration = 0
+log_autovacuum_min_duration = -1
 fsync = off
 jit = off
 lc_messages = 'C'
@@ -200,8 +202,13 @@ class Postgres(Program):
     def stamped(self, lines: Sequence[tuple[float, str]]) -> Iterator[tuple[float, str]]:
         """`2026-03-02 10:20:30.400 UTC [pid] session user@database LEVEL:  text`; continuation lines stay bare.
 
-        A session id is the second of its start and its process: the second becomes the recorded one.
+        A session id is the second of its start and its process: the second becomes the recorded one, and so do other times.
         """
+
+        def recorded(real: re.Match[str]) -> str:
+            second = datetime.strptime(real[0], "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC).timestamp()
+            return f"{self.stage.clock.at(second):%Y-%m-%d %H:%M:%S} UTC"
+
         renamed: dict[str, str] = {}
         for real, text in lines:
             if not text.startswith("["):
@@ -212,7 +219,7 @@ class Postgres(Program):
                 name = renamed.setdefault(found[2], f"{int(moment.timestamp()):x}.{found[3]}")
                 prefix, rest = f"{found[1]}{name} ", found[4]
             else:
-                prefix, rest = "", text
+                prefix, rest = "", CLOCK_TIME.sub(recorded, text)
             yield real, f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d} UTC {prefix}{rest}"
 
 

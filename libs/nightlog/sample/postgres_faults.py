@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import resource
 import ssl
@@ -16,7 +15,7 @@ from nightlog.sample.pgwire import Account, Connection, ServerError
 from nightlog.sample.plan import Act
 from nightlog.sample.postgres import IMPORTS, REPORTS, SHOP, Postgres, trusting
 from nightlog.sample.postgres_load import order
-from nightlog.sample.program import reset_on_close
+from nightlog.sample.program import filled, reset_on_close
 
 TROUBLE = (ServerError, OSError)
 
@@ -125,18 +124,11 @@ def slow_statement(db: Postgres, rng: random.Random) -> None:
 
 def disk_full(db: Postgres, rng: random.Random) -> None:
     """The file system of the uploads fills up; pictures cannot be kept."""
-    filler = db.media / "core.dump"
-    with db.stage.gate.closed(patience=0.5):
-        space = os.statvfs(db.media)
-        with filler.open("wb") as file, suppress(OSError):
-            for _ in range(space.f_bavail):
-                file.write(b"\0" * space.f_bsize)
-                file.flush()
+    with db.stage.gate.closed(patience=0.5), filled(db.media):
         for _ in range(rng.randint(2, 4)):
             with victim(db, rng, SHOP, "media", "disk full") as media:
                 media.ask(f"INSERT INTO uploads (content) SELECT repeat('7', {rng.randint(200000, 900000)})")
             db.pause(rng, 10, 60)
-        filler.unlink()
 
 
 def file_of(db: Postgres, rng: random.Random, relation: str) -> Path:

@@ -10,6 +10,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,13 +69,23 @@ class Program(ABC):
 
     def start(self, address: tuple[str, int]) -> None:
         """Run the program and wait until it listens."""
-        command = self.prepare()
+        named = ["unshare", "--uts", "sh", "-c", 'hostname mail; exec "$@"', "sh"]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+            [*named, *self.prepare()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()
         wait_for_port(address)
+
+    @property
+    def pid(self) -> int:
+        """The program's first process."""
+        assert self._process is not None
+        return self._process.pid
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
@@ -125,3 +136,28 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
     run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650", "-subj", f"/CN={name}.example.org",
         "-keyout", key, "-out", crt)  # fmt: skip
     return crt, key
+
+
+@contextmanager
+def filled(folder: Path) -> Iterator[None]:
+    """While this lasts, the file system has no room."""
+    filler = folder / "core.dump"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"\0" * 4096)
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+def owner_of(port: int, remote_port: int) -> int:
+    """The process whose TCP connection goes from one port to the other. Raises ProcessLookupError."""
+    for row in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
+        parts = row.split()
+        if parts[1].endswith(f":{port:04X}") and parts[2].endswith(f":{remote_port:04X}"):
+            for link in Path("/proc").glob("[0-9]*/fd/*"):
+                with suppress(OSError):
+                    if link.readlink().name == f"socket:[{parts[9]}]":
+                        return int(link.parts[2])
+    raise ProcessLookupError(f"no process has a connection from port {port} to port {remote_port}")

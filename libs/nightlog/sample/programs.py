@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nightlog.sample import postgres, postgres_faults, postgres_load
+from nightlog.sample import (
+    dovecot,
+    dovecot_faults,
+    dovecot_load,
+    postfix,
+    postfix_faults,
+    postfix_load,
+    postgres,
+    postgres_faults,
+    postgres_load,
+)
 from nightlog.sample.plan import Repertoire
 from nightlog.sample.program import Program
 
@@ -22,4 +32,6 @@ class Entry:
 
 PROGRAMS = {
     "postgres": Entry(postgres.Postgres, postgres.SERVER, Repertoire(postgres_load.ORDINARY, postgres_faults.FAULTS)),
+    "postfix": Entry(postfix.Postfix, postfix.SERVER, Repertoire(postfix_load.ORDINARY, postfix_faults.FAULTS)),
+    "dovecot": Entry(dovecot.Dovecot, dovecot.SERVER, Repertoire(dovecot_load.ORDINARY, dovecot_faults.FAULTS)),
 }

@@ -145,6 +145,7 @@ DEFAULT_MASKS = (
     Mask(name="IP", pattern=r"/?(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])(?::\d+)?"),
     Mask(name="MAC", pattern=r"\b(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}\b"),
     Mask(name="HEX", pattern=r"\b(?:0x[0-9a-fA-F]+|(?=\d*[a-fA-F])(?=[a-fA-F]*\d)[0-9a-fA-F]{8,})\b"),
+    Mask(name="PATH", pattern=r"(?<![\w/<>])/(?:[^\s/,;:'\"()\[\]{}]+/)+[^\s/,;:'\"()\[\]{}]*"),
     Mask(name="NUM", pattern=r"[-+]?\d+(?:\.\d+)*"),
 )
 

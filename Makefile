@@ -1,0 +1,64 @@
+# `make` alone lists the targets. Settings come from the environment: NIGHTLOG_LAKE, NIGHTLOG_DATA, NIGHTLOG_LLM and others.
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint types test-jobs test-dags test-slow demo nightly clean
+MAKEFLAGS += --no-print-directory
+SHELL := bash
+
+JOBS := .venv/bin
+AIRFLOW := .venv-airflow/bin
+export PYTHON ?= python3.11
+export AIRFLOW_HOME := $(CURDIR)/.airflow
+export AIRFLOW__CORE__DAGS_FOLDER := $(CURDIR)/dags
+export AIRFLOW__CORE__LOAD_EXAMPLES := False
+export AIRFLOW__CORE__PARALLELISM := 2
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## both environments, and Delta's JARs (again: only what has changed)
+	@.ci/setup
+
+test: setup ## lint, types, all tests
+	@$(MAKE) lint types test-jobs test-dags test-slow
+
+lint: setup ## ruff: rules and format
+	$(JOBS)/ruff check
+	$(JOBS)/ruff format --check
+
+types: setup ## mypy, strict on libs and jobs
+	$(JOBS)/mypy
+
+test-jobs: setup ## the quick tests of libs and jobs
+	$(JOBS)/pytest --ignore=tests/dags -m "not slow"
+
+test-slow: setup ## the slow tests of libs and jobs
+	$(JOBS)/pytest --ignore=tests/dags -m slow
+
+test-dags: setup ## the tests of the DAGs, in Airflow's environment
+	$(AIRFLOW)/python -m pytest --confcutdir=tests/dags tests/dags
+
+demo: export NIGHTLOG_LAKE := $(CURDIR)/build/demo/lake
+demo: export NIGHTLOG_LLM := recorded
+demo: unexport NIGHTLOG_DATA NIGHTLOG_SYSTEMS NIGHTLOG_LLM_RECORDED
+demo: DS := 2026-03-04
+demo: setup ## a real night of the sample corpus, from raw logs to anomalies
+	rm -rf build/demo
+	$(JOBS)/nightlog train
+	$(MAKE) nightly DS=$(DS) SYSTEMS=
+	$(JOBS)/nightlog anomalies --ds $(DS) --lake $(NIGHTLOG_LAKE)
+
+# On screen: what the stages print; Airflow itself only speaks of failures.
+nightly: export AIRFLOW__LOGGING__LOG_FORMAT := %(asctime)s %(message)s
+nightly: export AIRFLOW__LOGGING__NAMESPACE_LEVELS := airflow=WARNING airflow.sdk.definitions.dag=WARNING airflow.task.operators=INFO task=ERROR py.warnings=ERROR
+nightly: setup .airflow/migrated ## one night through Airflow: make nightly DS=2008-11-10 [SYSTEMS=hdfs,bgl]
+	$(AIRFLOW)/airflow dags test nightlog_nightly --conf '{"ds": $(call json,$(DS)), "systems": $(call json,$(SYSTEMS))}'
+
+json = $(if $(1),"$(1)",null)
+
+.airflow/migrated: dags/requirements.txt | setup
+	@echo "set-up: Airflow's metadata database"
+	@mkdir -p .airflow && $(AIRFLOW)/airflow db migrate >.airflow/migrate.log 2>&1 || { cat .airflow/migrate.log >&2; exit 1; }
+	@touch $@
+
+clean: ## removes what tests, demo and Airflow left; lakes and environments stay
+	rm -rf build .airflow spark-warehouse metastore_db derby.log .pytest_cache .ruff_cache .mypy_cache .hypothesis

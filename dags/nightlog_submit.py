@@ -1,0 +1,172 @@
+"""How a task runs a program of the jobs' environment, and what its exit code means to Airflow.
+
+The DAGs know neither Spark nor Nightlog: they start a program under `NIGHTLOG_HOME` (default: the folder above this one),
+which has its own `.venv` and inherits `NIGHTLOG_LAKE`, `NIGHTLOG_DATA`, `NIGHTLOG_LLM` and the rest from the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import time
+from collections import deque
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator, Param
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+HOME = Path(os.environ.get("NIGHTLOG_HOME") or Path(__file__).resolve().parents[1])
+BIN = HOME / ".venv" / "bin"
+MASTER = os.environ.get("NIGHTLOG_MASTER", "local[*]")
+JARS = HOME / ".venv" / "share" / "nightlog" / "jars"
+
+DONE, GATE, USAGE, TRANSIENT, PERMANENT = 0, 10, 2, 20, 30
+MEANING = {
+    GATE: "a gate stopped a system",
+    USAGE: "the program does not know these arguments",
+    TRANSIENT: "transient",
+    PERMANENT: "configuration or permanent",
+}
+NO_RETRY = {GATE, USAGE, PERMANENT}
+GRACE_S = 10.0
+WELL = re.compile(r"[\w-]+: (done|no_input)\b")  # a line of `nightlog outcomes`
+
+SYSTEMS_PARAM = Param(
+    None,
+    type=["null", "string"],
+    pattern=r"^[a-z][a-z0-9_-]*(,[a-z][a-z0-9_-]*)*$",
+    description="systems to handle, with commas between them; empty: all",
+)
+DS_PARAM = Param(
+    None,
+    type=["null", "string"],
+    format="date",
+    pattern=r"^\d{4}-\d{2}-\d{2}$",
+    description="day whose logs to read, YYYY-MM-DD; empty: the day on which the run's data interval starts",
+)
+
+# A run by hand may have no data interval: it takes the day before the run.
+DS = "{{ params.ds or (dag_run.data_interval_start or dag_run.run_after - macros.timedelta(days=1)) | ds }}"
+NIGHT = ["--ds", DS, "--run-id", "{{ run_id }}"]
+SYSTEMS = "{{ '--systems=' ~ params.systems if params.systems else '' }}"
+
+TASK_DEFAULTS: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay": timedelta(seconds=float(os.environ.get("NIGHTLOG_RETRY_DELAY_S", "60"))),
+    "retry_exponential_backoff": 2,
+    "max_retry_delay": timedelta(minutes=30),
+    "execution_timeout": timedelta(seconds=float(os.environ.get("NIGHTLOG_STAGE_TIMEOUT_S", "14400"))),
+    "max_active_tis_per_dag": 1,  # one writer a table, whatever backfills run beside the night
+    "trigger_rule": "all_done",  # one system's failure must not stop the others
+}
+
+
+def environment() -> dict[str, str]:
+    """The task's own environment; what `spark-submit` reads before any Python starts goes behind what is set there."""
+    python = str(BIN / "python")
+    defaults = {"PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python}
+    if MASTER.startswith("local"):
+        defaults["SPARK_LOCAL_IP"] = "127.0.0.1"
+    return {**defaults, **os.environ, "PYTHONUNBUFFERED": "1"}
+
+
+def spark_job(name: str) -> list[str]:
+    """`jobs/<name>.py` by spark-submit. Delta has to be on the driver's class path before Python starts, hence `--jars`."""
+    return [
+        str(BIN / "spark-submit"),
+        *("--master", MASTER),
+        *("--driver-memory", os.environ.get("NIGHTLOG_DRIVER_MEMORY", "4g")),
+        *("--conf", "spark.log.level=WARN"),
+        *("--jars", ",".join(map(str, sorted(JARS.glob("*.jar"))))),
+        str(HOME / "jobs" / f"{name}.py"),
+    ]
+
+
+def plain_job(name: str) -> list[str]:
+    """`jobs/<name>.py` for a job that needs no Spark."""
+    return [str(BIN / "python"), str(HOME / "jobs" / f"{name}.py")]
+
+
+def nightlog(command: str) -> list[str]:
+    """A command of Nightlog's own command line."""
+    return [str(BIN / "nightlog"), command]
+
+
+class RunProgram(BaseOperator):
+    """Runs one program; each line it prints is a line of the task's log; empty words of the command are dropped.
+
+    Exit code 0: done. 10, 30 (and 2, usage): failed, not tried again. 20 and all others, a kill for memory say: tried again.
+    """
+
+    template_fields = ("command",)
+
+    def __init__(self, *, command: list[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.command = command
+        self.process: subprocess.Popen[str] | None = None
+
+    def execute(self, context: Context) -> None:
+        """Run it, and fail as its exit code says."""
+        code, tail = self.run_program()
+        if code != DONE:
+            error = AirflowFailException if code in NO_RETRY else AirflowException
+            raise error(f"{self.task_id}: exit {code}, {MEANING.get(code, 'crashed or killed')}; last line: {''.join(tail[-1:])}")
+
+    def run_program(self) -> tuple[int, list[str]]:
+        """Its exit code and its last lines. It has a process group of its own, none of which outlives this call."""
+        command = [word for word in self.command if word]
+        self.log.info("%s: %s", self.task_id, shlex.join(command))
+        self.process = subprocess.Popen(
+            command,
+            cwd=HOME,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="backslashreplace",
+            start_new_session=True,
+        )
+        tail: deque[str] = deque(maxlen=2000)
+        try:
+            for line in self.process.stdout or ():
+                tail.append(line.rstrip())
+                self.log.info("%s", tail[-1])
+            return self.process.wait(), list(tail)
+        finally:
+            self.on_kill()
+
+    def on_kill(self) -> None:
+        """End the program and its children: they are asked to, and have ten seconds."""
+        if self.process is None:
+            return
+        deadline = time.monotonic() + GRACE_S
+        with suppress(ProcessLookupError):  # the group is gone
+            os.killpg(self.process.pid, signal.SIGTERM)
+            while time.monotonic() < deadline:
+                self.process.poll()
+                os.killpg(self.process.pid, 0)
+                time.sleep(0.1)
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+class ReportOutcomes(RunProgram):
+    """Prints the outcome of each system and turns the run red if one of them, or a whole stage, has failed."""
+
+    def execute(self, context: Context) -> None:
+        """Ask the lake and Airflow: a stage that died altogether may have written no outcome."""
+        code, outcomes = self.run_program()
+        run, stages = context["run_id"], [task for task in self.dag.task_ids if task != self.task_id]
+        states = context["ti"].get_task_states(dag_id=self.dag_id, task_ids=stages, run_ids=[run]).get(run, {})
+        failed = [stage for stage in stages if states.get(stage) != "success"]
+        if code != DONE or failed:
+            told = [line for line in outcomes if not WELL.match(line)] or ["(no system said why)"]
+            raise AirflowFailException(f"{run}: stages failed: {', '.join(failed) or 'none'}; systems:\n" + "\n".join(told))

@@ -1,0 +1,9 @@
+"""Score the day's patterns with the small model."""
+
+import sys
+
+from nightlog.job import run_stage
+from nightlog.night import Stage
+
+if __name__ == "__main__":
+    sys.exit(run_stage(Stage.DETECT, __doc__))

@@ -1,0 +1,9 @@
+"""Read the day's log files into bronze.lines."""
+
+import sys
+
+from nightlog.job import run_stage
+from nightlog.night import Stage
+
+if __name__ == "__main__":
+    sys.exit(run_stage(Stage.INGEST, __doc__))

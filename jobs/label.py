@@ -1,0 +1,9 @@
+"""Ask the LLM about the proprietary patterns that were never judged. Needs no Spark."""
+
+import sys
+
+from nightlog.job import run_stage
+from nightlog.night import Stage
+
+if __name__ == "__main__":
+    sys.exit(run_stage(Stage.LABEL, __doc__))

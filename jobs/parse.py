@@ -1,0 +1,9 @@
+"""Split, mask and group the day's lines into templates, sessions and patterns."""
+
+import sys
+
+from nightlog.job import run_stage
+from nightlog.night import Stage
+
+if __name__ == "__main__":
+    sys.exit(run_stage(Stage.PARSE, __doc__))

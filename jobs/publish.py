@@ -1,0 +1,9 @@
+"""Publish the night: gold.anomalies and gold.nights, through the gates."""
+
+import sys
+
+from nightlog.job import run_stage
+from nightlog.night import Stage
+
+if __name__ == "__main__":
+    sys.exit(run_stage(Stage.PUBLISH, __doc__))

@@ -1,0 +1,9 @@
+"""Route the day's patterns: general to the small model, proprietary to the LLM."""
+
+import sys
+
+from nightlog.job import run_stage
+from nightlog.night import Stage
+
+if __name__ == "__main__":
+    sys.exit(run_stage(Stage.ROUTE, __doc__))

@@ -1,0 +1,271 @@
+"""The command line `nightlog`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+import time
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nightlog.errors import NightlogError
+
+app = typer.Typer(
+    name="nightlog",
+    help="Finds anomalies in the logs of systems that nobody has labelled, every night.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+out = Console()
+err = Console(stderr=True)
+
+# Control, bidirectional and zero-width characters: log text must not steer the terminal.
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+class Format(StrEnum):
+    """How rows are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+Ds = Annotated[str, typer.Option("--ds", help="The night's day, YYYY-MM-DD.")]
+LakeOption = Annotated[Path | None, typer.Option("--lake", help="Folder of the tables [env NIGHTLOG_LAKE; default ./lake].")]
+DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of the log files [env NIGHTLOG_DATA; default: the sample].")]
+Systems = Annotated[str, typer.Option("--systems", help="Names, separated by commas; default: all targets.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
+Master = Annotated[str | None, typer.Option("--master", help="Spark master [env NIGHTLOG_MASTER; default local[*]].")]
+
+
+@app.command()
+def run(ds: Ds, systems: Systems = "", lake: LakeOption = None, data: DataOption = None, master: Master = None) -> None:
+    """Run a night: all stages in one process.
+
+    Example: nightlog run --ds 2026-03-04
+    """
+    from nightlog.job import chosen_systems, new_run_id, open_lake, settings_from
+    from nightlog.night import Night, Stage, check_ds, exit_code, utc_now
+
+    settings = settings_from(lake=lake, data=data, master=master)
+    chosen = chosen_systems(settings, systems)
+    check_ds(ds)
+    outcomes: dict[str, str] = {}
+    with err.status("starting Spark"), open_lake(settings, "nightlog run") as tables:
+        night = Night(ds, new_run_id(ds), chosen, tables, settings, utc_now)
+        for stage in Stage:
+            started, totals, told = time.monotonic(), dict[str, int](), list[str]()
+            with err.status(f"{stage}: {len(chosen)} systems"):
+                for outcome in night.run_stage(stage):
+                    outcomes[outcome.system] = outcome.outcome
+                    totals = {name: totals.get(name, 0) + outcome.counts.get(name, 0) for name in {**totals, **outcome.counts}}
+                    if outcome.detail:
+                        told.append(f"         {outcome.system}: {outcome.outcome}: {outcome.detail}")
+            counts = "  ".join(f"{name.removeprefix('n_').removeprefix('run_n_')} {n:,}" for name, n in totals.items())
+            out.print(Text(f"{stage:8} {time.monotonic() - started:6.1f} s  {counts}"), soft_wrap=True)
+            for line in told:
+                out.print(Text(UNSEEN.sub("�", line)), style="yellow", soft_wrap=True)
+    raise typer.Exit(exit_code(list(outcomes.values())))
+
+
+@app.command()
+def train(systems: Systems = "", lake: LakeOption = None, data: DataOption = None, master: Master = None) -> None:
+    """Train the small model on the labelled systems, and let it serve.
+
+    Example: nightlog train --data /var/log/archive
+    """
+    from nightlog.job import settings_from
+    from nightlog.train import run_training
+
+    with err.status("training"):
+        run_training(settings_from(lake=lake, data=data, master=master), systems, lambda text: out.print(Text(text), soft_wrap=True))
+
+
+@app.command()
+def anomalies(
+    ds: Ds,
+    system: Annotated[str | None, typer.Option("--system", help="One system alone.")] = None,
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+    limit: Annotated[int, typer.Option("--limit", help="Rows of the table; json and csv have all.")] = 20,
+) -> None:
+    """Show a night's anomalies: which sessions, why, on what evidence, and the raw lines.
+
+    Example: nightlog anomalies --ds 2026-03-04 --format json
+    """
+    from nightlog.job import settings_from
+    from nightlog.lake.store import Lake
+    from nightlog.night import check_ds
+    from nightlog.reporting.tables import anomalies as read
+
+    rows = read(Lake(settings_from(lake=lake).lake), check_ds(ds), system)
+    if form != Format.TABLE:
+        print_rows(rows, list(rows[0]) if rows else [], form)
+        return
+    show_anomalies(rows, ds, limit)
+
+
+def show_anomalies(rows: list[dict[str, Any]], ds: str, limit: int) -> None:
+    """One row a pattern, the most sessions first: what it is, who says so, why, its most telling template, a raw line."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["system"], row["pattern_id"]), []).append(row)
+    ranked = sorted(
+        groups.values(), key=lambda same: (same[0]["system"], same[0]["status"] == "provisional", -same[0]["score"], -len(same))
+    )
+    table = Table(title=f"{len(rows):,} anomalous sessions of {len(groups):,} kinds on {ds}", show_lines=True, expand=True)
+    for name, ratio in (("session", 2), ("score", 1), ("reason and evidence", 5), ("lines", 6)):
+        table.add_column(name, ratio=ratio, overflow="fold")
+    for same in ranked[:limit]:
+        first = same[0]
+        more = f"\nand {len(same) - 1:,} more alike" if len(same) > 1 else ""
+        evidence = [f"{each['count']}× {each['template']}" for each in first["evidence"][:3]]
+        lines = [f"{Path(line['file']).name}:{line['line_no']} {line['text'][:160]}" for line in first["lines"][-3:]]
+        table.add_row(
+            safe(f"{first['system']}\n{first['session_id']}{more}"),
+            safe(f"{first['score']:.2f}\n{first['decided_by']}\n{first['status']}"),
+            safe("\n".join([first["reason"], *evidence])),
+            safe("\n".join(lines)),
+        )
+    out.print(table)
+    if len(ranked) > limit:
+        out.print(f"{len(ranked) - limit:,} kinds more: --limit, --format json, or `nightlog query`")
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="SQL of DuckDB, e.g. over gold.anomalies.")],
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Ask the lake in SQL.
+
+    Example: nightlog query "select system, ds, count(*) from gold.anomalies group by all"
+    """
+    from nightlog.job import settings_from
+    from nightlog.lake.store import Lake
+    from nightlog.reporting.tables import query as ask
+
+    found = ask(Lake(settings_from(lake=lake).lake), sql)
+    print_rows(found.to_pylist(), found.column_names, form)
+
+
+@app.command()
+def systems(form: FormatOption = Format.TABLE) -> None:
+    """List the known systems: what they are, where their files are looked for, and what may go to the LLM.
+
+    Example: nightlog systems
+    """
+    from nightlog.job import settings_from
+    from nightlog.systems.catalog import load_catalog
+
+    rows = [
+        {
+            "system": system.name,
+            "role": system.role,
+            "path": system.input.path,
+            "sessions": system.session.kind,
+            "labels": "file" if system.labels and system.labels.file else "field" if system.labels else "none",
+            "llm": "allowed" if system.llm.allowed else "never",
+            "description": system.description,
+        }
+        for system in load_catalog(settings_from().systems).values()
+    ]
+    print_rows(rows, list(rows[0]) if rows else [], form)
+
+
+@app.command()
+def outcomes(ds: Ds, run_id: Annotated[str, typer.Option("--run-id", help="The run.")], lake: LakeOption = None) -> None:
+    """Say what became of each system of a run; the exit code is the run's.
+
+    Example: nightlog outcomes --ds 2026-03-04 --run-id manual__1
+    """
+    from nightlog.job import settings_from
+    from nightlog.lake.store import Lake
+    from nightlog.night import check_ds, exit_code
+    from nightlog.reporting.tables import run_outcomes
+
+    found = run_outcomes(Lake(settings_from(lake=lake).lake), check_ds(ds), run_id)
+    for system, outcome, why in found:
+        out.print(safe(f"{system}: {outcome}: {why}"), soft_wrap=True)
+    if not found:
+        out.print(f"no stage of run {run_id} left an outcome for {ds}: see the log of its first task")
+    raise typer.Exit(exit_code([outcome for _, outcome, _ in found] or ["failed"]))
+
+
+@app.command()
+def evaluate(
+    system: Annotated[str, typer.Option("--system", help="A labelled system whose nights were run.")],
+    ds: Annotated[str, typer.Option("--ds", help="Nights, separated by commas.")],
+    lake: LakeOption = None,
+    data: DataOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Hold what was flagged on some nights against the system's labels. Nothing else ever reads a target's labels.
+
+    Example: nightlog evaluate --system hdfs --ds 2008-11-09,2008-11-10,2008-11-11
+    """
+    from nightlog.evaluation.nights import evaluate_nights
+    from nightlog.job import settings_from
+    from nightlog.lake.store import Lake
+    from nightlog.night import check_ds
+    from nightlog.systems.catalog import choose, load_catalog
+
+    settings = settings_from(lake=lake, data=data)
+    chosen = choose(load_catalog(settings.systems), [system])[0]
+    rows = evaluate_nights(Lake(settings.lake), chosen, [check_ds(day.strip()) for day in ds.split(",")], settings.logs)
+    print_rows(rows, list(rows[0]), form)
+
+
+def safe(text: str) -> Text:
+    """Text for the terminal: no markup, no control characters."""
+    return Text(UNSEEN.sub("�", text))
+
+
+def as_json(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def print_rows(rows: list[dict[str, Any]], columns: list[str], form: Format) -> None:
+    """Rows as a table, as JSON, or as CSV with nested values in JSON."""
+    if form == Format.JSON:
+        print(json.dumps(rows, default=as_json, ensure_ascii=False, indent=1))
+        return
+    flat = [
+        [json.dumps(value, default=as_json, ensure_ascii=False) if isinstance(value, list | dict) else value for value in row.values()]
+        for row in rows
+    ]
+    if form == Format.CSV:
+        buffer = io.StringIO()
+        writer = csv.writer(buffer)
+        writer.writerow(columns)
+        writer.writerows(flat)
+        sys.stdout.write(buffer.getvalue())
+        return
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in flat:
+        table.add_row(*[safe("" if value is None else f"{value:,}" if isinstance(value, int) else str(value)) for value in row])
+    out.print(table)
+
+
+def main() -> None:
+    """Entry point: Nightlog's own errors end as one message and their exit code."""
+    try:
+        app()
+    except NightlogError as error:
+        err.print(Text(f"nightlog: {error}"), style="red", soft_wrap=True)
+        sys.exit(error.exit_code)

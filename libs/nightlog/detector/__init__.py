@@ -1,0 +1,1 @@
+"""The small model: network, training, scoring, registry."""

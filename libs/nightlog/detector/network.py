@@ -1,0 +1,73 @@
+"""The small model: bidirectional GRU over frozen template vectors, linear attention, classifier (GeneralLog, arXiv 2511.05882, small model)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+LONGEST = 500
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of the network."""
+
+    dimensions: int = 384
+    hidden: int = 100
+    layers: int = 1
+    dropout: float = 0.3
+
+
+class Network(nn.Module):
+    """Sequences of template vectors → logits of (normal, anomalous), and attention."""
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        self.body = nn.GRU(shape.dimensions, shape.hidden, shape.layers, batch_first=True, bidirectional=True)
+        self.attention = nn.Linear(2 * shape.hidden, 2 * shape.hidden)
+        self.guide = nn.Parameter(torch.zeros(2 * shape.hidden))
+        self.dropout = nn.Dropout(shape.dropout)
+        self.classifier = nn.Linear(2 * shape.hidden, 2)
+        nn.init.normal_(self.guide, std=0.1)
+
+    def forward(self, vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Args: vectors (batch, time, d), padded; lengths (batch,) on the CPU, each at least 1.
+        Returns: logits (batch, 2), attention (batch, time) that sums to 1 over each sequence."""
+        packed = nn.utils.rnn.pack_padded_sequence(vectors, lengths, batch_first=True, enforce_sorted=False)
+        states, _ = nn.utils.rnn.pad_packed_sequence(self.body(packed)[0], batch_first=True)
+        scores = torch.tanh(self.attention(states)) @ self.guide
+        inside = torch.arange(states.shape[1])[None, :] < lengths[:, None]
+        weights = scores.masked_fill(~inside.to(scores.device), float("-inf")).softmax(dim=1)
+        feature = (weights[:, :, None] * states).sum(dim=1)
+        return self.classifier(self.dropout(feature)), weights
+
+
+def sequence(events: list[tuple[int, int]]) -> list[int]:
+    """A pattern as a sequence of template numbers, the same for every session of the pattern.
+
+    Templates stand in the order given; one with count 2^k stands k + 1 times, so that a count weighs by its order of
+    magnitude. At most 500 events.
+
+    >>> sequence([(7, 1), (3, 4)])
+    [7, 3, 3, 3]
+    """
+    return [number for number, count in events for _ in range(int(count).bit_length())][:LONGEST]
+
+
+def pad(sequences: list[list[int]], table: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Sequences of row numbers of `table` (n, d) → (batch, time, d), lengths (batch,)."""
+    lengths = torch.tensor([len(numbers) for numbers in sequences])
+    padded = torch.zeros(len(sequences), int(lengths.max()), table.shape[1])
+    for row, numbers in enumerate(sequences):
+        padded[row, : len(numbers)] = torch.from_numpy(table[numbers])
+    return padded, lengths
+
+
+def pick_device(wanted: str) -> torch.device:
+    """`auto` takes a GPU where there is one."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(wanted)

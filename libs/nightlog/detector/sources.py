@@ -1,0 +1,64 @@
+"""What the labelled systems in the lake teach: their patterns with labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pyspark.sql import functions as F
+
+from nightlog.detector.training import Source
+from nightlog.errors import ConfigError
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import EVENTS_TABLE, LABELS, PATTERNS, SESSIONS, TEMPLATES, VECTORS
+from nightlog.systems.spec import System
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+def session_labels(lake: Lake, system: System, data: Path) -> DataFrame:
+    """Labels of a source's sessions: (session_id, ds, label 0 | 1); `ds` is null where a label holds for every night.
+
+    A session is anomalous where one of its labelled lines is. Raises ConfigError where the label file cannot be read.
+    """
+    assert lake.spark is not None
+    labels = system.labels
+    if system.role != "source" or labels is None:
+        raise ConfigError(f"{system.name} is not a source with labels; labels of a target are read by the evaluation alone")
+    if labels.file is None:
+        lines = lake.read(LABELS, system=system.name).select("file", "line_no", "label")
+        events = lake.read(EVENTS_TABLE, system=system.name).where(F.col("session_id").isNotNull())
+        return events.join(lines, ["file", "line_no"]).groupBy("session_id", "ds").agg(F.max("label").alias("label"))
+    path = data / labels.file
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; the system file of {system.name} names it under [labels]")
+    found = lake.spark.read.option("header", True).csv(str(path.resolve()))
+    if missing := {"session_id", "label"} - set(found.columns):
+        raise ConfigError(f"{path}: no column {', '.join(sorted(missing))}; got {', '.join(found.columns)}")
+    return found.select("session_id", F.lit(None).cast("string").alias("ds"), F.col("label").cast("int").alias("label"))
+
+
+def read_source(lake: Lake, system: System, data: Path, encoder: str) -> Source:
+    """All labelled patterns of a source, over all its nights in the lake; sessions without a label are left out."""
+    labels = session_labels(lake, system, data).withColumnRenamed("ds", "label_ds")
+    sessions = lake.read(SESSIONS, system=system.name)
+    same = (sessions["session_id"] == labels["session_id"]) & (labels["label_ds"].isNull() | (labels["label_ds"] == sessions["ds"]))
+    judged = sessions.join(labels, same).groupBy("pattern_id").agg(F.count("*").alias("n"), F.avg("label").alias("share"))
+    patterns = lake.read(PATTERNS, system=system.name).dropDuplicates(["pattern_id"]).select("pattern_id", "events")
+    found = judged.join(patterns, "pattern_id").orderBy("pattern_id").toPandas()
+    vectors = lake.read(VECTORS, system=system.name, encoder=encoder).join(
+        lake.read(TEMPLATES, system=system.name).select("template_id", "text"), "template_id"
+    )
+    table = vectors.select("template_id", "text", "vector").orderBy("template_id").toPandas()
+    numbers = {name: number for number, name in enumerate(table["template_id"])}
+    return Source(
+        name=system.name,
+        vectors=np.stack(table["vector"].to_list()).astype(np.float32) if len(table) else np.zeros((0, 0), dtype=np.float32),
+        texts=tuple(table["text"]),
+        ids=tuple(found["pattern_id"]),
+        events=tuple(tuple((numbers[e["template_id"]], int(e["count"])) for e in pattern) for pattern in found["events"]),
+        sessions=found["n"].to_numpy(dtype=np.int64),
+        anomalous=found["share"].to_numpy(dtype=float),
+    )

@@ -1,0 +1,83 @@
+"""Teaching: the labelled systems' files → lake → a trained, registered and promoted model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from nightlog.detector.network import Shape
+from nightlog.detector.registry import Manifest, Model, promote, save
+from nightlog.detector.sources import read_source
+from nightlog.detector.training import Config, Source, Trained, train
+from nightlog.encoding.encoder import ENCODER, embed
+from nightlog.errors import ConfigError
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import SESSIONS
+from nightlog.parsing.files import find_days
+from nightlog.parsing.ingest import ingest
+from nightlog.parsing.parse import parse
+from nightlog.routing.router import choose_tau
+from nightlog.systems.spec import System
+
+Tell = Callable[[str], None]
+
+
+def fill(lake: Lake, system: System, data: Path, run_id: str, device: str, tell: Tell) -> bool:
+    """Ingest, parse and embed the nights of a source that the lake lacks. Returns whether the lake now holds any."""
+    present = lake.nights(SESSIONS, system.name)
+    for ds in find_days(system, data):
+        if ds not in present:
+            counts, detail = ingest(lake, system, ds, data)
+            counts |= parse(lake, system, ds, run_id)
+            present.add(ds)
+            tell(f"{system.name} {ds}: {counts['n_lines']:,} lines, {counts['n_sessions']:,} sessions" + (f"; {detail}" if detail else ""))
+    if present:
+        embed(lake, system, device)
+    return bool(present)
+
+
+def teach(
+    lake: Lake, systems: Iterable[System], data: Path, run_id: str, now: datetime, config: Config, tell: Tell
+) -> tuple[Model, Trained]:
+    """Train the small model on all labelled systems that the lake or the data folder holds, and let it serve.
+
+    Returns the model and what it reached on held-out source patterns. Raises ConfigError where nothing is there to learn from.
+    """
+    sources: list[Source] = []
+    for system in systems:
+        if fill(lake, system, data, run_id, config.device, tell):
+            source = read_source(lake, system, data, ENCODER)
+            tell(
+                f"{source.name}: {len(source.ids):,} labelled patterns of {int(source.sessions.sum()):,} sessions, "
+                f"{(source.sessions * source.anomalous).sum():,.0f} anomalous"
+            )
+            sources.append(source)
+        else:
+            tell(f"{system.name}: no files under the data folder; left out")
+    sources = [source for source in sources if len(source.ids)]
+    if not sources:
+        raise ConfigError('no labelled system has files under the data folder: give --data, or a system file with role = "source"')
+    config = replace(config, shape=Shape(dimensions=sources[0].vectors.shape[1], hidden=config.shape.hidden))
+    trained = train(sources, config)
+    tau = choose_tau(
+        {source.name: source.vectors for source in sources},
+        {source.name: [[number for number, _ in events] for events in source.events] for source in sources},
+    )
+    manifest = Manifest(
+        encoder=ENCODER,
+        tau=tau,
+        threshold=trained.threshold,
+        foreign_threshold=trained.foreign_threshold,
+        shape=config.shape,
+        source_texts=tuple(text for source in sources for text in source.texts),
+        source_systems=tuple(source.name for source in sources for _ in source.texts),
+        sources=tuple(source.name for source in sources),
+        data={source.name: {"patterns": len(source.ids), "sessions": int(source.sessions.sum())} for source in sources},
+    )
+    model = save(lake, trained.network, np.concatenate([source.vectors for source in sources]), manifest, trained.metrics, now)
+    promote(lake, model.version)
+    return model, trained

@@ -1,0 +1,1 @@
+"""Protocols, baselines, metrics. The only room that reads a target's labels."""

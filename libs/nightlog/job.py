@@ -1,0 +1,101 @@
+"""What all jobs share: arguments in, one stage for all systems, exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nightlog.errors import NightlogError
+from nightlog.lake.store import Lake
+from nightlog.night import NEEDS_SPARK, Night, Outcome, Stage, exit_code, utc_now
+from nightlog.settings import Settings
+from nightlog.systems.catalog import choose, load_catalog
+from nightlog.systems.spec import System
+
+
+def arguments(description: str, with_ds: bool = True) -> argparse.ArgumentParser:
+    """The command line of a job. What is not given comes from the environment (`NIGHTLOG_…`), then from the defaults."""
+    parser = argparse.ArgumentParser(description=description)
+    if with_ds:
+        parser.add_argument("--ds", required=True, help="the night's day, YYYY-MM-DD")
+    parser.add_argument("--systems", default="", help="names, separated by commas; default: all targets")
+    parser.add_argument("--lake", type=Path, help="folder of the tables")
+    parser.add_argument("--data", type=Path, help="folder of the log files")
+    parser.add_argument("--run-id", help="name of the run; a retry under the same name does not repeat what was finished")
+    parser.add_argument("--master", help="Spark master")
+    return parser
+
+
+def settings_from(**given: object) -> Settings:
+    """Settings with what was given on the command line put first."""
+    return Settings().model_copy(update={name: value for name, value in given.items() if value is not None})
+
+
+def chosen_systems(settings: Settings, names: str) -> list[System]:
+    """The named systems; without names all targets, the user's own where NIGHTLOG_SYSTEMS is set."""
+    catalog = load_catalog(settings.systems)
+    if wanted := [name.strip() for name in names.split(",") if name.strip()]:
+        return choose(catalog, wanted)
+    own = set(load_own(settings))
+    return [system for system in catalog.values() if system.role == "target" and (not own or system.name in own)]
+
+
+def load_own(settings: Settings) -> list[str]:
+    """Names of the systems in the user's own folder."""
+    from nightlog.systems.catalog import parse_system
+
+    if settings.systems is None:
+        return []
+    return [parse_system(path.read_text(encoding="utf-8"), str(path)).name for path in sorted(settings.systems.glob("*.toml"))]
+
+
+@contextmanager
+def open_lake(settings: Settings, app: str, with_spark: bool = True) -> Iterator[Lake]:
+    """The lake, with a Spark session where one is needed; it ends with the block."""
+    root = settings.lake if "://" in str(settings.lake) else settings.lake.resolve()
+    if not with_spark:
+        yield Lake(root)
+        return
+    from nightlog.spark import start_spark
+
+    spark = start_spark(app, settings.master, settings.driver_memory)
+    try:
+        yield Lake(root, spark)
+    finally:
+        spark.stop()
+
+
+def new_run_id(ds: str) -> str:
+    """A name for a run that was started by hand."""
+    return f"manual__{ds}__{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+
+
+def show(outcome: Outcome) -> None:
+    """One line a system on standard output."""
+    counts = " ".join(f"{name}={n}" for name, n in outcome.counts.items())
+    print(f"{outcome.system} {outcome.stage} {outcome.outcome} {outcome.seconds:.1f}s {counts} {outcome.detail or ''}".rstrip(), flush=True)
+
+
+def run_stage(stage: Stage, description: str, argv: Sequence[str] | None = None) -> int:
+    """Run one stage of one night for its systems. Returns the exit code: 0, 10, 20 or 30."""
+    given = arguments(description).parse_args(argv)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("py4j").setLevel(logging.WARNING)
+    try:
+        settings = settings_from(lake=given.lake, data=given.data, master=given.master)
+        systems = chosen_systems(settings, given.systems)
+        with open_lake(settings, f"nightlog {stage}", stage in NEEDS_SPARK) as lake:
+            night = Night(given.ds, given.run_id or new_run_id(given.ds), systems, lake, settings, utc_now)
+            outcomes = []
+            for outcome in night.run_stage(stage):
+                show(outcome)
+                outcomes.append(outcome.outcome)
+            return exit_code(outcomes)
+    except NightlogError as error:
+        print(f"nightlog: {error}", file=sys.stderr)
+        return error.exit_code

@@ -1,0 +1,257 @@
+"""A night: its stages, their order, and what becomes of a system that fails in one of them."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nightlog.errors import (
+    EXIT_DONE,
+    EXIT_GATE,
+    EXIT_PERMANENT,
+    EXIT_TRANSIENT,
+    ConfigError,
+    GateFailed,
+    NightlogError,
+    NoInput,
+    TransientError,
+)
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import OUTCOMES
+from nightlog.settings import Settings
+from nightlog.systems.spec import System
+
+if TYPE_CHECKING:
+    from nightlog.detector.registry import Model
+    from nightlog.llm.judge import Judge
+
+log = logging.getLogger(__name__)
+
+Counts = tuple[dict[str, int], str | None]
+
+
+class Stage(StrEnum):
+    """The stages of a night, in order."""
+
+    INGEST = "ingest"
+    PARSE = "parse"
+    EMBED = "embed"
+    ROUTE = "route"
+    DETECT = "detect"
+    LABEL = "label"
+    PUBLISH = "publish"
+
+
+NEEDS_SPARK = frozenset(Stage) - {Stage.LABEL}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one system in one stage."""
+
+    system: str
+    stage: Stage
+    outcome: str
+    detail: str | None
+    counts: dict[str, int]
+    seconds: float
+
+
+def check_ds(ds: str) -> str:
+    """A day as YYYY-MM-DD. Raises ConfigError."""
+    try:
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", ds):
+            return date.fromisoformat(ds).isoformat()
+    except ValueError:
+        pass
+    raise ConfigError(f"`{ds}` is no day: expected YYYY-MM-DD, e.g. 2008-11-10")
+
+
+class Night:
+    """One run of one night: the systems, the lake, the settings, and the model and judge that serve it."""
+
+    def __init__(self, ds: str, run_id: str, systems: Sequence[System], lake: Lake, settings: Settings, clock: Callable[[], datetime]):
+        self.ds = check_ds(ds)
+        self.run_id = run_id
+        self.systems = list(systems)
+        self.lake = lake
+        self.settings = settings
+        self.clock = clock
+        self.data = Path(settings.logs).resolve()
+
+    @cached_property
+    def model(self) -> Model:
+        """The model that serves now."""
+        from nightlog.detector.registry import promoted
+
+        return promoted(self.lake)
+
+    @cached_property
+    def judge(self) -> Judge | None:
+        """The LLM, None where it is off."""
+        from nightlog.llm.judge import make_judge
+
+        spent = sum(dict(row["counts"]).get("llm_calls", 0) for row in self.rows() if row["stage"] == Stage.LABEL)
+        return make_judge(self.settings, spent=spent)
+
+    def rows(self) -> list[dict[str, object]]:
+        """All outcomes of the night so far, whatever run they are of, oldest first."""
+        return sorted(self.lake.rows(OUTCOMES, ds=self.ds), key=lambda row: row["at"])
+
+    def latest(self) -> dict[tuple[str, str], dict[str, object]]:
+        """(system, stage) → its last outcome."""
+        return {(str(row["system"]), str(row["stage"])): row for row in self.rows()}
+
+    def run_stage(self, stage: Stage) -> Iterator[Outcome]:
+        """Run one stage for every system, each outcome noted in ops.outcomes as it comes.
+
+        A system whose stage before did not end well is passed over; one that this very run has finished already (a retry of the
+        task) is not done again.
+        """
+        if stage in (Stage.ROUTE, Stage.DETECT, Stage.PUBLISH):
+            _ = self.model
+        if stage == Stage.LABEL:
+            _ = self.judge
+        for system in self.systems:
+            latest = self.latest()
+            own = latest.get((system.name, stage))
+            if own and own["run_id"] == self.run_id and own["outcome"] == "done":
+                continue
+            if (before := self.unfinished(system, stage, latest)) is None:
+                yield self.attempt(stage, system)
+            elif stage == Stage.PUBLISH:
+                from nightlog.reporting.publish import publish_unfinished
+
+                outcome, detail = str(before["outcome"]), before["detail"]
+                publish_unfinished(self.lake, system.name, self.run_id, self.ds, outcome, detail and str(detail), self.clock())
+
+    def unfinished(self, system: System, stage: Stage, latest: dict[tuple[str, str], dict[str, object]]) -> dict[str, object] | None:
+        """The first earlier stage that did not end well for the system, None where all did."""
+        for earlier in list(Stage)[: list(Stage).index(stage)]:
+            row = latest.get((system.name, earlier))
+            if row is None:
+                return {"outcome": "failed", "detail": f"stage {earlier} was never run for this night"}
+            if row["outcome"] != "done":
+                return row
+        return None
+
+    def attempt(self, stage: Stage, system: System) -> Outcome:
+        """Run one stage for one system; whatever it raises becomes its outcome, so that the other systems go on."""
+        started = time.monotonic()
+        counts: dict[str, int] = {}
+        try:
+            counts, detail = self.work(stage, system)
+            outcome = "done"
+        except NoInput as error:
+            outcome, detail = "no_input", str(error)
+        except GateFailed as error:
+            outcome, detail = "gated", str(error)
+        except TransientError as error:
+            outcome, detail = "transient", str(error)
+        except NightlogError as error:
+            outcome, detail = "failed", str(error)
+        except Exception as error:
+            outcome, detail = ("transient" if is_transient(error) else "failed"), first_line(error)
+            log.exception("%s %s %s", system.name, self.ds, stage)
+        result = Outcome(system.name, stage, outcome, detail, counts, round(time.monotonic() - started, 3))
+        row = {"run_id": self.run_id, "ds": self.ds, "system": system.name, "stage": stage.value, "outcome": outcome}
+        self.lake.put(OUTCOMES, [row | {"detail": detail, "counts": counts, "seconds": result.seconds, "at": self.clock()}])
+        return result
+
+    def work(self, stage: Stage, system: System) -> Counts:
+        """Call the one library function of a stage."""
+        lake, ds, device = self.lake, self.ds, self.settings.device
+        match stage:
+            case Stage.INGEST:
+                from nightlog.parsing.ingest import ingest
+
+                return ingest(lake, system, ds, self.data)
+            case Stage.PARSE:
+                return self.parse(system)
+            case Stage.EMBED:
+                from nightlog.encoding.encoder import embed
+
+                return embed(lake, system, device), None
+            case Stage.ROUTE:
+                from nightlog.detector.registry import load
+                from nightlog.routing.router import route
+
+                model = load(self.model)
+                return route(lake, system, ds, model.sources, model.manifest.tau, model.version, model.manifest.encoder), None
+            case Stage.DETECT:
+                from nightlog.detector.scoring import detect
+
+                return detect(lake, system, ds, self.model, device), None
+            case Stage.LABEL:
+                from nightlog.llm.label import label_patterns
+
+                return label_patterns(lake, system, ds, self.run_id, self.judge, self.clock)
+            case Stage.PUBLISH:
+                return self.publish(system)
+
+    def parse(self, system: System) -> Counts:
+        """Parse, then let the gate look at the counts."""
+        from nightlog.parsing.parse import parse
+        from nightlog.reporting.publish import check_counts
+
+        counts = parse(self.lake, system, self.ds, self.run_id)
+        breaches = check_counts(system.name, self.ds, self.counted(system) | counts)
+        return counts, "; ".join(found.text for found in breaches) or None
+
+    def publish(self, system: System) -> Counts:
+        """Publish what the earlier stages made."""
+        from nightlog.detector.registry import load
+        from nightlog.llm.prompt import prompt_hash
+        from nightlog.reporting.publish import Publication, publish
+
+        llm = self.judge.name if self.judge is not None else None
+        by = Publication(self.ds, self.run_id, load(self.model), prompt_hash(system), llm, self.clock())
+        counts = self.counted(system)
+        counts |= {f"run_{name}": n for name, n in counts.items() if name.startswith("llm_")}
+        seconds = sum(float(str(row["seconds"])) for (name, _), row in self.latest().items() if name == system.name)
+        return publish(self.lake, system, by, counts, round(seconds, 3))
+
+    def counted(self, system: System) -> dict[str, int]:
+        """What the stages counted for a system, from their last outcomes."""
+        found: dict[str, int] = {}
+        for (name, _), row in self.latest().items():
+            if name == system.name and row["outcome"] == "done":
+                found |= {key: int(n) for key, n in dict(row["counts"] or ()).items()}  # type: ignore[call-overload]
+        return found
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether an error of a library is worth another try: two writers met, or a worker or the connection to Spark was lost."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    text = str(error)
+    return bool(names & {"Py4JNetworkError", "ConnectionError", "CommitFailedError"}) or any(
+        word in text for word in ("ConcurrentAppendException", "ConcurrentDeleteReadException", "Python worker exited unexpectedly")
+    )
+
+
+def first_line(error: Exception) -> str:
+    """An error of a library in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:500]
+
+
+def exit_code(outcomes: Sequence[str]) -> int:
+    """The exit code that says what became of a stage or a run: the worst of its systems, and transient where a retry may help."""
+    if "transient" in outcomes:
+        return EXIT_TRANSIENT
+    if "failed" in outcomes:
+        return EXIT_PERMANENT
+    return EXIT_GATE if "gated" in outcomes else EXIT_DONE
+
+
+def utc_now() -> datetime:
+    """The clock of real runs."""
+    return datetime.now(UTC)

@@ -1,0 +1,214 @@
+"""Stage publish: gold.anomalies and gold.nights, through the gates."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from pyspark.sql import functions as F
+
+from nightlog.detector.registry import Loaded
+from nightlog.errors import GateFailed
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import (
+    ANOMALIES,
+    EVENTS_TABLE,
+    LINES_TABLE,
+    MESSAGES,
+    NIGHTS,
+    PATTERNS,
+    QUARANTINE,
+    ROUTES,
+    SCORES,
+    SESSIONS,
+    TEMPLATES,
+    VERDICTS,
+)
+from nightlog.parsing.ingest import look_back
+from nightlog.quality.gates import Breach, anomaly_expectations, check, night_expectations
+from nightlog.reporting.anomalies import decide, with_evidence
+from nightlog.systems.spec import System
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+TAUS = tuple(n / 20 for n in range(2, 20))
+WORK = ("run_n_templates_new", "run_n_embedded", "run_llm_calls", "run_llm_items", "run_llm_tokens_in", "run_llm_tokens_out")
+COUNTED = (
+    "n_files",
+    "n_lines",
+    "n_blank",
+    "n_unparsed",
+    "n_replaced",
+    "n_untimed",
+    "n_events",
+    "n_without_session",
+    "n_sessions",
+    "n_patterns",
+    "n_templates",
+    "n_proprietary",
+)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """By which run, model, prompt and LLM a night is published."""
+
+    ds: str
+    run_id: str
+    model: Loaded
+    prompt: str
+    llm: str | None
+    now: datetime
+
+
+def check_counts(system: str, ds: str, counts: Mapping[str, int]) -> list[Breach]:
+    """The gate behind parsing: raise GateFailed where too many lines do not match the header; return the warnings."""
+    with_text = max(1, counts["n_lines"] - counts["n_blank"])
+    shares = {
+        "unparsed_share": counts["n_unparsed"] / with_text,
+        "replaced_share": counts["n_replaced"] / with_text,
+        "without_session_share": counts["n_without_session"] / with_text,
+    }
+    return stop_on_critical(
+        system,
+        ds,
+        check(pd.DataFrame([shares]), night_expectations()),
+        f"{counts['n_unparsed']:,} of {with_text:,} lines do not match the header pattern; see {QUARANTINE.name} for the first of them, "
+        "then mend the system file or the logs",
+    )
+
+
+def stop_on_critical(system: str, ds: str, breaches: list[Breach], advice: str) -> list[Breach]:
+    critical = [found.text for found in breaches if found.severity == "critical"]
+    if critical:
+        raise GateFailed(f"{system} {ds}: not published: {'; '.join(critical)}. {advice}")
+    return breaches
+
+
+def latest_verdicts(lake: Lake, system: System, prompt: str, llm: str | None) -> DataFrame:
+    """The system's verdicts under this prompt, of this LLM, or where none is configured of whichever answered last."""
+    assert lake.spark is not None
+    found = [row for row in lake.rows(VERDICTS, system=system.name, prompt=prompt) if llm is None or row["llm"] == llm]
+    last = {row["pattern_id"]: row for row in sorted(found, key=lambda row: row["asked_at"])}
+    rows = [(row["pattern_id"], row["label"], row["confidence"], row["reason"]) for row in last.values()]
+    return lake.spark.createDataFrame(rows, "pattern_id string, label string, confidence double, reason string")
+
+
+def pattern_knowledge(lake: Lake, system: System, ds: str) -> DataFrame:
+    """What is known of each template of each pattern of the night: its text, nearest source template and attention."""
+    routes = lake.read(ROUTES, system=system.name, ds=ds).select("pattern_id", F.explode("nearest").alias("near"))
+    near = routes.select("pattern_id", "near.template_id", "near.nearest_source_template", "near.similarity")
+    scores = lake.read(SCORES, system=system.name, ds=ds).select("pattern_id", F.explode("weights").alias("seen"))
+    seen = scores.select("pattern_id", "seen.template_id", "seen.weight")
+    texts = lake.read(TEMPLATES, system=system.name).select("template_id", F.col("text").alias("template"))
+    return seen.join(near, ["pattern_id", "template_id"], "left").join(texts, "template_id", "left")
+
+
+def staged_anomalies(lake: Lake, system: System, by: Publication, versions: Mapping[str, str | None]) -> DataFrame:
+    """The rows that the night would publish, all columns of gold.anomalies."""
+    name, ds = system.name, by.ds
+    decided = decide(
+        lake.read(PATTERNS, system=name, ds=ds),
+        lake.read(ROUTES, system=name, ds=ds),
+        lake.read(SCORES, system=name, ds=ds),
+        latest_verdicts(lake, system, by.prompt, by.llm),
+        by.model.manifest.threshold,
+        by.model.manifest.foreign_threshold,
+    )
+    found = lake.read(SESSIONS, system=name, ds=ds).join(decided, "pattern_id").persist()
+    days = [*look_back(system, ds), ds]
+    templates = lake.read(MESSAGES, system=name).select("message_id", "template_id")
+    events = (
+        lake.read(EVENTS_TABLE, system=name).where(F.col("ds").isin(days)).select("session_id", "ds", "file", "line_no", "at", "message_id")
+    )
+    own = events.join(found.select("session_id"), "session_id", "left_semi").join(F.broadcast(templates), "message_id")
+    lines = lake.read(LINES_TABLE, system=name).where(F.col("ds").isin(days))
+    told = with_evidence(found, own, lines, pattern_knowledge(lake, system, ds))
+    stamp = F.struct(*[F.lit(versions[field]).cast("string").alias(field) for field in versions])
+    return told.withColumns({"versions": stamp, "run_id": F.lit(by.run_id)}).select(*ANOMALIES.schema.names)
+
+
+def texts_hash(lake: Lake, system: System, ds: str) -> str:
+    """Hash of the texts of the night's templates: what vectors, verdicts and evidence were about."""
+    used = lake.read(PATTERNS, system=system.name, ds=ds).select(F.explode("events.template_id").alias("template_id")).distinct()
+    texts = lake.read(TEMPLATES, system=system.name).join(used, "template_id", "left_semi").select("template_id", "text")
+    rows = sorted((row["template_id"], row["text"]) for row in texts.collect())
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
+def tau_curve(lake: Lake, system: System, ds: str, tau: float) -> tuple[list[dict[str, float]], float]:
+    """The share of sessions whose pattern would be proprietary at other thresholds, and at the one in force."""
+    sizes = lake.read(PATTERNS, system=system.name, ds=ds).select("pattern_id", "n_sessions")
+    found = lake.read(ROUTES, system=system.name, ds=ds).join(sizes, "pattern_id").select("similarity", "n_sessions").collect()
+    total = max(1, sum(row["n_sessions"] for row in found))
+
+    def share(threshold: float) -> float:
+        return float(round(sum(row["n_sessions"] for row in found if row["similarity"] < threshold) / total, 6))
+
+    return [{"tau": at, "proprietary_share": share(at)} for at in TAUS], share(tau)
+
+
+def publish(lake: Lake, system: System, by: Publication, counts: Mapping[str, int], seconds: float) -> tuple[dict[str, int], str | None]:
+    """Publish one system's night.
+
+    Args: counts: what the night's earlier stages counted; seconds: the wall time they took.
+    Returns: (n_anomalies, n_provisional), and the warnings of the gates. Raises GateFailed where a critical expectation is
+    not met; then the slice that was published before stays, and the offending rows are in ops.quarantine.
+    """
+    place = {"system": system.name, "ds": by.ds}
+    manifest = by.model.manifest
+    texts = texts_hash(lake, system, by.ds)
+    versions = {"model": by.model.version, "prompt": by.prompt, "llm": by.llm, "encoder": manifest.encoder, "templates": texts}
+    staged = staged_anomalies(lake, system, by, versions).persist()
+    try:
+        narrow = staged.select(
+            *[field.name for field in ANOMALIES.columns if field.name not in ("lines", "evidence", "versions")],
+            F.coalesce(F.size("lines"), F.lit(0)).alias("n_lines"),
+            F.coalesce(F.size("evidence"), F.lit(0)).alias("n_evidence"),
+        ).toPandas()
+        breaches = check(narrow, anomaly_expectations(by.ds, system.name)) if len(narrow) else []
+        quarantine(lake, system.name, by, narrow, breaches)
+        stop_on_critical(system.name, by.ds, breaches, f"The rows are in {QUARANTINE.name}")
+        lake.replace_slice(ANOMALIES, staged, **place)
+    finally:
+        staged.unpersist()
+    curve, share = tau_curve(lake, system, by.ds, manifest.tau)
+    done = {"n_anomalies": len(narrow), "n_provisional": int((narrow["status"] == "provisional").sum()) if len(narrow) else 0}
+    warnings = "; ".join(found.text for found in breaches) or None
+    row: dict[str, Any] = {**place, "outcome": "done", "detail": warnings, "run_id": by.run_id, "run_seconds": seconds, "run_at": by.now}
+    row |= {name: counts.get(name, 0) for name in (*COUNTED, *WORK)} | done
+    row |= {"proprietary_share": share, "tau": manifest.tau, "tau_curve": curve, "versions": versions}
+    lake.put(NIGHTS, [row], **place)
+    return done, warnings
+
+
+def quarantine(lake: Lake, system: str, by: Publication, rows: pd.DataFrame, breaches: list[Breach]) -> None:
+    """Set the offending rows aside, with the reason; an earlier run's are replaced."""
+    shown = rows.astype(str)
+    aside = [
+        {
+            "system": system,
+            "ds": by.ds,
+            "stage": "publish",
+            "reason": f"{found.severity}: {found.text}",
+            "row": json.dumps(shown.iloc[number].to_dict(), ensure_ascii=False),
+            "run_id": by.run_id,
+        }
+        for found in breaches
+        for number in found.rows
+    ]
+    lake.put(QUARANTINE, aside, system=system, ds=by.ds, stage="publish")
+
+
+def publish_unfinished(lake: Lake, system: str, by_run: str, ds: str, outcome: str, detail: str | None, now: datetime) -> None:
+    """Note in gold.nights that a system has nothing to show for the night; what an earlier run published stays."""
+    if any(row["outcome"] == "done" for row in lake.rows(NIGHTS, ["outcome"], system=system, ds=ds)):
+        return
+    row = {"ds": ds, "system": system, "outcome": outcome, "detail": detail, "run_id": by_run, "run_at": now}
+    lake.put(NIGHTS, [row], system=system, ds=ds)

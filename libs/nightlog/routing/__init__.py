@@ -1,0 +1,1 @@
+"""General or proprietary."""

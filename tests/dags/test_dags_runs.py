@@ -1,0 +1,134 @@
+"""Real runs: what reaches the programs, and what their exit codes make of the run."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from airflow.sdk import DAG
+from conftest import Runner
+
+STAGES = ["ingest", "parse", "embed", "route", "detect", "label", "publish"]
+ALL = [*STAGES, "outcomes"]
+
+
+@pytest.fixture
+def nightly(dags: dict[str, DAG]) -> DAG:
+    return dags["nightlog_nightly"]
+
+
+def test_a_night_hands_its_params_to_every_stage(nightly: DAG, run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHTLOG_LAKE", "/somewhere/lake")
+    night = run(nightly, {}, ds="2008-11-10", systems="hdfs,bgl")
+
+    assert night.state == "success"
+    assert night.called() == ALL
+    for call in night.calls:
+        assert call.option("--ds") == "2008-11-10"
+        assert call.option("--run-id") == night.run_id
+        assert call.option("--systems") == (None if call.stage == "outcomes" else "hdfs,bgl")
+        assert call.environment["NIGHTLOG_LAKE"] == "/somewhere/lake"
+        assert Path(call.cwd) == run.home
+        assert "" not in call.argv
+
+
+def test_each_program_is_the_one_of_the_jobs_environment(nightly: DAG, run: Runner) -> None:
+    night = run(nightly, {}, ds="2008-11-10")
+    programs = {call.stage: call.argv[0] for call in night.calls}
+    folder = run.home / ".venv" / "bin"
+    assert programs == dict.fromkeys(STAGES, str(folder / "spark-submit")) | {
+        "label": str(folder / "python"),
+        "outcomes": str(folder / "nightlog"),
+    }
+    ingest = night.calls[0]
+    assert (ingest.option("--master"), ingest.option("--driver-memory"), ingest.option("--systems")) == ("local[*]", "4g", None)
+    assert ingest.environment["PYSPARK_PYTHON"] == str(folder / "python")
+
+
+@pytest.mark.parametrize("at", [datetime(2026, 3, 11, 2, tzinfo=UTC), datetime(2026, 3, 11, 17, 30, tzinfo=UTC)])
+def test_without_a_day_a_run_takes_the_day_before(nightly: DAG, run: Runner, at: datetime) -> None:
+    night = run(nightly, {}, at=at)
+    assert {call.option("--ds") for call in night.calls} == {"2026-03-10"}
+
+
+def test_a_run_without_a_data_interval_takes_the_day_before(nightly: DAG, run: Runner) -> None:
+    made = nightly.test(logical_date=None, run_after=datetime(2026, 3, 11, 1, tzinfo=UTC))
+    assert str(made.state) == "success"
+    assert '"--ds", "2026-03-10"' in (run.home / "calls.jsonl").read_text()
+
+
+@pytest.mark.parametrize("code", [10, 30])
+def test_a_permanent_failure_is_not_tried_again_and_stops_no_later_stage(nightly: DAG, run: Runner, code: int) -> None:
+    night = run(nightly, {"parse": [code]}, ds="2008-11-10")
+    assert night.called() == ALL
+    assert night.state == "failed"
+    assert night.tasks == dict.fromkeys(STAGES, "success") | {"parse": "failed", "report_outcomes": "failed"}
+
+
+def test_a_transient_failure_is_tried_again_under_the_same_run_id(nightly: DAG, run: Runner) -> None:
+    night = run(nightly, {"route": [20, 20, 0]}, ds="2008-11-10")
+    assert night.state == "success"
+    assert night.called() == ["ingest", "parse", "embed", "route", "route", "route", "detect", "label", "publish", "outcomes"]
+    assert {call.option("--run-id") for call in night.calls} == {night.run_id}
+
+
+def test_a_stage_that_dies_turns_the_run_red_though_all_outcomes_are_well(
+    nightly: DAG, run: Runner, capfd: pytest.CaptureFixture[str]
+) -> None:
+    night = run(nightly, {"ingest": ["killed", "killed", 1], "publish": [20]}, ds="2008-11-10")
+    assert night.called() == ["ingest"] * 4 + STAGES[1:-1] + ["publish"] * 4 + ["outcomes"]
+    assert night.state == "failed"
+    assert "stages failed: ingest, publish" in capfd.readouterr().out
+
+
+def test_outcomes_turn_the_run_red_and_only_those_that_failed_are_named(
+    nightly: DAG, run: Runner, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["hdfs: gated: 31 % of 100 lines", "bgl: done: 12 lines", "web-2: failed: a.gz, byte 17", "mail: no_input: no file"]
+    night = run(nightly, {"outcomes": [10]}, says=lines, ds="2008-11-10")
+    assert night.called() == ALL
+    assert night.tasks == dict.fromkeys(STAGES, "success") | {"report_outcomes": "failed"}
+    assert night.state == "failed"
+    told = capfd.readouterr().out
+    assert all(line in told for line in lines)
+    message = told.rpartition("AirflowFailException: ")[2]
+    assert "stages failed: none; systems:\nhdfs: gated: 31 % of 100 lines\nweb-2: failed: a.gz, byte 17\n" in message
+
+
+def test_lines_reach_the_log_as_they_are_printed(nightly: DAG, run: Runner, capfd: pytest.CaptureFixture[str]) -> None:
+    run(nightly, {}, ds="2008-11-10")
+    told = capfd.readouterr().out
+    assert all(f"{stage} says: call 1, 0" in told for stage in STAGES)
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs (one that is dead and only not yet collected does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_stage_over_its_time_is_killed_with_its_children(nightly: DAG, run: Runner) -> None:
+    stage = nightly.get_task("embed")
+    stage.execution_timeout, stage.retries = timedelta(seconds=2), 0
+    night = run(nightly, {"embed": ["hang"]}, ds="2008-11-10")
+    assert night.tasks["embed"] == "failed"
+    assert night.called() == ALL
+    child = int((run.home / "child").read_text())
+    deadline = time.monotonic() + 5
+    while alive(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(child)
+
+
+def test_retraining_runs_the_train_job(dags: dict[str, DAG], run: Runner) -> None:
+    done = run(dags["nightlog_retrain"], {"train": [20, 0]}, systems="bgl,openstack")
+    assert done.state == "success"
+    assert done.called() == ["train", "train"]
+    assert done.calls[0].argv[0] == str(run.home / ".venv" / "bin" / "spark-submit")
+    assert done.calls[0].argv[-2:] == [str(run.home / "jobs" / "train.py"), "--systems=bgl,openstack"]
+    assert os.path.commonpath([done.calls[0].cwd, run.home]) == str(run.home)
