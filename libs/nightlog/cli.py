@@ -235,6 +235,7 @@ def safe(text: str) -> Text:
 
 
 def as_json(value: Any) -> Any:
+    """What JSON has no form for, as text."""
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 

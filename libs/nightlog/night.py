@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nightlog.errors import (
     EXIT_DONE,
@@ -102,11 +102,11 @@ class Night:
         spent = sum(dict(row["counts"]).get("llm_calls", 0) for row in self.rows() if row["stage"] == Stage.LABEL)
         return make_judge(self.settings, spent=spent)
 
-    def rows(self) -> list[dict[str, object]]:
+    def rows(self) -> list[dict[str, Any]]:
         """All outcomes of the night so far, whatever run they are of, oldest first."""
         return sorted(self.lake.rows(OUTCOMES, ds=self.ds), key=lambda row: row["at"])
 
-    def latest(self) -> dict[tuple[str, str], dict[str, object]]:
+    def latest(self) -> dict[tuple[str, str], dict[str, Any]]:
         """(system, stage) → its last outcome."""
         return {(str(row["system"]), str(row["stage"])): row for row in self.rows()}
 
@@ -130,10 +130,10 @@ class Night:
             elif stage == Stage.PUBLISH:
                 from nightlog.reporting.publish import publish_unfinished
 
-                outcome, detail = str(before["outcome"]), before["detail"]
-                publish_unfinished(self.lake, system.name, self.run_id, self.ds, outcome, detail and str(detail), self.clock())
+                outcome, detail = before["outcome"], before["detail"]
+                publish_unfinished(self.lake, system.name, self.run_id, self.ds, outcome, detail, self.clock())
 
-    def unfinished(self, system: System, stage: Stage, latest: dict[tuple[str, str], dict[str, object]]) -> dict[str, object] | None:
+    def unfinished(self, system: System, stage: Stage, latest: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any] | None:
         """The first earlier stage that did not end well for the system, None where all did."""
         for earlier in list(Stage)[: list(Stage).index(stage)]:
             row = latest.get((system.name, earlier))
@@ -224,7 +224,7 @@ class Night:
         found: dict[str, int] = {}
         for (name, _), row in self.latest().items():
             if name == system.name and row["outcome"] == "done":
-                found |= {key: int(n) for key, n in dict(row["counts"] or ()).items()}  # type: ignore[call-overload]
+                found |= {key: int(n) for key, n in dict(row["counts"] or ()).items()}
         return found
 
 

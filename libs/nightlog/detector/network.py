@@ -1,4 +1,7 @@
-"""The small model: bidirectional GRU over frozen template vectors, linear attention, classifier (GeneralLog, arXiv 2511.05882, small model)."""
+"""The small model: bidirectional GRU over frozen template vectors, linear attention, classifier.
+
+Source: GeneralLog, arXiv 2511.05882, and FusionLog, 2511.05878: the small model of both.
+"""
 
 from __future__ import annotations
 

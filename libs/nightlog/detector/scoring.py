@@ -43,7 +43,7 @@ def detect(lake: Lake, system: System, ds: str, model: Model, device: str = "aut
     patterns = lake.read(PATTERNS, system=system.name, ds=ds).select("pattern_id", "events")
     encoder = load(model).manifest.encoder
     used = patterns.select(F.explode("events.template_id").alias("template_id")).distinct()
-    vectors = lake.read(VECTORS, system=system.name, encoder=encoder).join(used, "template_id", "left_semi").toPandas()
+    vectors = lake.frame(lake.read(VECTORS, system=system.name, encoder=encoder).join(used, "template_id", "left_semi"))
     names = {name: number for number, name in enumerate(vectors["template_id"])}
     table = np.stack(vectors["vector"].to_list()).astype(np.float32) if names else np.zeros((0, 0), dtype=np.float32)
     assert lake.spark is not None

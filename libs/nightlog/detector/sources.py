@@ -47,11 +47,11 @@ def read_source(lake: Lake, system: System, data: Path, encoder: str) -> Source:
     same = (sessions["session_id"] == labels["session_id"]) & (labels["label_ds"].isNull() | (labels["label_ds"] == sessions["ds"]))
     judged = sessions.join(labels, same).groupBy("pattern_id").agg(F.count("*").alias("n"), F.avg("label").alias("share"))
     patterns = lake.read(PATTERNS, system=system.name).dropDuplicates(["pattern_id"]).select("pattern_id", "events")
-    found = judged.join(patterns, "pattern_id").orderBy("pattern_id").toPandas()
+    found = lake.frame(judged.join(patterns, "pattern_id").orderBy("pattern_id"))
     vectors = lake.read(VECTORS, system=system.name, encoder=encoder).join(
         lake.read(TEMPLATES, system=system.name).select("template_id", "text"), "template_id"
     )
-    table = vectors.select("template_id", "text", "vector").orderBy("template_id").toPandas()
+    table = lake.frame(vectors.select("template_id", "text", "vector").orderBy("template_id"))
     numbers = {name: number for number, name in enumerate(table["template_id"])}
     return Source(
         name=system.name,

@@ -95,7 +95,8 @@ class Examples:
 def held_out(source: Source, share: float) -> np.ndarray:
     """Which patterns are kept from training: by hash of their ids, so that the choice is stable when patterns are added."""
     marks = [int(hashlib.sha256(f"{source.name}\0{name}".encode()).hexdigest()[:8], 16) / 2**32 for name in source.ids]
-    return np.array(marks) < share
+    kept: np.ndarray = np.array(marks) < share
+    return kept
 
 
 def balanced_weights(source: Source) -> np.ndarray:
@@ -154,7 +155,7 @@ def fit(examples: Examples, members: np.ndarray, config: Config) -> Network:
             soft = torch.stack([1 - targets[batch], targets[batch]], dim=1).to(device)
             loss = (nn.functional.cross_entropy(logits, soft, reduction="none") * weights[batch].to(device)).mean()
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
     return network.cpu().eval()

@@ -48,10 +48,9 @@ def find_days(system: System, data: Path) -> list[str]:
 
 def damage(path: Path) -> tuple[int, str] | None:
     """Where a compressed file stops being readable: (bytes of the file that could be used, what is wrong); None if it is whole."""
-    opener = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix)
-    if opener is None:
+    if path.suffix not in (".gz", ".xz"):
         return None
-    with path.open("rb") as raw, opener(raw) as unpacked:
+    with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else lzma.LZMAFile(raw) as unpacked:
         try:
             while unpacked.read(CHUNK):
                 pass

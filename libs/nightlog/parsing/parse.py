@@ -127,4 +127,4 @@ def write_sessions(lake: Lake, system: System, ds: str) -> dict[str, int]:
         F.count("*").alias("n_patterns"),
         F.coalesce(F.size(F.array_distinct(F.flatten(F.collect_list("events.template_id")))), F.lit(0)).alias("n_templates"),
     )
-    return {name: int(n) for name, n in counted.first().asDict().items()}
+    return {name: int(n) for row in counted.collect() for name, n in row.asDict().items()}

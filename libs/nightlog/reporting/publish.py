@@ -85,6 +85,7 @@ def check_counts(system: str, ds: str, counts: Mapping[str, int]) -> list[Breach
 
 
 def stop_on_critical(system: str, ds: str, breaches: list[Breach], advice: str) -> list[Breach]:
+    """Raise GateFailed if one of the breaches is critical, else return them: they are warnings."""
     critical = [found.text for found in breaches if found.severity == "critical"]
     if critical:
         raise GateFailed(f"{system} {ds}: not published: {'; '.join(critical)}. {advice}")
@@ -110,27 +111,30 @@ def pattern_knowledge(lake: Lake, system: System, ds: str) -> DataFrame:
     return seen.join(near, ["pattern_id", "template_id"], "left").join(texts, "template_id", "left")
 
 
-def staged_anomalies(lake: Lake, system: System, by: Publication, versions: Mapping[str, str | None]) -> DataFrame:
-    """The rows that the night would publish, all columns of gold.anomalies."""
-    name, ds = system.name, by.ds
+def anomalous_sessions(lake: Lake, system: System, by: Publication) -> DataFrame:
+    """The night's sessions whose pattern is judged anomalous, each with the decision."""
+    name, ds, manifest = system.name, by.ds, by.model.manifest
     decided = decide(
         lake.read(PATTERNS, system=name, ds=ds),
         lake.read(ROUTES, system=name, ds=ds),
         lake.read(SCORES, system=name, ds=ds),
         latest_verdicts(lake, system, by.prompt, by.llm),
-        by.model.manifest.threshold,
-        by.model.manifest.foreign_threshold,
+        manifest.threshold,
+        manifest.foreign_threshold,
     )
-    found = lake.read(SESSIONS, system=name, ds=ds).join(decided, "pattern_id").persist()
-    days = [*look_back(system, ds), ds]
-    templates = lake.read(MESSAGES, system=name).select("message_id", "template_id")
-    events = (
-        lake.read(EVENTS_TABLE, system=name).where(F.col("ds").isin(days)).select("session_id", "ds", "file", "line_no", "at", "message_id")
-    )
-    own = events.join(found.select("session_id"), "session_id", "left_semi").join(F.broadcast(templates), "message_id")
-    lines = lake.read(LINES_TABLE, system=name).where(F.col("ds").isin(days))
-    told = with_evidence(found, own, lines, pattern_knowledge(lake, system, ds))
-    stamp = F.struct(*[F.lit(versions[field]).cast("string").alias(field) for field in versions])
+    return lake.read(SESSIONS, system=name, ds=ds).join(decided, "pattern_id")
+
+
+def staged_anomalies(lake: Lake, system: System, by: Publication, found: DataFrame, versions: Mapping[str, str | None]) -> DataFrame:
+    """The rows that the night would publish, all columns of gold.anomalies, for the anomalous sessions `found`."""
+    days = [*look_back(system, by.ds), by.ds]
+    templates = lake.read(MESSAGES, system=system.name).select("message_id", "template_id")
+    events = lake.read(EVENTS_TABLE, system=system.name).where(F.col("ds").isin(days))
+    placed = events.select("session_id", "ds", "file", "line_no", "at", "message_id")
+    own = placed.join(found.select("session_id"), "session_id", "left_semi").join(F.broadcast(templates), "message_id")
+    lines = lake.read(LINES_TABLE, system=system.name).where(F.col("ds").isin(days))
+    told = with_evidence(found, own, lines, pattern_knowledge(lake, system, by.ds))
+    stamp = F.struct(*[F.lit(version).cast("string").alias(name) for name, version in versions.items()])
     return told.withColumns({"versions": stamp, "run_id": F.lit(by.run_id)}).select(*ANOMALIES.schema.names)
 
 
@@ -165,19 +169,23 @@ def publish(lake: Lake, system: System, by: Publication, counts: Mapping[str, in
     manifest = by.model.manifest
     texts = texts_hash(lake, system, by.ds)
     versions = {"model": by.model.version, "prompt": by.prompt, "llm": by.llm, "encoder": manifest.encoder, "templates": texts}
-    staged = staged_anomalies(lake, system, by, versions).persist()
+    found = anomalous_sessions(lake, system, by).persist()
+    staged = staged_anomalies(lake, system, by, found, versions).persist()
     try:
-        narrow = staged.select(
-            *[field.name for field in ANOMALIES.columns if field.name not in ("lines", "evidence", "versions")],
-            F.coalesce(F.size("lines"), F.lit(0)).alias("n_lines"),
-            F.coalesce(F.size("evidence"), F.lit(0)).alias("n_evidence"),
-        ).toPandas()
+        narrow = lake.frame(
+            staged.select(
+                *[field.name for field in ANOMALIES.columns if field.name not in ("lines", "evidence", "versions")],
+                F.coalesce(F.size("lines"), F.lit(0)).alias("n_lines"),
+                F.coalesce(F.size("evidence"), F.lit(0)).alias("n_evidence"),
+            )
+        )
         breaches = check(narrow, anomaly_expectations(by.ds, system.name)) if len(narrow) else []
         quarantine(lake, system.name, by, narrow, breaches)
         stop_on_critical(system.name, by.ds, breaches, f"The rows are in {QUARANTINE.name}")
         lake.replace_slice(ANOMALIES, staged, **place)
     finally:
         staged.unpersist()
+        found.unpersist()
     curve, share = tau_curve(lake, system, by.ds, manifest.tau)
     done = {"n_anomalies": len(narrow), "n_provisional": int((narrow["status"] == "provisional").sum()) if len(narrow) else 0}
     warnings = "; ".join(found.text for found in breaches) or None

@@ -17,7 +17,7 @@ VIEWS = {"v_anomalies": "gold.anomalies", "v_nights": "gold.nights"}
 def anomalies(lake: Lake, ds: str, system: str | None) -> list[dict[str, Any]]:
     """The night's rows of gold.anomalies, the surest first."""
     equal = {"ds": ds} | ({"system": system} if system else {})
-    rows = lake.rows(ANOMALIES, **equal)
+    rows = lake.rows(ANOMALIES, None, **equal)
     return sorted(rows, key=lambda row: (row["system"], -(row["score"] or 0), row["session_id"]))
 
 
@@ -39,7 +39,7 @@ def query(lake: Lake, sql: str) -> pa.Table:
                 connection.execute(f"create view {view} as select * from {spec.name}")
     connection.execute("set enable_external_access = false")
     try:
-        return connection.execute(sql).fetch_arrow_table()
+        return connection.execute(sql).to_arrow_table()
     except duckdb.Error as error:
         raise ConfigError(f"{error}; tables: {', '.join(spec.name for spec in ALL_TABLES if lake.exists(spec))}") from error
 

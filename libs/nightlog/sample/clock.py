@@ -1,4 +1,4 @@
-"""The recording's clock: it runs faster than ours, so that three days are recorded in a quarter of an hour."""
+"""The recording's clock: it runs faster than ours, so that three days are recorded in some ten minutes."""
 
 from __future__ import annotations
 

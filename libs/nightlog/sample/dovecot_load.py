@@ -34,7 +34,7 @@ def look(box: Dovecot, rng: random.Random) -> None:
         for _ in range(rng.choice((0, 0, 1))):
             box.deliver(rng, user)
         with box.session(rng, user) as client:
-            client.ask("FETCH 1:* (UID FLAGS)")
+            client.ask("UID FETCH 1:* (FLAGS)")
 
 
 def read(box: Dovecot, rng: random.Random) -> None:
@@ -176,7 +176,7 @@ def restore_mail(box: Dovecot, rng: random.Random) -> None:
             client.ask("EXPUNGE")
         box.restore(newest, copy)
         with box.session(rng, user) as client:
-            client.ask("FETCH 1:* (UID FLAGS)")
+            client.ask("UID FETCH 1:* (FLAGS)")
 
 
 def stammer(box: Dovecot, rng: random.Random) -> None:

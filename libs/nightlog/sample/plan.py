@@ -60,7 +60,10 @@ def plan(repertoire: Repertoire[P], n_days: int, per_day: int, rng: random.Rando
 
 
 def drive(moments: Sequence[Moment[P]], program: P, clock: Clock, workers: int = 48) -> int:
-    """Let everything happen at its time. Returns how many acts went otherwise than meant (each is printed)."""
+    """Let everything happen at its time. Faults come one at a time.
+
+    Returns how many acts went otherwise than meant (each is printed).
+    """
     surprises = 0
 
     def perform(moment: Moment[P]) -> None:
@@ -77,7 +80,7 @@ def drive(moments: Sequence[Moment[P]], program: P, clock: Clock, workers: int =
             last = traceback.format_exc().strip().splitlines()
             print(f"{program.name}: {moment.act.__name__}: {' | '.join(last[-3:])}", file=sys.stderr)
 
-    with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(2) as faults:
+    with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(1) as faults:
         for moment in moments:
             clock.wait_until(moment.at)
             (faults if moment.is_fault else pool).submit(perform, moment)

@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first-day", type=date.fromisoformat, default=date(2026, 3, 2))
     parser.add_argument("--days", type=int, default=3)
-    parser.add_argument("--speed", type=float, default=288.0, help="recorded seconds in a real one")
+    parser.add_argument("--speed", type=float, default=400.0, help="recorded seconds in a real one")
     parser.add_argument("--per-day", type=int, default=1000, help="ordinary acts a day")
     parser.add_argument("--only", nargs="+", choices=sorted(PROGRAMS), default=list(PROGRAMS))
     options = parser.parse_args(argv)

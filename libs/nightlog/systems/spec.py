@@ -18,6 +18,7 @@ class Part(BaseModel):
 
 
 def compiles(pattern: str) -> str:
+    """The pattern, if it is a regular expression."""
     try:
         re.compile(pattern)
     except re.error as error:
