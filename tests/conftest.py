@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
 from nightlog.lake.store import Lake
 
 if TYPE_CHECKING:

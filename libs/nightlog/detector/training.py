@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 from torch import nn
 
@@ -92,21 +93,21 @@ class Examples:
         )
 
 
-def held_out(source: Source, share: float) -> np.ndarray:
+def held_out(source: Source, share: float) -> NDArray[np.bool_]:
     """Which patterns are kept from training: by hash of their ids, so that the choice is stable when patterns are added."""
     marks = [int(hashlib.sha256(f"{source.name}\0{name}".encode()).hexdigest()[:8], 16) / 2**32 for name in source.ids]
-    kept: np.ndarray = np.array(marks) < share
-    return kept
+    return np.array(marks) < share
 
 
-def balanced_weights(source: Source) -> np.ndarray:
+def balanced_weights(source: Source) -> NDArray[np.float64]:
     """Weight of each pattern: by its sessions on a log scale, each class of the source half of the whole."""
-    weights = np.log1p(source.sessions.astype(float))
+    weights: NDArray[np.float64] = np.log1p(source.sessions.astype(float))
     bad = source.anomalous >= 0.5
     for members in (bad, ~bad):
         if members.any():
             weights[members] /= weights[members].sum()
-    return weights * len(weights) / max(weights.sum(), 1e-9)
+    weights *= len(weights) / max(float(weights.sum()), 1e-9)
+    return weights
 
 
 def train(sources: list[Source], config: Config) -> Trained:

@@ -41,9 +41,9 @@ def find_days(system: System, data: Path) -> list[str]:
         ds = system.input.delivered.isoformat()
         return [ds] if find_files(system, data, ds) else []
     wanted = system.input.path.replace("{ds}", DAY)
-    head = re.escape(system.input.path.split("{ds}")[0]).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
-    found = (re.search(head + r"(\d{4}-\d{2}-\d{2})", path.as_posix()) for path in data.glob(wanted))
-    return sorted({match.group(1) for match in found if match})
+    # Names may hold other days than the one that {ds} stands for.
+    seen = {day for path in data.glob(wanted) for day in re.findall(r"\d{4}-\d{2}-\d{2}", relative(path, data))}
+    return sorted(day for day in seen if find_files(system, data, day))
 
 
 def damage(path: Path) -> tuple[int, str] | None:

@@ -90,6 +90,14 @@ service imap {{
 """
 
 
+class Refused(Exception):
+    """The server said no."""
+
+
+# What a client notices when something is broken.
+TROUBLE = (Refused, ConnectionError, TimeoutError, ssl.SSLError)
+
+
 class Imap:
     """One IMAP conversation: a command, its tagged answer. The client port is chosen by the caller."""
 
@@ -117,7 +125,7 @@ class Imap:
         return f"a{self._n}"
 
     def ask(self, command: str) -> list[bytes]:
-        """A command and its answer's lines. Raises RuntimeError at NO and BAD."""
+        """A command and its answer's lines. Raises Refused at NO and BAD."""
         tag = self.send(command).encode()
         lines: list[bytes] = []
         while True:
@@ -127,7 +135,7 @@ class Imap:
             if lines[-1].startswith(b"* BYE") and command != "LOGOUT":
                 raise ConnectionResetError(lines[-1].decode("utf-8", "replace"))
         if not lines[-1].startswith(tag + b" OK"):
-            raise RuntimeError(lines[-1].decode("utf-8", "replace"))
+            raise Refused(lines[-1].decode("utf-8", "replace"))
         return lines
 
     def encrypt(self, context: ssl.SSLContext) -> None:
@@ -136,14 +144,14 @@ class Imap:
         self.socket = context.wrap_socket(self.socket)
 
     def append(self, folder: str, text: bytes) -> None:
-        """Store a mail. Raises RuntimeError when it is refused."""
+        """Store a mail. Raises Refused."""
         self.send(f"APPEND {folder} {{{len(text)}+}}")
         self.socket.sendall(text + b"\r\n")
         while True:
             line = self.line()
             if line.startswith(f"a{self._n} ".encode()):
                 if b" OK" not in line:
-                    raise RuntimeError(line.decode("utf-8", "replace"))
+                    raise Refused(line.decode("utf-8", "replace"))
                 return
 
     def close(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import random
-import resource
 import signal
 import ssl
 import time
@@ -13,9 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from nightlog.sample.dovecot import MAIL_UID, SERVER, Dovecot, Imap, letter, trusting
+from nightlog.sample.dovecot import MAIL_UID, SERVER, TROUBLE, Dovecot, Imap, Refused, letter, trusting
 from nightlog.sample.plan import Act
-from nightlog.sample.program import filled, owner_of, reset_on_close, run
+from nightlog.sample.program import filled, owner_of, reset_on_close, run, starve
 
 
 def hurt(box: Dovecot, rng: random.Random, kind: str, act: Callable[[Imap], None], silent: bool = False) -> None:
@@ -24,7 +23,7 @@ def hurt(box: Dovecot, rng: random.Random, kind: str, act: Callable[[Imap], None
     noticed = False
     try:
         act(client)
-    except (OSError, RuntimeError):
+    except TROUBLE:
         noticed = True
     finally:
         client.close()
@@ -33,13 +32,13 @@ def hurt(box: Dovecot, rng: random.Random, kind: str, act: Callable[[Imap], None
     box.stage.ledger.harm(client.port, kind)
 
 
-def use(box: Dovecot, rng: random.Random, user: str) -> Callable[[Imap], None]:
+def use(box: Dovecot, rng: random.Random, user: str, n_lines: int = 40) -> Callable[[Imap], None]:
     """What anybody does with a mailbox."""
 
     def act(client: Imap) -> None:
         box.enter(client, user)
         client.ask("FETCH 1:* (FLAGS ENVELOPE)")
-        client.append("INBOX", letter(rng, 40))
+        client.append("INBOX", letter(rng, n_lines))
         client.ask("LOGOUT")
 
     return act
@@ -108,7 +107,7 @@ def disk_full(box: Dovecot, rng: random.Random) -> None:
     with box.stage.gate.closed(patience=4.0):
         for _ in range(rng.randint(3, 5)):
             with box.person(rng) as user, filled(box.mail):
-                hurt(box, rng, "disk full", use(box, rng, user))
+                hurt(box, rng, "disk full", use(box, rng, user, n_lines=3000))
             box.pause(rng, 10, 60)
 
 
@@ -170,9 +169,7 @@ def out_of_memory(box: Dovecot, rng: random.Random) -> None:
 
         def act(client: Imap) -> None:
             box.enter(client, user)
-            pid = owner_of(SERVER[1], client.port)
-            used = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-            resource.prlimit(pid, resource.RLIMIT_AS, (used, used))
+            starve(owner_of(SERVER[1], client.port), spare=0)
             client.ask("SEARCH TEXT " + " OR TEXT ".join(f"word{n} TEXT word{n}" for n in range(100)))
             client.append("INBOX", letter(rng, 9000))
 
@@ -220,7 +217,7 @@ def password_guessing(box: Dovecot, rng: random.Random) -> None:
 
         def act(client: Imap, tries: list[str] = tries) -> None:
             for name in tries:
-                with suppress(RuntimeError):
+                with suppress(Refused):
                     client.ask(f"LOGIN {name} guess{rng.randint(1, 99)}")
 
         hurt(box, rng, "password guessing", act, silent=True)
@@ -249,7 +246,7 @@ def auth_killed(box: Dovecot, rng: random.Random) -> None:
             os.kill(pid, signal.SIGKILL)
             while not (line := client.line()).startswith(tag.encode()):
                 pass
-            raise RuntimeError(line.decode("utf-8", "replace"))
+            raise Refused(line.decode("utf-8", "replace"))
 
         hurt(box, rng, "authentication service died", act)
         time.sleep(1.2)
@@ -264,7 +261,7 @@ def too_many_sessions(box: Dovecot, rng: random.Random) -> None:
             clients.append(client)
             try:
                 box.enter(client, user)
-            except (OSError, RuntimeError):
+            except TROUBLE:
                 box.stage.ledger.harm(client.port, "too many sessions")
         for client in clients:
             client.close()

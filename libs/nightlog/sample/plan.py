@@ -16,8 +16,8 @@ from nightlog.sample.program import Program
 P = TypeVar("P", bound=Program)
 Act = Callable[[P, random.Random], None]
 
-# How busy each hour of the day is, from midnight on; quiet nights, a dip at lunch.
-RHYTHM = (2, 1, 1, 1, 1, 2, 4, 8, 12, 14, 14, 13, 9, 11, 13, 13, 12, 10, 7, 6, 5, 4, 3, 2)
+# How busy each hour of the day is, from midnight on; quiet nights, a dip at lunch, jobs at midnight.
+RHYTHM = (4, 1, 1, 1, 1, 2, 4, 8, 12, 14, 14, 13, 9, 11, 13, 13, 12, 10, 7, 6, 5, 4, 3, 4)
 DAY = 86400.0
 
 

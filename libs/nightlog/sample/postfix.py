@@ -44,6 +44,7 @@ alias_database =
 local_recipient_maps =
 virtual_alias_domains =
 mynetworks = 127.0.2.0/24
+notify_classes =
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 enable_long_queue_ids = yes

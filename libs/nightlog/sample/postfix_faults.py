@@ -13,8 +13,6 @@ from nightlog.sample.postfix import ITSELF, MAIL_UID, SERVER, Postfix
 from nightlog.sample.postfix_load import stranger, user
 from nightlog.sample.program import certificate, filled, owner_of, reset_on_close
 
-RETRY = 3.0  # real seconds in which a deferred mail is tried again
-
 
 def harm(mail: Postfix, rng: random.Random, kind: str, recipient: str, *, incoming: bool = False) -> str:
     """A mail that meets the trouble; written down by its queue id, or by its port if it got none."""
@@ -33,14 +31,23 @@ def treat(mail: Postfix, rng: random.Random, kind: str, treatment: Sequence[str]
     return recipient
 
 
+def await_delivery(mail: Postfix, recipients: Sequence[str], patience: float = 9.0) -> None:
+    """Return when these mails have arrived, so that no other mail suffers from what held them up."""
+    deadline = time.time() + patience
+    while time.time() < deadline and not mail.postmaster.accepted.issuperset(recipients):
+        time.sleep(0.1)
+
+
 def upstream_refused(mail: Postfix, rng: random.Random) -> None:
     """A provider's server is down for a while; mail waits."""
     with mail.stage.gate.closed(patience=0.5):
         mail.provider.down()
-        for _ in range(rng.randint(2, 4)):
-            harm(mail, rng, "upstream refused connections", mail.outsider(rng, "example.net"))
+        waiting = [mail.outsider(rng, "example.net") for _ in range(rng.randint(2, 4))]
+        for recipient in waiting:
+            harm(mail, rng, "upstream refused connections", recipient)
         time.sleep(0.7)
         mail.provider.up()
+        await_delivery(mail, waiting)
 
 
 def upstream_vanished(mail: Postfix, rng: random.Random) -> None:
@@ -65,10 +72,12 @@ def certificate_changed(mail: Postfix, rng: random.Random) -> None:
         if not (work / "other.crt").exists():
             certificate(work, "other")
         mail.postmaster.use_certificate(work / "other.crt", work / "other.key")
-        for _ in range(rng.randint(1, 3)):
-            harm(mail, rng, "certificate not trusted", mail.outsider(rng, "bank.example"))
+        waiting = [mail.outsider(rng, "bank.example") for _ in range(rng.randint(1, 3))]
+        for recipient in waiting:
+            harm(mail, rng, "certificate not trusted", recipient)
         time.sleep(0.5)
         mail.postmaster.use_certificate(work / "bank.crt", work / "bank.key")
+        await_delivery(mail, waiting)
 
 
 def mailboxes_full(mail: Postfix, rng: random.Random) -> None:

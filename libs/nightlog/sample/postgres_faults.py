@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import resource
 import ssl
 import threading
 import time
@@ -15,9 +14,9 @@ from nightlog.sample.pgwire import Account, Connection, ServerError
 from nightlog.sample.plan import Act
 from nightlog.sample.postgres import IMPORTS, REPORTS, SHOP, Postgres, trusting
 from nightlog.sample.postgres_load import order
-from nightlog.sample.program import filled, reset_on_close
+from nightlog.sample.program import filled, reset_on_close, starve
 
-TROUBLE = (ServerError, OSError)
+TROUBLE = (ServerError, ConnectionError, TimeoutError)
 
 
 @contextmanager
@@ -244,7 +243,7 @@ def tls_broken(db: Postgres, rng: random.Random) -> None:
             context.verify_mode = ssl.CERT_REQUIRED
         try:
             connection.encrypt(context)
-        except OSError:
+        except (ssl.SSLError, ConnectionError):
             db.stage.ledger.harm(connection.client[1], "TLS handshake failed")
         finally:
             connection.socket.close()
@@ -255,8 +254,7 @@ def out_of_memory(db: Postgres, rng: random.Random) -> None:
     """A backend gets no more memory from the operating system."""
     with victim(db, rng, REPORTS, "report", "out of memory") as reader:
         reader.ask("SET work_mem = '1GB'")
-        used = int(Path(f"/proc/{reader.pid}/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-        resource.prlimit(reader.pid, resource.RLIMIT_AS, (used + 2**20, used + 2**20))
+        starve(reader.pid, spare=2**20)
         reader.ask("SELECT array_agg(repeat(city, 200)) FROM customers, generate_series(1, 20)")
 
 

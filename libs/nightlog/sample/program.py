@@ -152,7 +152,7 @@ def filled(folder: Path) -> Iterator[None]:
 
 
 def owner_of(port: int, remote_port: int) -> int:
-    """The process whose TCP connection goes from one port to the other. Raises ProcessLookupError."""
+    """The process whose TCP connection goes from one port to the other. Raises LookupError."""
     for row in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
         parts = row.split()
         if parts[1].endswith(f":{port:04X}") and parts[2].endswith(f":{remote_port:04X}"):
@@ -160,4 +160,13 @@ def owner_of(port: int, remote_port: int) -> int:
                 with suppress(OSError):
                     if link.readlink().name == f"socket:[{parts[9]}]":
                         return int(link.parts[2])
-    raise ProcessLookupError(f"no process has a connection from port {port} to port {remote_port}")
+    raise LookupError(f"no process has a connection from port {port} to port {remote_port}")
+
+
+def starve(pid: int, spare: int) -> None:
+    """Let a process have no more memory than it has now, and `spare` bytes. Raises CalledProcessError."""
+    facts = dict(row.split(":", 1) for row in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines())
+    uid, gid = facts["Uid"].split()[0], facts["Gid"].split()[0]
+    limit = int(facts["VmSize"].split()[0]) * 1024 + spare
+    as_owner = ("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups")
+    run(*as_owner, "prlimit", "--pid", str(pid), f"--as={limit}")

@@ -108,6 +108,7 @@ class Postmaster:
     def __init__(self) -> None:
         self.treatment: dict[str, list[str]] = {}
         self.arrivals: dict[str, list[int]] = defaultdict(list)
+        self.accepted: set[str] = set()
         self.context: ssl.SSLContext | None = None
         self._lock = threading.Lock()
         self._n = 0
@@ -126,7 +127,7 @@ class Postmaster:
     def receive(self, talk: Talk, with_tls: bool = False) -> None:
         """One SMTP conversation."""
         talk.say("220 mx.example.net ESMTP")
-        step = "accept"
+        step, recipient = "accept", ""
         while True:
             verb, _, rest = talk.hear().partition(" ")
             verb = verb.upper()
@@ -154,6 +155,8 @@ class Postmaster:
                 if step.startswith("stall:"):
                     time.sleep(float(step.partition(":")[2]))
                 self._n += 1
+                if not step.startswith("."):
+                    self.accepted.add(recipient)
                 talk.say(step[1:] if step.startswith(".") else f"250 2.0.0 Ok: queued as {self._n * 7919:09d}")
                 step = "accept"
             elif verb == "QUIT":

@@ -1,0 +1,74 @@
+"""Small systems, a small model, and what compares lakes."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from nightlog.detector.network import Network, Shape
+from nightlog.detector.registry import Manifest, promote, save
+from nightlog.encoding.encoder import DIMENSIONS, ENCODER
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import ALL_TABLES, TableSpec
+from nightlog.night import Night, Outcome, Stage
+from nightlog.settings import Settings
+from nightlog.systems.spec import Header, Input, Session, System
+
+NOW = datetime(2026, 3, 5, 2, 0, tzinfo=UTC)
+# Columns that tell of the run, not of the night.
+OF_THE_RUN = ("run_id", "asked_at", "at", "seconds")
+
+
+def small_system(name: str, **more: Any) -> System:
+    """A system whose lines are `LEVEL id message`."""
+    return System(
+        name=name,
+        role="target",
+        input=Input(path=f"{name}/{{ds}}.log*"),
+        header=Header(pattern=r"(?P<level>INFO|WARN|ERROR) (?P<id>s\d+) (?P<message>.*)"),
+        session=Session(kind="field", field="id"),
+        **more,
+    )
+
+
+def add_toy_model(lake: Lake) -> None:
+    """An untrained model whose sources know nothing that any test logs."""
+    import torch
+
+    torch.manual_seed(1)
+    vectors = np.eye(2, DIMENSIONS, dtype=np.float32)
+    manifest = Manifest(
+        encoder=ENCODER,
+        tau=0.9,
+        threshold=0.0,
+        foreign_threshold=0.0,
+        shape=Shape(DIMENSIONS, 8),
+        source_texts=("alpha", "beta"),
+        source_systems=("x", "y"),
+        sources=("x", "y"),
+        data={},
+    )
+    model = save(lake, Network(manifest.shape), vectors, manifest, {}, NOW)
+    promote(lake, model.version)
+
+
+def run_night(lake: Lake, settings: Settings, systems: list[System], ds: str, run_id: str) -> dict[tuple[str, Stage], Outcome]:
+    night = Night(ds, run_id, systems, lake, settings, lambda: datetime.now(UTC))
+    return {(outcome.system, stage): outcome for stage in Stage for outcome in night.run_stage(stage)}
+
+
+def content(lake: Lake, spec: TableSpec) -> list[str]:
+    """A table's rows without what tells of the run, in order."""
+    rows = [{key: value for key, value in row.items() if key not in OF_THE_RUN and not key.startswith("run_")} for row in lake.rows(spec)]
+    return sorted(json.dumps(row, default=str, sort_keys=True) for row in rows)
+
+
+def snapshot(lake: Lake) -> dict[str, list[str]]:
+    """All silver and gold tables."""
+    return {spec.name: content(lake, spec) for spec in ALL_TABLES if spec.name.startswith(("silver.", "gold."))}
+
+
+def rows_of(lake: Lake, spec: TableSpec, **equal: str) -> list[dict[str, Any]]:
+    return lake.rows(spec, None, **equal)

@@ -1,0 +1,123 @@
+"""One bad system never stops the others, and each kind of bad input has its own outcome."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import ANOMALIES, LINES_TABLE, NIGHTS, QUARANTINE, VERDICTS
+from nightlog.night import Stage, exit_code
+from nightlog.settings import Settings
+from nights import add_toy_model, rows_of, run_night, small_system, snapshot
+
+DS = "2026-03-04"
+Write = Callable[[str, str, bytes], Path]
+
+GOOD = b"".join(b"INFO s%d request %d served\n" % (n % 5, n) for n in range(40)) + b"ERROR s9 disk gone\n"
+
+
+def test_each_bad_input_has_its_outcome_and_the_others_go_on(lake: Lake, tmp_path: Path, write_log: Write) -> None:
+    packed = gzip.compress(GOOD * 200, mtime=0)
+    write_log("good", f"{DS}.log", GOOD)
+    write_log("cut", f"{DS}.log.gz", packed[: len(packed) // 2])
+    write_log("garbled", f"{DS}.log", GOOD + b"what is this\n" * 20)
+    write_log("latin", f"{DS}.log", GOOD + "INFO s3 caf\xe9 served\n".encode("latin-1"))
+    write_log("nothing", f"{DS}.log", b"")
+    add_toy_model(lake)
+    systems = [small_system(name) for name in ("absent", "cut", "garbled", "good", "latin", "nothing")]
+    settings = Settings(data=tmp_path / "data", llm="off", device="cpu")
+
+    found = run_night(lake, settings, systems, DS, "first")
+
+    assert found["absent", Stage.INGEST].outcome == "no_input"
+    cut = found["cut", Stage.INGEST]
+    assert cut.outcome == "failed"
+    assert f"cut/{DS}.log.gz" in (cut.detail or "") and "byte" in (cut.detail or "")
+    assert not rows_of(lake, LINES_TABLE, system="cut")
+    garbled = found["garbled", Stage.PARSE]
+    assert garbled.outcome == "gated" and "20 of 61 lines" in (garbled.detail or "")
+    assert len(rows_of(lake, QUARANTINE, system="garbled", stage="parse")) == 20
+    for name in ("absent", "cut", "garbled"):
+        assert (name, Stage.PUBLISH) not in found
+    for name in ("good", "latin", "nothing"):
+        assert found[name, Stage.PUBLISH].outcome == "done"
+
+    nights = {row["system"]: row for row in rows_of(lake, NIGHTS, ds=DS)}
+    assert {name: row["outcome"] for name, row in nights.items()} == {
+        "absent": "no_input",
+        "cut": "failed",
+        "garbled": "gated",
+        "good": "done",
+        "latin": "done",
+        "nothing": "done",
+    }
+    assert nights["nothing"]["n_lines"] == nights["nothing"]["n_sessions"] == 0
+    assert nights["good"]["n_sessions"] == 6
+    assert nights["latin"]["n_replaced"] == 1
+    assert any("caf\ufffd" in row["text"] for row in rows_of(lake, LINES_TABLE, system="latin"))
+    flagged = rows_of(lake, ANOMALIES, ds=DS, system="good")
+    assert {row["status"] for row in flagged} == {"provisional"}
+    assert len(flagged) == 6
+    for row in flagged:
+        raw = {(line["file"], line["line_no"]): line["text"] for line in rows_of(lake, LINES_TABLE, system="good")}
+        assert row["lines"] and all(raw[line["file"], line["line_no"]] == line["text"] for line in row["lines"])
+        assert row["evidence"] and abs(sum(each["weight"] for each in row["evidence"]) - 1) < 1e-3
+
+
+def test_a_retry_of_the_same_run_does_not_repeat_what_was_finished(lake: Lake, tmp_path: Path, write_log: Write) -> None:
+    write_log("good", f"{DS}.log", GOOD)
+    add_toy_model(lake)
+    settings = Settings(data=tmp_path / "data", llm="off", device="cpu")
+    run_night(lake, settings, [small_system("good")], DS, "same")
+    before = snapshot(lake)
+
+    assert run_night(lake, settings, [small_system("good")], DS, "same") == {}
+    assert snapshot(lake) == before
+
+
+def test_an_llm_verdict_decides_and_is_asked_once(lake: Lake, tmp_path: Path, write_log: Write) -> None:
+    write_log("good", f"{DS}.log", GOOD)
+    verdicts = tmp_path / "verdicts.jsonl"
+    said = [("disk gone", 1, "anomalous", "lost disk"), ("request <NUM> served", 8, "normal", "fine")]
+    rows = [
+        {"system": "good", "events": [{"template": text, "count": n}], "label": label, "confidence": 0.9, "reason": why}
+        for text, n, label, why in said
+    ]
+    verdicts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    add_toy_model(lake)
+    settings = Settings(data=tmp_path / "data", llm="recorded", llm_recorded=verdicts, device="cpu")
+
+    first = run_night(lake, settings, [small_system("good")], DS, "first")
+    flagged = rows_of(lake, ANOMALIES, ds=DS)
+    assert [(row["session_id"], row["decided_by"], row["status"], row["score"], row["reason"]) for row in flagged] == [
+        ("s9", "llm", "open", 0.9, "lost disk")
+    ]
+    assert [line["text"] for line in flagged[0]["lines"]] == ["ERROR s9 disk gone"]
+    assert first["good", Stage.LABEL].counts["llm_items"] == 2
+
+    before = snapshot(lake)
+    again = run_night(lake, settings, [small_system("good")], DS, "second")
+    assert again["good", Stage.LABEL].counts["llm_items"] == 0
+    assert again["good", Stage.EMBED].counts["run_n_embedded"] == 0
+    assert snapshot(lake) == before
+    assert len(rows_of(lake, VERDICTS)) == 2
+    night = rows_of(lake, NIGHTS, ds=DS)[0]
+    assert (night["run_id"], night["run_llm_items"], night["run_n_embedded"], night["n_anomalies"]) == ("second", 0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "code"),
+    [
+        ([], 0),
+        (["done", "no_input"], 0),
+        (["done", "gated"], 10),
+        (["gated", "failed"], 30),
+        (["failed", "transient"], 20),
+    ],
+)
+def test_the_exit_code_is_that_of_the_worst_system(outcomes: list[str], code: int) -> None:
+    assert exit_code(outcomes) == code
