@@ -37,21 +37,23 @@ test-slow: setup ## the slow tests of libs and jobs
 test-dags: setup ## the tests of the DAGs, in Airflow's environment
 	$(AIRFLOW)/python -m pytest --confcutdir=tests/dags tests/dags
 
-demo: export NIGHTLOG_LAKE := $(CURDIR)/build/demo/lake
-demo: export NIGHTLOG_LLM := recorded
-demo: unexport NIGHTLOG_DATA NIGHTLOG_SYSTEMS NIGHTLOG_LLM_RECORDED
-demo: DS := 2026-03-04
+DEMO := env -u NIGHTLOG_DATA -u NIGHTLOG_SYSTEMS -u NIGHTLOG_LLM_RECORDED NIGHTLOG_LLM=recorded NIGHTLOG_LAKE=$(CURDIR)/build/demo/lake
+DEMO_DS := 2026-03-04
+
 demo: setup ## a real night of the sample corpus, from raw logs to anomalies
 	rm -rf build/demo
-	$(JOBS)/nightlog train
-	$(MAKE) nightly DS=$(DS) SYSTEMS=
-	$(JOBS)/nightlog anomalies --ds $(DS) --lake $(NIGHTLOG_LAKE)
+	$(DEMO) $(JOBS)/nightlog train
+	$(DEMO) $(MAKE) nightly DS=$(DEMO_DS) SYSTEMS=
+	$(JOBS)/nightlog anomalies --ds $(DEMO_DS) --lake $(CURDIR)/build/demo/lake
 
-# On screen: what the stages print; Airflow itself only speaks of failures.
+# On screen: what the stages print; Airflow itself only speaks of failures, not of every second that it waits for a retry.
 nightly: export AIRFLOW__LOGGING__LOG_FORMAT := %(asctime)s %(message)s
-nightly: export AIRFLOW__LOGGING__NAMESPACE_LEVELS := airflow=WARNING airflow.sdk.definitions.dag=WARNING airflow.task.operators=INFO task=ERROR py.warnings=ERROR
+nightly: export AIRFLOW__LOGGING__NAMESPACE_LEVELS := airflow=WARNING airflow.task.operators=INFO task=ERROR py.warnings=ERROR
+nightly: export PYTHONUNBUFFERED := 1
 nightly: setup .airflow/migrated ## one night through Airflow: make nightly DS=2008-11-10 [SYSTEMS=hdfs,bgl]
-	$(AIRFLOW)/airflow dags test nightlog_nightly --conf '{"ds": $(call json,$(DS)), "systems": $(call json,$(SYSTEMS))}'
+	@set -o pipefail; $(AIRFLOW)/airflow dags test nightlog_nightly \
+		--conf '{"ds": $(call json,$(DS)), "systems": $(call json,$(SYSTEMS))}' \
+		| (trap '' INT; sed -u -e '/\[DAG TEST\]/d' -e '/No tasks to run/d')
 
 json = $(if $(1),"$(1)",null)
 

@@ -141,6 +141,9 @@ class RunProgram(BaseOperator):
                 tail.append(line.rstrip())
                 self.log.info("%s", tail[-1])
             return self.process.wait(), list(tail)
+        except KeyboardInterrupt:  # `airflow dags test` would take it for a failed try, and wait for the next
+            self.on_kill()
+            os._exit(128 + signal.SIGINT)
         finally:
             self.on_kill()
 

@@ -17,9 +17,9 @@ from nightlog.encoding.encoder import ENCODER, embed
 from nightlog.errors import ConfigError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import SESSIONS
-from nightlog.parsing.files import find_days
-from nightlog.parsing.ingest import ingest
-from nightlog.parsing.parse import parse
+from nightlog.parsing.files import find_days, find_files
+from nightlog.parsing.ingest import ingest_days
+from nightlog.parsing.parse import parse_nights
 from nightlog.routing.router import choose_tau
 from nightlog.systems.spec import System
 
@@ -29,12 +29,10 @@ Tell = Callable[[str], None]
 def fill(lake: Lake, system: System, data: Path, run_id: str, device: str, tell: Tell) -> bool:
     """Ingest, parse and embed the nights of a source that the lake lacks. Returns whether the lake now holds any."""
     present = lake.nights(SESSIONS, system.name)
-    for ds in find_days(system, data):
-        if ds not in present:
-            counts, detail = ingest(lake, system, ds, data)
-            counts |= parse(lake, system, ds, run_id)
-            present.add(ds)
-            tell(f"{system.name} {ds}: {counts['n_lines']:,} lines, {counts['n_sessions']:,} sessions" + (f"; {detail}" if detail else ""))
+    if missing := {ds: find_files(system, data, ds) for ds in find_days(system, data) if ds not in present}:
+        counts = ingest_days(lake, system, missing, data) | parse_nights(lake, system, list(missing), run_id)
+        present |= missing.keys()
+        tell(f"{system.name}: {len(missing)} nights, {counts['n_lines']:,} lines, {counts['n_sessions']:,} sessions")
     if present:
         embed(lake, system, device)
     return bool(present)

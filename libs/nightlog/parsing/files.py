@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 CHUNK = 1 << 20
+# Spark silently skips names that begin like this, takes these characters for a pattern, and cannot open names with a colon.
+NOT_FOR_SPARK = re.compile(r"[*?\[\]{}\\:]|/[_.][^/]*$")
 
 
 def find_files(system: System, data: Path, ds: str) -> list[Path]:
@@ -76,7 +78,7 @@ def relative(path: Path, data: Path) -> str:
 
 
 class LineReader:
-    """Numbered lines of files, by Spark's own text reader. Use as a context: .xz files are unpacked aside and removed at its end."""
+    """Numbered lines of files, by Spark's own text reader. Use as a context: what is put aside for it is removed at its end."""
 
     def __init__(self, spark: SparkSession, data: Path):
         self.spark = spark
@@ -96,7 +98,7 @@ class LineReader:
         plain file is read in splits, so a first pass counts the lines of each split and the second adds what came before it.
         Raises FormatError where a file cannot be read to its end.
         """
-        names = {str(self.unpacked(path).resolve()): relative(path, self.data) for path in paths}
+        names = {str(self.readable(path.parent.resolve() / path.name)): relative(path, self.data) for path in paths}
         raw = (
             self.spark.read.option("lineSep", "\n")
             .text(list(names))
@@ -111,7 +113,7 @@ class LineReader:
         numbered = self.spark.createDataFrame(
             offsets([row.asDict() for row in splits], names), "uri string, split long, file string, shift long"
         )
-        valid = F.regexp_replace(F.make_valid_utf8("bytes"), "\r$", "")
+        valid = F.regexp_replace(F.make_valid_utf8("bytes"), r"\r\z", "")
         return raw.join(F.broadcast(numbered), ["uri", "split"]).select(
             "file",
             (F.col("ordinal") + F.col("shift")).alias("line_no"),
@@ -119,18 +121,23 @@ class LineReader:
             (~F.is_valid_utf8("bytes")).alias("replaced"),
         )
 
-    def unpacked(self, path: Path) -> Path:
-        """The file as Spark can read it: Hadoop knows gzip but not xz."""
-        if path.suffix != ".xz":
+    def readable(self, path: Path) -> Path:
+        """The file where Spark can read it: .xz, which Hadoop does not know, unpacked aside; a name that it cannot take, linked."""
+        packed = path.suffix == ".xz" and path.stat().st_size > 0
+        if not packed and not NOT_FOR_SPARK.search(str(path)):
             return path
-        plain = Path(self.stack.enter_context(TemporaryDirectory(prefix="nightlog-"))) / path.stem
+        aside = Path(self.stack.enter_context(TemporaryDirectory(prefix="nightlog-"))) / "lines"
+        if not packed:
+            aside = aside.with_suffix(path.suffix if path.suffix[1:].isalnum() else "")
+            aside.symlink_to(path)
+            return aside
         try:
-            with lzma.open(path) as packed, plain.open("wb") as out:
-                shutil.copyfileobj(packed, out, CHUNK)
+            with lzma.open(path) as lines, aside.open("wb") as out:
+                shutil.copyfileobj(lines, out, CHUNK)
         except (EOFError, lzma.LZMAError):
             check_whole([path], self.data)
             raise
-        return plain
+        return aside
 
 
 def offsets(splits: Sequence[Mapping[str, int | str]], names: Mapping[str, str]) -> list[tuple[str, int, str, int]]:

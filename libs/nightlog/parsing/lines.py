@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MATCHED, NEXT = "\u0001\u0002", "\u0002\u0001"
 MAX_MESSAGE = 8192
+# A stamp outside of these is an error, and pandas and Python could not hold it.
+EARLIEST, LATEST = "1970-01-01", "2262-01-01"
 
 
 def java(pattern: str) -> str:
@@ -29,14 +31,15 @@ def split_header(text: Column, system: System, wanted: list[str]) -> dict[str, C
     """The wanted header groups of each line, and "matched".
 
     The expression runs once a line: it rewrites a matching line into its groups, with marks between them, `message` last so that
-    nothing in it can be taken for a mark.
+    nothing in it can be taken for a mark; a line that begins like a rewritten one is looked at twice.
     """
     fields = system.header.fields
     names = [*(name for name in wanted if name != "message"), "message"]
+    whole = f"(?s)^(?:{java(system.header.pattern)})$"
     rewritten = F.regexp_replace(
-        text, f"(?s)^(?:{java(system.header.pattern)})$", MATCHED + NEXT.join(f"${fields[name]}" for name in names)
+        F.replace(text, F.lit(NEXT), F.lit("\ufffd")), whole, MATCHED + NEXT.join(f"${fields[name]}" for name in names)
     )
-    matched = rewritten.startswith(MATCHED)
+    matched = rewritten.startswith(MATCHED) & (~text.startswith(MATCHED) | text.rlike(whole))
     parts = F.split(F.substr(rewritten, F.lit(len(MATCHED) + 1)), NEXT, len(names))
     return {"matched": matched} | {name: F.get(parts, F.lit(i)) for i, name in enumerate(names)}
 
@@ -48,12 +51,12 @@ def mask(message: Column, masks: tuple[Mask, ...]) -> Column:
     return F.trim(message)
 
 
-def timestamp(system: System, fields: dict[str, Column], ds: str) -> Column:
+def timestamp(system: System, fields: dict[str, Column], ds: Column) -> Column:
     """The line's time, UTC; null where it cannot be read. Systems without stamps take the delivery date."""
     stamp = system.timestamp
     if stamp is None:
-        return F.to_timestamp(F.lit(ds))
-    known = fields | {"ds_year": F.lit(ds[:4])}
+        return F.to_timestamp(ds)
+    known = fields | {"ds_year": F.left(ds, F.lit(4))}
     pieces = [known[p] if i % 2 else F.lit(p) for i, p in enumerate(re.split(r"\{(\w+)\}", stamp.value)) if p]
     value = F.regexp_replace(F.concat(*pieces), " +", " ") if " " in stamp.value or len(pieces) > 1 else F.concat(*pieces)
     if stamp.format == "epoch":
@@ -78,27 +81,30 @@ def session_ids(system: System, fields: dict[str, Column], at: Column) -> Column
     return F.filter(found, lambda session_id: session_id.isNotNull() & (session_id != ""))
 
 
-def parse_lines(lines: DataFrame, system: System, ds: str) -> DataFrame:
+def parse_lines(lines: DataFrame, system: System) -> DataFrame:
     """Lines as parsed: one row a line.
 
-    Args: lines (file, line_no, text); the label is not in the text any more.
-    Returns: (file, line_no, blank boolean, matched boolean, at timestamp, level string, session_ids array<string>,
-    message_id long, message string masked); where not matched the last five are null.
+    Args: lines (ds, file, line_no, text); the label is not in the text any more.
+    Returns: (ds, file, line_no, blank boolean, matched boolean, at timestamp, level string, session_ids array<string>,
+    message_id long, message string masked); where not matched the last five mean nothing.
     """
     wanted = {"message", *({"level"} & set(system.header.fields))}
     wanted |= {system.session.field} if system.session.kind != "window" else set()
     wanted |= set(re.findall(r"\{(\w+)\}", system.timestamp.value)) - {"ds_year"} if system.timestamp else set()
     fields = split_header(F.col("text"), system, sorted(wanted))
     split = lines.select(
+        "ds",
         "file",
         "line_no",
         (F.trim("text") == "").alias("blank"),
         *[value.alias(f"_{name}") for name, value in fields.items()],
     )
     found = {name: F.col(f"_{name}") for name in fields if name != "matched"}
-    timed = split.withColumn("at", F.when(F.col("_matched"), timestamp(system, found, ds)))
+    timed = split.withColumn("at", F.when(F.col("_matched"), timestamp(system, found, F.col("ds"))))
+    timed = timed.withColumn("at", F.when(F.col("at").between(F.to_timestamp(F.lit(EARLIEST)), F.to_timestamp(F.lit(LATEST))), F.col("at")))
     masked = mask(F.left(found["message"], F.lit(MAX_MESSAGE)), system.all_masks)
     return timed.select(
+        "ds",
         "file",
         "line_no",
         "blank",

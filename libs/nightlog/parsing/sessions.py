@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
@@ -10,37 +11,52 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 
-def group_sessions(events: DataFrame, messages: DataFrame, ds: str) -> DataFrame:
-    """The sessions that have events on the night `ds`.
+def for_nights(events: DataFrame, nights: Sequence[str], look_back_days: int) -> DataFrame:
+    """Events with the nights on which they count: their own and the `look_back_days` after it, of those that are asked for.
 
-    Args: events of the night and its look-back days (ds, session_id, at, message_id); messages (message_id, template_id).
-    Returns: (session_id, pattern_id, events array<struct<template_id, count>> in order of template_id with counts in powers of
-    two, started_at, ended_at, n_events); one row a session. The order of events and their partitioning have no influence.
+    Returns: events with `night` and `own`, true where the night is the event's day; one row for each night of an event.
+    """
+    if len(nights) == 1:
+        placed = events.withColumn("night", F.lit(nights[0]))
+    else:
+        wanted = F.array(*map(F.lit, nights))
+        last = F.date_add(F.to_date("ds"), look_back_days).cast("string")
+        placed = events.withColumn("night", F.explode(F.filter(wanted, lambda night: night.between(F.col("ds"), last))))
+    return placed.withColumn("own", F.col("ds") == F.col("night"))
+
+
+def group_sessions(events: DataFrame, messages: DataFrame) -> DataFrame:
+    """The sessions that have events on a night, judged on these and on those of its look-back days.
+
+    Args: events (night, own, session_id, at, message_id); messages (message_id, template_id).
+    Returns: (ds the night, session_id, pattern_id, events array<struct<template_id, count>> in order of template_id with counts in
+    powers of two, started_at, ended_at, n_events); one row a night and session. The order of events and their partitioning have
+    no influence.
     """
     counted = (
         events.where(F.col("session_id").isNotNull())
         .join(F.broadcast(messages.select("message_id", "template_id")), "message_id")
-        .groupBy("session_id", "template_id")
+        .groupBy("night", "session_id", "template_id")
         .agg(
             F.count("*").alias("n"),
             F.min("at").alias("first_at"),
             F.max("at").alias("last_at"),
-            F.max("ds").alias("last_ds"),
+            F.max("own").alias("own"),
         )
         # Rounded down to a power of two, counted in bits: logarithms of doubles are not exact.
         .withColumn("rounded", F.expr("shiftleft(1L, length(bin(n)) - 1)"))
     )
     return (
-        counted.groupBy("session_id")
+        counted.groupBy(F.col("night").alias("ds"), "session_id")
         .agg(
             F.sort_array(F.collect_list(F.struct("template_id", F.col("rounded").alias("count")))).alias("events"),
             F.min("first_at").alias("started_at"),
             F.max("last_at").alias("ended_at"),
             F.sum("n").alias("n_events"),
-            F.max("last_ds").alias("last_ds"),
+            F.max("own").alias("own"),
         )
-        .where(F.col("last_ds") == ds)
-        .select("session_id", pattern_id(F.col("events")).alias("pattern_id"), "events", "started_at", "ended_at", "n_events")
+        .where("own")
+        .select("ds", "session_id", pattern_id(F.col("events")).alias("pattern_id"), "events", "started_at", "ended_at", "n_events")
     )
 
 
@@ -50,7 +66,7 @@ def pattern_id(events: Column) -> Column:
 
 
 def group_patterns(sessions: DataFrame) -> DataFrame:
-    """The distinct patterns of sessions: (pattern_id, events, n_sessions, example_session_id)."""
-    return sessions.groupBy("pattern_id").agg(
+    """The distinct patterns of each night's sessions: (ds, pattern_id, events, n_sessions, example_session_id)."""
+    return sessions.groupBy("ds", "pattern_id").agg(
         F.first("events").alias("events"), F.count("*").alias("n_sessions"), F.min("session_id").alias("example_session_id")
     )

@@ -215,14 +215,14 @@ class Dovecot(Program):
         """Where a user's mail lies."""
         return self.mail / user / "Maildir"
 
-    def deliver(self, rng: random.Random, user: str) -> None:
+    def deliver(self, rng: random.Random, user: str, n_lines: int = 0) -> None:
         """The mail server puts new mail into a mailbox."""
         box = self.maildir(user)
         for folder in (box.parent, box, *(box / part for part in ("tmp", "new", "cur"))):
             if not folder.exists():
                 folder.mkdir()
                 os.chown(folder, MAIL_UID, MAIL_UID)
-        text = letter(rng)
+        text = letter(rng, n_lines)
         self.restore(box / "new" / f"{int(time.time())}.M{rng.getrandbits(40)}P7.mail,S={len(text)}", text)
 
     def restore(self, path: Path, text: bytes) -> None:

@@ -8,13 +8,14 @@ import random
 import signal
 import ssl
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from nightlog.sample.dovecot import MAIL_UID, SERVER, TROUBLE, Dovecot, Imap, Refused, letter, trusting
+from nightlog.sample.dovecot import SERVER, TROUBLE, Dovecot, Imap, Refused, letter, trusting
+from nightlog.sample.harm import filled, moved_away, owned_by_root, owner_of, reset_on_close, rot, starve
 from nightlog.sample.plan import Act
-from nightlog.sample.program import filled, owner_of, reset_on_close, run, starve
+from nightlog.sample.program import run
 
 
 def hurt(box: Dovecot, rng: random.Random, kind: str, act: Callable[[Imap], None], silent: bool = False) -> None:
@@ -53,21 +54,16 @@ def warm(box: Dovecot, rng: random.Random, user: str) -> Path:
     return box.maildir(user)
 
 
-def rot(path: Path, rng: random.Random, offset: int) -> None:
-    """Overwrite a part of a file by noise."""
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(rng.randbytes(160))
-
-
 def index_corrupted(box: Dovecot, rng: random.Random) -> None:
     """A mailbox's transaction log has rotted; an operator removes the index later."""
     with box.person(rng) as user:
         folder = warm(box, rng, user)
         rot(folder / "dovecot.index.log", rng, 40)
-        hurt(box, rng, "index corrupted", use(box, rng, user))
-        for path in folder.glob("dovecot.index*"):
-            path.unlink()
+        try:
+            hurt(box, rng, "index corrupted", use(box, rng, user))
+        finally:
+            for path in folder.glob("dovecot.index*"):
+                path.unlink()
 
 
 def cache_corrupted(box: Dovecot, rng: random.Random) -> None:
@@ -77,19 +73,6 @@ def cache_corrupted(box: Dovecot, rng: random.Random) -> None:
         name, offset = rng.choice((("dovecot.index.cache", 10), ("dovecot-uidlist", 0)))
         rot(folder / name, rng, offset)
         hurt(box, rng, "cache or id list corrupted", use(box, rng, user), silent=True)
-
-
-@contextmanager
-def owned_by_root(path: Path) -> Iterator[None]:
-    """While this lasts, a folder has the wrong owner."""
-    mode = path.stat().st_mode & 0o777
-    os.chown(path, 0, 0)
-    path.chmod(0o700)
-    try:
-        yield
-    finally:
-        os.chown(path, MAIL_UID, MAIL_UID)
-        path.chmod(mode)
 
 
 def wrong_owner(box: Dovecot, rng: random.Random) -> None:
@@ -125,8 +108,10 @@ def list_locked(box: Dovecot, rng: random.Random) -> None:
     with box.person(rng) as user:
         lock = warm(box, rng, user) / "dovecot-uidlist.lock"
         lock.write_text("1:elsewhere", encoding="ascii")
-        hurt(box, rng, "mailbox locked", use(box, rng, user))
-        lock.unlink(missing_ok=True)
+        try:
+            hurt(box, rng, "mailbox locked", use(box, rng, user))
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def mail_damaged(box: Dovecot, rng: random.Random) -> None:
@@ -144,9 +129,11 @@ def mail_damaged(box: Dovecot, rng: random.Random) -> None:
             box.enter(client, user)
             client.ask("FETCH 1:* (BODY[])")
 
-        hurt(box, rng, "mail damaged on the disk", act)
-        for path in (folder / "cur").iterdir():
-            path.unlink()
+        try:
+            hurt(box, rng, "mail damaged on the disk", act)
+        finally:
+            for path in (folder / "cur").iterdir():
+                path.unlink()
 
 
 def process_killed(box: Dovecot, rng: random.Random) -> None:
@@ -170,8 +157,7 @@ def out_of_memory(box: Dovecot, rng: random.Random) -> None:
         def act(client: Imap) -> None:
             box.enter(client, user)
             starve(owner_of(SERVER[1], client.port), spare=0)
-            client.ask("SEARCH TEXT " + " OR TEXT ".join(f"word{n} TEXT word{n}" for n in range(100)))
-            client.append("INBOX", letter(rng, 9000))
+            client.ask("SEARCH TEXT " + " OR TEXT ".join(f"word{n} TEXT word{n}" for n in range(1500)))
 
         hurt(box, rng, "out of memory", act)
 
@@ -193,10 +179,10 @@ def upload_cut_off(box: Dovecot, rng: random.Random) -> None:
 def download_cut_off(box: Dovecot, rng: random.Random) -> None:
     """A client vanishes while it fetches its mails."""
     with box.person(rng) as user:
+        for _ in range(4):
+            box.deliver(rng, user, n_lines=2000)
         client = box.dial(rng)
         box.enter(client, user)
-        for _ in range(4):
-            client.append("INBOX", letter(rng, 2000))
         client.send("FETCH " + ",".join(["1:*"] * 30) + " (BODY.PEEK[])")
         for n in range(100):
             client.send(f"FETCH 1:* (BODY.PEEK[]<{n}.1000000>)")
@@ -225,13 +211,11 @@ def password_guessing(box: Dovecot, rng: random.Random) -> None:
 
 def accounts_lost(box: Dovecot, rng: random.Random) -> None:
     """The list of accounts is gone for a while; right passwords do not help."""
-    away = box.users.with_suffix(".away")
-    with box.stage.gate.closed(patience=0.5):
-        box.users.rename(away)
+    with box.stage.gate.closed(patience=0.5), moved_away(box.users):
+        time.sleep(1.1)  # the server looks at the file once a second
         for _ in range(rng.randint(2, 4)):
             with box.person(rng) as user:
                 hurt(box, rng, "account list lost", use(box, rng, user))
-        away.rename(box.users)
 
 
 def auth_killed(box: Dovecot, rng: random.Random) -> None:

@@ -7,8 +7,8 @@ import re
 from contextlib import suppress
 
 from nightlog.sample.dovecot import Dovecot, Imap, Refused, letter
+from nightlog.sample.harm import reset_on_close
 from nightlog.sample.plan import Act
-from nightlog.sample.program import reset_on_close
 
 FULL, CROWDED = 30, 20  # messages in a mailbox
 

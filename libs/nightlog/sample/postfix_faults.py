@@ -8,10 +8,11 @@ import signal
 import time
 from collections.abc import Sequence
 
+from nightlog.sample.harm import filled, owned_by_root, owner_of, reset_on_close
 from nightlog.sample.plan import Act
-from nightlog.sample.postfix import ITSELF, MAIL_UID, SERVER, Postfix
+from nightlog.sample.postfix import ITSELF, SERVER, Postfix
 from nightlog.sample.postfix_load import stranger, user
-from nightlog.sample.program import certificate, filled, owner_of, reset_on_close
+from nightlog.sample.program import certificate
 
 
 def harm(mail: Postfix, rng: random.Random, kind: str, recipient: str, *, incoming: bool = False) -> str:
@@ -41,12 +42,11 @@ def await_delivery(mail: Postfix, recipients: Sequence[str], patience: float = 9
 def upstream_refused(mail: Postfix, rng: random.Random) -> None:
     """A provider's server is down for a while; mail waits."""
     with mail.stage.gate.closed(patience=0.5):
-        mail.provider.down()
         waiting = [mail.outsider(rng, "example.net") for _ in range(rng.randint(2, 4))]
-        for recipient in waiting:
-            harm(mail, rng, "upstream refused connections", recipient)
-        time.sleep(0.7)
-        mail.provider.up()
+        with mail.provider.outage():
+            for recipient in waiting:
+                harm(mail, rng, "upstream refused connections", recipient)
+            time.sleep(0.7)
         await_delivery(mail, waiting)
 
 
@@ -92,32 +92,27 @@ def mailbox_locked_out(mail: Postfix, rng: random.Random) -> None:
     """A clumsy restore left a mailbox to the wrong owner."""
     person = user(rng)
     box = mail.mail / person.partition("@")[0]
-    with mail.stage.gate.closed(patience=0.5):
-        box.mkdir(exist_ok=True)
-        os.chown(box, 0, 0)
-        box.chmod(0o700)
+    if not box.exists():
+        mail.send(rng, stranger(rng), [person], inside=False)
+        time.sleep(0.5)
+    with mail.stage.gate.closed(patience=0.5), owned_by_root(box):
         for _ in range(rng.randint(1, 3)):
             harm(mail, rng, "mailbox not writable", person, incoming=True)
         time.sleep(0.7)
-        os.chown(box, MAIL_UID, MAIL_UID)
 
 
 def policy_down(mail: Postfix, rng: random.Random) -> None:
     """The policy service is down; mail is turned away for now."""
-    with mail.stage.gate.closed(patience=0.5):
-        mail.policy.down()
+    with mail.stage.gate.closed(patience=0.5), mail.policy.outage():
         for _ in range(rng.randint(2, 5)):
             harm(mail, rng, "policy service down", user(rng), incoming=True)
-        mail.policy.up()
 
 
 def tables_down(mail: Postfix, rng: random.Random) -> None:
     """The server of lists and routes is down; nobody knows where mail belongs."""
-    with mail.stage.gate.closed(patience=1.5):
-        mail.tables.down()
+    with mail.stage.gate.closed(patience=1.5), mail.tables.outage():
         for _ in range(rng.randint(2, 4)):
             harm(mail, rng, "lookup service down", user(rng), incoming=True)
-        mail.tables.up()
 
 
 def sender_vanished(mail: Postfix, rng: random.Random) -> None:
@@ -140,10 +135,12 @@ def mail_loop(mail: Postfix, rng: random.Random) -> None:
     with mail.stage.gate.closed(patience=0.5):
         mail.routes["example.com"] = SERVER
         mail.stage.ledger.harm(ITSELF, "mail loop")
-        for _ in range(rng.randint(1, 3)):
-            harm(mail, rng, "mail loop", mail.outsider(rng, "example.com"))
-        time.sleep(0.7)
-        mail.routes["example.com"] = mail.partner.address
+        try:
+            for _ in range(rng.randint(1, 3)):
+                harm(mail, rng, "mail loop", mail.outsider(rng, "example.com"))
+            time.sleep(0.7)
+        finally:
+            mail.routes["example.com"] = mail.partner.address
 
 
 def agent_killed(mail: Postfix, rng: random.Random) -> None:

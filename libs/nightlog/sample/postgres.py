@@ -84,7 +84,7 @@ class Postgres(Program):
 
     name = "postgres"
     packages = ("postgresql-15", "openssl")
-    needs = (str(BIN / "postgres"), "openssl", "setpriv")
+    needs = (str(BIN / "postgres"), "openssl")
 
     @property
     def version(self) -> str:

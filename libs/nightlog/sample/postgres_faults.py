@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from nightlog.sample.harm import filled, moved_away, reset_on_close, spoilt, starve
 from nightlog.sample.pgwire import Account, Connection, ServerError
 from nightlog.sample.plan import Act
 from nightlog.sample.postgres import IMPORTS, REPORTS, SHOP, Postgres, trusting
 from nightlog.sample.postgres_load import order
-from nightlog.sample.program import filled, reset_on_close, starve
 
 TROUBLE = (ServerError, ConnectionError, TimeoutError)
 
@@ -160,23 +160,8 @@ def file_missing(db: Postgres, rng: random.Random) -> None:
     """A table's file is gone; it is later put back."""
     table = cold_table(db, rng)
     path = file_of(db, rng, f"invoices_{table}")
-    away = path.with_suffix(".away")
-    path.rename(away)
-    read_broken(db, rng, table, "file missing")
-    away.rename(path)
-
-
-@contextmanager
-def spoilt(path: Path, rot: bytes, offset: int) -> Iterator[None]:
-    """While this lasts, a part of the file is overwritten."""
-    sound = path.read_bytes()
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(rot)
-    try:
-        yield
-    finally:
-        path.write_bytes(sound)
+    with moved_away(path):
+        read_broken(db, rng, table, "file missing")
 
 
 def read_broken(db: Postgres, rng: random.Random, table: int, kind: str) -> None:
@@ -292,6 +277,6 @@ FAULTS: dict[Act[Postgres], tuple[int, ...]] = {
     backend_terminated: (4, 3, 4), backend_killed: (0, 1, 1), deadlock: (5, 4, 5), stuck_transaction: (2, 2, 1),
     slow_statement: (3, 4, 2), disk_full: (0, 1, 1), page_corrupted: (1, 0, 2), index_corrupted: (1, 1, 0),
     file_missing: (0, 1, 1), connections_exhausted: (0, 0, 1), password_guessing: (1, 1, 1), import_cut_off: (3, 3, 2),
-    tls_broken: (1, 1, 2), out_of_memory: (2, 1, 2), failover_read_only: (0, 1, 0), bad_migration: (1, 0, 0),
+    tls_broken: (1, 1, 2), out_of_memory: (0, 1, 0), failover_read_only: (0, 1, 0), bad_migration: (1, 0, 0),
     rights_lost: (0, 1, 1),
 }  # fmt: skip

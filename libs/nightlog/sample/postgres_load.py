@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import threading
 
+from nightlog.sample.harm import reset_on_close
 from nightlog.sample.pgwire import Account, Connection, ServerError
 from nightlog.sample.plan import Act
 from nightlog.sample.postgres import DEVELOPER, IMPORTS, OPERATOR, REPORTS, SERVER, SHOP, Postgres
-from nightlog.sample.program import reset_on_close
 
 
 def order(db: Postgres, rng: random.Random, web: Connection, product: int | None = None) -> None:
@@ -187,10 +187,13 @@ def wait_for_lock(db: Postgres, rng: random.Random) -> None:
     with db.session(rng, OPERATOR, "pricing") as pricing, db.session(rng, SHOP, "web") as web:
         pricing.ask("BEGIN")
         pricing.ask(f"UPDATE products SET price = price * 1.01 WHERE id = {product}")
-        commit = threading.Timer(rng.uniform(0.1, 0.25), pricing.ask, ("COMMIT",))
+        commit = threading.Timer(rng.uniform(0.1, 0.25), pricing.begin, ("COMMIT",))
         commit.start()
-        order(db, rng, web, product)
-        commit.join()
+        try:
+            order(db, rng, web, product)
+        finally:
+            commit.join()
+        pricing.finish()
 
 
 def collide(db: Postgres, rng: random.Random) -> None:

@@ -10,12 +10,14 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nightlog.sample.clock import Clock
 from nightlog.sample.ledger import Gate, Ledger
+
+EVERYWHERE = ("unshare", "setpriv", "prlimit", "mount", "hostname", "pgrep")
+EVERYWHERE_IN = ("util-linux", "mount", "hostname", "procps")
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Program(ABC):
     @classmethod
     def missing(cls) -> list[str]:
         """The commands that this machine lacks."""
-        return [need for need in cls.needs if shutil.which(need) is None]
+        return [need for need in (*cls.needs, *EVERYWHERE) if shutil.which(need) is None]
 
     @abstractmethod
     def prepare(self) -> list[str]:
@@ -124,49 +126,9 @@ def run(*command: str | Path, check: bool = True) -> str:
     return done.stdout
 
 
-def reset_on_close(connection: socket.socket) -> None:
-    """Close the way a machine does that loses its network: by a reset."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
-    connection.close()
-
-
 def certificate(folder: Path, name: str) -> tuple[Path, Path]:
     """A self-signed certificate and its key."""
     crt, key = folder / f"{name}.crt", folder / f"{name}.key"
     run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650", "-subj", f"/CN={name}.example.org",
         "-keyout", key, "-out", crt)  # fmt: skip
     return crt, key
-
-
-@contextmanager
-def filled(folder: Path) -> Iterator[None]:
-    """While this lasts, the file system has no room."""
-    filler = folder / "core.dump"
-    with filler.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(b"\0" * 4096)
-    try:
-        yield
-    finally:
-        filler.unlink()
-
-
-def owner_of(port: int, remote_port: int) -> int:
-    """The process whose TCP connection goes from one port to the other. Raises LookupError."""
-    for row in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
-        parts = row.split()
-        if parts[1].endswith(f":{port:04X}") and parts[2].endswith(f":{remote_port:04X}"):
-            for link in Path("/proc").glob("[0-9]*/fd/*"):
-                with suppress(OSError):
-                    if link.readlink().name == f"socket:[{parts[9]}]":
-                        return int(link.parts[2])
-    raise LookupError(f"no process has a connection from port {port} to port {remote_port}")
-
-
-def starve(pid: int, spare: int) -> None:
-    """Let a process have no more memory than it has now, and `spare` bytes. Raises CalledProcessError."""
-    facts = dict(row.split(":", 1) for row in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines())
-    uid, gid = facts["Uid"].split()[0], facts["Gid"].split()[0]
-    limit = int(facts["VmSize"].split()[0]) * 1024 + spare
-    as_owner = ("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups")
-    run(*as_owner, "prlimit", "--pid", str(pid), f"--as={limit}")

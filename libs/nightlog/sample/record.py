@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -20,11 +21,10 @@ from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
 
-from nightlog.errors import ConfigError
 from nightlog.sample.clock import Clock
 from nightlog.sample.ledger import Ledger
 from nightlog.sample.plan import drive, plan
-from nightlog.sample.program import Program, Stage
+from nightlog.sample.program import EVERYWHERE_IN, Program, Stage
 from nightlog.sample.programs import PROGRAMS
 from nightlog.sample.publish import Corpus, Row, publish, table
 from nightlog.systems.catalog import parse_system
@@ -51,9 +51,9 @@ def record(name: str, take: Take) -> tuple[list[Row], Counter[str], str]:
     path = HERE / "systems" / f"{name}.toml"
     system = parse_system(path.read_text(encoding="utf-8"), path.name)
     rng = random.Random(f"{take.seed} {name}")
-    work = take.work / name
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    take.work.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=take.work))
+    work.chmod(0o755)
     moments = plan(entry.repertoire, take.n_days, int(take.per_day * entry.share), rng)
     waiting = Clock(take.first_day, take.n_days, take.speed, started=time.time())
     program: Program = entry.program(Stage(work, waiting, Ledger(random.Random(rng.getrandbits(32)))))
@@ -64,6 +64,7 @@ def record(name: str, take: Take) -> tuple[list[Row], Counter[str], str]:
         program.stage.clock.wait_until(take.n_days * 86400)
     finally:
         program.stop()
+        shutil.rmtree(work, ignore_errors=True)
     rows, kinds = publish(program, system, Corpus(take.out))
     if surprises:
         print(f"{name}: {surprises} of {len(moments)} acts went otherwise than meant", file=sys.stderr)
@@ -72,7 +73,8 @@ def record(name: str, take: Take) -> tuple[list[Row], Counter[str], str]:
 
 def missing_packages(names: Sequence[str]) -> str:
     """What to install before recording; empty if nothing is missing."""
-    wanted = {p for name in names if PROGRAMS[name].program.missing() for p in PROGRAMS[name].program.packages}
+    lacking_ones = [PROGRAMS[name].program for name in names if PROGRAMS[name].program.missing()]
+    wanted = {package for program in lacking_ones for package in (*program.packages, *EVERYWHERE_IN)}
     lacking = sorted({need for name in names for need in PROGRAMS[name].program.missing()})
     if not lacking:
         return ""
@@ -91,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Record all programs side by side and print what came out."""
     parser = argparse.ArgumentParser(prog="python -m nightlog.sample.record", description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder that gets logs/ and truth/")
-    parser.add_argument("--work", type=Path, required=True, help="scratch folder, emptied before and after")
+    parser.add_argument("--work", type=Path, required=True, help="scratch folder that every user may enter")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first-day", type=date.fromisoformat, default=date(2026, 3, 2))
     parser.add_argument("--days", type=int, default=3)
@@ -100,9 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=sorted(PROGRAMS), default=list(PROGRAMS))
     options = parser.parse_args(argv)
     if lack := missing_packages(options.only):
-        raise ConfigError(lack)
+        parser.error(lack)
     if os.geteuid() != 0:
-        raise ConfigError("the recorder mounts small file systems and starts mail servers: run it as root")
+        parser.error("the recorder mounts small file systems and starts mail servers: run it as root")
     take = Take(options.out, options.work.resolve(), options.seed, options.first_day, options.days,
                 options.speed, options.per_day)  # fmt: skip
     with ProcessPoolExecutor(len(options.only), mp_context=get_context("spawn")) as pool:
@@ -113,7 +115,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("\n".join(version for _, _, version in results.values()), end="\n\n")
     print(table([row for rows, _, _ in results.values() for row in rows]))
     print(faults_page(results))
-    shutil.rmtree(take.work, ignore_errors=True)
     return 0
 
 

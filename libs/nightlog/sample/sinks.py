@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -49,6 +49,15 @@ class Service:
             self._server = None
         for talk in list(self._talks):
             talk.close()
+
+    @contextlib.contextmanager
+    def outage(self) -> Iterator[None]:
+        """While this lasts, the service is down."""
+        self.down()
+        try:
+            yield
+        finally:
+            self.up()
 
 
 class Talk:

@@ -1,0 +1,256 @@
+"""What becomes of a line: header split, masks, time, session ids. Many lines a Spark call, because each call costs a second."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from nightlog.parsing.lines import MATCHED, MAX_MESSAGE, NEXT, mask, parse_lines
+from nightlog.systems.catalog import load_catalog
+from nightlog.systems.spec import DEFAULT_MASKS, Header, Mask, Session, System, Timestamp
+from parsing_help import make_system
+from pyspark.sql import Row, SparkSession
+from pyspark.sql import functions as F
+
+DS = "2026-03-04"
+ANY = Session(kind="id", pattern=r"req-\w+")
+
+
+def parsed(spark: SparkSession, system: System, texts: Sequence[str], ds: str = DS) -> list[Row]:
+    """The lines as parsed, in their order."""
+    rows = [(ds, "a.log", number, text) for number, text in enumerate(texts)]
+    lines = spark.createDataFrame(rows, "ds string, file string, line_no long, text string")
+    return sorted(parse_lines(lines, system).collect(), key=lambda row: row["line_no"])
+
+
+def masked(spark: SparkSession, messages: Sequence[str], masks: tuple[Mask, ...] = DEFAULT_MASKS) -> list[str]:
+    rows = spark.createDataFrame(list(enumerate(messages)), "n long, message string").select("n", mask(F.col("message"), masks).alias("m"))
+    return [row["m"] for row in sorted(rows.collect(), key=lambda row: row["n"])]
+
+
+# Header
+
+
+def test_header_groups_are_split_and_optional_ones_may_be_missing(spark: SparkSession) -> None:
+    rows = parsed(
+        spark,
+        load_catalog()["openstack"],
+        [
+            "INFO nova.compute.manager [req-1 - - -] [instance: 11111111-2222-3333-4444-555555555555] VM Started",
+            " WARNING nova.virt [None] message without a request",
+            "ERROR nova.api no request at all",
+            "lower nova.api no level",
+        ],
+    )
+    assert [(row["matched"], row["level"], row["message"]) for row in rows[:3]] == [
+        (True, "INFO", "[instance: <UUID>] VM Started"),
+        (True, "WARNING", "message without a request"),
+        (True, "ERROR", "no request at all"),
+    ]
+    assert not rows[3]["matched"]
+    assert [row["session_ids"] for row in rows[:3]] == [["11111111-2222-3333-4444-555555555555"], [], []]
+
+
+def test_lines_are_matched_whole_even_where_they_hold_other_line_ends(spark: SparkSession) -> None:
+    plain = make_system(header=Header(pattern=r"(?P<level>[A-Z]+) (?P<message>.*)"), timestamp=None)
+    texts = ["INFO one\rtwo", "INFO one\ntwo", "INFO one\u2028two\u0085three", "one\nINFO two", "INFO ends\r", "INFOrm nobody", "INFO "]
+    rows = parsed(spark, plain, texts)
+    assert [row["matched"] for row in rows] == [True, True, True, False, True, False, True]
+    assert [row["message"] for row in rows if row["matched"]] == ["one\rtwo", "one\ntwo", "one\u2028two\u0085three", "ends\r", ""]
+
+
+def test_more_than_nine_groups_are_told_apart(spark: SparkSession) -> None:
+    letters = [f"(?P<g_{i}>x{i})" for i in range(11)]
+    system = make_system(
+        header=Header(pattern=" ".join(letters) + r" (?P<message>.*)"), timestamp=None, session=Session(kind="field", field="g_10")
+    )
+    (row,) = parsed(spark, system, [" ".join(f"x{i}" for i in range(11)) + " $1 done"])
+    assert (row["session_ids"], row["message"]) == (["x10"], "$<NUM> done")
+
+
+def test_text_that_looks_like_the_internal_marks_is_only_text(spark: SparkSession) -> None:
+    system = make_system(header=Header(pattern=r"(?P<level>\S+) (?P<node>\S+) (?P<message>.*)"), timestamp=None, session=ANY)
+    by_node = system.model_copy(update={"session": Session(kind="field", field="node")})
+    texts = [f"{MATCHED}INFO{NEXT}n1{NEXT}forged", f"{MATCHED}", f"INFO n1 a{NEXT}b{MATCHED}c", f"{MATCHED} n1 true", f"INFO n{NEXT}1 true"]
+    for each in (system, by_node):
+        rows = parsed(spark, each, texts)
+        assert [row["matched"] for row in rows] == [False, False, True, True, True]
+        assert [row["message"][-4:] for row in rows[3:]] == ["true", "true"]
+    assert [len(row["session_ids"]) for row in rows[2:]] == [1, 1, 1]
+    assert rows[2]["session_ids"] == ["n1"]
+
+
+def test_blank_lines_are_neither_matched_nor_strange_and_huge_messages_are_cut(spark: SparkSession) -> None:
+    free = make_system(header=Header(), timestamp=None)
+    rows = parsed(spark, free, ["", "   ", "word", "word " * 5000])
+    assert [(row["blank"], row["matched"]) for row in rows] == [(True, False), (True, False), (False, True), (False, True)]
+    assert len(rows[3]["message"]) <= MAX_MESSAGE
+
+
+def test_equal_messages_have_equal_ids_and_others_have_others(spark: SparkSession) -> None:
+    rows = parsed(spark, make_system(header=Header(), timestamp=None), ["took 5 ms", "took 77 ms", "took <NUM> ms", "took 5 s"])
+    assert rows[0]["message_id"] == rows[1]["message_id"] == rows[2]["message_id"] != rows[3]["message_id"]
+
+
+# Masks
+
+
+def test_masks_are_typed_and_the_longer_kinds_come_first(spark: SparkSession) -> None:
+    expected = {
+        "id 123e4567-e89b-12d3-a456-426614174000 end": "id <UUID> end",
+        "src: /10.250.19.102:50010 dest: 10.0.0.1,": "src: <IP> dest: <IP>,",
+        "version 1.2.3 of 1.2.3.4.5": "version <NUM> of <NUM>",
+        "mac 00:1B:44:11:3a:b7 and 00-1b-44-11-3a-b7": "mac <MAC> and <MAC>",
+        "at 0xDEADbeef, digest 0123abcd0123abcd": "at <HEX>, digest <HEX>",
+        "facade deadbeef 12345678": "facade deadbeef <NUM>",
+        "open /var/log/app-1.log: and/or /tmp": "open <PATH>: and/or /tmp",
+        "took -3.14 s, 7% of +2": "took <NUM> s, <NUM>% of <NUM>",
+        "user42 id=7": "user<NUM> id=<NUM>",
+        "  blanks at the ends  ": "blanks at the ends",
+        "nothing to hide": "nothing to hide",
+        "": "",
+    }
+    assert dict(zip(expected, masked(spark, list(expected)), strict=True)) == expected
+
+
+def test_own_masks_go_before_the_typed_ones_in_their_order(spark: SparkSession) -> None:
+    first, second = Mask(name="BLK", pattern=r"blk_-?\d+"), Mask(name="JOB", pattern=r"(?P<kind>job|blk)_\S+")
+    text = ["read blk_-1608999687919862906 of job_10.0.0.1:80"]
+    assert masked(spark, text, (first, second, *DEFAULT_MASKS)) == ["read <BLK> of <JOB>"]
+    assert masked(spark, text, (second, first, *DEFAULT_MASKS)) == ["read <JOB> of <JOB>"]
+    assert masked(spark, text, (first,)) == ["read <BLK> of job_10.0.0.1:80"]
+
+
+PIECES = (
+    "00:1b:44:11:3a:b7",
+    "10.0.0.1",
+    ":8080",
+    "/var/log/x.log",
+    "-12.5",
+    "0x1f",
+    "deadbeef01",
+    "123e4567-e89b-12d3-a456-426614174000",
+    "/",
+    "-",
+    ".",
+    ",",
+    "=",
+    "[",
+    " ",
+    "<NUM>",
+    "word",
+    "_",
+    "é",
+    "漢",
+)
+
+
+@settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(texts=st.lists(st.lists(st.sampled_from(PIECES), max_size=8).map("".join), min_size=300, max_size=400))
+def test_no_digit_survives_and_masking_again_changes_nothing(spark: SparkSession, texts: list[str]) -> None:
+    once = masked(spark, texts)
+    assert not [text for text in once if any(letter in "0123456789" for letter in text)]
+    assert masked(spark, once) == once
+
+
+# Time
+
+
+def stamped(header: str, value: str, form: str, zone: str = "UTC") -> System:
+    return make_system(
+        header=Header(pattern=header + r" (?P<message>.*)"), timestamp=Timestamp(value=value, format=form, timezone=zone), session=ANY
+    )
+
+
+PATTERN = r"(?P<date>\S+) (?P<time>\S+)"
+SYSLOG = r"(?P<stamp>\w{3} +\d+ [\d:]+)"
+
+
+@pytest.mark.parametrize(
+    ("system", "times"),
+    [
+        (
+            stamped(PATTERN, "{date} {time}", "yyyy-MM-dd HH:mm:ss"),
+            {
+                "2026-03-04 05:06:07 x": datetime(2026, 3, 4, 5, 6, 7),
+                "2026-02-30 05:06:07 x": None,
+                "2026-03-04 25:00:00 x": None,
+                "2026-3-4 5:6:7 x": None,
+                "9999-03-04 05:06:07 x": None,
+                "- - x": None,
+            },
+        ),
+        (
+            stamped(PATTERN, "{date} {time}", "yyMMdd HHmmss", "Europe/Berlin"),
+            {"260704 120000 summer": datetime(2026, 7, 4, 10), "260104 003000 winter": datetime(2026, 1, 3, 23, 30)},
+        ),
+        (
+            stamped(r"(?P<stamp>\S+)", "{stamp}", "yyyy-MM-dd'T'HH:mm:ss.SSSXXX"),
+            {"2026-03-04T05:06:07.250+02:00 x": datetime(2026, 3, 4, 3, 6, 7, 250_000), "2026-03-04T05:06:07 x": None},
+        ),
+        (
+            stamped(r"(?P<epoch>\S+)", "{epoch}", "epoch"),
+            {
+                "1772600767 x": datetime(2026, 3, 4, 5, 6, 7),
+                "1772600767.5 x": datetime(2026, 3, 4, 5, 6, 7, 500_000),
+                "0 x": datetime(1970, 1, 1),
+                "soon x": None,
+                "nan x": None,
+                "1772600767123 milliseconds": None,
+                "99999999999999999999 x": None,
+            },
+        ),
+        (
+            stamped(SYSLOG, "{ds_year} {stamp}", "yyyy MMM d HH:mm:ss"),
+            {
+                "Mar  4 05:06:07 x": datetime(2026, 3, 4, 5, 6, 7),
+                "Mar 14 05:06:07 x": datetime(2026, 3, 14, 5, 6, 7),
+                "Foo 4 05:06:07 x": None,
+            },
+        ),
+        (make_system(header=Header(), timestamp=None), {"anything": datetime(2026, 3, 4)}),
+    ],
+    ids=["date and time", "time zone", "offset", "epoch", "year of the night", "no stamp"],
+)
+def test_time_is_utc_and_null_where_it_cannot_be_read(spark: SparkSession, system: System, times: dict[str, Any]) -> None:
+    rows = parsed(spark, system, list(times))
+    assert all(row["matched"] for row in rows)
+    assert {text: row["at"] for text, row in zip(times, rows, strict=True)} == times
+
+
+# Sessions
+
+
+def ids_of(spark: SparkSession, session: Session, texts: list[str], **more: Any) -> list[list[str]]:
+    return [row["session_ids"] for row in parsed(spark, make_system(session=session, **more), texts)]
+
+
+STAMP = "2026-03-04 05:06:07 INFO "
+
+
+def test_a_line_belongs_to_each_session_that_it_names_once(spark: SparkSession) -> None:
+    texts = [STAMP + text for text in ("req-a then req-b then req-a", "req-c", "none", "REQ-d")]
+    assert ids_of(spark, Session(kind="id", pattern=r"req-\w+"), texts) == [["req-a", "req-b"], ["req-c"], [], []]
+
+
+def test_a_group_of_the_pattern_is_the_id(spark: SparkSession) -> None:
+    texts = [STAMP + text for text in ("(id=a1) (id=b2)", "(id=)", "id=c3", "(job=d4)")]
+    session = Session(kind="id", pattern=r"\((?:id|(?P<other>job))=(\w+)\)")
+    assert ids_of(spark, Session(kind="id", pattern=r"\(id=(\w*)\)"), texts) == [["a1", "b2"], [], [], []]
+    assert ids_of(spark, session, texts) == [[], [], [], ["job"]]
+
+
+def test_a_field_is_the_session_without_its_blanks(spark: SparkSession) -> None:
+    header = Header(pattern=r"\[(?P<node>[^\]]*)\] (?P<message>.*)")
+    found = ids_of(spark, Session(kind="field", field="node"), ["[n1] a", "[ n1 ] b", "[] c", "[n 2] d"], header=header, timestamp=None)
+    assert found == [["n1"], ["n1"], [], ["n 2"]]
+
+
+def test_a_time_window_is_the_session_and_lines_without_time_have_none(spark: SparkSession) -> None:
+    times = ["00:00:00", "00:29:59", "00:30:00", "23:59:59", "99:99:99"]
+    found = ids_of(spark, Session(kind="window", window_minutes=30), [f"2026-03-04 {time} INFO x" for time in times])
+    assert found == [["2026-03-04T00:00Z"], ["2026-03-04T00:00Z"], ["2026-03-04T00:30Z"], ["2026-03-04T23:30Z"], []]

@@ -1,0 +1,153 @@
+"""Lines as they come out of files: the same from plain, gzip and xz, numbered from 1, whatever the bytes and the names."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from nightlog.errors import FormatError
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import LABELS, LINES_TABLE
+from nightlog.parsing.files import LineReader
+from nightlog.parsing.ingest import ingest
+from nightlog.systems.spec import Input, Labels
+from parsing_help import make_system, put_file
+from pyspark.sql import SparkSession
+
+TEXT = "first\nsecond ü 漢 🙂\n\n  fourth \n".encode()
+FILES = {
+    "plain.log": TEXT,
+    "packed.log.gz": gzip.compress(TEXT),
+    "packed.log.xz": lzma.compress(TEXT),
+    "twice.log.gz": gzip.compress(TEXT) + gzip.compress(TEXT),
+    "other/packed.log.xz": lzma.compress(b"same name in another folder\n"),
+    "crlf.log": b"one\r\ntwo\r\r\n\rthree\r\n\r\n",
+    "no-end.log": b"one\ntwo",
+    "empty.log": b"",
+    "empty.log.gz": gzip.compress(b""),
+    "zero-bytes.log.xz": b"",
+    "blank.log": b"\n\n\n",
+    "nul.log": b"a\0b\n\0\n",
+    "latin.log": "caf\xe9 \xfcber\n".encode("latin-1") + b"fine\n\xf0\x9f\x99 cut\n",
+    "a name with blanks.log": b"blanks\n",
+    "größe-日本.log.gz": gzip.compress(b"letters\n"),
+    "100% a+b#c;d=e&f.log": b"marks\n",
+    "a[1]{2}*?.log": b"pattern\n",
+    "host:8080.log": b"colon\n",
+    "_hidden.log": b"underscore\n",
+    ".hidden.log.gz": gzip.compress(b"dot\n"),
+    "_hidden.log.xz": lzma.compress(b"packed underscore\n"),
+}
+Lines = dict[str, list[tuple[int, str, bool]]]
+
+
+@pytest.fixture(scope="module")
+def read(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Lines:
+    """File → its (line_no, text, replaced), all files read at once."""
+    data = tmp_path_factory.mktemp("files with [marks]")
+    paths = [put_file(data, name, content) for name, content in FILES.items()]
+    found: Lines = defaultdict(list)
+    with LineReader(spark, data) as reader:
+        for row in reader.read(paths).collect():
+            found[row["file"]].append((row["line_no"], row["text"], row["replaced"]))
+    return {name: sorted(lines) for name, lines in found.items()}
+
+
+def test_plain_gzip_and_xz_give_the_same_lines(read: Lines) -> None:
+    lines = [(1, "first", False), (2, "second ü 漢 🙂", False), (3, "", False), (4, "  fourth ", False)]
+    assert read["plain.log"] == read["packed.log.gz"] == read["packed.log.xz"] == lines
+    assert read["twice.log.gz"] == lines + [(number + 4, text, replaced) for number, text, replaced in lines]
+
+
+def test_files_of_one_name_in_two_folders_stay_apart(read: Lines) -> None:
+    assert read["other/packed.log.xz"] == [(1, "same name in another folder", False)]
+
+
+def test_one_carriage_return_at_a_line_end_is_dropped_and_no_other(read: Lines) -> None:
+    assert [text for _, text, _ in read["crlf.log"]] == ["one", "two\r", "\rthree", ""]
+
+
+def test_a_last_line_without_an_end_is_a_line(read: Lines) -> None:
+    assert read["no-end.log"] == [(1, "one", False), (2, "two", False)]
+
+
+def test_empty_files_have_no_lines_and_blank_lines_are_lines(read: Lines) -> None:
+    assert {"empty.log", "empty.log.gz", "zero-bytes.log.xz"} & set(read) == set()
+    assert read["blank.log"] == [(1, "", False), (2, "", False), (3, "", False)]
+
+
+def test_nul_bytes_stay(read: Lines) -> None:
+    assert read["nul.log"] == [(1, "a\0b", False), (2, "\0", False)]
+
+
+def test_bytes_that_are_not_utf8_are_replaced_and_marked(read: Lines) -> None:
+    assert read["latin.log"] == [(1, "caf\ufffd \ufffdber", True), (2, "fine", False), (3, "\ufffd cut", True)]
+
+
+@pytest.mark.parametrize("name", list(FILES)[-8:])
+def test_any_name_is_read_and_kept(read: Lines, name: str) -> None:
+    assert [number for number, _, _ in read[name]] == [1]
+
+
+def test_no_file_is_added_or_lost(read: Lines) -> None:
+    assert set(read) == {name for name in FILES if not name.startswith(("empty", "zero"))}
+
+
+def test_what_was_unpacked_aside_is_removed(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(aside))
+    with LineReader(spark, tmp_path) as reader:
+        assert reader.readable(put_file(tmp_path, "a.log.xz", lzma.compress(TEXT))).read_bytes() == TEXT
+        assert list(aside.iterdir())
+    assert not list(aside.iterdir())
+
+
+@contextmanager
+def split_every(spark: SparkSession, n_bytes: int) -> Iterator[None]:
+    """Let Spark read files in pieces of so many bytes."""
+    key = "spark.sql.files.maxPartitionBytes"
+    before = spark.conf.get(key)
+    spark.conf.set(key, n_bytes)
+    try:
+        yield
+    finally:
+        spark.conf.set(key, before)
+
+
+def test_a_file_that_is_read_in_splits_is_numbered_in_order(spark: SparkSession, tmp_path: Path) -> None:
+    long, short = 3000, 700
+    names = {"long.log": long, "short.log": short}
+    paths = [put_file(tmp_path, name, "".join(f"{i} {'x' * (i % 50)}\n" for i in range(1, n + 1))) for name, n in names.items()]
+    with split_every(spark, 4096), LineReader(spark, tmp_path) as reader:
+        lines = reader.read(paths)
+        assert lines.rdd.getNumPartitions() > 10
+        found = lines.collect()
+    assert all(row["line_no"] == int(row["text"].split(" ")[0]) for row in found)
+    for name, n in names.items():
+        assert sorted(row["line_no"] for row in found if row["file"] == name) == list(range(1, n + 1))
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz"])
+def test_a_truncated_file_stops_the_night_and_leaves_the_lake_as_it_was(lake: Lake, tmp_path: Path, kind: str) -> None:
+    whole = "".join(f"{'BAD' if i % 7 == 0 else '-'} line {i} {i * 7919 % 104729:x}\n" for i in range(20_000)).encode()
+    pack = {"gz": gzip.compress, "xz": lzma.compress}[kind]
+    system = make_system(input=Input(path="app/{ds}*"), labels=Labels(pattern=r"(?P<label>\S+) "))
+    put_file(tmp_path, "app/2026-03-04.log", "- first delivery\n")
+    ingest(lake, system, "2026-03-04", tmp_path)
+    before = {spec.name: (lake.rows(spec), lake.table(spec).version()) for spec in (LINES_TABLE, LABELS)}
+
+    packed = pack(whole)
+    put_file(tmp_path, f"app/2026-03-04.2.log.{kind}", packed[: len(packed) // 2])
+    with pytest.raises(FormatError) as caught:
+        ingest(lake, system, "2026-03-04", tmp_path)
+
+    assert f"app/2026-03-04.2.log.{kind}: not readable after byte" in str(caught.value)
+    assert {spec.name: (lake.rows(spec), lake.table(spec).version()) for spec in (LINES_TABLE, LABELS)} == before
+    assert len(before["bronze.lines"][0]) == 1
