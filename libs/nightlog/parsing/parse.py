@@ -87,23 +87,20 @@ def add_templates(lake: Lake, system: System, days: list[str]) -> int:
     """
     seen = lake.read(EVENTS_TABLE, system=system.name, ds=days).select("ds", "message_id", "message").distinct()
     first = seen.groupBy("message_id", "message").agg(F.min("ds").alias("first_ds"))
-    new = first.join(lake.read(MESSAGES, system=system.name).select("message_id"), "message_id", "left_anti").cache()
-    try:
-        if new.isEmpty():
-            return 0
-        mined = mine_templates(new, lake.read(TEMPLATES, system=system.name), system.name, system.templates)
-        mined = mined.join(new.select("message_id", "first_ds"), "message_id").withColumn("system", F.lit(system.name)).cache()
-        try:
-            touched = mined.groupBy("system", "template_id", "widened", "first_message", "token_count", "ordinal", "founded").agg(
-                F.min("first_ds").alias("first_ds")
-            )
-            lake.merge(TEMPLATES, touched.withColumn("text", F.col("widened")).select(*TEMPLATES.schema.names), update=["widened"])
-            lake.append(MESSAGES, mined)
-            return mined.where("founded").select("template_id").distinct().count()
-        finally:
-            mined.unpersist()
-    finally:
-        new.unpersist()
+    # Checkpoints, not caches: Spark recomputes a cached frame once a table that it was read from is written.
+    new = first.join(lake.read(MESSAGES, system=system.name).select("message_id"), "message_id", "left_anti").localCheckpoint()
+    if new.isEmpty():
+        return 0
+    mined = mine_templates(new, lake.read(TEMPLATES, system=system.name), system.name, system.templates)
+    mined = mined.join(new.select("message_id", "first_ds"), "message_id").withColumn("system", F.lit(system.name)).localCheckpoint()
+    touched = (
+        mined.withColumn("text", F.col("widened"))
+        .groupBy("system", "template_id", "text", "widened", "first_message", "token_count", "ordinal", "founded")
+        .agg(F.min("first_ds").alias("first_ds"))
+    )
+    lake.merge(TEMPLATES, touched.select(*TEMPLATES.schema.names), update=["widened"])
+    lake.append(MESSAGES, mined)
+    return touched.where("founded").count()
 
 
 def write_sessions(lake: Lake, system: System, nights: list[str]) -> dict[str, int]:

@@ -43,8 +43,7 @@ def group_sessions(events: DataFrame, messages: DataFrame) -> DataFrame:
             F.max("at").alias("last_at"),
             F.max("own").alias("own"),
         )
-        # Rounded down to a power of two, counted in bits: logarithms of doubles are not exact.
-        .withColumn("rounded", F.expr("shiftleft(1L, length(bin(n)) - 1)"))
+        .withColumn("rounded", power_of_two("n"))
     )
     return (
         counted.groupBy(F.col("night").alias("ds"), "session_id")
@@ -58,6 +57,11 @@ def group_sessions(events: DataFrame, messages: DataFrame) -> DataFrame:
         .where("own")
         .select("ds", "session_id", pattern_id(F.col("events")).alias("pattern_id"), "events", "started_at", "ended_at", "n_events")
     )
+
+
+def power_of_two(count: str) -> Column:
+    """A count rounded down to a power of two, by its bits: logarithms of doubles are not exact."""
+    return F.expr(f"shiftleft(1L, length(bin({count})) - 1)")
 
 
 def pattern_id(events: Column) -> Column:

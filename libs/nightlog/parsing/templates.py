@@ -78,10 +78,11 @@ class Miner:
                     self.values[context].add(token)
 
     def generalize(self, message: str) -> str:
-        """The message with wildcards where too many values were seen."""
+        """The message with wildcards where too many values were seen; as it is, where that would leave no word."""
         tokens = message.split()
         seen = [len(self.values[context]) for context in contexts(tokens)]
-        return " ".join(WILDCARD if n >= self.config.values else token for token, n in zip(tokens, seen, strict=True))
+        general = [WILDCARD if n >= self.config.values else token for token, n in zip(tokens, seen, strict=True)]
+        return " ".join(general if any(map(is_word, general)) else tokens)
 
     def restore(self, cluster: Cluster, widened: str) -> None:
         """Put a known template where its first message put it in the tree."""

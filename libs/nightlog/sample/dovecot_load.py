@@ -28,6 +28,15 @@ def tidy(client: Imap, keep: int) -> None:
         client.ask("EXPUNGE")
 
 
+def be_refused(box: Dovecot, client: Imap, command: str) -> None:
+    """A login that is to fail. If it fails for another reason than its password, it was caught in an outage."""
+    try:
+        client.ask(command)
+    except Refused as refusal:
+        if "AUTHENTICATIONFAILED" not in str(refusal):
+            box.stage.ledger.harm(client.port, "caught in an outage")
+
+
 def look(box: Dovecot, rng: random.Random) -> None:
     """A telephone looks for new mail."""
     with box.person(rng) as user:
@@ -127,8 +136,7 @@ def mistype_password(box: Dovecot, rng: random.Random) -> None:
     with box.person(rng) as user:
         client = box.dial(rng)
         for _ in range(rng.choice((1, 1, 2))):
-            with suppress(Refused):
-                client.ask(f'LOGIN {user} "oops"')
+            be_refused(box, client, f'LOGIN {user} "oops"')
         if rng.random() < 0.7:
             box.enter(client, user)
             client.ask("LOGOUT")
@@ -138,8 +146,7 @@ def mistype_password(box: Dovecot, rng: random.Random) -> None:
 def former_colleague(box: Dovecot, rng: random.Random) -> None:
     """A forgotten device asks for a mailbox that has long been gone."""
     client = box.dial(rng)
-    with suppress(Refused):
-        client.ask(f"LOGIN user{rng.randint(90, 93)} secret")
+    be_refused(box, client, f"LOGIN user{rng.randint(90, 93)} secret")
     client.close()
 
 

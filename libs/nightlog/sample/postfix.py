@@ -9,6 +9,7 @@ import shutil
 import signal
 import smtplib
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ ID = r"[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{10}z[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-
 CLIENT = re.compile(rf"\]: ({ID}): client=\S*\[([\d.]+)\]:(\d+)")
 ITSELF = "127.0.0.1"
 ANY_ID = re.compile(rf"\]: (?:warning: )?({ID}):")
+CLOCK_TIME = re.compile(r"\b[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d\b")
 SYSLOG = re.compile(r"\w{3} +\d+ [\d:]+ \S+ (postfix.*)")
 
 MAIN = """
@@ -232,10 +234,19 @@ class Postfix(Program):
 
     def stamped(self, lines: Sequence[tuple[float, str]]) -> Iterator[tuple[float, str]]:
         """`Mar  2 10:20:30 mail postfix/smtpd[pid]: text`."""
+
+        def syslog(real: float) -> str:
+            moment = self.stage.clock.at(real)
+            return f"{moment:%b} {moment.day:2d} {moment:%H:%M:%S}"
+
+        year = time.localtime(self.stage.clock.started).tm_year
+
+        def recorded(told: re.Match[str]) -> str:
+            return syslog(time.mktime(time.strptime(f"{year} {told[0]}", "%Y %b %d %H:%M:%S")))
+
         for real, text in lines:
             if found := SYSLOG.fullmatch(text):
-                moment = self.stage.clock.at(real)
-                yield real, f"{moment:%b} {moment.day:2d} {moment:%H:%M:%S} mail {found[1]}"
+                yield real, f"{syslog(real)} mail {CLOCK_TIME.sub(recorded, found[1])}"
 
 
 def letter(rng: random.Random, sender: str, recipients: Sequence[str], subject: str = "") -> bytes:

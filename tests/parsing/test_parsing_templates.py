@@ -1,0 +1,239 @@
+"""Templates: the same for every order and partitioning of the messages, stable over nights, and never empty of words."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+
+import pandas as pd
+import pytest
+from nightlog.parsing.templates import BLANKS, WILDCARD, Cluster, Miner, mine, mine_templates, similarity_of_words, template_id
+from nightlog.systems.spec import Templates
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+KNOWN = ["template_id", "widened", "first_message", "token_count", "ordinal"]
+NOTHING = pd.DataFrame({name: [] for name in KNOWN})
+CONFIG = Templates()
+
+COLOURS = ("amber", "black", "cyan", "denim", "ecru", "fawn", "green", "hazel", "ivory", "jade")
+VERBS = ("open", "close", "lock")
+
+
+def corpus(seed: int = 0) -> list[str]:
+    """Masked messages of many lengths: variables in words, values that differ, things that look alike and are not."""
+    chosen = random.Random(seed)
+    messages = [f"user {colour} logged in from <IP> port <NUM>" for colour in COLOURS]
+    messages += [f"{verb} of file f{n} by user u{n} took <NUM> ms" for verb in VERBS for n in range(5)]
+    messages += [f"job {chosen.randrange(10**6):x} done" for _ in range(20)]
+    messages += [f"cannot {verb} {colour} box" for verb in VERBS for colour in COLOURS]
+    messages += ["<NUM>", "<IP> <NUM>", "", "heartbeat", "connection to <IP> lost", "connection from <IP> lost"]
+    messages += [" ".join(chosen.choice(COLOURS) for _ in range(n)) for n in range(2, 9) for _ in range(4)]
+    return list(dict.fromkeys(messages))
+
+
+def mined(messages: list[str], known: pd.DataFrame = NOTHING, config: Templates = CONFIG) -> pd.DataFrame:
+    """What the groups of all token counts give, one row a message."""
+    groups: dict[int, list[str]] = defaultdict(list)
+    for message in messages:
+        groups[len(message.split())].append(message)
+    group = mine("app", config)
+    frames = []
+    for count, members in groups.items():
+        new = pd.DataFrame({"message_id": range(len(members)), "message": members})
+        frames.append(group((count,), new, known[known["token_count"] == count]))
+    return pd.concat(frames).sort_values("message").reset_index(drop=True)
+
+
+def assignment(found: pd.DataFrame) -> dict[str, str]:
+    return dict(zip(found["message"], found["template_id"], strict=True))
+
+
+def texts(found: pd.DataFrame) -> dict[str, str]:
+    return dict(zip(found["template_id"], found["widened"], strict=True))
+
+
+def one_go(messages: list[str], config: Templates = CONFIG) -> tuple[dict[str, str], dict[str, str]]:
+    """Message → template id and template id → text, by one tree over messages of all lengths."""
+    miner = Miner("app", config)
+    ordered = sorted(messages)
+    miner.learn_values(ordered)
+    numbers = {message: miner.assign(message) for message in ordered}
+    return (
+        {message: miner.clusters[number].template_id for message, number in numbers.items()},
+        {miner.clusters[number].template_id: miner.text(number) for number in numbers.values()},
+    )
+
+
+def test_messages_of_one_kind_share_a_template_and_others_do_not() -> None:
+    found = mined(corpus())
+    by_text: dict[str, set[str]] = defaultdict(set)
+    for message, text in zip(found["message"], found["widened"], strict=True):
+        by_text[text].add(message)
+    assert by_text[f"user {WILDCARD} logged in from <IP> port <NUM>"] == {f"user {c} logged in from <IP> port <NUM>" for c in COLOURS}
+    assert by_text["connection to <IP> lost"] == {"connection to <IP> lost"}
+    for verb in VERBS:
+        assert by_text[f"cannot {verb} {WILDCARD} box"] == {f"cannot {verb} {colour} box" for colour in COLOURS}
+        assert len(by_text[f"{verb} of file {WILDCARD} by user {WILDCARD} took <NUM> ms"]) == 5
+    assert len(by_text) < len(found)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_of_messages_has_no_influence(seed: int) -> None:
+    messages = corpus()
+    shuffled = random.Random(seed).sample(messages, len(messages))
+    pd.testing.assert_frame_equal(mined(messages).drop(columns="message_id"), mined(shuffled).drop(columns="message_id"))
+
+
+def test_a_tree_for_each_token_count_gives_what_one_tree_gives() -> None:
+    for seed in range(3):
+        found = mined(corpus(seed))
+        assert (assignment(found), texts(found)) == one_go(corpus(seed))
+
+
+def test_templates_fit_their_messages() -> None:
+    found = mined(corpus())
+    for row in found.itertuples():
+        tokens, template = row.message.split(), row.widened.split()
+        assert len(tokens) == len(template) == row.token_count
+        agree = [a == b or b == WILDCARD for a, b in zip(tokens, template, strict=True)]
+        assert all(agree), (row.message, row.widened)
+        assert row.template_id == template_id("app", row.first_message)
+
+
+def test_every_system_has_its_own_templates() -> None:
+    assert template_id("app", "started") != template_id("web", "started")
+    assert template_id("app", "started") != template_id("app", "stopped")
+
+
+# Night after night
+
+
+def known_after(found: pd.DataFrame, known: pd.DataFrame = NOTHING) -> pd.DataFrame:
+    """The templates as the lake would hold them after a night."""
+    return pd.concat([found[KNOWN], known]).drop_duplicates("template_id").reset_index(drop=True)
+
+
+def test_known_templates_take_their_messages_back() -> None:
+    first = mined(corpus())
+    again = mined(corpus(), known_after(first).sample(frac=1, random_state=3))
+    assert assignment(again) == assignment(first)
+    assert texts(again) == texts(first)
+    assert not again["founded"].any()
+    assert first["founded"].all()
+
+
+def test_a_second_night_widens_but_keeps_ids_and_words_only_get_fewer() -> None:
+    first = mined([message for message in corpus() if "amber" not in message and "f4" not in message])
+    known = known_after(first)
+    fresh = sorted(set(corpus(7)) - set(first["message"]))
+    second = mined(fresh, known)
+    after = known_after(second, known)
+
+    assert set(after["template_id"]) >= set(known["template_id"])
+    old = dict(zip(known["template_id"], known["widened"], strict=True))
+    for row in after.itertuples():
+        if row.template_id in old:
+            for before, now in zip(old[row.template_id].split(), row.widened.split(), strict=True):
+                assert now in (before, WILDCARD)
+    by_message = assignment(second)
+    for verb in VERBS:
+        home = assignment(first)[f"{verb} of file f0 by user u0 took <NUM> ms"]
+        assert by_message[f"{verb} of file f4 by user u4 took <NUM> ms"] == home
+    assert by_message["user amber logged in from <IP> port <NUM>"] == assignment(first)["user black logged in from <IP> port <NUM>"]
+    assert set(second.loc[second["founded"], "template_id"]).isdisjoint(known["template_id"])
+
+
+def test_ordinals_go_on_where_the_night_before_ended() -> None:
+    first = mined(["alpha beta", "gamma delta"])
+    second = mined(["zeta eta", "theta iota"], known_after(first))
+    assert sorted(first["ordinal"]) == [0, 1]
+    assert sorted(second["ordinal"]) == [2, 3]
+
+
+# Guards
+
+
+def test_wildcards_never_swallow_every_word() -> None:
+    loose = Templates(similarity=0.01, values=2)
+    for seed in range(3):
+        found = mined(corpus(seed), config=loose)
+        for row in found.itertuples():
+            if any(token[0] != "<" for token in row.message.split()):
+                assert any(token != WILDCARD for token in row.widened.split()), (row.message, row.widened)
+
+
+def test_messages_of_one_word_stay_apart_however_many_there_are() -> None:
+    found = mined([*COLOURS, *(f"<NUM> {colour}" for colour in COLOURS)])
+    assert sorted(texts(found).values()) == sorted([*COLOURS, *(f"<NUM> {colour}" for colour in COLOURS)])
+
+
+def test_past_the_cap_what_fits_no_template_goes_to_one_catch_all() -> None:
+    few = Templates(cap=3)
+    messages = [f"{letter}{letter} {letter * 3}" for letter in "abcdefgh"]
+    found = mined(messages, config=few)
+    by_message, by_id = assignment(found), texts(found)
+    assert len(by_id) == 4
+    assert [by_id[by_message[message]] for message in messages] == messages[:3] + [f"{WILDCARD} {WILDCARD}"] * 5
+
+    later = mined(["bb bbb", "yy yyy", "zz zzz"], known_after(found), few)
+    assert assignment(later) == {"bb bbb": by_message["bb bbb"], "yy yyy": by_message["hh hhh"], "zz zzz": by_message["hh hhh"]}
+
+
+def test_a_catch_all_takes_nothing_that_fits_a_template() -> None:
+    few = Templates(cap=2)
+    first = mined(["<NUM> files read", "<NUM> files sent", "<NUM> rows lost"], config=few)
+    later = mined(["<NUM> files read", "<NUM> files sent"], known_after(first), few)
+    assert assignment(later) == {message: assignment(first)[message] for message in ("<NUM> files read", "<NUM> files sent")}
+
+
+@pytest.mark.parametrize(
+    ("template", "message", "share"),
+    [
+        ("disk full", "disk full", 1.0),
+        ("disk full", "disk empty", 0.5),
+        ("read <NUM> of <NUM>", "read <NUM> of <NUM>", 1.0),
+        ("read f1 of /a/b", "read f2 of /c/d", 1.0),
+        ("read f1 bytes", "read two bytes", 2 / 3),
+        (f"read {WILDCARD} bytes", "read two bytes", 1.0),
+        ("<NUM> <IP>", "<NUM> <IP>", 1.0),
+    ],
+)
+def test_only_words_count_when_messages_are_compared(template: str, message: str, share: float) -> None:
+    assert similarity_of_words(template.split(), message.split())[0] == pytest.approx(share)
+
+
+def test_a_template_is_restored_with_its_widened_text() -> None:
+    miner = Miner("app", CONFIG)
+    miner.restore(Cluster("t1", "user amber left at once", 0, False), f"user {WILDCARD} left at once")
+    number = miner.assign("user black left at once")
+    assert miner.clusters[number].template_id == "t1"
+    assert miner.text(number) == f"user {WILDCARD} left at once"
+
+
+# On Spark
+
+
+def test_spark_mines_what_plain_python_mines_whatever_the_partitions(spark: SparkSession) -> None:
+    messages = corpus()
+    half = [message for message in messages if len(message) % 2]
+    known = known_after(mined(half))
+    shape = "template_id string, widened string, first_message string, token_count int, ordinal long"
+    before = spark.createDataFrame(known.astype({"token_count": int, "ordinal": int}), shape)
+    expected = mined(sorted(set(messages) - set(half)), known)
+    for seed, parts in ((0, 1), (1, 5)):
+        fresh = random.Random(seed).sample(sorted(set(messages) - set(half)), len(set(messages) - set(half)))
+        new = spark.createDataFrame(list(enumerate(fresh)), "message_id long, message string").repartition(parts)
+        found = mine_templates(new, before, "app", CONFIG).toPandas().sort_values("message").reset_index(drop=True)
+        pd.testing.assert_frame_equal(
+            found.drop(columns="message_id"), expected.drop(columns="message_id"), check_dtype=False, check_index_type=False
+        )
+
+
+def test_spark_and_python_agree_on_what_a_blank_is(spark: SparkSession) -> None:
+    letters = [chr(point) for point in range(1, 0x3100) if not 0xD800 <= point < 0xE000]
+    rows = spark.createDataFrame([(f"a{letter}b",) for letter in letters], "message string")
+    words = F.size(F.filter(F.split("message", BLANKS), lambda token: token != ""))
+    counted = {row["message"]: row["n"] for row in rows.select("message", words.alias("n")).collect()}
+    assert {message for message, n in counted.items() if n == 2} == {f"a{letter}b" for letter in letters if letter.isspace()}
+    assert [message for message, n in counted.items() if n != len(message.split())] == []
