@@ -113,8 +113,7 @@ class Night:
     def run_stage(self, stage: Stage) -> Iterator[Outcome]:
         """Run one stage for every system, each outcome noted in ops.outcomes as it comes.
 
-        A system whose stage before did not end well is passed over; one that this very run has finished already (a retry of the
-        task) is not done again.
+        A system whose stage before did not end well is passed over.
         """
         if stage in (Stage.ROUTE, Stage.DETECT, Stage.PUBLISH):
             _ = self.model
@@ -122,8 +121,7 @@ class Night:
             _ = self.judge
         for system in self.systems:
             latest = self.latest()
-            own = latest.get((system.name, stage))
-            if own and own["run_id"] == self.run_id and own["outcome"] == "done":
+            if self.finished(system, stage, latest):
                 continue
             if (before := self.unfinished(system, stage, latest)) is None:
                 yield self.attempt(stage, system)
@@ -132,6 +130,16 @@ class Night:
 
                 outcome, detail = before["outcome"], before["detail"]
                 publish_unfinished(self.lake, system.name, self.run_id, self.ds, outcome, detail, self.clock())
+
+    def finished(self, system: System, stage: Stage, latest: dict[tuple[str, str], dict[str, Any]]) -> bool:
+        """Whether this run has just done the stage for the system, and nothing before or behind it was done since.
+
+        So a retry of a task goes on with the systems that are left, and a run that an operator starts over is done anew.
+        """
+        own = latest.get((system.name, stage))
+        if own is None or own["run_id"] != self.run_id or own["outcome"] != "done":
+            return False
+        return all(row["at"] <= own["at"] for (name, _), row in latest.items() if name == system.name)
 
     def unfinished(self, system: System, stage: Stage, latest: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any] | None:
         """The first earlier stage that did not end well for the system, None where all did."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import ANOMALIES, LINES_TABLE, NIGHTS, QUARANTINE, VERDICTS
-from nightlog.night import Stage, exit_code
+from nightlog.night import Night, Stage, exit_code
 from nightlog.settings import Settings
+from nightlog.systems.spec import LLM
 from nights import add_toy_model, rows_of, run_night, small_system, snapshot
 
 DS = "2026-03-04"
@@ -68,15 +70,28 @@ def test_each_bad_input_has_its_outcome_and_the_others_go_on(lake: Lake, tmp_pat
         assert row["evidence"] and abs(sum(each["weight"] for each in row["evidence"]) - 1) < 1e-3
 
 
-def test_a_retry_of_the_same_run_does_not_repeat_what_was_finished(lake: Lake, tmp_path: Path, write_log: Write) -> None:
+def test_a_retry_goes_on_and_a_run_started_over_is_done_anew(lake: Lake, tmp_path: Path, write_log: Write) -> None:
+    write_log("good", f"{DS}.log", GOOD)
+    systems = [small_system("good"), small_system("late")]
+    night = Night(DS, "same", systems, lake, Settings(data=tmp_path / "data", llm="off", device="cpu"), lambda: datetime.now(UTC))
+
+    assert [(each.system, each.outcome) for each in night.run_stage(Stage.INGEST)] == [("good", "done"), ("late", "no_input")]
+    write_log("late", f"{DS}.log", GOOD)
+    assert [(each.system, each.outcome) for each in night.run_stage(Stage.INGEST)] == [("late", "done")]
+
+    assert [each.outcome for each in night.run_stage(Stage.PARSE)] == ["done", "done"]
+    write_log("good", f"{DS}.log", GOOD * 2)
+    again = list(night.run_stage(Stage.INGEST))
+    assert [(each.system, each.counts["n_lines"]) for each in again] == [("good", 82), ("late", 41)]
+
+
+def test_what_may_not_go_to_the_llm_is_not_provisional(lake: Lake, tmp_path: Path, write_log: Write) -> None:
     write_log("good", f"{DS}.log", GOOD)
     add_toy_model(lake)
-    settings = Settings(data=tmp_path / "data", llm="off", device="cpu")
-    run_night(lake, settings, [small_system("good")], DS, "same")
-    before = snapshot(lake)
-
-    assert run_night(lake, settings, [small_system("good")], DS, "same") == {}
-    assert snapshot(lake) == before
+    found = run_night(
+        lake, Settings(data=tmp_path / "data", llm="off", device="cpu"), [small_system("good", llm=LLM(allowed=False))], DS, "first"
+    )
+    assert found["good", Stage.PUBLISH].counts == {"n_anomalies": 6, "n_provisional": 0}
 
 
 def test_an_llm_verdict_decides_and_is_asked_once(lake: Lake, tmp_path: Path, write_log: Write) -> None:

@@ -14,12 +14,19 @@ SHOWN_LINES = 50
 
 
 def decide(
-    patterns: DataFrame, routes: DataFrame, scores: DataFrame, verdicts: DataFrame, threshold: float, foreign_threshold: float
+    patterns: DataFrame,
+    routes: DataFrame,
+    scores: DataFrame,
+    verdicts: DataFrame,
+    threshold: float,
+    foreign_threshold: float,
+    llm_allowed: bool = True,
 ) -> DataFrame:
     """The anomalous patterns, each with who decided, score, status and reason.
 
     The small model judges general patterns, the LLM's verdict proprietary ones (GeneralLog, arXiv 2511.05882). Where the LLM has
-    not answered yet the small model stands in and the row is provisional; where it answered "unclear" the small model decides.
+    not answered yet the small model stands in and the row is provisional; where it answered "unclear", or may not be asked, the
+    small model decides.
     On proprietary patterns the small model is held to the threshold that was found for systems it never saw.
 
     Args: patterns (pattern_id); routes (pattern_id, route, similarity); scores (pattern_id, probability); verdicts (pattern_id,
@@ -42,7 +49,9 @@ def decide(
         "the small model gives %.2f, threshold %.2f; %s; its least familiar template is %.2f like a source's",
         "probability",
         "threshold",
-        known.when(waiting, "the LLM has not judged it yet").otherwise("the LLM could not tell"),
+        known.when(waiting, "the LLM has not judged it yet" if llm_allowed else "the LLM may not be asked about this system").otherwise(
+            "the LLM could not tell"
+        ),
         "similarity",
     )
     return judged.where(anomalous).select(
@@ -50,7 +59,7 @@ def decide(
         "route",
         F.when(by_llm, F.col("confidence")).otherwise(F.col("probability")).alias("score"),
         F.when(by_llm, "llm").otherwise("small_model").alias("decided_by"),
-        F.when(waiting, "provisional").otherwise("open").alias("status"),
+        F.when(waiting & F.lit(llm_allowed), "provisional").otherwise("open").alias("status"),
         F.when(by_llm, F.col("said")).otherwise(small).alias("reason"),
     )
 

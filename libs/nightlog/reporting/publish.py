@@ -121,6 +121,7 @@ def anomalous_sessions(lake: Lake, system: System, by: Publication) -> DataFrame
         latest_verdicts(lake, system, by.prompt, by.llm),
         manifest.threshold,
         manifest.foreign_threshold,
+        system.llm.allowed,
     )
     return lake.read(SESSIONS, system=name, ds=ds).join(decided, "pattern_id")
 

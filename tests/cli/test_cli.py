@@ -1,0 +1,146 @@
+"""The command line as a person uses it: real processes, their output and exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import ANOMALIES, OUTCOMES
+
+DS = "2026-03-04"
+PROGRAM = Path(sys.executable).with_name("nightlog")
+HOSTILE = "=cmd()|x \x1b[31mred\x1b[0m [bold]markup[/bold] \u202egnp"
+
+
+def nightlog(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("NIGHTLOG_", "OPENAI_"))}
+    return subprocess.run(
+        [str(PROGRAM), *arguments], capture_output=True, text=True, env=clean | {"COLUMNS": "200"} | environment, check=False
+    )
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    lake = Lake(tmp_path / "lake")
+    at = datetime(2026, 3, 4, 8, tzinfo=UTC)
+    common = {
+        "ds": DS,
+        "started_at": at,
+        "ended_at": at,
+        "n_events": 3,
+        "decided_by": "llm",
+        "route": "proprietary",
+        "status": "open",
+        "pattern_id": "p1",
+        "run_id": "r",
+        "versions": {"model": "m", "prompt": "p", "llm": "l", "encoder": "e", "templates": "t"},
+        "evidence": [{"template": "disk <NUM> gone", "count": 3, "nearest_source_template": "x", "similarity": 0.2, "weight": 1.0}],
+        "lines": [{"file": "shop/a.log", "line_no": 7, "text": HOSTILE}],
+    }
+    rows = [
+        common | {"system": system, "session_id": session, "score": score, "reason": "the disk went away"}
+        for system, session, score in (("shop", "s1", 0.9), ("shop", "s2", 0.9), ("mail", "m1", 0.7))
+    ]
+    lake.put(ANOMALIES, rows)
+    return tmp_path / "lake"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "--ds", DS, "--systems", "hdsf"), ("no system `hdsf`", "did you mean `hdfs`", "bgl", "openstack", "dovecot")),
+        (("run", "--ds", "2026-02-30"), ("2026-02-30", "YYYY-MM-DD")),
+        (("anomalies", "--ds", "yesterday"), ("yesterday", "YYYY-MM-DD")),
+        (("query", "select * from gold.nothing"), ("gold.nothing", "gold.anomalies")),
+    ],
+)
+def test_a_wrong_argument_ends_with_30_and_says_what_is_known(arguments: tuple[str, ...], words: tuple[str, ...], published: Path) -> None:
+    done = nightlog(*arguments, NIGHTLOG_LAKE=str(published))
+    assert done.returncode == 30
+    for word in words:
+        assert word in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_of_systems_that_is_not_there_is_a_configuration_error(tmp_path: Path) -> None:
+    done = nightlog("systems", NIGHTLOG_SYSTEMS=str(tmp_path / "absent"))
+    assert done.returncode == 30
+    assert "NIGHTLOG_SYSTEMS" in done.stderr
+
+
+def test_a_night_without_a_model_says_to_train(tmp_path: Path) -> None:
+    job = Path(__file__).resolve().parents[2] / "jobs" / "label.py"
+    lake = tmp_path / "lake"
+    done = subprocess.run([sys.executable, str(job), "--ds", DS, "--lake", str(lake)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0  # no stage before it was run: nothing to do, and nothing broken
+    done = nightlog("outcomes", "--ds", DS, "--run-id", "r", NIGHTLOG_LAKE=str(lake))
+    assert done.returncode == 30
+
+
+def test_anomalies_are_shown_by_kind_with_reason_evidence_and_line(published: Path) -> None:
+    done = nightlog("anomalies", "--ds", DS, "--lake", str(published))
+    assert done.returncode == 0
+    for word in ("3 anomalous sessions of 2 kinds", "1 more alike", "the disk went away", "3× disk <NUM> gone", "a.log:7"):
+        assert word in done.stdout
+    assert "[bold]" in done.stdout
+    assert "\x1b[31m" not in done.stdout and "\u202e" not in done.stdout
+
+
+def test_json_and_csv_hold_every_column_and_row(published: Path) -> None:
+    rows = json.loads(nightlog("anomalies", "--ds", DS, "--lake", str(published), "--format", "json").stdout)
+    assert [row["session_id"] for row in rows] == ["m1", "s1", "s2"]
+    assert rows[0].keys() == set(ANOMALIES.schema.names)
+    assert rows[0]["lines"][0]["text"] == HOSTILE
+    table = list(csv.DictReader(io.StringIO(nightlog("anomalies", "--ds", DS, "--lake", str(published), "--format", "csv").stdout)))
+    assert [row["session_id"] for row in table] == ["m1", "s1", "s2"]
+    one = json.loads(nightlog("anomalies", "--ds", DS, "--system", "mail", "--lake", str(published), "--format", "json").stdout)
+    assert [row["session_id"] for row in one] == ["m1"]
+
+
+def test_a_query_answers_within_five_seconds(published: Path) -> None:
+    started = time.monotonic()
+    done = nightlog(
+        "query",
+        "select system, ds, count(*) as n from gold.anomalies group by all order by 1",
+        "--format",
+        "json",
+        NIGHTLOG_LAKE=str(published),
+    )
+    assert json.loads(done.stdout) == [{"system": "mail", "ds": DS, "n": 1}, {"system": "shop", "ds": DS, "n": 2}]
+    assert time.monotonic() - started < 5
+
+
+def test_systems_lists_the_shipped_ones_and_the_users_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        'name = "mine"\nrole = "target"\n[input]\npath = "{ds}"\n[session]\nkind = "field"\nfield = "message"\n'
+    )
+    rows = json.loads(nightlog("systems", "--format", "json", NIGHTLOG_SYSTEMS=str(tmp_path)).stdout)
+    assert {"hdfs", "bgl", "openstack", "dovecot", "mine"} <= {row["system"] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "code", "word"),
+    [
+        ({"ingest": "done", "publish": "done"}, 0, "shop: done"),
+        ({"ingest": "no_input"}, 0, "shop: no_input"),
+        ({"ingest": "done", "parse": "gated"}, 10, "shop: gated: parse"),
+        ({"ingest": "transient"}, 20, "shop: transient"),
+        ({"ingest": "done", "parse": "done"}, 30, "nothing is known of it after stage parse"),
+    ],
+)
+def test_outcomes_of_a_run(outcomes: dict[str, str], code: int, word: str, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    for second, (stage, outcome) in enumerate(outcomes.items()):
+        row = {"run_id": "r", "ds": DS, "system": "shop", "stage": stage, "outcome": outcome, "counts": {"n_anomalies": 0}}
+        lake.put(OUTCOMES, [row | {"at": datetime(2026, 3, 5, 2, 0, second, tzinfo=UTC)}])
+    done = nightlog("outcomes", "--ds", DS, "--run-id", "r", "--lake", lake.root)
+    assert (done.returncode, word in done.stdout) == (code, True)
