@@ -45,11 +45,12 @@ def decide(
     waiting = proprietary & F.col("label").isNull()
     anomalous = F.when(by_llm, F.col("label") == "anomalous").otherwise(F.col("probability") >= F.col("threshold"))
     known = F.when(~proprietary, "it looks like what the labelled systems log")
+    unjudged = "the LLM has not judged it yet" if llm_allowed else "the LLM may not be asked about this system"
     small = F.format_string(
         "the small model gives %.2f, threshold %.2f; %s; its least familiar template is %.2f like a source's",
         "probability",
         "threshold",
-        known.when(waiting, "the LLM has not judged it yet" if llm_allowed else "the LLM may not be asked about this system").otherwise(
+        known.when(waiting, unjudged).otherwise(
             "the LLM could not tell"
         ),
         "similarity",
