@@ -1,16 +1,14 @@
 """Train the small model on the labelled systems and let it serve."""
 
-import logging
 import sys
 
 from nightlog.errors import NightlogError
-from nightlog.job import arguments, settings_from
+from nightlog.job import arguments, log_to_stderr, settings_from
 from nightlog.train import run_training
 
 if __name__ == "__main__":
     given = arguments(__doc__, with_ds=False).parse_args()
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    logging.getLogger("py4j").setLevel(logging.WARNING)
+    log_to_stderr()
     try:
         run_training(
             settings_from(lake=given.lake, data=given.data, master=given.master), given.systems, lambda text: print(text, flush=True)

@@ -75,6 +75,12 @@ def new_run_id(ds: str) -> str:
     return f"manual__{ds}__{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
 
 
+def log_to_stderr() -> None:
+    """Nightlog's own log from INFO, that of its libraries from WARNING."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("nightlog").setLevel(logging.INFO)
+
+
 def show(outcome: Outcome) -> None:
     """One line a system on standard output."""
     counts = " ".join(f"{name}={n}" for name, n in outcome.counts.items())
@@ -84,8 +90,7 @@ def show(outcome: Outcome) -> None:
 def run_stage(stage: Stage, description: str, argv: Sequence[str] | None = None) -> int:
     """Run one stage of one night for its systems. Returns the exit code: 0, 10, 20 or 30."""
     given = arguments(description).parse_args(argv)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("py4j").setLevel(logging.WARNING)
+    log_to_stderr()
     try:
         settings = settings_from(lake=given.lake, data=given.data, master=given.master)
         systems = chosen_systems(settings, given.systems)

@@ -33,7 +33,7 @@ def query(lake: Lake, sql: str) -> pa.Table:
         if lake.exists(spec):
             schema, name = spec.name.split(".")
             connection.execute(f"create schema if not exists {schema}")
-            connection.register(f"_{schema}_{name}", lake.table(spec).to_pyarrow_dataset())
+            connection.register(f"_{schema}_{name}", lake.dataset(spec))
             connection.execute(f"create view {spec.name} as select * from _{schema}_{name}")
             for view in (view for view, over in VIEWS.items() if over == spec.name):
                 connection.execute(f"create view {view} as select * from {spec.name}")

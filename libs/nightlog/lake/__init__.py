@@ -1,0 +1,1 @@
+"""The Delta tables: specs, slice writes, reads."""

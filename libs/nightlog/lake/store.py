@@ -1,0 +1,178 @@
+"""Reads and writes of the lake: day slices replaced whole, keyed state merged, small tables by delta-rs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from nightlog.errors import SchemaMismatch
+from nightlog.lake.tables import TableSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.dataset as pads
+    from deltalake import DeltaTable
+    from pyspark.sql import DataFrame, SparkSession
+
+
+def quoted(value: str) -> str:
+    """A string literal of SQL.
+
+    >>> quoted("it's")
+    "'it''s'"
+    """
+    return "'" + value.replace("'", "''") + "'"
+
+
+def where(values: Mapping[str, str | Sequence[str]]) -> str:
+    """The SQL condition that each named column has its value, or one of its values.
+
+    >>> where({"system": "hdfs", "ds": ["2008-11-09", "2008-11-10"]})
+    "system = 'hdfs' and ds in ('2008-11-09', '2008-11-10')"
+    """
+    return " and ".join(
+        f"{name} = {quoted(value)}" if isinstance(value, str) else f"{name} in ({', '.join(map(quoted, value))})"
+        for name, value in values.items()
+    )
+
+
+class Lake:
+    """The tables under one root folder. `spark` may be None where only delta-rs is used."""
+
+    def __init__(self, root: Path | str, spark: SparkSession | None = None):
+        self.root = str(root).rstrip("/")
+        self.spark = spark
+
+    def path(self, spec: TableSpec) -> str:
+        return f"{self.root}/{spec.path}"
+
+    # Spark
+
+    def read(self, spec: TableSpec, **equal: str | Sequence[str]) -> DataFrame:
+        """The table's rows where every named column has the given value, or one of them; no rows where the table is not there yet."""
+        assert self.spark is not None, f"{spec.name} is read by Spark, and this stage has no session"
+        if not self.exists(spec):
+            return self.spark.createDataFrame([], spec.schema)
+        rows = self.spark.read.format("delta").load(self.path(spec))
+        if missing := set(spec.schema.names) - set(rows.columns):
+            raise SchemaMismatch(
+                f"{spec.name} at {self.path(spec)} lacks {', '.join(sorted(missing))}; "
+                "it was written by another version of Nightlog: move the lake away or rebuild the table"
+            )
+        rows = rows.select(*spec.schema.names)
+        return rows.where(where(equal)) if equal else rows
+
+    def replace_slice(self, spec: TableSpec, rows: DataFrame, **equal: str | Sequence[str]) -> None:
+        """Put `rows` in the place of all rows with these values, in one commit. No rows clear the slice."""
+        shaped = rows.select(*[rows[field.name].cast(field.dataType).alias(field.name, metadata=field.metadata) for field in spec.columns])
+        writer = shaped.write.format("delta").mode("overwrite").partitionBy(*spec.partition)
+        if self.exists(spec):
+            writer = writer.option("replaceWhere", where(equal))
+        writer.save(self.path(spec))
+
+    def append(self, spec: TableSpec, rows: DataFrame) -> None:
+        """Add rows of a keyed table that are known to be new."""
+        shaped = rows.select(*[rows[field.name].cast(field.dataType).alias(field.name, metadata=field.metadata) for field in spec.columns])
+        shaped.write.format("delta").mode("append").partitionBy(*spec.partition).save(self.path(spec))
+
+    def merge(self, spec: TableSpec, rows: DataFrame, update: Iterable[str] = ()) -> None:
+        """Insert rows with new keys; for known keys set only the columns named in `update`."""
+        from delta.tables import DeltaTable
+
+        assert self.spark is not None
+        if not self.exists(spec):
+            return self.append(spec, rows)
+        merge = (
+            DeltaTable.forPath(self.spark, self.path(spec))
+            .alias("old")
+            .merge(rows.alias("new"), " and ".join(f"old.{key} = new.{key}" for key in spec.key))
+        )
+        if changed := {name: f"new.{name}" for name in update}:
+            merge = merge.whenMatchedUpdate(set=changed)
+        merge.whenNotMatchedInsertAll().execute()
+        return None
+
+    # delta-rs
+
+    @staticmethod
+    def frame(rows: DataFrame) -> pd.DataFrame:
+        """Rows that are few enough for one machine, as pandas."""
+        return cast("pd.DataFrame", rows.toPandas())
+
+    def exists(self, spec: TableSpec) -> bool:
+        from deltalake import DeltaTable
+
+        return DeltaTable.is_deltatable(self.path(spec))
+
+    def nights(self, spec: TableSpec, system: str) -> set[str]:
+        """The nights of which a table partitioned by day holds rows of the system."""
+        if not self.exists(spec):
+            return set()
+        return {found["ds"] for found in self.table(spec).partitions([("system", "=", system)])}
+
+    def table(self, spec: TableSpec) -> DeltaTable:
+        from deltalake import DeltaTable
+
+        return DeltaTable(self.path(spec))
+
+    def rows(self, spec: TableSpec, columns: list[str] | None = None, **equal: str) -> list[dict[str, Any]]:
+        """Small results without Spark: the rows with these values, as dicts."""
+        import pyarrow.compute as pc
+
+        if not self.exists(spec):
+            return []
+        condition = None
+        for name, value in equal.items():
+            same = pc.field(name) == value
+            condition = same if condition is None else condition & same
+        found: list[dict[str, Any]] = self.dataset(spec).to_table(columns=columns, filter=condition).to_pylist()
+        return found
+
+    def dataset(self, spec: TableSpec) -> pads.Dataset:
+        """The table for Arrow, DuckDB and Polars. A local one is read by Arrow's own file system: reads through delta-rs' leave
+        threads behind that abort a process which ends at once."""
+        from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
+
+        local = None if "://" in self.root else SubTreeFileSystem(self.path(spec), LocalFileSystem())
+        return self.table(spec).to_pyarrow_dataset(filesystem=local)
+
+    def put(self, spec: TableSpec, rows: list[dict[str, Any]], **replace: str) -> None:
+        """Write small rows in one commit: appended, or in the place of all rows with the `replace` values."""
+        from deltalake import write_deltalake
+
+        if not rows and not (replace and self.exists(spec)):
+            return
+        table = arrow_table(spec, rows)
+        if replace and self.exists(spec):
+            write_deltalake(self.path(spec), table, mode="overwrite", predicate=where(replace))
+        else:
+            write_deltalake(self.path(spec), table, mode="append", partition_by=list(spec.partition) or None)
+
+    def upsert(self, spec: TableSpec, rows: list[dict[str, Any]]) -> None:
+        """Insert or replace small rows by the table's key, in one commit."""
+        if not self.exists(spec):
+            return self.put(spec, rows)
+        (
+            self.table(spec)
+            .merge(
+                arrow_table(spec, rows),
+                " and ".join(f"old.{key} = new.{key}" for key in spec.key),
+                source_alias="new",
+                target_alias="old",
+            )
+            .when_matched_update_all()
+            .when_not_matched_insert_all()
+            .execute()
+        )
+        return None
+
+
+def arrow_table(spec: TableSpec, rows: list[dict[str, Any]]) -> pa.Table:
+    import pyarrow as pa
+    from deltalake import Schema
+
+    schema = pa.schema(Schema.from_json(json.dumps(spec.schema.jsonValue())).to_arrow())
+    return pa.Table.from_pylist(rows, schema=schema)

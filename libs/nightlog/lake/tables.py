@@ -1,0 +1,341 @@
+"""Every table, once: columns with their meaning, partition, key and writer.
+
+Columns whose names begin with `run_` describe the run that wrote the row, not the night; two runs of one night with the same
+model, prompt and policy differ in them alone. The descriptions go into the Delta tables' schemas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pyspark.sql.types import (
+    ArrayType,
+    DataType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    MapType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampType,
+)
+
+STRING, INT, LONG, DOUBLE, TIME = StringType(), IntegerType(), LongType(), DoubleType(), TimestampType()
+
+
+def col(name: str, kind: DataType, meaning: str) -> StructField:
+    return StructField(name, kind, True, {"comment": meaning})
+
+
+def struct(**fields: DataType) -> StructType:
+    return StructType([StructField(name, kind) for name, kind in fields.items()])
+
+
+SYSTEM = col("system", STRING, "name of the system")
+DS = col("ds", STRING, "the night's day, YYYY-MM-DD")
+FILE = col("file", STRING, "log file, relative to the data folder")
+LINE_NO = col("line_no", LONG, "line number in the file, from 1")
+RUN_ID = col("run_id", STRING, "the run that wrote the row")
+EVENTS = ArrayType(struct(template_id=STRING, count=LONG))
+LINES = ArrayType(struct(file=STRING, line_no=LONG, text=STRING))
+EVIDENCE = ArrayType(
+    struct(template=STRING, count=LONG, nearest_source_template=STRING, similarity=DOUBLE, weight=DOUBLE, template_id=STRING)
+)
+VERSIONS = struct(model=STRING, prompt=STRING, llm=STRING, encoder=STRING, templates=STRING)
+TAU_CURVE = ArrayType(struct(tau=DOUBLE, proprietary_share=DOUBLE))
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """One table: `schema.name`, its columns, how it is partitioned, what identifies a row, and its one writer."""
+
+    name: str
+    columns: tuple[StructField, ...]
+    key: tuple[str, ...]
+    partition: tuple[str, ...] = ("system", "ds")
+    writer: Literal["spark", "delta-rs"] = "spark"
+
+    @property
+    def schema(self) -> StructType:
+        return StructType(list(self.columns))
+
+    @property
+    def path(self) -> str:
+        """Where the table lies under the lake's root."""
+        return self.name.replace(".", "/")
+
+
+LINES_TABLE = TableSpec(
+    "bronze.lines",
+    (SYSTEM, DS, FILE, LINE_NO, col("text", STRING, "the line as delivered, without its label; bytes that are not UTF-8 replaced")),
+    ("system", "file", "line_no"),
+)
+LABELS = TableSpec(
+    "bronze.labels",
+    (
+        SYSTEM,
+        DS,
+        FILE,
+        LINE_NO,
+        col("session_id", STRING, "set where the label belongs to a session, not to a line"),
+        col("label", INT, "1 anomalous, 0 normal"),
+        col("tag", STRING, "the label as delivered"),
+    ),
+    ("system", "file", "line_no"),
+    ("system",),
+)
+MESSAGES = TableSpec(
+    "silver.messages",
+    (
+        SYSTEM,
+        col("message_id", LONG, "64-bit hash of the masked message"),
+        col("message", STRING, "a distinct masked message"),
+        col("template_id", STRING, "its template, given once and for ever"),
+        col("first_ds", STRING, "the night that first parsed it"),
+    ),
+    ("system", "message_id"),
+    ("system",),
+)
+TEMPLATES = TableSpec(
+    "silver.templates",
+    (
+        SYSTEM,
+        col("template_id", STRING, "hash of the system and the template's first message"),
+        col("text", STRING, "the text at the end of its first night: what vectors, verdicts and evidence are about"),
+        col("widened", STRING, "the text as it is now; it only ever loses words to wildcards"),
+        col("first_message", STRING, "the masked message that founded it"),
+        col("token_count", INT, "words in each of its messages"),
+        col("ordinal", LONG, "order of foundation among the system's templates of this token count"),
+        col("first_ds", STRING, "the night that founded it"),
+    ),
+    ("system", "template_id"),
+    ("system",),
+)
+EVENTS_TABLE = TableSpec(
+    "silver.events",
+    (
+        SYSTEM,
+        DS,
+        FILE,
+        LINE_NO,
+        col("at", TIME, "when, UTC; null where the line has no readable time stamp"),
+        col("level", STRING, "the header's level, where it has one"),
+        col("session_id", STRING, "null where the line carries no id"),
+        col("message_id", LONG, "its masked message"),
+        col("message", STRING, "the masked message itself"),
+    ),
+    ("system", "file", "line_no", "session_id"),
+)
+SESSIONS = TableSpec(
+    "silver.sessions",
+    (
+        SYSTEM,
+        DS,
+        col("session_id", STRING, "the session, as the system's ids name it"),
+        col("pattern_id", STRING, "its pattern"),
+        col("started_at", TIME, "first event, look-back days included"),
+        col("ended_at", TIME, "last event of the night"),
+        col("n_events", LONG, "events, look-back days included"),
+    ),
+    ("system", "ds", "session_id"),
+)
+PATTERNS = TableSpec(
+    "silver.patterns",
+    (
+        SYSTEM,
+        DS,
+        col("pattern_id", STRING, "hash of the multiset of templates with counts in powers of two"),
+        col("events", EVENTS, "templates and counts, a count rounded down to a power of two, in the order of template_id"),
+        col("n_sessions", LONG, "the night's sessions of this pattern"),
+        col("example_session_id", STRING, "the first of them in the order of ids"),
+    ),
+    ("system", "ds", "pattern_id"),
+)
+VECTORS = TableSpec(
+    "silver.template_vectors",
+    (
+        SYSTEM,
+        col("template_id", STRING, "the template"),
+        col("encoder", STRING, "name and version of the sentence encoder"),
+        col("vector", ArrayType(FloatType()), "unit-norm sentence vector of the template's text"),
+    ),
+    ("system", "template_id", "encoder"),
+    ("system",),
+)
+ROUTES = TableSpec(
+    "silver.routes",
+    (
+        SYSTEM,
+        DS,
+        col("pattern_id", STRING, "the pattern"),
+        col("similarity", DOUBLE, "least cosine of its templates to any source template"),
+        col("route", STRING, "general | proprietary"),
+        col(
+            "nearest",
+            ArrayType(struct(template_id=STRING, source=STRING, nearest_source_template=STRING, similarity=DOUBLE)),
+            "for each template the most similar source template",
+        ),
+        col("model", STRING, "version of the model whose source templates and tau were used"),
+    ),
+    ("system", "ds", "pattern_id"),
+)
+SCORES = TableSpec(
+    "silver.scores",
+    (
+        SYSTEM,
+        DS,
+        col("pattern_id", STRING, "the pattern"),
+        col("probability", DOUBLE, "the small model's probability of an anomaly"),
+        col("weights", ArrayType(struct(template_id=STRING, weight=DOUBLE)), "attention on each template; they sum to 1"),
+        col("model", STRING, "version of the small model"),
+    ),
+    ("system", "ds", "pattern_id"),
+)
+VERDICTS = TableSpec(
+    "silver.verdicts",
+    (
+        SYSTEM,
+        col("pattern_id", STRING, "the judged pattern"),
+        col("prompt", STRING, "hash of the prompt: instructions, policy and schema"),
+        col("llm", STRING, "provider and model that answered"),
+        col("label", STRING, "normal | anomalous | unclear"),
+        col("confidence", DOUBLE, "0 to 1, as the LLM gave it"),
+        col("reason", STRING, "one sentence of the LLM"),
+        col("ds", STRING, "the night that asked"),
+        col("run_id", STRING, "the run that asked"),
+        col("asked_at", TIME, "when the answer came"),
+    ),
+    ("system", "pattern_id", "prompt", "llm"),
+    (),
+    "delta-rs",
+)
+ANOMALIES = TableSpec(
+    "gold.anomalies",
+    (
+        DS,
+        SYSTEM,
+        col("session_id", STRING, "the anomalous session"),
+        col("started_at", TIME, "first event, UTC"),
+        col("ended_at", TIME, "last event, UTC"),
+        col("n_events", LONG, "events in the session"),
+        col("score", DOUBLE, "probability of an anomaly, from whoever decided"),
+        col("decided_by", STRING, "small_model | llm | feedback"),
+        col("route", STRING, "general | proprietary"),
+        col("status", STRING, "open | suppressed | provisional"),
+        col("reason", STRING, "why, in a sentence"),
+        col("evidence", EVIDENCE, "the session's templates, most telling first"),
+        col("lines", LINES, "raw lines, at most 50, in the session's order"),
+        col("pattern_id", STRING, "the session's pattern"),
+        col("versions", VERSIONS, "model, prompt, LLM, encoder, and a hash of the template texts"),
+        RUN_ID,
+    ),
+    ("ds", "system", "session_id"),
+    ("ds", "system"),
+)
+NIGHTS = TableSpec(
+    "gold.nights",
+    (
+        DS,
+        SYSTEM,
+        col("outcome", STRING, "done | no_input | gated | failed"),
+        col("detail", STRING, "why, where the outcome is not done"),
+        col("n_files", LONG, "files read"),
+        col("n_lines", LONG, "lines read"),
+        col("n_blank", LONG, "lines without any text"),
+        col("n_unparsed", LONG, "lines that do not match the header"),
+        col("n_replaced", LONG, "lines with bytes that are not UTF-8"),
+        col("n_untimed", LONG, "parsed lines whose time stamp cannot be read"),
+        col("n_events", LONG, "events; a line with several ids counts once for each"),
+        col("n_without_session", LONG, "parsed lines that carry no session id"),
+        col("n_sessions", LONG, "sessions with events in the night"),
+        col("n_patterns", LONG, "distinct patterns of these sessions"),
+        col("n_templates", LONG, "distinct templates in these patterns"),
+        col("n_proprietary", LONG, "patterns that the router calls proprietary"),
+        col("proprietary_share", DOUBLE, "their share of the sessions"),
+        col("tau", DOUBLE, "the router's threshold"),
+        col("tau_curve", TAU_CURVE, "share of proprietary patterns at other thresholds"),
+        col("n_anomalies", LONG, "rows in gold.anomalies"),
+        col("n_provisional", LONG, "of these, still waiting for the LLM"),
+        col("versions", VERSIONS, "as in gold.anomalies"),
+        RUN_ID,
+        col("run_n_templates_new", LONG, "templates that this run founded"),
+        col("run_n_embedded", LONG, "templates that this run embedded"),
+        col("run_llm_calls", LONG, "calls that this run made to the LLM, retries included"),
+        col("run_llm_items", LONG, "patterns that this run asked about"),
+        col("run_llm_tokens_in", LONG, "prompt tokens"),
+        col("run_llm_tokens_out", LONG, "completion tokens"),
+        col("run_seconds", DOUBLE, "wall time of this run's stages for the system"),
+        col("run_at", TIME, "when this run published, UTC"),
+    ),
+    ("ds", "system"),
+    (),
+    "delta-rs",
+)
+OUTCOMES = TableSpec(
+    "ops.outcomes",
+    (
+        RUN_ID,
+        DS,
+        SYSTEM,
+        col("stage", STRING, "ingest | parse | embed | route | detect | label | publish"),
+        col("outcome", STRING, "done | no_input | gated | failed | transient"),
+        col("detail", STRING, "the error's message, where there is one"),
+        col("counts", MapType(STRING, LONG), "what the stage counted"),
+        col("seconds", DOUBLE, "wall time"),
+        col("at", TIME, "when the stage ended for this system, UTC"),
+    ),
+    ("run_id", "ds", "system", "stage", "at"),
+    (),
+    "delta-rs",
+)
+QUARANTINE = TableSpec(
+    "ops.quarantine",
+    (
+        SYSTEM,
+        DS,
+        col("stage", STRING, "the stage that set the row aside"),
+        col("reason", STRING, "the expectation or rule that it broke"),
+        col("row", STRING, "the row as JSON; for a line: file, line_no, text"),
+        RUN_ID,
+    ),
+    ("system", "ds", "stage", "row"),
+    (),
+    "delta-rs",
+)
+MODELS = TableSpec(
+    "ops.models",
+    (
+        col("version", STRING, "first 16 hex digits of sha256"),
+        col("sha256", STRING, "of the weights file"),
+        col("status", STRING, "candidate | promoted | retired"),
+        col("sources", ArrayType(STRING), "systems that taught it"),
+        col("manifest", STRING, "JSON: encoder, tau, threshold, configuration, data versions"),
+        col("metrics", MapType(STRING, DOUBLE), "measured on held-out source sessions"),
+        col("created_at", TIME, "UTC"),
+    ),
+    ("version",),
+    (),
+    "delta-rs",
+)
+
+ALL_TABLES = (
+    LINES_TABLE,
+    LABELS,
+    MESSAGES,
+    TEMPLATES,
+    EVENTS_TABLE,
+    SESSIONS,
+    PATTERNS,
+    VECTORS,
+    ROUTES,
+    SCORES,
+    VERDICTS,
+    ANOMALIES,
+    NIGHTS,
+    OUTCOMES,
+    QUARANTINE,
+    MODELS,
+)
