@@ -171,6 +171,7 @@ class Lake:
 
 
 def arrow_table(spec: TableSpec, rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows in the types of the table; columns that a row lacks are null."""
     import pyarrow as pa
     from deltalake import Schema
 

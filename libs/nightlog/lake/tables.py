@@ -27,10 +27,12 @@ STRING, INT, LONG, DOUBLE, TIME = StringType(), IntegerType(), LongType(), Doubl
 
 
 def col(name: str, kind: DataType, meaning: str) -> StructField:
+    """A column with its meaning."""
     return StructField(name, kind, True, {"comment": meaning})
 
 
 def struct(**fields: DataType) -> StructType:
+    """A nested record."""
     return StructType([StructField(name, kind) for name, kind in fields.items()])
 
 

@@ -50,9 +50,7 @@ def decide(
         "the small model gives %.2f, threshold %.2f; %s; its least familiar template is %.2f like a source's",
         "probability",
         "threshold",
-        known.when(waiting, unjudged).otherwise(
-            "the LLM could not tell"
-        ),
+        known.when(waiting, unjudged).otherwise("the LLM could not tell"),
         "similarity",
     )
     return judged.where(anomalous).select(

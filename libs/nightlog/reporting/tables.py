@@ -39,7 +39,10 @@ def query(lake: Lake, sql: str) -> pa.Table:
                 connection.execute(f"create view {view} as select * from {spec.name}")
     connection.execute("set enable_external_access = false")
     try:
-        return connection.execute(sql).to_arrow_table()
+        found = connection.sql(sql)
+        if found is None:
+            raise ConfigError("that is no query: the lake is read only; start with select, with, describe or show")
+        return found.to_arrow_table()
     except duckdb.Error as error:
         raise ConfigError(f"{error}; tables: {', '.join(spec.name for spec in ALL_TABLES if lake.exists(spec))}") from error
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nightlog.sample.pgwire import Account, Connection
+from nightlog.sample.pgwire import Account, Connection, ServerError
 from nightlog.sample.program import Program, certificate, run
 
 BIN = Path("/usr/lib/postgresql/15/bin")
@@ -161,9 +161,7 @@ class Postgres(Program):
         self.stage.ledger.closed(str(connection.client[1]))
 
     @contextmanager
-    def session(
-        self, rng: random.Random, account: Account, application: str, tls: bool = False
-    ) -> Iterator[Connection]:
+    def session(self, rng: random.Random, account: Account, application: str, tls: bool = False) -> Iterator[Connection]:
         """A logged-in session; it says goodbye at the end, come what may."""
         connection = self.dial(rng)
         try:
@@ -184,14 +182,18 @@ class Postgres(Program):
         os.kill(connection.pid, signal.SIGKILL)
 
     def await_recovery(self, rng: random.Random) -> None:
-        """Return when the server lets sessions in again."""
+        """Return when the server lets sessions in again; until then an operator tries in vain."""
         for _ in range(200):
             time.sleep(0.05)
+            connection = self.dial(rng)
             try:
-                self.operate(rng, "SELECT 1")
-            except Exception:
-                continue
-            return
+                connection.log_in(OPERATOR, "psql")
+            except (ServerError, ConnectionError):
+                self.stage.ledger.harm(connection.client[1], "server in recovery")
+            else:
+                return
+            finally:
+                self.hang_up(connection)
 
     def conversations(self, lines: Sequence[str]) -> Iterator[tuple[str, str]]:
         """The server's session id beside the client's port."""

@@ -59,9 +59,7 @@ def backend_killed(db: Postgres, rng: random.Random) -> None:
     """A backend is killed; the server throws everybody out and recovers, and turns newcomers away meanwhile."""
     with ExitStack() as stack:
         stack.enter_context(db.stage.gate.closed())
-        bystanders = [
-            stack.enter_context(victim(db, rng, SHOP, "web", "server crash")) for _ in range(rng.randint(2, 4))
-        ]
+        bystanders = [stack.enter_context(victim(db, rng, SHOP, "web", "server crash")) for _ in range(rng.randint(2, 4))]
         for web in bystanders:
             order(db, rng, web)
         bystanders[0].begin("SELECT pg_sleep(2)")

@@ -91,9 +91,7 @@ def report(db: Postgres, rng: random.Random) -> None:
                         raise
                 impatient.join()
             elif rng.random() < 0.6:
-                reader.ask(
-                    f"SELECT customer, product FROM orders ORDER BY n, customer, product LIMIT {rng.randint(5, 90)}"
-                )
+                reader.ask(f"SELECT customer, product FROM orders ORDER BY n, customer, product LIMIT {rng.randint(5, 90)}")
             else:
                 reader.ask("SELECT city, sum(n) FROM orders o JOIN customers c ON c.id = o.customer GROUP BY city")
             db.pause(rng, 5, 120)
@@ -102,9 +100,7 @@ def report(db: Postgres, rng: random.Random) -> None:
 def load_file(db: Postgres, rng: random.Random) -> None:
     """A file of meter readings; some files come with a spoilt line and are sent again without it."""
     with db.session(rng, IMPORTS, "import") as loader:
-        rows = [
-            f"{rng.randint(1, 366)}\t{rng.randint(0, 23)}\t{rng.randint(0, 999)}" for _ in range(rng.randint(50, 900))
-        ]
+        rows = [f"{rng.randint(1, 366)}\t{rng.randint(0, 23)}\t{rng.randint(0, 999)}" for _ in range(rng.randint(50, 900))]
         if rng.random() < 0.25:
             try:
                 loader.copy("COPY readings FROM STDIN", [*rows, "n/a\t0\t0"])

@@ -33,7 +33,5 @@ class Entry:
 PROGRAMS = {
     "postgres": Entry(postgres.Postgres, postgres.SERVER, Repertoire(postgres_load.ORDINARY, postgres_faults.FAULTS)),
     "postfix": Entry(postfix.Postfix, postfix.SERVER, Repertoire(postfix_load.ORDINARY, postfix_faults.FAULTS)),
-    "dovecot": Entry(
-        dovecot.Dovecot, dovecot.SERVER, Repertoire(dovecot_load.ORDINARY, dovecot_faults.FAULTS), share=1.45
-    ),
+    "dovecot": Entry(dovecot.Dovecot, dovecot.SERVER, Repertoire(dovecot_load.ORDINARY, dovecot_faults.FAULTS), share=1.45),
 }

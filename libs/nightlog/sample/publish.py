@@ -75,9 +75,7 @@ def publish(program: Program, system: System, corpus: Corpus) -> tuple[list[Row]
     conversations = defaultdict(set)
     for session, conversation in program.conversations(texts):
         conversations[session].add(conversation)
-    kinds = {
-        session: sorted(broken[name] for name in names if name in broken) for session, names in conversations.items()
-    }
+    kinds = {session: sorted(broken[name] for name in names if name in broken) for session, names in conversations.items()}
     rows, everything = [], set()
     for day, lines in days.items():
         ids, without, unmatched = sessions_in(system, lines)
