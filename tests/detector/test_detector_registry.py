@@ -1,0 +1,137 @@
+"""The registry of models: what is saved comes back, altered files are refused, and one model serves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detector_help import DIMENSIONS, SHAPE, manifest
+from nightlog.detector.network import Network
+from nightlog.detector.registry import Model, load, promote, promoted, save
+from nightlog.errors import EXIT_PERMANENT, ConfigError, ModelIntegrityError
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import MODELS
+
+NOW = datetime(2026, 3, 4, tzinfo=UTC)
+VECTORS = np.random.default_rng(0).standard_normal((2, DIMENSIONS)).astype(np.float32)
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[Lake]:
+    load.cache_clear()
+    yield Lake(tmp_path / "lake")
+    load.cache_clear()
+
+
+def make(lake: Lake, seed: int = 0, **changed: object) -> Model:
+    torch.manual_seed(seed)
+    return save(lake, Network(SHAPE), VECTORS, manifest(**changed), {"f1": 0.5}, NOW)
+
+
+def statuses(lake: Lake) -> dict[str, str]:
+    return {row["version"]: row["status"] for row in lake.rows(MODELS)}
+
+
+def test_a_saved_model_comes_back_whole(bare: Lake) -> None:
+    model = make(bare)
+    promote(bare, model.version)
+    assert promoted(bare) == model
+    found = load(promoted(bare))
+    assert found.version == model.version
+    assert found.manifest == manifest()
+    assert np.array_equal(found.sources.vectors, VECTORS)
+    assert (found.sources.texts, found.sources.systems) == (("one", "two ü"), ("a", "b"))
+    torch.manual_seed(0)
+    original = Network(SHAPE).state_dict()
+    assert all(torch.equal(tensor, original[name]) for name, tensor in found.network.state_dict().items())
+    assert not found.network.training
+
+    (row,) = bare.rows(MODELS)
+    assert (row["sha256"], row["sources"], dict(row["metrics"])) == (model.sha256, ["a", "b"], {"f1": 0.5})
+    assert json.loads(row["manifest"])["tau"] == 0.8
+    assert hashlib.sha256(Path(model.path).read_bytes()).hexdigest() == model.sha256
+    assert model.version == model.sha256[:16]
+
+
+def test_the_same_weights_are_the_same_version_and_others_another(bare: Lake) -> None:
+    first = make(bare)
+    promote(bare, first.version)
+    assert make(bare) == first
+    assert statuses(bare) == {first.version: "promoted"}
+    assert len({first.version, make(bare, seed=1).version, make(bare, tau=0.9).version}) == 3
+    assert len(bare.rows(MODELS)) == 3
+
+
+def test_a_file_is_tensors_and_text_and_nothing_that_runs(bare: Lake, tmp_path: Path) -> None:
+    content = Path(make(bare).path).read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    assert json.loads(header["__metadata__"]["manifest"])["encoder"] == "e"
+    assert {each["dtype"] for name, each in header.items() if name != "__metadata__"} == {"F32"}
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "sprung",)
+
+    poison = pickle.dumps(Trap())
+    path = tmp_path / "poison.safetensors"
+    path.write_bytes(poison)
+    with pytest.raises(Exception, match=r"[Hh]eader"):
+        load(Model("poison", str(path), hashlib.sha256(poison).hexdigest()))
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("place", [0, 100, -1])
+def test_an_altered_file_is_refused(bare: Lake, place: int) -> None:
+    model = make(bare)
+    content = bytearray(Path(model.path).read_bytes())
+    content[place] ^= 1
+    Path(model.path).write_bytes(bytes(content))
+    with pytest.raises(ModelIntegrityError) as caught:
+        load(model)
+    assert model.path in str(caught.value) and model.sha256 in str(caught.value)
+    assert caught.value.exit_code == EXIT_PERMANENT
+
+
+def test_a_missing_file_is_refused_with_what_to_do(bare: Lake) -> None:
+    model = make(bare)
+    Path(model.path).unlink()
+    with pytest.raises(ModelIntegrityError, match="missing; train again or restore"):
+        load(model)
+
+
+def test_promoting_retires_the_model_that_served_in_one_commit(bare: Lake) -> None:
+    one, two, three = (make(bare, seed).version for seed in range(3))
+    promote(bare, one)
+    version = bare.table(MODELS).version()
+    promote(bare, two)
+    assert bare.table(MODELS).version() == version + 1
+    assert statuses(bare) == {one: "retired", two: "promoted", three: "candidate"}
+    promote(bare, two)
+    assert promoted(bare).version == two
+    promote(bare, one)
+    assert statuses(bare) == {one: "promoted", two: "retired", three: "candidate"}
+    assert all(row["sha256"] and row["manifest"] and row["created_at"] for row in bare.rows(MODELS))
+
+
+def test_a_model_that_nobody_knows_cannot_serve_and_nothing_changes(bare: Lake) -> None:
+    one = make(bare).version
+    promote(bare, one)
+    with pytest.raises(ConfigError, match="no model 0123"):
+        promote(bare, "0123")
+    assert statuses(bare) == {one: "promoted"}
+
+
+def test_without_a_model_the_message_says_what_to_run(bare: Lake) -> None:
+    with pytest.raises(ConfigError, match="nightlog train"):
+        promoted(bare)
+    make(bare)
+    with pytest.raises(ConfigError, match="nightlog train"):
+        promoted(bare)

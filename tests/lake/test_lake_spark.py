@@ -1,0 +1,92 @@
+"""What Spark writes to the lake: slices replaced whole, keyed rows merged, other versions' tables refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from nightlog.errors import EXIT_PERMANENT, SchemaMismatch
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import ALL_TABLES, SESSIONS, TEMPLATES, TableSpec
+from pyspark.sql import DataFrame
+
+Row = dict[str, Any]
+
+
+def frame(lake: Lake, spec: TableSpec, rows: Iterable[Row]) -> DataFrame:
+    """Rows with nulls in the columns that are not named."""
+    assert lake.spark is not None
+    return lake.spark.createDataFrame([tuple(row.get(name) for name in spec.schema.names) for row in rows], spec.schema)
+
+
+def session(system: str, ds: str, session_id: str | None, n: int = 1) -> Row:
+    return {"system": system, "ds": ds, "session_id": session_id, "n_events": n}
+
+
+def sessions_in(lake: Lake) -> list[tuple[Any, ...]]:
+    return sorted((row["system"], row["ds"], row["session_id"], row["n_events"]) for row in lake.rows(SESSIONS))
+
+
+def test_a_slice_is_replaced_alone_and_cleared_by_no_rows(lake: Lake) -> None:
+    first = [session(system, ds, f"s{n}") for system in ("a", "b") for ds in ("2026-03-03", "2026-03-04") for n in range(2)]
+    lake.replace_slice(SESSIONS, frame(lake, SESSIONS, first))
+    assert len(sessions_in(lake)) == 8
+
+    fresh = [session("a", "2026-03-04", "s1", 5), session("a", "2026-03-04", "s9"), session("a", "2026-03-04", "s9")]
+    before, version = sessions_in(lake), lake.table(SESSIONS).version()
+    lake.replace_slice(SESSIONS, frame(lake, SESSIONS, fresh), system="a", ds="2026-03-04")
+    others = [row for row in before if row[:2] != ("a", "2026-03-04")]
+    assert sessions_in(lake) == sorted(others + [("a", "2026-03-04", each["session_id"], each["n_events"]) for each in fresh])
+    assert lake.table(SESSIONS).version() == version + 1
+
+    lake.replace_slice(SESSIONS, frame(lake, SESSIONS, []), system="b", ds=["2026-03-03", "2026-03-04"])
+    assert {row[0] for row in sessions_in(lake)} == {"a"}
+    assert lake.nights(SESSIONS, "a") == {"2026-03-03", "2026-03-04"}
+    assert lake.nights(SESSIONS, "b") == set()
+
+    with pytest.raises(Exception, match="DELTA_REPLACE_WHERE_MISMATCH"):
+        lake.replace_slice(SESSIONS, frame(lake, SESSIONS, [session("b", "2026-03-09", "stray")]), system="a", ds="2026-03-04")
+    assert {row[1] for row in sessions_in(lake)} == {"2026-03-03", "2026-03-04"}
+
+    read = {(row["ds"], row["session_id"]) for row in lake.read(SESSIONS, system="a", ds="2026-03-04").collect()}
+    assert read == {("2026-03-04", "s1"), ("2026-03-04", "s9")}
+
+
+def template(name: str, text: str, widened: str) -> Row:
+    return {"system": "a", "template_id": name, "text": text, "widened": widened, "ordinal": 1}
+
+
+def test_a_merge_inserts_new_keys_and_sets_only_what_is_named(lake: Lake) -> None:
+    lake.merge(TEMPLATES, frame(lake, TEMPLATES, [template("t1", "one", "one"), template("t2", "two", "two")]), update=["widened"])
+    other = template("t1", "other system", "other system") | {"system": "b"}
+    lake.merge(TEMPLATES, frame(lake, TEMPLATES, [template("t1", "changed", "<*>"), template("t3", "three", "three"), other]), ["widened"])
+    lake.merge(TEMPLATES, frame(lake, TEMPLATES, [template("t2", "changed", "changed")]))
+    found = sorted((row["system"], row["template_id"], row["text"], row["widened"]) for row in lake.rows(TEMPLATES))
+    assert found == [
+        ("a", "t1", "one", "<*>"),
+        ("a", "t2", "two", "two"),
+        ("a", "t3", "three", "three"),
+        ("b", "t1", "other system", "other system"),
+    ]
+
+
+def test_a_table_that_is_not_there_has_its_columns_and_no_rows(lake: Lake) -> None:
+    for spec in ALL_TABLES:
+        assert lake.read(spec, system="a").schema.names == spec.schema.names
+    assert lake.read(SESSIONS, system="a").collect() == []
+    assert lake.rows(SESSIONS) == []
+    assert lake.nights(SESSIONS, "a") == set()
+
+
+def test_a_table_of_another_version_is_refused_with_what_it_lacks_and_what_to_do(lake: Lake) -> None:
+    older = dataclasses.replace(SESSIONS, columns=tuple(field for field in SESSIONS.columns if field.name not in ("n_events", "ended_at")))
+    lake.put(older, [{"system": "a", "ds": "2026-03-04", "session_id": "s"}])
+    with pytest.raises(SchemaMismatch) as caught:
+        lake.read(SESSIONS, system="a")
+    message = str(caught.value)
+    assert "silver.sessions" in message and "ended_at, n_events" in message and lake.root in message
+    assert "move the lake away" in message
+    assert caught.value.exit_code == EXIT_PERMANENT
+    assert lake.read(older).count() == 1
