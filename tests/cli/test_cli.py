@@ -60,7 +60,7 @@ def published(tmp_path: Path) -> Path:
         (("run", "--ds", DS, "--systems", "hdsf"), ("no system `hdsf`", "did you mean `hdfs`", "bgl", "openstack", "dovecot")),
         (("run", "--ds", "2026-02-30"), ("2026-02-30", "YYYY-MM-DD")),
         (("anomalies", "--ds", "yesterday"), ("yesterday", "YYYY-MM-DD")),
-        (("query", "select * from gold.nothing"), ("gold.nothing", "gold.anomalies")),
+        (("query", "select * from gold.nothing"), ("name nothing does not exist", "gold.anomalies")),
     ],
 )
 def test_a_wrong_argument_ends_with_30_and_says_what_is_known(arguments: tuple[str, ...], words: tuple[str, ...], published: Path) -> None:
