@@ -126,12 +126,14 @@ def show_anomalies(rows: list[dict[str, Any]], ds: str, limit: int) -> None:
         groups.values(), key=lambda same: (same[0]["system"], same[0]["status"] == "provisional", -same[0]["score"], -len(same))
     )
     table = Table(title=f"{len(rows):,} anomalous sessions of {len(groups):,} kinds on {ds}", show_lines=True, expand=True)
-    for name, ratio in (("session", 2), ("score", 1), ("reason and evidence", 5), ("lines", 6)):
-        table.add_column(name, ratio=ratio, overflow="fold")
+    table.add_column("session", ratio=2, overflow="fold")
+    table.add_column("score", min_width=11)
+    table.add_column("reason and evidence", ratio=5, overflow="fold")
+    table.add_column("lines", ratio=6, overflow="fold")
     for same in ranked[:limit]:
         first = same[0]
         more = f"\nand {len(same) - 1:,} more alike" if len(same) > 1 else ""
-        evidence = [f"{each['count']}× {each['template']}" for each in first["evidence"][:3]]
+        evidence = [f"{each['count']}× {each['template'][:100]}" for each in first["evidence"][:3]]
         lines = [f"{Path(line['file']).name}:{line['line_no']} {line['text'][:160]}" for line in first["lines"][-3:]]
         table.add_row(
             safe(f"{first['system']}\n{first['session_id']}{more}"),
