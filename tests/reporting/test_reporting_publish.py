@@ -1,0 +1,143 @@
+"""Publishing a night: what stands in gold, and what a critical breach leaves untouched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from nightlog.detector.network import Network, Shape
+from nightlog.detector.registry import Loaded, Manifest
+from nightlog.errors import GateFailed
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import (
+    ANOMALIES,
+    EVENTS_TABLE,
+    LINES_TABLE,
+    MESSAGES,
+    NIGHTS,
+    PATTERNS,
+    QUARANTINE,
+    ROUTES,
+    SCORES,
+    SESSIONS,
+    TEMPLATES,
+    VERDICTS,
+)
+from nightlog.reporting.publish import Publication, publish, publish_unfinished
+from nightlog.routing.router import SourceTemplates
+from nightlog.systems.spec import Input, Session, System
+
+DS, BEFORE = "2026-03-04", "2026-03-03"
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+SYSTEM = System(name="app", role="target", input=Input(path="{ds}"), session=Session(kind="field"))
+DAY = {"system": "app", "ds": DS}
+
+
+def publication(run_id: str) -> Publication:
+    torch.manual_seed(0)
+    shape = Shape(4, 2)
+    manifest = Manifest("e", 0.9, 0.5, 0.8, shape, ("one",), ("bgl",), ("bgl",), {})
+    sources = SourceTemplates(np.eye(1, 4, dtype=np.float32), ("one",), ("bgl",))
+    return Publication(DS, run_id, Loaded("m1", Network(shape), manifest, sources), "prompt-1", "judge", NOON)
+
+
+@pytest.fixture
+def put_scores(lake: Lake) -> Callable[..., None]:
+    """Write a night of three patterns: general and anomalous, proprietary and judged, general and normal."""
+    texts = {"t-open": "open <FILE>", "t-lost": "disk <NUM> lost"}
+    patterns = {
+        "p-general": ("general", ["t-lost", "t-open"]),
+        "p-judged": ("proprietary", ["t-open"]),
+        "p-normal": ("general", ["t-open"]),
+    }
+    lake.put(TEMPLATES, [{"system": "app", "template_id": name, "text": text} for name, text in texts.items()])
+    lake.put(MESSAGES, [{"system": "app", "message_id": n, "template_id": name} for n, name in enumerate(texts)])
+    sessions = {"s1": "p-general", "s2": "p-judged", "s3": "p-normal", "s4": "p-normal"}
+    lake.put(SESSIONS, [DAY | {"session_id": s, "pattern_id": p, "n_events": 2} for s, p in sessions.items()])
+    rows = []
+    for pattern, (_, templates) in patterns.items():
+        events = [{"template_id": name, "count": 1} for name in templates]
+        rows.append(DAY | {"pattern_id": pattern, "events": events, "n_sessions": list(sessions.values()).count(pattern)})
+    lake.put(PATTERNS, rows)
+    near = [{"template_id": "t-open", "source": "bgl", "nearest_source_template": "opened", "similarity": 0.95}]
+    similar = {"general": 0.95, "proprietary": 0.2}
+    lake.put(
+        ROUTES,
+        [DAY | {"pattern_id": p, "route": route, "similarity": similar[route], "nearest": near} for p, (route, _) in patterns.items()],
+    )
+    judged = {"pattern_id": "p-judged", "prompt": "prompt-1", "llm": "judge", "label": "anomalous", "confidence": 0.8, "reason": "lost"}
+    lake.put(VERDICTS, [{"system": "app", "asked_at": NOON} | judged])
+    events, lines = [], []
+    for number, (session, pattern) in enumerate(sessions.items()):
+        for n, template in enumerate(patterns[pattern][1]):
+            place = {"system": "app", "ds": BEFORE if n else DS, "file": f"{n}.log", "line_no": number + 1}
+            events.append(place | {"session_id": session, "message_id": list(texts).index(template)})
+            lines.append(place | {"text": f"raw {session} {template}"})
+    lake.put(EVENTS_TABLE, events)
+    lake.put(LINES_TABLE, lines)
+
+    def put(**probability: float) -> None:
+        given = {"p_general": 0.9, "p_judged": 0.1, "p_normal": 0.1} | probability
+        rows = []
+        for pattern, (_, templates) in patterns.items():
+            weights = [{"template_id": name, "weight": 1 / len(templates)} for name in templates]
+            rows.append(DAY | {"pattern_id": pattern, "probability": given[pattern.replace("-", "_")], "weights": weights})
+        lake.put(SCORES, rows, **DAY)
+
+    return put
+
+
+def shown(lake: Lake) -> list[tuple[Any, ...]]:
+    return sorted((row["session_id"], row["decided_by"], row["score"], row["run_id"]) for row in lake.rows(ANOMALIES))
+
+
+@pytest.mark.slow
+def test_a_night_is_published_and_a_critical_breach_leaves_it_as_it_was(lake: Lake, put_scores: Callable[..., None]) -> None:
+    put_scores()
+    counts, warnings = publish(lake, SYSTEM, publication("first"), {"n_sessions": 4, "n_lines": 9}, 1.5)
+    assert (counts, warnings) == ({"n_anomalies": 2, "n_provisional": 0}, None)
+    assert shown(lake) == [("s1", "small_model", 0.9, "first"), ("s2", "llm", 0.8, "first")]
+    row = next(row for row in lake.rows(ANOMALIES) if row["session_id"] == "s1")
+    assert [line["text"] for line in row["lines"]] == ["raw s1 t-open", "raw s1 t-lost"], "the look-back day's line comes first"
+    assert {(each["template"], each["nearest_source_template"]) for each in row["evidence"]} == {
+        ("disk <NUM> lost", None),
+        ("open <FILE>", "opened"),
+    }
+    assert (row["versions"]["model"], row["versions"]["prompt"], row["versions"]["llm"]) == ("m1", "prompt-1", "judge")
+    (night,) = lake.rows(NIGHTS)
+    assert (night["outcome"], night["n_anomalies"], night["n_sessions"], night["n_lines"], night["run_id"]) == ("done", 2, 4, 9, "first")
+    assert night["proprietary_share"] == 0.25
+    curve = {point["tau"]: point["proprietary_share"] for point in night["tau_curve"]}
+    assert (curve[0.2], curve[0.25], curve[0.95]) == (0, 0.25, 0.25)
+    assert not lake.exists(QUARANTINE)
+
+    before, version = lake.rows(ANOMALIES), lake.table(ANOMALIES).version()
+    put_scores(p_general=7.0)
+    with pytest.raises(GateFailed, match="score"):
+        publish(lake, SYSTEM, publication("second"), {}, 1.0)
+    assert lake.rows(ANOMALIES) == before
+    assert lake.table(ANOMALIES).version() == version
+    assert [row["run_id"] for row in lake.rows(NIGHTS)] == ["first"]
+    (aside,) = lake.rows(QUARANTINE)
+    assert (aside["stage"], aside["run_id"], json.loads(aside["row"])["session_id"]) == ("publish", "second", "s1")
+    assert aside["reason"].startswith("critical: ") and "score" in aside["reason"]
+
+    put_scores(p_general=0.1)
+    assert publish(lake, SYSTEM, publication("third"), {}, 1.0)[0] == {"n_anomalies": 1, "n_provisional": 0}
+    assert shown(lake) == [("s2", "llm", 0.8, "third")]
+    assert lake.rows(QUARANTINE) == []
+
+
+def test_an_unfinished_night_is_noted_unless_one_was_published(lake: Lake) -> None:
+    publish_unfinished(lake, "app", "first", DS, "failed", "cut file", NOON)
+    publish_unfinished(lake, "app", "second", DS, "no_input", "no file", NOON)
+    assert [(row["outcome"], row["detail"], row["run_id"]) for row in lake.rows(NIGHTS)] == [("no_input", "no file", "second")]
+    lake.put(NIGHTS, [DAY | {"outcome": "done", "run_id": "third"}], **DAY)
+    publish_unfinished(lake, "app", "fourth", DS, "failed", "cut file", NOON)
+    publish_unfinished(lake, "web", "fourth", DS, "failed", "cut file", NOON)
+    assert {(row["system"], row["outcome"]) for row in lake.rows(NIGHTS)} == {("app", "done"), ("web", "failed")}
