@@ -258,7 +258,7 @@ NIGHTS = TableSpec(
         col("n_proprietary", LONG, "patterns that the router calls proprietary"),
         col("proprietary_share", DOUBLE, "their share of the sessions"),
         col("tau", DOUBLE, "the router's threshold"),
-        col("tau_curve", TAU_CURVE, "share of proprietary patterns at other thresholds"),
+        col("tau_curve", TAU_CURVE, "share of sessions with a proprietary pattern at other thresholds"),
         col("n_anomalies", LONG, "rows in gold.anomalies"),
         col("n_provisional", LONG, "of these, still waiting for the LLM"),
         col("versions", VERSIONS, "as in gold.anomalies"),
