@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from nightlog.detector.network import Shape
+from nightlog.detector.patterns import Source
 from nightlog.detector.registry import Manifest
-from nightlog.detector.training import Config, Source
+from nightlog.detector.training import Config
 
 DIMENSIONS = 12
 SHAPE = Shape(dimensions=DIMENSIONS, hidden=8)

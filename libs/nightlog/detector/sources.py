@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pyspark.sql import functions as F
 
-from nightlog.detector.training import Source
+from nightlog.detector.patterns import Source
 from nightlog.errors import ConfigError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import EVENTS_TABLE, LABELS, PATTERNS, SESSIONS, TEMPLATES, VECTORS
@@ -60,5 +60,6 @@ def read_source(lake: Lake, system: System, data: Path, encoder: str) -> Source:
         ids=tuple(found["pattern_id"]),
         events=tuple(tuple((numbers[e["template_id"]], int(e["count"])) for e in pattern) for pattern in found["events"]),
         sessions=found["n"].to_numpy(dtype=np.int64),
+        counted=system.session.kind == "id",
         anomalous=found["share"].to_numpy(dtype=float),
     )

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from nightlog.detector.network import Shape
+from nightlog.detector.patterns import Source
 from nightlog.detector.registry import Manifest, Model, promote, save
 from nightlog.detector.sources import read_source
-from nightlog.detector.training import Config, Source, Trained, train
+from nightlog.detector.training import Config, Trained, train
 from nightlog.encoding.encoder import ENCODER, embed
 from nightlog.errors import ConfigError
 from nightlog.lake.store import Lake

@@ -12,26 +12,10 @@ from sklearn.metrics import average_precision_score
 from torch import nn
 
 from nightlog.detector.network import Network, Shape, pad, pick_device, sequence
+from nightlog.detector.patterns import Source
 from nightlog.errors import ConfigError
 
 NEVER = 1.01
-
-
-@dataclass(frozen=True)
-class Source:
-    """A labelled system's patterns.
-
-    `vectors` (n templates, d) float32; pattern i has `events[i]`, pairs of template row and count in the order of template ids,
-    `sessions[i]` sessions, of which the share `anomalous[i]` is anomalous; `ids[i]` names it.
-    """
-
-    name: str
-    vectors: np.ndarray
-    texts: tuple[str, ...]
-    ids: tuple[str, ...]
-    events: tuple[tuple[tuple[int, int], ...], ...]
-    sessions: np.ndarray
-    anomalous: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -47,9 +47,9 @@ def normalised(template: str) -> str:
     return " ".join(re.findall(r"[^\W\d_]+", re.sub(MASK, " ", outgoing(template)).lower()))
 
 
-def shape(events: Iterable[tuple[str, int]]) -> Shape:
+def shape(events: Iterable[tuple[str, int | None]]) -> Shape:
     """The multiset of (normalised template, log2 of its count, rounded down), sorted."""
-    return tuple(sorted((normalised(template), max(1, count).bit_length() - 1) for template, count in events))
+    return tuple(sorted((normalised(template), max(1, count or 1).bit_length() - 1) for template, count in events))
 
 
 def words(pattern: Shape) -> Words:

@@ -1,0 +1,64 @@
+"""What detectors learn from and judge: the patterns of a system, and for a source their labels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+Events = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """A system's patterns, without labels.
+
+    `vectors` (n templates, d) float32, unit norm, and `texts` are its templates; pattern i is named `ids[i]`, has `events[i]`, pairs of
+    template row and count (a power of two), and `sessions[i]` sessions. `counted` says whether counts tell something: they do in a
+    session that is the life of one thing (a block, a request), not in what a node or an hour happened to log. `questions[i]` is the id
+    of what is asked about pattern i: where counts tell nothing, all patterns of one set of templates are one question.
+    """
+
+    name: str
+    vectors: np.ndarray
+    texts: tuple[str, ...]
+    ids: tuple[str, ...]
+    events: tuple[Events, ...]
+    sessions: np.ndarray
+    counted: bool = True
+    questions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.questions:
+            object.__setattr__(self, "questions", self.ids)
+
+    def take(self, chosen: Sequence[int] | np.ndarray) -> Patterns:
+        """The patterns with these numbers; the templates stay."""
+        numbers = np.asarray(chosen, dtype=np.int64)
+        return replace(
+            self,
+            ids=tuple(self.ids[i] for i in numbers),
+            events=tuple(self.events[i] for i in numbers),
+            questions=tuple(self.questions[i] for i in numbers),
+            sessions=self.sessions[numbers],
+        )
+
+
+@dataclass(frozen=True)
+class Source(Patterns):
+    """A labelled system's patterns: of the sessions of pattern i the share `anomalous[i]` is anomalous."""
+
+    anomalous: np.ndarray = np.zeros(0)
+
+    def take(self, chosen: Sequence[int] | np.ndarray) -> Source:
+        """The patterns with these numbers, and their labels."""
+        taken = super().take(chosen)
+        assert isinstance(taken, Source)
+        return replace(taken, anomalous=self.anomalous[np.asarray(chosen, dtype=np.int64)])
+
+
+def template_set_id(texts: Iterable[str]) -> str:
+    """Id of a set of templates, whatever their order and counts."""
+    return hashlib.sha256("\0".join(sorted(set(texts))).encode()).hexdigest()[:16]
