@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Patterns:
 class Source(Patterns):
     """A labelled system's patterns: of the sessions of pattern i the share `anomalous[i]` is anomalous."""
 
-    anomalous: np.ndarray = np.zeros(0)
+    anomalous: np.ndarray = field(kw_only=True)
 
     def take(self, chosen: Sequence[int] | np.ndarray) -> Source:
         """The patterns with these numbers, and their labels."""
