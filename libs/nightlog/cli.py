@@ -11,14 +11,18 @@ import time
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nightlog.errors import NightlogError
+from nightlog.errors import ConfigError, NightlogError
+
+if TYPE_CHECKING:
+    from nightlog.evaluation.bench import Wanted
+    from nightlog.settings import Settings
 
 app = typer.Typer(
     name="nightlog",
@@ -40,6 +44,13 @@ class Format(StrEnum):
     TABLE = "table"
     JSON = "json"
     CSV = "csv"
+
+
+class Label(StrEnum):
+    """What a group of patterns can be."""
+
+    NORMAL = "normal"
+    ANOMALOUS = "anomalous"
 
 
 Ds = Annotated[str, typer.Option("--ds", help="The night's day, YYYY-MM-DD.")]
@@ -91,6 +102,19 @@ def train(systems: Systems = "", lake: LakeOption = None, data: DataOption = Non
 
     with err.status("training"):
         run_training(settings_from(lake=lake, data=data, master=master), systems, lambda text: out.print(Text(text), soft_wrap=True))
+
+
+@app.command()
+def retrain(systems: Systems = "", lake: LakeOption = None, data: DataOption = None, master: Master = None) -> None:
+    """Distil what the LLM and the analysts said of systems into small models of their own, so that the LLM is asked less.
+
+    Example: nightlog retrain --systems dovecot
+    """
+    from nightlog.job import settings_from
+    from nightlog.train import run_distillation
+
+    with err.status("distilling"):
+        run_distillation(settings_from(lake=lake, data=data, master=master), systems, lambda text: out.print(Text(text), soft_wrap=True))
 
 
 @app.command()
@@ -209,26 +233,159 @@ def outcomes(ds: Ds, run_id: Annotated[str, typer.Option("--run-id", help="The r
 
 @app.command()
 def evaluate(
-    system: Annotated[str, typer.Option("--system", help="A labelled system whose nights were run.")],
-    ds: Annotated[str, typer.Option("--ds", help="Nights, separated by commas.")],
+    system: Annotated[str | None, typer.Option("--system", help="A labelled system whose nights were run; with --ds.")] = None,
+    ds: Annotated[str | None, typer.Option("--ds", help="Nights, separated by commas; with --system.")] = None,
+    targets: Annotated[str, typer.Option("--targets", help="Systems of the benchmark, separated by commas; default: all.")] = "",
+    modes: Annotated[str, typer.Option("--modes", help="Separated by commas; default: all.")] = "",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How often what depends on chance is run.")] = 5,
+    protocol: Annotated[str, typer.Option("--protocol", help="deployment, paper or both.")] = "deployment",
+    quick: Annotated[bool, typer.Option("--quick", help="One seed, the deployment protocol, the three main targets.")] = False,
+    answers: Annotated[str, typer.Option("--answers", help="How many questions an analyst answers, e.g. 0,1,3,5.")] = "0",
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Targets that are run at the same time, each by a process.")] = 2,
+    results: Annotated[Path, typer.Option("--out", help="Folder of the results; a second run goes on there.")] = Path("build/benchmark"),
     lake: LakeOption = None,
     data: DataOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Hold what was flagged on some nights against the system's labels. Nothing else ever reads a target's labels.
+    """Benchmark the modes on labelled systems, or hold what was flagged on some nights against the system's labels.
+
+    Nothing else ever reads a target's labels.
+
+    Example: nightlog evaluate --quick --out build/benchmark
 
     Example: nightlog evaluate --system hdfs --ds 2008-11-09,2008-11-10,2008-11-11
     """
-    from nightlog.evaluation.nights import evaluate_nights
+    from nightlog.errors import ConfigError
     from nightlog.job import settings_from
-    from nightlog.lake.store import Lake
-    from nightlog.night import check_ds
-    from nightlog.systems.catalog import choose, load_catalog
 
     settings = settings_from(lake=lake, data=data)
-    chosen = choose(load_catalog(settings.systems), [system])[0]
-    rows = evaluate_nights(Lake(settings.lake), chosen, [check_ds(day.strip()) for day in ds.split(",")], settings.logs)
-    print_rows(rows, list(rows[0]), form)
+    if (system is None) != (ds is None):
+        raise ConfigError("what was flagged on real nights is evaluated by --system and --ds together; the benchmark needs neither")
+    if system is not None and ds is not None:
+        from nightlog.evaluation.nights import evaluate_nights
+        from nightlog.lake.store import Lake
+        from nightlog.night import check_ds
+        from nightlog.systems.catalog import choose, load_catalog
+
+        chosen = choose(load_catalog(settings.systems), [system])[0]
+        rows = evaluate_nights(Lake(settings.lake), chosen, [check_ds(day.strip()) for day in ds.split(",")], settings.logs)
+        print_rows(rows, list(rows[0]), form)
+        return
+    from nightlog.evaluation.bench import Wanted
+
+    show_benchmark(settings, Wanted.of(targets, modes, protocol, seeds, answers, quick), results, form, workers)
+
+
+def show_benchmark(settings: Settings, wanted: Wanted, folder: Path, form: Format, workers: int) -> None:
+    """Run the benchmark under a progress bar, then print F1 of all test sessions by mode and target."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from nightlog.evaluation.bench import run_benchmark
+    from nightlog.evaluation.summary import overview
+
+    cells = wanted.cells()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    records: list[dict[str, Any]] = []
+    if settings.provider == "openai":
+        err.print("NIGHTLOG_LLM_CALLS_PER_NIGHT does not bound the LLM's calls here: all sessions of a system are asked about at once.")
+    with Progress(*columns, console=err) as progress:
+        task = progress.add_task("reading", total=len(cells))
+        for result in run_benchmark(settings, cells, folder, workers=workers):
+            records += result.records
+            progress.update(task, advance=1, description=f"{result.cell.target} {result.cell.name}")
+    rows = overview(records)
+    if form == Format.TABLE:
+        for each in wanted.protocols:
+            table = Table(title=f"F1, {each} protocol, all test sessions")
+            for number, column in enumerate(list(rows[0])[1:]):
+                table.add_column(column, no_wrap=not number, overflow="fold")
+            for row in rows:
+                if row["protocol"] == each:
+                    table.add_row(*[safe("–" if value is None else str(value)) for value in list(row.values())[1:]])
+            out.print(table)
+    else:
+        print_rows(rows, list(rows[0]), form)
+    for name, what in (("index.html", "curves"), ("results.md", "tables"), ("results.json", "all records")):
+        err.print(Text(f"{what}: {folder / name}"), soft_wrap=True)
+
+
+@app.command()
+def questions(
+    system: Annotated[str, typer.Option("--system", help="One system alone.")] = "",
+    with_answer: Annotated[bool, typer.Option("--answered", help="Those that were answered.")] = False,
+    limit: Annotated[int, typer.Option("--limit", help="Rows of the table; json and csv have all.")] = 10,
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """List what to ask the analysts: groups of patterns that the LLM is unsure of, first those where one answer changes most.
+
+    Example: nightlog questions --system hdfs
+    """
+    from nightlog.job import settings_from
+    from nightlog.lake.store import Lake
+    from nightlog.llm.analysts import questions as read
+    from nightlog.systems.catalog import choose, load_catalog
+
+    settings = settings_from(lake=lake)
+    catalog = load_catalog(settings.systems)
+    rows = read(Lake(settings.lake), choose(catalog, [system]) if system else list(catalog.values()), with_answer)
+    print_rows(rows[:limit] if form == Format.TABLE else rows, list(rows[0]) if rows else [], form)
+    if form == Format.TABLE and len(rows) > limit:
+        out.print(f"{len(rows) - limit:,} more: --limit or --format json")
+
+
+@app.command()
+def answer(
+    group: Annotated[str, typer.Argument(help="The group, as `nightlog questions` names it.")],
+    label: Annotated[Label | None, typer.Argument(help="normal or anomalous.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take the answer back.")] = False,
+    by: Annotated[str | None, typer.Option("--by", help="Who answers; default: the user.")] = None,
+    lake: LakeOption = None,
+) -> None:
+    """Answer about a group of patterns. The next publishing and retraining follow it; it outranks the LLM and the small model.
+
+    Example: nightlog answer 1bb2dd1c normal
+    """
+    from getpass import getuser
+
+    from nightlog.job import settings_from
+    from nightlog.lake.store import Lake
+    from nightlog.llm.analysts import record_answer, take_back
+    from nightlog.night import utc_now
+    from nightlog.systems.catalog import load_catalog
+
+    if (label is None) != undo:
+        raise ConfigError("give either normal, anomalous or --undo")
+    settings, who = settings_from(lake=lake), by or getuser()
+    tables = Lake(settings.lake)
+    if label is None:
+        row, said = take_back(tables, group, who, utc_now()), "is open again"
+    else:
+        row = record_answer(tables, list(load_catalog(settings.systems).values()), group, label.value, who, utc_now())
+        said = f"is {label.value}; take it back with: nightlog answer {group} --undo"
+    out.print(safe(f"{row['system']}: {row['name'] or 'one pattern'} ({len(row['questions']):,} patterns) {said}"), soft_wrap=True)
+
+
+@app.command()
+def cost(
+    since: Annotated[str | None, typer.Option("--since", help="First night, YYYY-MM-DD.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Last night, YYYY-MM-DD.")] = None,
+    system: Annotated[str | None, typer.Option("--system", help="One system alone.")] = None,
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Say what the LLM cost: calls, questions, tokens, US dollars and seconds by night, system and mode.
+
+    Example: nightlog cost --since 2026-03-01
+    """
+    from nightlog.job import settings_from
+    from nightlog.lake.store import Lake
+    from nightlog.llm.ledger import cost as read
+    from nightlog.night import check_ds
+
+    first, last = check_ds(since) if since else "", check_ds(until) if until else "9999"
+    rows = read(Lake(settings_from(lake=lake).lake), first, last, system)
+    print_rows(rows, list(rows[0]) if rows else [], form)
 
 
 def safe(text: str) -> Text:

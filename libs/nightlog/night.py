@@ -25,7 +25,7 @@ from nightlog.errors import (
     TransientError,
 )
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import OUTCOMES
+from nightlog.lake.tables import LLM_CALLS, OUTCOMES
 from nightlog.settings import Settings
 from nightlog.systems.spec import System
 
@@ -86,20 +86,22 @@ class Night:
         self.settings = settings
         self.clock = clock
         self.data = Path(settings.logs).resolve()
+        self._models: dict[str, Model] = {}
 
-    @cached_property
-    def model(self) -> Model:
-        """The model that serves now."""
-        from nightlog.detector.registry import promoted
+    def model(self, system: System) -> Model:
+        """The model that serves the system now; the same one in all stages that this process runs."""
+        from nightlog.detector.registry import serving
 
-        return promoted(self.lake)
+        if system.name not in self._models:
+            self._models[system.name] = serving(self.lake, system)
+        return self._models[system.name]
 
     @cached_property
     def judge(self) -> Judge | None:
         """The LLM, None where it is off."""
         from nightlog.llm.judge import make_judge
 
-        spent = sum(dict(row["counts"]).get("llm_calls", 0) for row in self.rows() if row["stage"] == Stage.LABEL)
+        spent = sum(row["calls"] for row in self.lake.rows(LLM_CALLS, ["calls"], ds=self.ds))
         return make_judge(self.settings, spent=spent)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -116,7 +118,8 @@ class Night:
         A system whose stage before did not end well is passed over.
         """
         if stage in (Stage.ROUTE, Stage.DETECT, Stage.PUBLISH):
-            _ = self.model
+            for system in self.systems:
+                self.model(system)
         if stage == Stage.LABEL:
             _ = self.judge
         for system in self.systems:
@@ -192,16 +195,16 @@ class Night:
                 from nightlog.detector.registry import load
                 from nightlog.routing.router import route
 
-                model = load(self.model)
+                model = load(self.model(system))
                 return route(lake, system, ds, model.sources, model.manifest.tau, model.version, model.manifest.encoder), None
             case Stage.DETECT:
                 from nightlog.detector.scoring import detect
 
-                return detect(lake, system, ds, self.model, device), None
+                return detect(lake, system, ds, self.model(system), device), None
             case Stage.LABEL:
                 from nightlog.llm.label import label_patterns
 
-                return label_patterns(lake, system, ds, self.run_id, self.judge, self.clock)
+                return label_patterns(lake, system, ds, self.run_id, self.judge, self.clock, self.settings.prices)
             case Stage.PUBLISH:
                 return self.publish(system)
 
@@ -221,7 +224,7 @@ class Night:
         from nightlog.reporting.publish import Publication, publish
 
         llm = self.judge.name if self.judge is not None else None
-        by = Publication(self.ds, self.run_id, load(self.model), prompt_hash(system), llm, self.clock())
+        by = Publication(self.ds, self.run_id, load(self.model(system)), prompt_hash(system), llm, self.clock())
         counts = self.counted(system)
         counts |= {f"run_{name}": n for name, n in counts.items() if name.startswith("llm_")}
         seconds = sum(float(str(row["seconds"])) for (name, _), row in self.latest().items() if name == system.name)

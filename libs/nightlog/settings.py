@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Provider = Literal["openai", "recorded", "off"]
+
+
+class Prices(NamedTuple):
+    """US dollars for a million tokens; the defaults are those of gpt-5-mini."""
+
+    input: float = 0.25
+    cached: float = 0.025
+    output: float = 2.0
+
+
+PRICES = Prices()
 
 
 class Settings(BaseSettings):
@@ -23,8 +34,12 @@ class Settings(BaseSettings):
     llm_model: str = "gpt-5-mini"
     llm_recorded: Path | None = Field(None, description="recorded verdicts; default: those of the sample corpus")
     llm_items_per_call: int = Field(20, ge=1, le=200)
+    llm_side_by_side: int = Field(80, ge=1, le=500, description="patterns in one request of the second round")
     llm_calls_per_night: int = Field(200, ge=0, description="no more calls than this in one night, retries included")
-    llm_timeout_s: float = Field(60.0, gt=0)
+    llm_timeout_s: float = Field(120.0, gt=0)
+    llm_price_in: float = Field(PRICES.input, ge=0, description="US dollars for a million prompt tokens")
+    llm_price_cached: float = Field(PRICES.cached, ge=0, description="for a million prompt tokens that the provider had cached")
+    llm_price_out: float = Field(PRICES.output, ge=0, description="for a million completion tokens")
     openai_base_url: str | None = Field(None, validation_alias="OPENAI_BASE_URL")
     openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")
     master: str = "local[*]"
@@ -37,6 +52,11 @@ class Settings(BaseSettings):
         if self.llm is not None:
             return self.llm
         return "openai" if self.openai_api_key is not None else "off"
+
+    @property
+    def prices(self) -> Prices:
+        """What tokens cost."""
+        return Prices(self.llm_price_in, self.llm_price_cached, self.llm_price_out)
 
     @property
     def logs(self) -> Path:

@@ -1,4 +1,4 @@
-"""One training run: the command `nightlog train` and the job `jobs/train.py`."""
+"""Training runs: the commands `nightlog train` and `nightlog retrain`, the jobs `jobs/train.py` and `jobs/retrain.py`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from nightlog.systems.catalog import choose, load_catalog
 
 def run_training(settings: Settings, names: str, tell: Callable[[str], None]) -> None:
     """Train on the named sources, or on all labelled systems that have files, and promote the model."""
+    from nightlog.detector.meta import Config
     from nightlog.detector.teach import teach
-    from nightlog.detector.training import Config
 
     catalog = load_catalog(settings.systems)
     wanted = [name.strip() for name in names.split(",") if name.strip()]
@@ -21,6 +21,26 @@ def run_training(settings: Settings, names: str, tell: Callable[[str], None]) ->
     with open_lake(settings, "nightlog train") as lake:
         now = utc_now()
         config = Config(device=settings.device)
-        model, trained = teach(lake, systems, settings.logs.resolve(), f"train__{now:%Y%m%dT%H%M%S}", now, config, tell)
+        targets = [system for system in catalog.values() if system.role == "target"]
+        model, trained = teach(lake, systems, targets, settings.logs.resolve(), f"train__{now:%Y%m%dT%H%M%S}", now, config, tell)
+    word = "decides general patterns" if trained.transfer.trusted else "is not trusted with general patterns: the LLM is asked about all"
     reached = ", ".join(f"{name} {value:.3f}" for name, value in trained.metrics.items())
-    tell(f"model {model.version} serves: threshold {trained.threshold:.3f}, foreign {trained.foreign_threshold:.3f}; {reached}")
+    tell(f"model {model.version} serves: threshold {trained.transfer.threshold:.3f}, {word}; {reached}")
+
+
+def run_distillation(settings: Settings, names: str, tell: Callable[[str], None]) -> None:
+    """Distil what is known of the named targets, or of all that nights were run of, into small models of their own."""
+    from nightlog.detector.meta import Config
+    from nightlog.distillation.retrain import distil_system
+
+    catalog = load_catalog(settings.systems)
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    systems = choose(catalog, wanted) if wanted else list(catalog.values())
+    with open_lake(settings, "nightlog retrain") as lake:
+        now = utc_now()
+        for system in systems:
+            if system.role == "target" and system.collaboration != "generallog":
+                story = distil_system(
+                    lake, system, catalog, settings.logs.resolve(), f"retrain__{now:%Y%m%dT%H%M%S}", now, Config(device=settings.device)
+                )
+                tell(f"{system.name}: {story}")

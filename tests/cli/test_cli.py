@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import ANOMALIES, OUTCOMES
+from nightlog.lake.tables import ANOMALIES, ANSWERS, LLM_CALLS, OUTCOMES, PATTERNS, VERDICTS
+from nightlog.llm.prompt import prompt_hash
+from nightlog.systems.catalog import load_catalog
 
 DS = "2026-03-04"
 PROGRAM = Path(sys.executable).with_name("nightlog")
@@ -144,3 +146,71 @@ def test_outcomes_of_a_run(outcomes: dict[str, str], code: int, word: str, tmp_p
         lake.put(OUTCOMES, [row | {"at": datetime(2026, 3, 5, 2, 0, second, tzinfo=UTC)}])
     done = nightlog("outcomes", "--ds", DS, "--run-id", "r", "--lake", lake.root)
     assert (done.returncode, word in done.stdout) == (code, True)
+
+
+# Questions, answers, costs
+
+
+@pytest.fixture
+def doubted(tmp_path: Path) -> Path:
+    """A lake in which the LLM doubts two patterns of one group."""
+    lake = Lake(tmp_path / "lake")
+    asked = {"system": "hdfs", "prompt": prompt_hash(load_catalog()["hdfs"]), "llm": "judge", "asked_at": datetime(2026, 3, 5, tzinfo=UTC)}
+    said = {"label": "anomalous", "confidence": 0.6, "reason": "why", "round": 2, "group": HOSTILE, "events": []}
+    said["added"] = [{"template": "fan <NUM> slow", "count": 2}]
+    lake.put(VERDICTS, [asked | said | {"question_id": name} for name in ("q1", "q2")])
+    lake.put(PATTERNS, [{"system": "hdfs", "ds": DS, "pattern_id": n, "question_id": n, "n_sessions": 7} for n in ("q1", "q2", "q3")])
+    return tmp_path / "lake"
+
+
+def listed(lake: Path, *options: str) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = json.loads(nightlog("questions", "--lake", str(lake), "--format", "json", *options).stdout)
+    return rows
+
+
+def test_a_question_is_listed_answered_and_taken_back(doubted: Path) -> None:
+    (row,) = listed(doubted, "--system", "hdfs")
+    assert (row["patterns"], row["sessions"], row["decision"], row["example"]) == (2, 14, "anomalous", "+2× fan <NUM> slow")
+    assert listed(doubted, "--system", "bgl") == listed(doubted, "--answered") == []
+    table = nightlog("questions", "--lake", str(doubted)).stdout
+    assert str(row["group"]) in table and "\x1b[31m" not in table and "\u202e" not in table
+
+    done = nightlog("answer", str(row["group"]), "normal", "--by", "kim", "--lake", str(doubted))
+    assert (done.returncode, "is normal; take it back with" in done.stdout, "\u202e" in done.stdout) == (0, True, False)
+    assert listed(doubted) == []
+    assert [each["answer"] for each in listed(doubted, "--answered")] == ["normal"]
+    assert [(each["label"], each["answered_by"]) for each in Lake(doubted).rows(ANSWERS)] == [("normal", "kim")]
+
+    done = nightlog("answer", str(row["group"]), "--undo", NIGHTLOG_LAKE=str(doubted))
+    assert (done.returncode, "is open again" in done.stdout) == (0, True)
+    assert listed(doubted) == [row]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (("answer", "12345678", "normal"), 30, "nightlog questions"),
+        (("answer", "12345678", "--undo"), 30, "--answered"),
+        (("answer", "12345678"), 30, "--undo"),
+        (("answer", "12345678", "normal", "--undo"), 30, "--undo"),
+        (("answer", "12345678", "fine"), 2, "anomalous"),
+        (("questions", "--system", "hdsf"), 30, "did you mean `hdfs`"),
+        (("cost", "--since", "May"), 30, "YYYY-MM-DD"),
+    ],
+)
+def test_a_wrong_question_or_answer_is_told(arguments: tuple[str, ...], code: int, word: str, doubted: Path) -> None:
+    done = nightlog(*arguments, NIGHTLOG_LAKE=str(doubted))
+    assert (done.returncode, word in done.stderr.replace("\n", " ")) == (code, True), done.stderr
+    assert not Lake(doubted).exists(ANSWERS)
+
+
+def test_costs_are_listed_by_night(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    assert nightlog("cost", "--lake", lake.root, "--format", "json").stdout.strip() == "[]"
+    counted = dict.fromkeys(("calls", "items", "n_sessions", "tokens_in", "tokens_cached", "tokens_out", "round"), 1)
+    rows = [{"ds": ds, "system": "shop", "mode": "generallog", "money": 0.25, "seconds": 1.5} | counted for ds in ("2026-03-03", DS)]
+    lake.put(LLM_CALLS, rows)
+    assert len(json.loads(nightlog("cost", "--lake", lake.root, "--format", "json").stdout)) == 2
+    (row,) = json.loads(nightlog("cost", "--lake", lake.root, "--since", DS, "--system", "shop", "--format", "json").stdout)
+    assert (row["ds"], row["money"], row["sessions_asked"]) == (DS, 0.25, None)
+    assert "0.25" in nightlog("cost", "--lake", lake.root).stdout

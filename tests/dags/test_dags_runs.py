@@ -125,10 +125,10 @@ def test_a_stage_over_its_time_is_killed_with_its_children(nightly: DAG, run: Ru
     assert not alive(child)
 
 
-def test_retraining_runs_the_train_job(dags: dict[str, DAG], run: Runner) -> None:
+def test_retraining_runs_the_train_job_and_then_distils(dags: dict[str, DAG], run: Runner) -> None:
     done = run(dags["nightlog_retrain"], {"train": [20, 0]}, systems="bgl,openstack")
     assert done.state == "success"
-    assert done.called() == ["train", "train"]
+    assert done.called() == ["train", "train", "retrain"]
     assert done.calls[0].argv[0] == str(run.home / ".venv" / "bin" / "spark-submit")
     assert done.calls[0].argv[-2:] == [str(run.home / "jobs" / "train.py"), "--systems=bgl,openstack"]
     assert os.path.commonpath([done.calls[0].cwd, run.home]) == str(run.home)

@@ -40,7 +40,7 @@ def test_stages_follow_each_other_and_the_report_is_last(dags: dict[str, DAG]) -
     assert [task.task_id for task in nightly.topological_sort()] == STAGES
     for task, after in zip(STAGES, [*STAGES[1:], None], strict=True):
         assert nightly.get_task(task).downstream_task_ids == ({after} if after else set())
-    assert [task.task_id for task in dags["nightlog_retrain"].tasks] == ["train"]
+    assert [task.task_id for task in dags["nightlog_retrain"].tasks] == ["train", "distil"]
 
 
 def test_no_two_nights_at_once_and_none_for_ever(dags: dict[str, DAG]) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from nightlog.detector.calibration import Calibration
+from nightlog.detector.meta import Config
 from nightlog.detector.network import Shape
 from nightlog.detector.patterns import Source
 from nightlog.detector.registry import Manifest
-from nightlog.detector.training import Config
 
 DIMENSIONS = 12
-SHAPE = Shape(dimensions=DIMENSIONS, hidden=8)
-QUICK = Config(shape=SHAPE, epochs=25, batch=32, learning_rate=1e-2, device="cpu")
+SHAPE = Shape(dimensions=DIMENSIONS, reduced=8, hidden=8)
+QUICK = Config(shape=SHAPE, steps=60, batch=32, learning_rate=1e-2, device="cpu")
 
 
 def toy_source(name: str, n: int = 120, seed: int = 0, bad: tuple[int, ...] = (8, 9), shuffled: bool = False) -> Source:
@@ -41,6 +42,8 @@ def manifest(**changed: object) -> Manifest:
         "tau": 0.8,
         "threshold": 0.6,
         "foreign_threshold": 0.9,
+        "foreign": Calibration(0.5, -0.25),
+        "calibration": Calibration(0.75, 0.5),
         "shape": SHAPE,
         "source_texts": ("one", "two ü"),
         "source_systems": ("a", "b"),

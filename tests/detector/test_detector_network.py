@@ -8,9 +8,9 @@ import pytest
 import torch
 from detector_help import DIMENSIONS, SHAPE, manifest
 from nightlog.detector.network import LONGEST, Network, pad, sequence
+from nightlog.detector.predict import predict
 from nightlog.detector.registry import save
 from nightlog.detector.scoring import score_frame
-from nightlog.detector.training import predict
 from nightlog.lake.store import Lake
 
 TABLE = np.random.default_rng(0).standard_normal((20, DIMENSIONS)).astype(np.float32)
@@ -86,7 +86,7 @@ def test_patterns_are_scored_with_a_weight_for_each_template(network: Network, t
     events = [[{"template_id": name, "count": count} for name, count in found] for found in patterns.values()]
     frame = pd.DataFrame({"pattern_id": list(patterns), "events": events})
 
-    found = score_frame(frame, model, names, TABLE, "cpu").set_index("pattern_id")
+    found = score_frame(frame, model, names, TABLE, True, "cpu").set_index("pattern_id")
     for name, templates in patterns.items():
         weights = {each["template_id"]: each["weight"] for each in found.loc[name, "weights"]}
         assert weights.keys() == {template for template, _ in templates}
@@ -94,5 +94,19 @@ def test_patterns_are_scored_with_a_weight_for_each_template(network: Network, t
     assert found.loc["p2", "weights"] == [{"template_id": "t3", "weight": 1.0}]
     assert found["probability"].between(0, 1).all() and found["probability"].nunique() == 3
     for name in patterns:
-        alone = score_frame(frame[frame["pattern_id"] == name], model, names, TABLE, "cpu")
+        alone = score_frame(frame[frame["pattern_id"] == name], model, names, TABLE, True, "cpu")
         assert alone["probability"].item() == pytest.approx(found.loc[name, "probability"], abs=2e-6)
+
+
+def test_where_counts_tell_nothing_all_patterns_of_a_set_of_templates_get_one_score(network: Network, tmp_path: object) -> None:
+    model = save(Lake(str(tmp_path)), network, TABLE, manifest(), {}, pd.Timestamp("2026-03-04", tz="UTC").to_pydatetime())
+    counts = {"once": (1, 1), "often": (64, 1), "much": (1, 4096)}
+    events = [[{"template_id": "t3", "count": three}, {"template_id": "t7", "count": seven}] for three, seven in counts.values()]
+    frame = pd.DataFrame({"pattern_id": list(counts), "events": events})
+    names = {f"t{n}": n for n in range(20)}
+
+    uncounted = score_frame(frame, model, names, TABLE, False, "cpu")
+    counted = score_frame(frame, model, names, TABLE, True, "cpu").set_index("pattern_id")["probability"]
+    assert uncounted["probability"].nunique() == 1 and counted.nunique() == 3
+    assert uncounted["probability"][0] == pytest.approx(counted["once"], abs=2e-6)
+    assert all(weights == uncounted["weights"][0] for weights in uncounted["weights"])

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 from detector_help import DIMENSIONS, SHAPE, manifest
+from nightlog.detector.calibration import Calibration
 from nightlog.detector.network import Network
-from nightlog.detector.registry import Model, load, promote, promoted, save
+from nightlog.detector.registry import Model, load, promote, promoted, save, serving
 from nightlog.errors import EXIT_PERMANENT, ConfigError, ModelIntegrityError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import MODELS
+from nightlog.systems.spec import Input, Session, System
 
 NOW = datetime(2026, 3, 4, tzinfo=UTC)
 VECTORS = np.random.default_rng(0).standard_normal((2, DIMENSIONS)).astype(np.float32)
@@ -129,9 +131,49 @@ def test_a_model_that_nobody_knows_cannot_serve_and_nothing_changes(bare: Lake) 
     assert statuses(bare) == {one: "promoted"}
 
 
+def a_system(name: str, **more: object) -> System:
+    return System(name=name, role="target", input=Input(path="{ds}"), session=Session(kind="field"), **more)
+
+
 def test_without_a_model_the_message_says_what_to_run(bare: Lake) -> None:
+    for _ in range(2):
+        assert promoted(bare) is None
+        with pytest.raises(ConfigError, match="nightlog train"):
+            serving(bare, a_system("app"))
+        make(bare)
+    promote(bare, make(bare, seed=1, system="app").version)
     with pytest.raises(ConfigError, match="nightlog train"):
-        promoted(bare)
-    make(bare)
-    with pytest.raises(ConfigError, match="nightlog train"):
-        promoted(bare)
+        serving(bare, a_system("web"))
+
+
+def test_a_system_is_served_by_its_own_model_and_no_other_system_is(bare: Lake) -> None:
+    general, own, other = make(bare), make(bare, seed=1, system="app"), make(bare, seed=2, system="web")
+    promote(bare, general.version)
+    assert serving(bare, a_system("app")) == general, "a candidate serves nobody"
+    promote(bare, own.version)
+    assert serving(bare, a_system("app")) == serving(bare, a_system("app", collaboration="fusionlog")) == own
+    assert serving(bare, a_system("app", collaboration="generallog")) == serving(bare, a_system("web")) == promoted(bare) == general
+    assert promoted(bare, "app") == own and promoted(bare, "web") is None
+    promote(bare, other.version)
+    assert statuses(bare) == dict.fromkeys((general.version, own.version, other.version), "promoted")
+    assert {row["version"]: row["system"] for row in bare.rows(MODELS)} == {general.version: "", own.version: "app", other.version: "web"}
+
+
+def test_promoting_a_systems_model_retires_that_systems_alone_in_one_commit(bare: Lake) -> None:
+    general, first, second = make(bare).version, make(bare, 1, system="app").version, make(bare, 2, system="app").version
+    promote(bare, general)
+    promote(bare, first)
+    version = bare.table(MODELS).version()
+    promote(bare, second)
+    assert bare.table(MODELS).version() == version + 1
+    assert statuses(bare) == {general: "promoted", first: "retired", second: "promoted"}
+    newer = make(bare, 3).version
+    promote(bare, newer)
+    assert statuses(bare) == {general: "retired", newer: "promoted", first: "retired", second: "promoted"}
+
+
+def test_both_calibrations_come_back_and_are_shown(bare: Lake) -> None:
+    model = make(bare, foreign=Calibration(0.125, -3.0))
+    assert (load(model).manifest.foreign, load(model).manifest.calibration) == (Calibration(0.125, -3.0), Calibration(0.75, 0.5))
+    assert json.loads(bare.rows(MODELS)[0]["manifest"])["foreign"] == {"slope": 0.125, "bias": -3.0}
+    assert make(bare).version != model.version

@@ -91,5 +91,5 @@ def test_a_label_file_that_is_missing_or_lacks_a_column_is_named(lake: Lake, tmp
 def test_without_any_files_there_is_nothing_to_learn_from(tmp_path: Path) -> None:
     told: list[str] = []
     with pytest.raises(ConfigError, match="no labelled system has files"):
-        teach(Lake(tmp_path / "lake"), [BY_FILE, BY_LINE], tmp_path, "r", None, QUICK, told.append)  # type: ignore[arg-type]
+        teach(Lake(tmp_path / "lake"), [BY_FILE, BY_LINE], [], tmp_path, "r", None, QUICK, told.append)  # type: ignore[arg-type]
     assert [line.split(":")[0] for line in told] == ["filed", "lined"]

@@ -10,13 +10,21 @@ import torch
 from detector_help import QUICK, toy_source
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nightlog.detector.training import NEVER, Examples, Trained, balanced_weights, best_threshold, f1_at, held_out, predict, train
+from nightlog.detector.calibration import Calibration
+from nightlog.detector.examples import Examples, held_out
+from nightlog.detector.measures import best_threshold, f1_at
+from nightlog.detector.patterns import Patterns
+from nightlog.detector.predict import predict
+from nightlog.detector.training import NEVER, Trained, Transfer, measure_transfer, train, with_shape
 from nightlog.errors import ConfigError
+
+ONE, TWO = toy_source("one"), toy_source("two", seed=5)
+SHORT = replace(QUICK, steps=8)
 
 
 @pytest.fixture(scope="module")
 def taught() -> Trained:
-    return train([toy_source("one")], QUICK)
+    return train([ONE], [], QUICK)
 
 
 def same_weights(a: Trained, b: Trained) -> bool:
@@ -28,9 +36,9 @@ def test_a_separable_problem_is_learned(taught: Trained) -> None:
     assert taught.metrics["held_out_average_precision"] > 0.97
     assert taught.metrics["held_out_f1"] > 0.9
     stranger = toy_source("stranger", seed=99)
-    examples = Examples.of([stranger], 0.0)
+    examples = Examples.of([stranger])
     probabilities, attention = predict(taught.network, examples.rows, examples.table)
-    assert ((probabilities >= taught.threshold) == (stranger.anomalous == 1)).mean() > 0.95
+    assert ((probabilities >= 0.5) == (stranger.anomalous == 1)).mean() > 0.95
     bad = [weights[[number in (8, 9) for number in row]].sum() for row, weights in zip(examples.rows, attention, strict=True)]
     share = [np.mean([number in (8, 9) for number in row]) for row in examples.rows]
     found = np.array(bad)[stranger.anomalous == 1] > np.array(share)[stranger.anomalous == 1]
@@ -38,7 +46,7 @@ def test_a_separable_problem_is_learned(taught: Trained) -> None:
 
 
 def test_shuffled_labels_teach_nothing() -> None:
-    reached = [train([toy_source("one", n=240, seed=seed, shuffled=True)], QUICK).metrics for seed in range(2)]
+    reached = [train([toy_source("one", n=240, seed=seed, shuffled=True)], [], QUICK).metrics for seed in range(2)]
     for seed, metrics in enumerate(reached):
         source = toy_source("one", n=240, seed=seed, shuffled=True)
         kept = held_out(source, QUICK.held_out)
@@ -47,78 +55,114 @@ def test_shuffled_labels_teach_nothing() -> None:
         assert metrics["held_out_average_precision"] < 0.6
 
 
+def test_sources_with_shuffled_labels_never_speak_for_foreign_systems() -> None:
+    """The negative control of the transfer: what was learnt from shuffled labels ranks a left-out source by chance."""
+    sources = [toy_source(name, n=240, seed=seed, shuffled=True) for name, seed in (("one", 0), ("two", 5))]
+    found = measure_transfer(sources, QUICK)
+    assert abs(found.calibration.slope) < 0.2
+    assert found.f1 < found.trivial_f1 + 0.1 and not found.trusted
+
+
 def test_training_again_with_the_same_seed_gives_the_same_model(taught: Trained) -> None:
-    again = train([toy_source("one")], QUICK)
+    again = train([ONE], [], QUICK)
     assert same_weights(again, taught)
-    assert (again.threshold, again.foreign_threshold, again.metrics) == (taught.threshold, taught.foreign_threshold, taught.metrics)
-    assert not same_weights(train([toy_source("one")], replace(QUICK, seed=1)), taught)
+    assert (again.transfer, again.metrics) == (taught.transfer, taught.metrics)
+    assert not same_weights(train([ONE], [], replace(QUICK, seed=1)), taught)
 
 
-def test_the_threshold_is_the_best_one_on_held_out_source_patterns(taught: Trained) -> None:
-    source = toy_source("one")
-    examples = Examples.of([source], QUICK.held_out)
-    kept = np.flatnonzero(held_out(source, QUICK.held_out))
+def test_the_metrics_are_measured_on_held_out_source_patterns(taught: Trained) -> None:
+    examples = Examples.of([ONE])
+    kept = np.flatnonzero(held_out(ONE, QUICK.held_out))
     probabilities, _ = predict(taught.network, [examples.rows[i] for i in kept], examples.table)
-    best, f1 = best_threshold([(probabilities, source.anomalous[kept], source.sessions[kept])])
-    assert taught.threshold == max(0.5, best)
+    _, f1 = best_threshold([(probabilities, ONE.anomalous[kept], ONE.sessions[kept])])
     assert taught.metrics["held_out_f1"] == f1
     assert taught.metrics["held_out_patterns"] == len(kept)
 
 
+def test_held_out_patterns_teach_nothing() -> None:
+    """Wrong labels on the patterns that are kept from training leave every weight as it is, and are seen by the held-out score."""
+    kept = held_out(ONE, QUICK.held_out)
+    turned = replace(ONE, anomalous=np.where(kept, 1 - ONE.anomalous, ONE.anomalous))
+    honest, fooled = (train([source], [], SHORT) for source in (ONE, turned))
+    assert same_weights(honest, fooled)
+    assert honest.metrics["held_out_average_precision"] != fooled.metrics["held_out_average_precision"]
+
+
+# The word of the model on foreign systems
+
+
 def test_one_source_says_nothing_about_foreign_systems(taught: Trained) -> None:
-    assert taught.foreign_threshold == NEVER > 1
+    assert taught.transfer == measure_transfer([ONE], QUICK) == Transfer(Calibration(), NEVER, 0.0, 0.0)
+    assert NEVER > 1 and not taught.transfer.trusted
+
+
+@pytest.mark.parametrize(("threshold", "f1", "trusted"), [(0.4, 0.9, True), (0.4, 0.5, True), (0.4, 0.49, False), (NEVER, 0.9, False)])
+def test_a_word_is_trusted_that_beats_the_trivial_one_and_is_right_more_often_than_not(threshold: float, f1: float, trusted: bool) -> None:
+    assert Transfer(Calibration(), threshold, f1, 0.1).trusted is trusted
+
+
+def test_a_source_of_one_class_says_nothing_about_foreign_systems() -> None:
+    assert measure_transfer([ONE, replace(TWO, anomalous=np.zeros(120))], SHORT).threshold == NEVER
 
 
 def test_two_sources_that_share_their_anomalies_give_a_threshold_for_foreign_systems() -> None:
-    both = train([toy_source("one"), toy_source("two", seed=5)], QUICK)
-    assert 0.5 <= both.foreign_threshold < 1
-    assert both.metrics["left_out_source_f1"] > 0.9 > both.metrics["left_out_source_f1_always_anomalous"]
+    found = measure_transfer([ONE, TWO], QUICK)
+    assert 0 < found.threshold < 1 and found.calibration.slope > 0.5
+    assert found.f1 > 0.9 > found.trivial_f1 and found.trusted
 
 
 def test_sources_that_teach_each_other_nothing_never_speak_for_foreign_systems() -> None:
     """What is anomalous in one is everyday in the other."""
     one = toy_source("one", bad=(8,))
     other = replace(toy_source("two", seed=5, bad=(8,)), anomalous=1 - toy_source("two", seed=5, bad=(8,)).anomalous)
-    found = train([one, other], QUICK)
-    assert found.foreign_threshold == NEVER
-    assert found.metrics["left_out_source_f1"] <= found.metrics["left_out_source_f1_always_anomalous"]
+    found = measure_transfer([one, other], QUICK)
+    assert found.threshold == NEVER and found.calibration.slope == 0
+    assert found.f1 <= found.trivial_f1
+
+
+def test_the_order_of_the_sources_does_not_change_what_their_word_is_worth() -> None:
+    one, other = measure_transfer([ONE, TWO], SHORT), measure_transfer([TWO, ONE], SHORT)
+    assert (one.f1, one.trivial_f1) == pytest.approx((other.f1, other.trivial_f1))
+    assert one.threshold == pytest.approx(other.threshold, abs=1e-3)
+    assert one.calibration.slope == pytest.approx(other.calibration.slope, rel=1e-2, abs=1e-2)
+
+
+def test_no_label_of_a_target_is_read_in_choosing_anything() -> None:
+    """In the published code the checkpoint is chosen by F1 on the target's test labels."""
+    target = toy_source("target", seed=3)
+    given: list[Patterns] = [target.without_labels(), target, replace(target, anomalous=1 - target.anomalous)]
+    first, *others = (train([ONE, TWO], [each], SHORT) for each in given)
+    for other in others:
+        assert same_weights(first, other)
+        assert (first.transfer, first.metrics) == (other.transfer, other.metrics)
+
+
+def test_the_patterns_of_a_target_have_no_part_in_what_the_sources_say_of_foreign_systems() -> None:
+    first, other = (train([ONE, TWO], target, SHORT) for target in ([], [toy_source("t", seed=4, bad=(1,)).without_labels()]))
+    assert not same_weights(first, other)
+    assert first.transfer == other.transfer
+    assert first.metrics["held_out_patterns"] == other.metrics["held_out_patterns"]
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_sources_of_one_class_alone_are_refused(label: float) -> None:
-    source = replace(toy_source("one"), anomalous=np.full(120, label))
+    source = replace(ONE, anomalous=np.full(120, label))
     with pytest.raises(ConfigError, match="both normal and anomalous"):
-        train([source], QUICK)
+        train([source], [], QUICK)
+    with pytest.raises(ConfigError, match="both normal and anomalous"):
+        train([source, replace(source, name="again")], [TWO], QUICK)
 
 
-def test_what_is_held_out_stays_so_when_patterns_are_added() -> None:
-    small, large = toy_source("one", n=100), toy_source("one", n=400)
-    kept = held_out(large, 0.25)
-    assert held_out(small, 0.25).tolist() == kept[:100].tolist()
-    assert 0.15 < kept.mean() < 0.35
-    assert held_out(toy_source("two", n=400), 0.25).tolist() != kept.tolist()
-    assert not held_out(small, 0).any() and held_out(small, 1).all()
+def test_sources_of_a_few_patterns_can_be_learnt_from() -> None:
+    """Whatever part of them the hash holds out."""
+    for n in (2, 3, 5):
+        for seed in range(12):
+            tiny = replace(toy_source(f"tiny{seed}", n=8, seed=seed).take(range(n)), name=f"tiny{seed}")
+            assert train([tiny], [], replace(QUICK, steps=2)).metrics["held_out_patterns"] > 0
 
 
-def test_both_classes_weigh_the_same_and_frequent_patterns_more() -> None:
-    source = toy_source("one")
-    weights = balanced_weights(source)
-    bad = source.anomalous == 1
-    assert weights[bad].sum() == pytest.approx(weights[~bad].sum())
-    assert weights.mean() == pytest.approx(1)
-    for members in (bad, ~bad):
-        assert np.array_equal(np.argsort(weights[members], kind="stable"), np.argsort(source.sessions[members], kind="stable"))
-    alone = replace(source, anomalous=np.zeros(120))
-    assert balanced_weights(alone).mean() == pytest.approx(1)
-
-
-def test_sources_are_stacked_with_their_own_templates() -> None:
-    one, two = toy_source("one", n=3), toy_source("two", n=2, seed=1)
-    examples = Examples.of([one, two], 0.0)
-    assert examples.source.tolist() == [0, 0, 0, 1, 1]
-    assert {number // 12 for row in examples.rows[:3] for number in row} == {0}
-    assert {number // 12 for row in examples.rows[3:] for number in row} == {1}
-    assert examples.table.shape == (24, 12)
+def test_the_shape_follows_the_vectors() -> None:
+    assert with_shape(QUICK, 77) == replace(QUICK, shape=replace(QUICK.shape, dimensions=77))
 
 
 @settings(max_examples=60, deadline=None)

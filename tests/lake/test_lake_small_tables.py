@@ -66,13 +66,13 @@ def test_values_with_quotes_are_values_and_not_sql(bare: Lake) -> None:
 
 
 def verdict(pattern: str, label: str, prompt: str = "p1") -> dict[str, Any]:
-    return {"system": "a", "pattern_id": pattern, "prompt": prompt, "llm": "m", "label": label, "confidence": 0.5, "asked_at": NOON}
+    return {"system": "a", "question_id": pattern, "prompt": prompt, "llm": "m", "label": label, "confidence": 0.5, "asked_at": NOON}
 
 
 def test_upsert_replaces_by_key_and_adds_what_is_new_in_one_commit(bare: Lake) -> None:
     bare.upsert(VERDICTS, [verdict("x", "unclear"), verdict("y", "normal")])
     bare.upsert(VERDICTS, [verdict("x", "anomalous"), verdict("x", "normal", "p2"), verdict("z", "normal")])
-    found = sorted((row["pattern_id"], row["prompt"], row["label"]) for row in bare.rows(VERDICTS))
+    found = sorted((row["question_id"], row["prompt"], row["label"]) for row in bare.rows(VERDICTS))
     assert found == [("x", "p1", "anomalous"), ("x", "p2", "normal"), ("y", "p1", "normal"), ("z", "p1", "normal")]
     assert bare.table(VERDICTS).version() == 1
 

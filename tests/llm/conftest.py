@@ -93,6 +93,18 @@ def recorded_patterns(shared_llm: Path) -> Callable[[str, int], list[dict[str, A
     return read
 
 
+@pytest.fixture
+def recorded_again(shared_llm: Path) -> Callable[[str], list[dict[str, Any]]]:
+    """The recorded verdicts of the second round on a system."""
+
+    def read(name: str) -> list[dict[str, Any]]:
+        with gzip.open(shared_llm / "verdicts.jsonl.gz", "rt", encoding="utf-8") as lines:
+            rows = [json.loads(line) for line in lines]
+        return [row for row in rows if row["system"] == name and row.get("round") == 2]
+
+    return read
+
+
 # The stub
 
 
@@ -131,7 +143,8 @@ def lake(tmp_path: Path) -> Lake:
 
 @pytest.fixture
 def put_night() -> Callable[..., None]:
-    """Write patterns {pattern_id: [(template, count), …]} as a parsed and routed night; `sessions` and `general` as wanted."""
+    """Write patterns {pattern_id: [(template, count), …]} as a parsed and routed night; `sessions`, `general` and the `questions` that the
+    patterns belong to as wanted."""
 
     def put(
         lake: Lake,
@@ -140,6 +153,7 @@ def put_night() -> Callable[..., None]:
         ds: str = DS,
         sessions: dict[str, int] | None = None,
         general: tuple[str, ...] = (),
+        questions: dict[str, str] | None = None,
     ) -> None:
         texts = sorted({template for events in patterns.values() for template, _ in events})
         ids = {text: f"t-{name}-{number:04d}" for number, text in enumerate(texts)}
@@ -151,6 +165,7 @@ def put_night() -> Callable[..., None]:
                 day
                 | {
                     "pattern_id": pattern,
+                    "question_id": (questions or {}).get(pattern, pattern),
                     "events": [{"template_id": ids[text], "count": count} for text, count in events],
                     "n_sessions": (sessions or {}).get(pattern, 1),
                 }

@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from nightlog.llm.answers import MAX_REASON, read_answer
+from nightlog.llm.answers import MAX_GROUP, MAX_REASON, read_answer, verdict_of
+from nightlog.llm.items import Comparison, Item, Verdict
 
 
 def verdict(name: str, **changes: Any) -> dict[str, Any]:
@@ -81,6 +82,29 @@ def test_every_cut_keeps_only_whole_verdicts() -> None:
         kept.append(len(reading.verdicts))
     assert kept == sorted(kept)
     assert max(kept) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [({"group": "fan stopped"}, True), ({"group": None}, True), ({}, False), ({"group": 7}, False), ({"group": ["a"]}, False)],
+)
+def test_in_the_second_round_a_group_or_null_is_required(changes: dict[str, Any], kept: bool) -> None:
+    text = json.dumps({"verdicts": [verdict("p1", **changes), verdict("p2", group="other")]})
+    reading = read_answer(text, ["p1", "p2"], 2)
+    assert list(reading.verdicts) == (["p1", "p2"] if kept else ["p2"])
+    assert reading.trouble == (None if kept else "verdicts not usable: 1 with a bad group")
+    assert list(read_answer(text, ["p1", "p2"]).verdicts) == ["p1", "p2"], "the first round knows no groups"
+
+
+def test_a_verdict_without_a_group_is_the_first_one_again() -> None:
+    first = Verdict("x", "anomalous", 0.6, "disk slow")
+    item = Item("x", (("a", 1),), Comparison(0.1, first, None, None))
+    for nothing in (None, "", " \u200b\n"):
+        assert verdict_of(item, "normal", 0.9, "changed", nothing) == Verdict("x", "anomalous", 0.6, "disk slow", 2, None)
+    named = verdict_of(item, "normal", 0.9, "a\nb", "fan\x1b[31m\nstopped " + "x" * 200)
+    assert (named.label, named.reason, named.round) == ("normal", "a b", 2)
+    assert named.group is not None and named.group.startswith("fan [31m stopped xxx") and len(named.group) == MAX_GROUP
+    assert verdict_of(Item("x", ()), "normal", 0.9, "fine", "a group") == Verdict("x", "normal", 0.9, "fine")
 
 
 def test_json_in_a_fence_or_after_words_is_read() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from llm_stub import Stub, answer_all, asked, completion, verdict_on
 from nightlog.errors import ConfigError
-from nightlog.llm.items import Item
+from nightlog.llm.items import Comparison, Difference, Item, Verdict
 from nightlog.llm.judge import Answer, Judge, make_judge
 from nightlog.settings import Settings
 from nightlog.systems.spec import System
@@ -134,6 +134,65 @@ def test_a_cut_answer_keeps_what_was_whole(stub: Stub, judge_at: JudgeAt, system
     assert len(answers[0].verdicts) == 7
     assert answers[0].trouble == "the answer is cut off"
     assert len(stub.items(1)) == 1
+
+
+# The second round
+
+
+def doubtful(number: int) -> list[Item]:
+    apart = Difference((("step odd", None),), ())
+    first = [Verdict(f"q-{n}", "unclear", 0.5, "first") for n in range(number)]
+    return [Item(verdict.id, (("step", None),), Comparison(0.1, verdict, apart, None)) for verdict in first]
+
+
+def group_all(body: dict[str, Any]) -> str:
+    return json.dumps({"verdicts": [verdict_on(item, group="odd step" if item["id"] != "p2" else None) for item in asked(body)]})
+
+
+def test_the_second_round_shows_many_patterns_side_by_side(stub: Stub, judge_at: JudgeAt, system: System) -> None:
+    stub.reactions = [group_all]
+    answers = list(judge_at(stub.url, llm_items_per_call=2, llm_side_by_side=30).judge(system, doubtful(50)))
+    assert [len(answer.asked) for answer in answers] == [30, 20]
+    assert answers[0].verdicts[:2] == (
+        Verdict("q-0", "normal", 0.9, "ordinary work", 2, "odd step"),
+        Verdict("q-1", "unclear", 0.5, "first", 2, None),
+    )
+    request = json.loads(stub.requests[0]["messages"][-1]["content"])
+    assert request["round"] == 2
+    assert request["items"][0]["to_normal"] == {"added": [{"template": "step odd"}], "missing": []}
+    schema = stub.requests[0]["response_format"]["json_schema"]["schema"]
+    assert "group" in schema["properties"]["verdicts"]["items"]["required"]
+
+
+def test_in_the_second_round_bad_items_are_asked_again_too(stub: Stub, judge_at: JudgeAt, system: System) -> None:
+    stub.reactions = [lambda body: json.dumps({"verdicts": [verdict_on(item) for item in asked(body)]}), group_all]
+    answers = list(judge_at(stub.url, llm_side_by_side=8).judge(system, doubtful(8)))
+    assert (answers[0].verdicts, answers[0].trouble) == ((), "verdicts not usable: 8 with a bad group")
+    assert labels(answers).keys() == {f"q-{n}" for n in range(8)}
+
+
+def test_neighbours_are_sent_before_the_items(stub: Stub, judge_at: JudgeAt, system: System) -> None:
+    near = ((("step judged password=hunter2", 1),), "normal")
+    list(judge_at(stub.url).judge(system, [Item("x", (("step", 1),), neighbours=(near,))]))
+    contents = [message["content"] for message in stub.requests[0]["messages"]]
+    assert "step judged password=<SECRET>" in contents[-2]
+    assert json.loads(contents[-1])["items"][0]["events"] == [{"template": "step", "count": 1}]
+
+
+def test_cached_tokens_are_told_where_the_endpoint_counts_them(stub: Stub, judge_at: JudgeAt, system: System) -> None:
+    def cached(details: Any) -> Callable[[dict[str, Any]], Any]:
+        def react(body: dict[str, Any]) -> dict[str, Any]:
+            found = completion(answer_all(body))
+            found["usage"]["prompt_tokens_details"] = details
+            return found
+
+        return react
+
+    told = [{"cached_tokens": 64, "audio_tokens": 0}, None, {}, {"cached_tokens": None}]
+    stub.reactions = [*map(cached, told), answer_all]
+    answers = list(judge_at(stub.url, llm_items_per_call=1).judge(system, items(5)))
+    assert [answer.tokens_cached for answer in answers] == [64, 0, 0, 0, 0]
+    assert {(answer.tokens_in, len(answer.verdicts)) for answer in answers} == {(100, 1)}
 
 
 # Injection

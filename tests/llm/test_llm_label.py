@@ -19,7 +19,9 @@ from nightlog.llm.items import Item, Verdict
 from nightlog.llm.judge import Answer, Judge
 from nightlog.llm.label import COUNTS, label_patterns
 from nightlog.llm.prompt import prompt_hash
-from nightlog.systems.spec import System
+from nightlog.llm.questions import stored_verdict
+from nightlog.llm.rounds import is_uncertain
+from nightlog.systems.spec import Session, System
 
 DS = "2008-11-10"
 NOON = datetime(2008, 11, 11, 12, tzinfo=UTC)
@@ -34,7 +36,7 @@ def simple(number: int) -> dict[str, list[tuple[str, int]]]:
 
 
 def stored(lake: Lake) -> dict[str, str]:
-    return {row["pattern_id"]: row["label"] for row in lake.rows(VERDICTS)}
+    return {row["question_id"]: row["first_label"] for row in lake.rows(VERDICTS)}
 
 
 def counts(**set_: int) -> dict[str, int]:
@@ -45,14 +47,22 @@ def test_verdicts_are_stored_with_their_origin(stub: Stub, judge_at: Any, lake: 
     put_night(lake, {"good": [("all well", 1)], "bad": [("disk broken", 2), ("all well", 1)]})
     found = label_patterns(lake, system, DS, "run-1", judge_at(stub.url), clock)
     assert found == (counts(llm_calls=1, llm_items=2, llm_tokens_in=100, llm_tokens_out=10, verdicts_new=2), None)
-    assert sorted(lake.rows(VERDICTS), key=lambda row: row["pattern_id"])[0] == {
+    assert sorted(lake.rows(VERDICTS), key=lambda row: row["question_id"])[0] == {
         "system": "hdfs",
-        "pattern_id": "bad",
+        "question_id": "bad",
         "prompt": prompt_hash(system),
         "llm": "openai:gpt-5-mini",
         "label": "anomalous",
         "confidence": 0.9,
         "reason": "something broke",
+        "round": 1,
+        "group": None,
+        "group_key": None,
+        "added": None,
+        "missing": None,
+        "first_label": "anomalous",
+        "first_confidence": 0.9,
+        "events": [{"template": "disk broken", "count": 2}, {"template": "all well", "count": 1}],
         "ds": DS,
         "run_id": "run-1",
         "asked_at": NOON,
@@ -187,6 +197,105 @@ def test_a_kill_loses_no_answer_and_pays_none_twice(stub: Stub, judge_at: Any, l
     assert len(sent) == len(set(sent)) == 11
 
 
+# The second round
+
+OPEN: list[tuple[str, int]] = [("open", 1), ("close", 1)]
+PATTERNS = {
+    "ok": OPEN,
+    "odd": [*OPEN, ("odd step", 1)],
+    "odd-long": [("open", 8), ("close", 8), ("odd step", 1)],
+    "long": [("open", 8), ("close", 8)],
+    "rare": [*OPEN, ("rare step", 1)],
+}
+
+
+def two_rounds(body: dict[str, Any]) -> str:
+    """Doubts whatever has an odd or rare step; in the second round groups by what is added, and calls the rare anomalous."""
+    sent = json.loads(body["messages"][-1]["content"])
+    verdicts = []
+    for item in sent["items"]:
+        if sent.get("round") == 2:
+            name = item["to_normal"]["added"][0]["template"]
+            verdicts.append(
+                verdict_on(item, label="anomalous" if "rare" in name else "normal", confidence=0.75, group=name, reason="again")
+            )
+        else:
+            odd = any("step" in event["template"] for event in item["events"])
+            verdicts.append(verdict_on(item, confidence=0.6 if odd else 0.97))
+    return json.dumps({"verdicts": verdicts})
+
+
+def row_of(lake: Lake, question: str) -> dict[str, Any]:
+    (row,) = (row for row in lake.rows(VERDICTS) if row["question_id"] == question)
+    return row
+
+
+def test_what_stays_uncertain_is_asked_again_side_by_side(stub: Stub, judge_at: Any, lake: Lake, put_night: Any, system: System) -> None:
+    put_night(lake, PATTERNS, sessions={"ok": 80, "odd": 10, "rare": 5})
+    stub.reactions = [two_rounds]
+    found, detail = label_patterns(lake, system, DS, "run", judge_at(stub.url), clock)
+    assert (found["verdicts_new"], found["verdicts_again"], found["llm_items"], found["llm_calls"], detail) == (5, 3, 7, 2, None)
+    asked_again = stub.items(1)
+    assert [(item["share"], item["first"]["confidence"]) for item in asked_again] == [(0.103093, 0.6), (0.051546, 0.6)]
+    rare = row_of(lake, "rare")
+    assert (rare["label"], rare["confidence"], rare["reason"], rare["round"], rare["group"]) == ("anomalous", 0.75, "again", 2, "rare step")
+    assert (rare["first_label"], rare["first_confidence"]) == ("normal", 0.6)
+    assert (rare["added"], rare["missing"]) == ([{"template": "rare step", "count": 1}], [])
+    assert row_of(lake, "odd")["group_key"] == row_of(lake, "odd-long")["group_key"] not in (None, rare["group_key"])
+    assert row_of(lake, "ok")["round"] == 1
+    before = lake.rows(VERDICTS)
+    again, _ = label_patterns(lake, system, DS, "run-2", judge_at(stub.url), clock)
+    assert (again, len(stub.requests)) == (counts(verdicts_known=5), 2)
+    assert lake.rows(VERDICTS) == before
+
+
+def test_groups_are_stable_over_nights(stub: Stub, judge_at: Any, lake: Lake, put_night: Any, system: System) -> None:
+    first, second = dict(PATTERNS), {"odd-new": [("open", 1), ("close", 2), ("odd step", 1)], "ok-new": [("open", 1), ("close", 2)]}
+    stub.reactions = [two_rounds]
+    put_night(lake, first)
+    label_patterns(lake, system, DS, "run-1", judge_at(stub.url), clock)
+    put_night(lake, first | second)  # the templates of both nights
+    put_night(lake, second | {"ok": OPEN}, ds="2008-11-11")
+    found, _ = label_patterns(lake, system, "2008-11-11", "run-2", judge_at(stub.url), clock)
+    assert (found["verdicts_known"], found["verdicts_new"], found["verdicts_again"], found["llm_calls"]) == (1, 2, 1, 1)
+    joined, known = row_of(lake, "odd-new"), row_of(lake, "odd")
+    same = ("label", "confidence", "reason", "round", "group", "group_key", "added", "missing")
+    assert {name: joined[name] for name in same} == {name: known[name] for name in same}
+    assert (joined["ds"], joined["run_id"]) == ("2008-11-11", "run-2")
+    sent = stub.requests[-1]["messages"]
+    assert '"label": "normal"' in sent[-2]["content"], "patterns that were judged before are shown to the LLM"
+
+
+def test_an_end_between_the_rounds_loses_nothing(stub: Stub, judge_at: Any, lake: Lake, put_night: Any, system: System) -> None:
+    put_night(lake, PATTERNS)
+    stub.reactions = [two_rounds, lambda body: (401, {"error": {"code": "invalid_api_key"}}, {})]
+    found, detail = label_patterns(lake, system, DS, "run-1", judge_at(stub.url), clock)
+    assert (found["verdicts_new"], found["verdicts_again"], found["llm_failed"]) == (5, 0, 3)
+    assert detail == "LLM: 3 uncertain ones wait for the second round: 127.0.0.1 answered 401 invalid_api_key: check OPENAI_API_KEY"
+    stub.reactions = [two_rounds]
+    found, detail = label_patterns(lake, system, DS, "run-2", judge_at(stub.url), clock)
+    assert (found["verdicts_known"], found["verdicts_new"], found["verdicts_again"], found["llm_failed"], detail) == (5, 0, 3, 0, None)
+    assert len(stub.requests) == 3
+    assert row_of(lake, "odd")["first_confidence"] == 0.6
+
+
+def test_where_counts_tell_nothing_patterns_of_the_same_templates_are_one_question(
+    stub: Stub, judge_at: Any, lake: Lake, put_night: Any, systems: Callable[..., System]
+) -> None:
+    nodes = systems("bgl").model_copy(update={"session": Session(kind="field", field="node")})
+    same = {f"same-{n}": [("heartbeat", 1 << n), ("fan ok", 1)] for n in range(6)}
+    put_night(
+        lake, same | {"other": [("heartbeat", 1)]}, "bgl", sessions={"same-1": 7, "other": 9}, questions=dict.fromkeys(same, "q-same")
+    )
+    found, _ = label_patterns(lake, nodes, DS, "run", judge_at(stub.url), clock)
+    assert (found["llm_items"], found["verdicts_new"]) == (2, 2)
+    assert [item["events"] for item in stub.items()] == [[{"template": "heartbeat"}, {"template": "fan ok"}], [{"template": "heartbeat"}]]
+    assert stored(lake).keys() == {"q-same", "other"}
+    put_night(lake, {"same-9": [("heartbeat", 512), ("fan ok", 2)]}, "bgl", ds="2008-11-11", questions={"same-9": "q-same"})
+    found, _ = label_patterns(lake, nodes, "2008-11-11", "run", judge_at(stub.url), clock)
+    assert (found["llm_items"], found["verdicts_known"]) == (0, 1)
+
+
 # Against the recorded server
 
 
@@ -205,11 +314,12 @@ def test_every_pattern_gets_its_own_verdict(
     url = serve()
     found, detail = label_patterns(lake, system, DS, "run-1", judge_at(url), clock)
     assert stored(lake) == hdfs_night
-    assert (found["llm_calls"], found["llm_items"], found["verdicts_new"], detail) == (3, 60, 60, None)
+    assert (found["llm_calls"], found["verdicts_new"], detail) == (4, 60, None), "the uncertain ones make one request more"
+    assert 60 < found["llm_items"] < 60 + found["verdicts_again"], "those that differ alike are asked once"
     assert found["llm_tokens_in"] == stats(url)["prompt_tokens"] > 0
     assert found["llm_tokens_out"] == stats(url)["completion_tokens"] > 0
     label_patterns(lake, system, DS, "run-2", judge_at(url), clock)
-    assert stats(url)["requests"] == 3, "the second run makes no call"
+    assert stats(url)["requests"] == 4, "the second run makes no call"
 
 
 @pytest.mark.shared
@@ -242,7 +352,7 @@ def test_a_rate_limit_is_waited_out(serve: Any, judge_at: Any, lake: Lake, hdfs_
 
     found, detail = label_patterns(lake, system, DS, "run", judge_at(serve("--per-second", "4"), sleep=sleep, llm_items_per_call=10), clock)
     assert (stored(lake), detail) == (hdfs_night, None)
-    assert found["llm_calls"] == 6 + len(waits)
+    assert found["llm_calls"] == 6 + 1 + len(waits)
     assert all(seconds >= 1 for seconds in waits), "Retry-After is honoured"
 
 
@@ -252,8 +362,12 @@ def test_a_spent_quota_leaves_the_rest_open(
 ) -> None:
     url = serve("--quota", "2")
     found, detail = label_patterns(lake, system, DS, "run", judge_at(url, llm_items_per_call=10), clock)
-    assert (found["verdicts_new"], found["llm_failed"], found["llm_calls"]) == (20, 40, 3)
-    assert detail == "LLM: 40 of 60 proprietary patterns wait for the next run: 127.0.0.1 answered 429 insufficient_quota"
+    doubtful = sum(is_uncertain(stored_verdict(row)) for row in lake.rows(VERDICTS))
+    assert (found["verdicts_new"], found["llm_failed"], found["llm_calls"]) == (20, 40 + doubtful, 3)
+    assert detail == (
+        f"LLM: 40 of 60 proprietary patterns wait for the next run and {doubtful} uncertain ones wait for the second round: "
+        "127.0.0.1 answered 429 insufficient_quota"
+    )
     assert stored(lake).items() <= hdfs_night.items()
     assert stats(url)["requests"] == 3
 

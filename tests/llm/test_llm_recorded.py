@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from nightlog.errors import ConfigError
-from nightlog.llm.items import Item, Verdict
+from nightlog.llm.items import Comparison, Item, Verdict
 from nightlog.llm.judge import make_judge
 from nightlog.llm.recorded import RecordedJudge
 from nightlog.settings import Settings
@@ -104,3 +104,28 @@ def test_verdicts_carry_the_items_ids(tmp_path: Path, system: System) -> None:
     judge = RecordedJudge(write(tmp_path / "v.jsonl", row("normal", ("a", 1))))
     (answer,) = judge.judge(system, [Item("one", (("a", 1),)), Item("two", (("b", 1),))])
     assert answer.verdicts == (Verdict("one", "normal", 0.8, "is normal"), Verdict("two", "unclear", 0.0, "never recorded"))
+
+
+def ask_again(judge: RecordedJudge, system: System, *events: tuple[str, int]) -> tuple[str, float, str | None]:
+    first = Verdict("x", "anomalous", 0.5, "first")
+    (answer,) = judge.judge(system, [Item("x", events, Comparison(0.1, first, None, None))])
+    (verdict,) = answer.verdicts
+    assert verdict.round == 2
+    return verdict.label, verdict.confidence, verdict.group
+
+
+def test_the_second_round_is_answered_where_it_is_recorded(tmp_path: Path, system: System) -> None:
+    judge = RecordedJudge(
+        write(
+            tmp_path / "v.jsonl",
+            row("anomalous", ("a", 1), confidence=0.5),
+            row("anomalous", ("a", 8), confidence=0.5),
+            row("normal", ("a", 1), confidence=0.7) | {"round": 2, "group": "slow"},
+            row("normal", ("b", 1), confidence=0.6) | {"round": 2, "group": None},
+        )
+    )
+    assert ask_again(judge, system, ("a", 1)) == ("normal", 0.7, "slow")
+    assert ask_again(judge, system, ("a", 32)) == ("normal", 0.7, "slow"), "the nearest counts, as in the first round"
+    assert ask_again(judge, system, ("a", 8)) == ("anomalous", 0.5, None), "known in the first round, and not judged again"
+    assert ask_again(judge, system, ("b", 1)) == ask_again(judge, system, ("c", 1)) == ("anomalous", 0.5, None)
+    assert ask(judge, system, ("a", 1)) == ("anomalous", 0.5, "is anomalous"), "the first round is as it was"

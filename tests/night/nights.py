@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+from nightlog.detector.calibration import Calibration
 from nightlog.detector.network import Network, Shape
 from nightlog.detector.registry import Manifest, promote, save
 from nightlog.encoding.encoder import DIMENSIONS, ENCODER
@@ -44,6 +45,7 @@ def add_toy_model(lake: Lake) -> None:
         tau=0.9,
         threshold=0.0,
         foreign_threshold=0.0,
+        foreign=Calibration(1.0, 0.0),
         shape=Shape(DIMENSIONS, 8),
         source_texts=("alpha", "beta"),
         source_systems=("x", "y"),

@@ -16,11 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from nightlog.detector.meta import Config
 from nightlog.detector.teach import teach
-from nightlog.detector.training import Config
-from nightlog.evaluation.nights import evaluate_nights
+from nightlog.distillation.retrain import distil_system
+from nightlog.evaluation.nights import evaluate_nights, read_labels
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import ANOMALIES, LABELS, LINES_TABLE, MODELS, NIGHTS, TEMPLATES
+from nightlog.lake.tables import ANOMALIES, LABELS, LINES_TABLE, MODELS, NIGHTS, PATTERNS, SESSIONS, TEMPLATES
+from nightlog.llm.analysts import groups_of, known, record_answer
 from nightlog.settings import Settings
 from nightlog.systems.catalog import load_catalog
 from nights import rows_of, run_night, snapshot
@@ -60,7 +62,8 @@ def real(spark: SparkSession, shared: Path, server: str, tmp_path_factory: pytes
     lake = Lake(tmp_path_factory.mktemp("hdfs") / "lake", spark)
     data = shared / "data" / "raw"
     settings = Settings(data=data, llm="openai", OPENAI_BASE_URL=server, OPENAI_API_KEY="recorded", device="cpu")
-    teach(lake, [CATALOG["bgl"], CATALOG["openstack"]], data, "train", datetime(2026, 3, 1, tzinfo=UTC), Config(device="cpu"), print)
+    sources, now = [CATALOG["bgl"], CATALOG["openstack"]], datetime(2026, 3, 1, tzinfo=UTC)
+    teach(lake, sources, [HDFS], data, "train", now, Config(device="cpu"), print)
     for ds in NIGHTS_OF_HDFS:
         for (_, stage), outcome in run_night(lake, settings, [HDFS], ds, f"first-{ds}").items():
             assert outcome.outcome == "done", outcome
@@ -128,3 +131,47 @@ def test_nights_in_reverse_order_flag_the_same_blocks(real: Real, spark: SparkSe
         )
         print(ds, len(forward), "flagged; in reverse order", len(backward), "differences", sorted(forward.items() ^ backward.items()))
         assert forward.keys() == backward.keys()
+
+
+def test_the_distilled_model_judges_known_patterns_without_the_llm(real: Real, shared: Path) -> None:
+    print(distilled(real, shared, "retrain"))
+    asked = real.asked()
+    for ds in NIGHTS_OF_HDFS:
+        run_night(real.lake, real.settings, [HDFS], ds, f"fusion-{ds}")
+
+    found, _ = evaluate_nights(real.lake, HDFS, NIGHTS_OF_HDFS, shared / "data" / "raw")
+    print(json.dumps(found, indent=1))
+    assert real.asked() == asked
+    assert {row["decided_by"] for row in rows_of(real.lake, ANOMALIES, system="hdfs")} == {"small_model"}
+    assert found["f1"] >= 0.80
+
+
+def test_three_answers_of_an_analyst_are_followed(real: Real, shared: Path) -> None:
+    """The analyst is simulated: each answer is what most sessions of the group are by their labels."""
+    truth = read_labels(HDFS, shared / "data" / "raw")
+    questions = {(row["ds"], row["pattern_id"]): row["question_id"] for row in rows_of(real.lake, PATTERNS, system="hdfs")}
+    sessions: dict[str, list[bool]] = {}
+    for row in rows_of(real.lake, SESSIONS, system="hdfs"):
+        sessions.setdefault(questions[row["ds"], row["pattern_id"]], []).append(truth[row["session_id"]])
+    for number in range(3):
+        group = groups_of(HDFS, known(real.lake, HDFS), False)[0]
+        labels = [label for question in group.questions for label in sessions[question]]
+        label = "anomalous" if 2 * sum(labels) > len(labels) else "normal"
+        record_answer(real.lake, [HDFS], group.id, label, "analyst", datetime(2026, 3, 2, number, tzinfo=UTC))
+        print(number + 1, group.name, group.sessions, "sessions", group.label, "->", label)
+    print(distilled(real, shared, "retrain-answers"))
+    for ds in NIGHTS_OF_HDFS:
+        run_night(real.lake, real.settings, [HDFS], ds, f"answers-{ds}")
+
+    found, _ = evaluate_nights(real.lake, HDFS, NIGHTS_OF_HDFS, shared / "data" / "raw")
+    print(json.dumps(found, indent=1))
+    assert "feedback" in {row["decided_by"] for row in rows_of(real.lake, ANOMALIES, system="hdfs")} or label == "normal"
+    assert found["f1"] >= 0.80
+
+
+def distilled(real: Real, shared: Path, run_id: str) -> str:
+    """Distil what is known of HDFS; the student must pass its gate."""
+    now = datetime(2026, 3, 2, 12, tzinfo=UTC)
+    story = distil_system(real.lake, HDFS, CATALOG, shared / "data" / "raw", run_id, now, Config(device="cpu"))
+    assert " serves: " in story
+    return story

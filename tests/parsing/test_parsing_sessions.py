@@ -128,11 +128,38 @@ def test_counts_beyond_what_a_double_holds_are_rounded_exactly(spark: SparkSessi
 def test_patterns_count_their_sessions_and_show_the_first(spark: SparkSession, messages: DataFrame) -> None:
     placed = for_nights(spark.createDataFrame(happenings(), EVENTS), DAYS, 1)
     sessions = group_sessions(placed, messages).cache()
-    patterns = {(row["ds"], row["pattern_id"]): row for row in group_patterns(sessions).collect()}
+    patterns = {(row["ds"], row["pattern_id"]): row for row in group_patterns(sessions, counted=True).collect()}
     found = sessions.collect()
     assert len(patterns) == len({(row["ds"], row["pattern_id"]) for row in found})
     for (ds, pattern_id), row in patterns.items():
         members = sorted(each["session_id"] for each in found if (each["ds"], each["pattern_id"]) == (ds, pattern_id))
         assert (row["n_sessions"], row["example_session_id"]) == (len(members), members[0])
+        assert row["question_id"] == pattern_id, "where counts tell something, each pattern is a question"
     assert max(row["n_sessions"] for row in patterns.values()) == 3
     sessions.unpersist()
+
+
+def test_where_counts_tell_nothing_a_question_is_a_set_of_templates(spark: SparkSession, messages: DataFrame) -> None:
+    """Messages 1 and 2 have templates of their own; 3 and 4 share one."""
+    logged = {"a": (1, 1, 2), "b": (2, 1), "c": (2, 2, 2, 2, 1), "d": (1, 3), "e": (4, 1, 1), "f": (1,)}
+    events = [(day, session, NOON, message) for day in DAYS[1:] for session, found in logged.items() for message in found]
+
+    def asked(events: list[Event], counted: bool) -> dict[tuple[str, str], str]:
+        placed = for_nights(spark.createDataFrame(events, EVENTS).repartition(3), DAYS[1:], 0)
+        sessions = group_sessions(placed, messages).cache()
+        questions = {(row["ds"], row["pattern_id"]): row["question_id"] for row in group_patterns(sessions, counted).collect()}
+        found = {(row["ds"], row["session_id"]): questions[row["ds"], row["pattern_id"]] for row in sessions.collect()}
+        sessions.unpersist()
+        return found
+
+    found = asked(events, counted=False)
+    sets = {name: {messages_template(number) for number in numbers} for name, numbers in logged.items()}
+    for (one_day, one), question in found.items():
+        for (_, other), same in found.items():
+            assert (question == same) == (sets[one] == sets[other]), (one_day, one, other)
+    assert asked(random.Random(3).sample(events, len(events)), counted=False) == found
+    assert len(set(found.values())) == 3 < len(set(asked(events, counted=True).values())) == 6
+
+
+def messages_template(number: int) -> str:
+    return {1: "t-b", 2: "t-a", 3: "t-c", 4: "t-c"}[number]

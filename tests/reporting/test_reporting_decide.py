@@ -7,21 +7,29 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from nightlog.detector.calibration import Calibration
 from nightlog.reporting.anomalies import SHOWN_LINES, decide, with_evidence
 from pyspark.sql import Row, SparkSession
 
 GENERAL, FOREIGN = 0.5, 0.8
+SAME = Calibration(1.0, 0.0)
 VERDICTS = ("anomalous", "normal", "unclear", None)
+ANSWERS = ("anomalous", "normal", None)
 CASES = {
-    f"{route}/{label}/{probability}": (route, label, probability)
+    f"{route}/{label}/{probability}/{answer}": (route, label, probability, answer)
     for route in ("general", "proprietary")
     for label in VERDICTS
     for probability in (0.3, 0.5, 0.7, 0.8, 0.9)
+    for answer in ANSWERS
 }
+VERDICT = "question_id string, label string, confidence double, reason string"
+ANSWER = "question_id string, answer string, told string"
 
 
-def expected(route: str, label: str | None, probability: float) -> tuple[str, str, float] | None:
+def expected(route: str, label: str | None, probability: float, answer: str | None) -> tuple[str, str, float] | None:
     """(decided_by, status, score) of an anomalous pattern, None of a normal one."""
+    if answer is not None:
+        return ("feedback", "open", 1.0) if answer == "anomalous" else None
     if route == "general":
         return ("small_model", "open", probability) if probability >= GENERAL else None
     if label in ("anomalous", "normal"):
@@ -34,15 +42,18 @@ def expected(route: str, label: str | None, probability: float) -> tuple[str, st
 @pytest.fixture(scope="module")
 def decided(spark: SparkSession) -> dict[str, Row]:
     cases = random.Random(1).sample(sorted(CASES.items()), len(CASES))
-    patterns = spark.createDataFrame([(name,) for name, _ in cases], "pattern_id string")
+    patterns = spark.createDataFrame([(name, f"question {name}") for name, _ in cases], "pattern_id string, question_id string")
     routes = spark.createDataFrame(
         [(name, case[0], 0.25) for name, case in cases[::-1]], "pattern_id string, route string, similarity double"
     )
     scores = spark.createDataFrame([(name, case[2]) for name, case in cases], "pattern_id string, probability double")
-    said = [(name, case[1], 0.66, "the LLM's reason") for name, case in cases if case[1]]
+    said = [(f"question {name}", case[1], 0.66, "the LLM's reason") for name, case in cases if case[1]]
     said.append(("never seen tonight", "anomalous", 1.0, "old"))
-    verdicts = spark.createDataFrame(said, "pattern_id string, label string, confidence double, reason string")
-    rows = decide(patterns, routes, scores, verdicts, GENERAL, FOREIGN).collect()
+    told = [(f"question {name}", case[3], "kim answered") for name, case in cases if case[3]]
+    told.append(("never seen tonight", "anomalous", "old"))
+    rows = decide(
+        patterns, routes, scores, spark.createDataFrame(said, VERDICT), spark.createDataFrame(told, ANSWER), GENERAL, FOREIGN, SAME
+    ).collect()
     assert len({row["pattern_id"] for row in rows}) == len(rows)
     return {row["pattern_id"]: row for row in rows}
 
@@ -57,11 +68,12 @@ def test_the_route_goes_with_the_decision(decided: dict[str, Row]) -> None:
 
 
 def test_the_llm_is_quoted_and_the_small_model_explains_itself(decided: dict[str, Row]) -> None:
-    assert decided["proprietary/anomalous/0.3"]["reason"] == "the LLM's reason"
+    assert decided["proprietary/anomalous/0.3/None"]["reason"] == "the LLM's reason"
+    assert decided["proprietary/normal/0.3/anomalous"]["reason"] == decided["general/None/0.3/anomalous"]["reason"] == "kim answered"
     for name, words in {
-        "general/normal/0.7": ("0.70", "threshold 0.50", "labelled systems", "0.25"),
-        "proprietary/unclear/0.9": ("0.90", "threshold 0.80", "could not tell", "0.25"),
-        "proprietary/None/0.9": ("0.90", "threshold 0.80", "not judged it yet", "0.25"),
+        "general/normal/0.7/None": ("0.70", "threshold 0.50", "labelled systems", "0.25"),
+        "proprietary/unclear/0.9/None": ("0.90", "threshold 0.80", "could not tell", "0.25"),
+        "proprietary/None/0.9/None": ("0.90", "threshold 0.80", "not judged it yet", "0.25"),
     }.items():
         for word in words:
             assert word in decided[name]["reason"], name
@@ -69,18 +81,40 @@ def test_the_llm_is_quoted_and_the_small_model_explains_itself(decided: dict[str
 
 def test_a_system_that_the_llm_may_not_see_waits_for_nobody(spark: SparkSession) -> None:
     rows = decide(
-        spark.createDataFrame([("sure",), ("unsure",)], "pattern_id string"),
+        spark.createDataFrame([("sure", "q1"), ("unsure", "q2")], "pattern_id string, question_id string"),
         spark.createDataFrame(
             [(name, "proprietary", 0.1) for name in ("sure", "unsure")], "pattern_id string, route string, similarity double"
         ),
         spark.createDataFrame([("sure", 0.9), ("unsure", 0.7)], "pattern_id string, probability double"),
-        spark.createDataFrame([], "pattern_id string, label string, confidence double, reason string"),
+        spark.createDataFrame([], VERDICT),
+        spark.createDataFrame([], ANSWER),
         GENERAL,
         FOREIGN,
+        SAME,
         llm_allowed=False,
     ).collect()
     assert [(row["pattern_id"], row["decided_by"], row["status"]) for row in rows] == [("sure", "small_model", "open")]
     assert "may not be asked" in rows[0]["reason"]
+
+
+def test_patterns_of_one_question_share_verdict_and_answer(spark: SparkSession) -> None:
+    names = [("p1", "q-judged"), ("p2", "q-judged"), ("p3", "q-answered"), ("p4", "q-answered")]
+    rows = decide(
+        spark.createDataFrame(names, "pattern_id string, question_id string"),
+        spark.createDataFrame([(name, "proprietary", 0.1) for name, _ in names], "pattern_id string, route string, similarity double"),
+        spark.createDataFrame([(name, 0.1) for name, _ in names], "pattern_id string, probability double"),
+        spark.createDataFrame([("q-judged", "anomalous", 0.7, "lost"), ("q-answered", "normal", 0.7, "fine")], VERDICT),
+        spark.createDataFrame([("q-answered", "anomalous", "kim answered")], ANSWER),
+        GENERAL,
+        FOREIGN,
+        SAME,
+    ).collect()
+    assert {(row["pattern_id"], row["decided_by"], row["score"]) for row in rows} == {
+        ("p1", "llm", 0.7),
+        ("p2", "llm", 0.7),
+        ("p3", "feedback", 1.0),
+        ("p4", "feedback", 1.0),
+    }
 
 
 # Evidence and lines

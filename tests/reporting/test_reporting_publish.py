@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from nightlog.detector.calibration import Calibration
 from nightlog.detector.network import Network, Shape
 from nightlog.detector.registry import Loaded, Manifest
 from nightlog.errors import GateFailed
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import (
     ANOMALIES,
+    ANSWERS,
     EVENTS_TABLE,
     LINES_TABLE,
     MESSAGES,
@@ -28,6 +30,7 @@ from nightlog.lake.tables import (
     TEMPLATES,
     VERDICTS,
 )
+from nightlog.llm.analysts import take_back
 from nightlog.reporting.publish import Publication, publish, publish_unfinished
 from nightlog.routing.router import SourceTemplates
 from nightlog.systems.spec import Input, Session, System
@@ -41,7 +44,7 @@ DAY = {"system": "app", "ds": DS}
 def publication(run_id: str) -> Publication:
     torch.manual_seed(0)
     shape = Shape(4, 2)
-    manifest = Manifest("e", 0.9, 0.5, 0.8, shape, ("one",), ("bgl",), ("bgl",), {})
+    manifest = Manifest("e", 0.9, 0.5, 0.8, Calibration(1.0, 0.0), shape, ("one",), ("bgl",), ("bgl",), {})
     sources = SourceTemplates(np.eye(1, 4, dtype=np.float32), ("one",), ("bgl",))
     return Publication(DS, run_id, Loaded("m1", Network(shape), manifest, sources), "prompt-1", "judge", NOON)
 
@@ -62,7 +65,8 @@ def put_scores(lake: Lake) -> Callable[..., None]:
     rows = []
     for pattern, (_, templates) in patterns.items():
         events = [{"template_id": name, "count": 1} for name in templates]
-        rows.append(DAY | {"pattern_id": pattern, "events": events, "n_sessions": list(sessions.values()).count(pattern)})
+        n_sessions = list(sessions.values()).count(pattern)
+        rows.append(DAY | {"pattern_id": pattern, "question_id": f"q-{pattern}", "events": events, "n_sessions": n_sessions})
     lake.put(PATTERNS, rows)
     near = [{"template_id": "t-open", "source": "bgl", "nearest_source_template": "opened", "similarity": 0.95}]
     similar = {"general": 0.95, "proprietary": 0.2}
@@ -70,7 +74,15 @@ def put_scores(lake: Lake) -> Callable[..., None]:
         ROUTES,
         [DAY | {"pattern_id": p, "route": route, "similarity": similar[route], "nearest": near} for p, (route, _) in patterns.items()],
     )
-    judged = {"pattern_id": "p-judged", "prompt": "prompt-1", "llm": "judge", "label": "anomalous", "confidence": 0.8, "reason": "lost"}
+    judged = {
+        "question_id": "q-p-judged",
+        "round": 1,
+        "prompt": "prompt-1",
+        "llm": "judge",
+        "label": "anomalous",
+        "confidence": 0.8,
+        "reason": "lost",
+    }
     lake.put(VERDICTS, [{"system": "app", "asked_at": NOON} | judged])
     events, lines = [], []
     for number, (session, pattern) in enumerate(sessions.items()):
@@ -131,6 +143,17 @@ def test_a_night_is_published_and_a_critical_breach_leaves_it_as_it_was(lake: La
     assert publish(lake, SYSTEM, publication("third"), {}, 1.0)[0] == {"n_anomalies": 1, "n_provisional": 0}
     assert shown(lake) == [("s2", "llm", 0.8, "third")]
     assert lake.rows(QUARANTINE) == []
+
+    about = {"system": "app", "name": "clean copy", "questions": ["q-p-judged"], "answered_by": "kim", "answered_at": NOON}
+    lake.put(ANSWERS, [about | {"group": "g1", "label": "normal"}])
+    lake.put(ANSWERS, [about | {"group": "g2", "label": "anomalous", "name": None, "questions": ["q-p-normal"]}])
+    assert publish(lake, SYSTEM, publication("fourth"), {}, 1.0)[0] == {"n_anomalies": 2, "n_provisional": 0}
+    assert shown(lake) == [("s3", "feedback", 1.0, "fourth"), ("s4", "feedback", 1.0, "fourth")]
+    assert {row["reason"] for row in lake.rows(ANOMALIES)} == {"kim answered on 2026-03-04 that this is anomalous (group g2)"}
+    take_back(lake, "g1", "lee", NOON + timedelta(hours=1))
+    take_back(lake, "g2", "lee", NOON + timedelta(hours=1))
+    publish(lake, SYSTEM, publication("third"), {}, 1.0)
+    assert shown(lake) == [("s2", "llm", 0.8, "third")], "an answer that was taken back leaves no trace"
 
 
 def test_an_unfinished_night_is_noted_unless_one_was_published(lake: Lake) -> None:

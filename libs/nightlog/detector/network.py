@@ -5,7 +5,10 @@ Source: GeneralLog, arXiv 2511.05882, and FusionLog, 2511.05878: the small model
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +19,10 @@ LONGEST = 500
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of the network."""
+    """Sizes of the network; `reduced` is the width that template vectors are brought to before the GRU reads them."""
 
     dimensions: int = 384
+    reduced: int = 64
     hidden: int = 100
     layers: int = 1
     dropout: float = 0.3
@@ -29,23 +33,61 @@ class Network(nn.Module):
 
     def __init__(self, shape: Shape):
         super().__init__()
-        self.body = nn.GRU(shape.dimensions, shape.hidden, shape.layers, batch_first=True, bidirectional=True)
+        self.reduce = nn.Linear(shape.dimensions, shape.reduced)
+        self.body = nn.GRU(shape.reduced, shape.hidden, shape.layers, batch_first=True, bidirectional=True)
         self.attention = nn.Linear(2 * shape.hidden, 2 * shape.hidden)
         self.guide = nn.Parameter(torch.zeros(2 * shape.hidden))
         self.dropout = nn.Dropout(shape.dropout)
         self.classifier = nn.Linear(2 * shape.hidden, 2)
         nn.init.normal_(self.guide, std=0.1)
 
-    def forward(self, vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def features(self, vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Args: vectors (batch, time, d), padded; lengths (batch,) on the CPU, each at least 1.
-        Returns: logits (batch, 2), attention (batch, time) that sums to 1 over each sequence."""
-        packed = nn.utils.rnn.pack_padded_sequence(vectors, lengths, batch_first=True, enforce_sorted=False)
+        Returns: features (batch, 2 hidden), attention (batch, time) that sums to 1 over each sequence."""
+        packed = nn.utils.rnn.pack_padded_sequence(self.reduce(vectors), lengths, batch_first=True, enforce_sorted=False)
         states, _ = nn.utils.rnn.pad_packed_sequence(self.body(packed)[0], batch_first=True)
         scores = torch.tanh(self.attention(states)) @ self.guide
         inside = torch.arange(states.shape[1])[None, :] < lengths[:, None]
         weights = scores.masked_fill(~inside.to(scores.device), float("-inf")).softmax(dim=1)
-        feature = (weights[:, :, None] * states).sum(dim=1)
+        return (weights[:, :, None] * states).sum(dim=1), weights
+
+    def forward(self, vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """As `features`, but logits (batch, 2) in the place of features."""
+        feature, weights = self.features(vectors, lengths)
         return self.classifier(self.dropout(feature)), weights
+
+
+class Discriminator(nn.Module):
+    """Features → logits of (source, target)."""
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(2 * shape.hidden, 128), nn.ReLU(), nn.LayerNorm(128), nn.Dropout(shape.dropout), nn.Linear(128, 2)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Args: features (batch, 2 hidden). Returns: logits (batch, 2)."""
+        logits: Tensor = self.layers(features)
+        return logits
+
+
+class ReverseGradient(torch.autograd.Function):
+    """The identity; its gradient is turned round (Ganin & Lempitsky 2015), so that features learn to hide their domain."""
+
+    @staticmethod
+    def forward(_: Any, features: Tensor) -> Tensor:
+        return features.view_as(features)
+
+    @staticmethod
+    def backward(_: Any, *gradients: Tensor) -> Tensor:
+        return -gradients[0]
+
+
+def reverse_gradient(features: Tensor) -> Tensor:
+    """Features as they are, with the reversed gradient."""
+    reversed_: Tensor = ReverseGradient.apply(features)  # type: ignore[no-untyped-call]
+    return reversed_
 
 
 def sequence(events: list[tuple[int, int]]) -> list[int]:
@@ -67,6 +109,18 @@ def pad(sequences: list[list[int]], table: np.ndarray) -> tuple[Tensor, Tensor]:
     for row, numbers in enumerate(sequences):
         padded[row, : len(numbers)] = torch.from_numpy(table[numbers])
     return padded, lengths
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: small networks gain nothing by more, threads that wait for each other on busy cores lose minutes, and the
+    result does not depend on the machine's cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def pick_device(wanted: str) -> torch.device:

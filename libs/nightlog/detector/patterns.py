@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
@@ -51,6 +51,10 @@ class Source(Patterns):
     """A labelled system's patterns: of the sessions of pattern i the share `anomalous[i]` is anomalous."""
 
     anomalous: np.ndarray = field(kw_only=True)
+
+    def without_labels(self) -> Patterns:
+        """The patterns alone."""
+        return Patterns(**{each.name: getattr(self, each.name) for each in fields(Patterns)})
 
     def take(self, chosen: Sequence[int] | np.ndarray) -> Source:
         """The patterns with these numbers, and their labels."""

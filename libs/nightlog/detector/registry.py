@@ -13,35 +13,52 @@ from typing import Any
 
 import numpy as np
 
+from nightlog.detector.calibration import Calibration
 from nightlog.detector.network import Network, Shape
 from nightlog.errors import ConfigError, ModelIntegrityError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import MODELS
 from nightlog.routing.router import SourceTemplates
+from nightlog.systems.spec import System
 
 SOURCE_VECTORS = "source_vectors"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a model is made of, all that a night needs to know to give the same answers again."""
+    """What a model is made of, all that a night needs to know to give the same answers again.
+
+    `calibration` and `threshold` are for patterns that the router calls general, `foreign` and `foreign_threshold` for the others.
+    `system` is the one that the model was distilled for; then its own templates are among the source templates.
+    """
 
     encoder: str
     tau: float
     threshold: float
     foreign_threshold: float
+    foreign: Calibration
     shape: Shape
     source_texts: tuple[str, ...]
     source_systems: tuple[str, ...]
     sources: tuple[str, ...]
     data: Mapping[str, Any]
+    system: str = ""
+    calibration: Calibration = Calibration()
 
     @staticmethod
     def from_json(text: str) -> Manifest:
         """Read what `json.dumps(asdict(manifest))` wrote."""
         found = json.loads(text)
         lists = {name: tuple(found[name]) for name in ("source_texts", "source_systems", "sources")}
-        return Manifest(**found | lists | {"shape": Shape(**found["shape"])})
+        return Manifest(
+            **found
+            | lists
+            | {
+                "shape": Shape(**found["shape"]),
+                "foreign": Calibration(**found["foreign"]),
+                "calibration": Calibration(**found["calibration"]),
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -79,32 +96,40 @@ def save(lake: Lake, network: Network, vectors: np.ndarray, manifest: Manifest, 
     aside.write_bytes(content)
     aside.rename(path)
     shown = {name: value for name, value in asdict(manifest).items() if not name.startswith("source_")}
-    if not lake.rows(MODELS, version=model.version):
-        row = {"version": model.version, "sha256": sha256, "status": "candidate", "sources": list(manifest.sources)}
+    if all(row["version"] != model.version for row in lake.rows(MODELS, ["version"])):
+        row: dict[str, Any] = {"version": model.version, "system": manifest.system, "sha256": sha256, "status": "candidate"}
+        row |= {"sources": list(manifest.sources)}
         lake.put(MODELS, [row | {"manifest": json.dumps(shown, sort_keys=True), "metrics": dict(metrics), "created_at": now}])
     return model
 
 
 def promote(lake: Lake, version: str) -> None:
-    """Let this model serve, and retire the one that did, in one commit."""
+    """Let this model serve, and retire the one that did for the same system, in one commit."""
     rows = lake.rows(MODELS)
-    changed = [row | {"status": "retired"} for row in rows if row["status"] == "promoted" and row["version"] != version]
     chosen = [row | {"status": "promoted"} for row in rows if row["version"] == version]
     if not chosen:
         raise ConfigError(f"no model {version} in {MODELS.name}")
-    lake.upsert(MODELS, changed + chosen)
+    before = [row for row in rows if row["status"] == "promoted" and row["version"] != version and row["system"] == chosen[0]["system"]]
+    lake.upsert(MODELS, [row | {"status": "retired"} for row in before] + chosen)
 
 
-def promoted(lake: Lake) -> Model:
-    """The model that serves. Raises ConfigError where none was ever promoted."""
-    serving = [row for row in lake.rows(MODELS) if row["status"] == "promoted"]
-    if not serving:
+def promoted(lake: Lake, system: str = "") -> Model | None:
+    """The model that serves for a system alone; without a name the one that sources taught. None where none does."""
+    for row in lake.rows(MODELS):
+        if row["status"] == "promoted" and row["system"] == system:
+            return Model(row["version"], f"{lake.root}/models/{row['version']}.safetensors", row["sha256"])
+    return None
+
+
+def serving(lake: Lake, system: System) -> Model:
+    """The model that serves a system: its own where it has one and may use it. Raises ConfigError where none was ever promoted."""
+    own = promoted(lake, system.name) if system.collaboration != "generallog" else None
+    if (model := own or promoted(lake)) is None:
         raise ConfigError(f"no model serves in the lake {lake.root}: run `nightlog train` first")
-    row = serving[0]
-    return Model(row["version"], f"{lake.root}/models/{row['version']}.safetensors", row["sha256"])
+    return model
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def load(model: Model) -> Loaded:
     """Read a model, once a process, after its digest was verified. Raises ModelIntegrityError."""
     from safetensors import safe_open

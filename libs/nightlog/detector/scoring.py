@@ -17,17 +17,17 @@ PATTERNS_PER_TASK = 4096
 SCORED = "pattern_id string, probability double, weights array<struct<template_id: string, weight: double>>"
 
 
-def score_frame(frame: pd.DataFrame, model: Model, names: dict[str, int], table: np.ndarray, device: str) -> pd.DataFrame:
+def score_frame(frame: pd.DataFrame, model: Model, names: dict[str, int], table: np.ndarray, counted: bool, device: str) -> pd.DataFrame:
     """Patterns (pattern_id, events) with probability and attention by template: SCORED.
 
-    Args: names: template id → row of `table`. Numbers are rounded to 6 digits, so that the batch a pattern falls into
-    cannot change a row.
+    Args: names: template id → row of `table`; counted: whether counts tell something. Numbers are rounded to 6 digits, so that the
+    batch a pattern falls into cannot change a row.
     """
     from nightlog.detector.network import pick_device, sequence
-    from nightlog.detector.training import predict
+    from nightlog.detector.predict import predict
 
     network = load(model).network.to(pick_device(device))
-    events = [[(names[event["template_id"]], event["count"]) for event in pattern] for pattern in frame["events"]]
+    events = [[(names[event["template_id"]], event["count"] if counted else 1) for event in pattern] for pattern in frame["events"]]
     rows = [sequence(pattern) for pattern in events]
     probabilities, attention = predict(network, rows, table)
     ids = {number: name for name, number in names.items()}
@@ -48,12 +48,13 @@ def detect(lake: Lake, system: System, ds: str, model: Model, device: str = "aut
     table = np.stack(vectors["vector"].to_list()).astype(np.float32) if names else np.zeros((0, 0), dtype=np.float32)
     assert lake.spark is not None
     shared = lake.spark.sparkContext.broadcast((names, table))
+    counted = system.session.kind == "id"
 
     def score(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         known, rows = shared.value
         for frame in frames:
             if len(frame):
-                yield score_frame(frame, model, known, rows, device)
+                yield score_frame(frame, model, known, rows, counted, device)
 
     n = patterns.count()
     scored = patterns.repartition(1 + n // PATTERNS_PER_TASK, "pattern_id").mapInPandas(score, SCORED)

@@ -1,20 +1,21 @@
-"""What the labelled systems in the lake teach: their patterns with labels."""
+"""Systems in the lake as detectors see them: their patterns, of sources with labels."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pyspark.sql import functions as F
 
-from nightlog.detector.patterns import Source
+from nightlog.detector.patterns import Patterns, Source
 from nightlog.errors import ConfigError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import EVENTS_TABLE, LABELS, PATTERNS, SESSIONS, TEMPLATES, VECTORS
 from nightlog.systems.spec import System
 
 if TYPE_CHECKING:
+    import pandas as pd
     from pyspark.sql import DataFrame
 
 
@@ -46,20 +47,34 @@ def read_source(lake: Lake, system: System, data: Path, encoder: str) -> Source:
     sessions = lake.read(SESSIONS, system=system.name)
     same = (sessions["session_id"] == labels["session_id"]) & (labels["label_ds"].isNull() | (labels["label_ds"] == sessions["ds"]))
     judged = sessions.join(labels, same).groupBy("pattern_id").agg(F.count("*").alias("n"), F.avg("label").alias("share"))
-    patterns = lake.read(PATTERNS, system=system.name).dropDuplicates(["pattern_id"]).select("pattern_id", "events")
+    patterns = lake.read(PATTERNS, system=system.name).dropDuplicates(["pattern_id"]).select("pattern_id", "question_id", "events")
     found = lake.frame(judged.join(patterns, "pattern_id").orderBy("pattern_id"))
+    return Source(**placed(lake, system, encoder, found), anomalous=found["share"].to_numpy(dtype=float))
+
+
+def read_patterns(lake: Lake, system: System, encoder: str) -> Patterns:
+    """All patterns of a system, over all its nights in the lake, with the sessions of all nights together. No label is read."""
+    rows = lake.read(PATTERNS, system=system.name)
+    found = rows.groupBy("pattern_id").agg(
+        F.first("question_id").alias("question_id"), F.first("events").alias("events"), F.sum("n_sessions").alias("n")
+    )
+    return Patterns(**placed(lake, system, encoder, lake.frame(found.orderBy("pattern_id"))))
+
+
+def placed(lake: Lake, system: System, encoder: str, found: pd.DataFrame) -> dict[str, Any]:
+    """The fields of `Patterns` from patterns (pattern_id, question_id, events, n) and the system's templates in the lake."""
     vectors = lake.read(VECTORS, system=system.name, encoder=encoder).join(
         lake.read(TEMPLATES, system=system.name).select("template_id", "text"), "template_id"
     )
     table = lake.frame(vectors.select("template_id", "text", "vector").orderBy("template_id"))
     numbers = {name: number for number, name in enumerate(table["template_id"])}
-    return Source(
-        name=system.name,
-        vectors=np.stack(table["vector"].to_list()).astype(np.float32) if len(table) else np.zeros((0, 0), dtype=np.float32),
-        texts=tuple(table["text"]),
-        ids=tuple(found["pattern_id"]),
-        events=tuple(tuple((numbers[e["template_id"]], int(e["count"])) for e in pattern) for pattern in found["events"]),
-        sessions=found["n"].to_numpy(dtype=np.int64),
-        counted=system.session.kind == "id",
-        anomalous=found["share"].to_numpy(dtype=float),
-    )
+    return {
+        "name": system.name,
+        "vectors": np.stack(table["vector"].to_list()).astype(np.float32) if len(table) else np.zeros((0, 0), dtype=np.float32),
+        "texts": tuple(table["text"]),
+        "ids": tuple(found["pattern_id"]),
+        "events": tuple(tuple((numbers[e["template_id"]], int(e["count"])) for e in pattern) for pattern in found["events"]),
+        "sessions": found["n"].to_numpy(dtype=np.int64),
+        "counted": system.session.kind == "id",
+        "questions": tuple(found["question_id"]),
+    }

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
-from nightlog.detector.network import Shape
+from nightlog.detector.meta import Config
 from nightlog.detector.patterns import Source
 from nightlog.detector.registry import Manifest, Model, promote, save
-from nightlog.detector.sources import read_source
-from nightlog.detector.training import Config, Trained, train
+from nightlog.detector.sources import read_patterns, read_source
+from nightlog.detector.training import Trained, tau_of, train, with_shape
 from nightlog.encoding.encoder import ENCODER, embed
 from nightlog.errors import ConfigError
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import SESSIONS
+from nightlog.lake.tables import PATTERNS, SESSIONS
 from nightlog.parsing.files import find_days, find_files
 from nightlog.parsing.ingest import ingest_days
 from nightlog.parsing.parse import parse_nights
-from nightlog.routing.router import choose_tau
+from nightlog.routing.router import NOTHING_GENERAL
 from nightlog.systems.spec import System
 
 Tell = Callable[[str], None]
@@ -40,10 +39,11 @@ def fill(lake: Lake, system: System, data: Path, run_id: str, device: str, tell:
 
 
 def teach(
-    lake: Lake, systems: Iterable[System], data: Path, run_id: str, now: datetime, config: Config, tell: Tell
+    lake: Lake, systems: Iterable[System], targets: Iterable[System], data: Path, run_id: str, now: datetime, config: Config, tell: Tell
 ) -> tuple[Model, Trained]:
     """Train the small model on all labelled systems that the lake or the data folder holds, and let it serve.
 
+    Args: targets, the systems that the model is for: their patterns, where the lake has any, take part without labels.
     Returns the model and what it reached on held-out source patterns. Raises ConfigError where nothing is there to learn from.
     """
     sources: list[Source] = []
@@ -60,17 +60,16 @@ def teach(
     sources = [source for source in sources if len(source.ids)]
     if not sources:
         raise ConfigError('no labelled system has files under the data folder: give --data, or a system file with role = "source"')
-    config = replace(config, shape=Shape(dimensions=sources[0].vectors.shape[1], hidden=config.shape.hidden))
-    trained = train(sources, config)
-    tau = choose_tau(
-        {source.name: source.vectors for source in sources},
-        {source.name: [[number for number, _ in events] for events in source.events] for source in sources},
-    )
+    config = with_shape(config, sources[0].vectors.shape[1])
+    unlabelled = [read_patterns(lake, target, ENCODER) for target in targets if lake.nights(PATTERNS, target.name)]
+    trained = train(sources, [patterns for patterns in unlabelled if len(patterns.ids) and len(patterns.vectors)], config)
     manifest = Manifest(
         encoder=ENCODER,
-        tau=tau,
-        threshold=trained.threshold,
-        foreign_threshold=trained.foreign_threshold,
+        tau=tau_of(sources) if trained.transfer.trusted else NOTHING_GENERAL,
+        threshold=trained.transfer.threshold,
+        foreign_threshold=trained.transfer.threshold,
+        calibration=trained.transfer.calibration,
+        foreign=trained.transfer.calibration,
         shape=config.shape,
         source_texts=tuple(text for source in sources for text in source.texts),
         source_systems=tuple(source.name for source in sources for _ in source.texts),

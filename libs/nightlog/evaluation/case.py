@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,8 @@ from nightlog.detector.patterns import Patterns, Source
 from nightlog.llm.judge import Judge
 from nightlog.systems.spec import System
 
+Oracle = Callable[[Sequence[str]], bool]
+
 
 @dataclass(frozen=True)
 class Case:
@@ -18,6 +20,9 @@ class Case:
 
     `adaptation` and `test` are the target's patterns of the two parts, over the same templates (same `texts`, same rows);
     `system` is what the judge has to know of it. `judge` is None where no LLM may be asked.
+
+    `answers` questions may be put to an analyst: `oracle(question ids)` says whether most sessions behind this group of questions are
+    anomalous, and refuses more calls. Without answers there is no oracle.
     """
 
     target: str
@@ -28,6 +33,8 @@ class Case:
     test: Patterns
     judge: Judge | None
     device: str = "cpu"
+    answers: int = 0
+    oracle: Oracle | None = None
 
 
 @dataclass(frozen=True)

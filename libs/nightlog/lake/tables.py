@@ -46,6 +46,7 @@ LINES = ArrayType(struct(file=STRING, line_no=LONG, text=STRING))
 EVIDENCE = ArrayType(
     struct(template=STRING, count=LONG, nearest_source_template=STRING, similarity=DOUBLE, weight=DOUBLE, template_id=STRING)
 )
+ASKED = ArrayType(struct(template=STRING, count=LONG))
 VERSIONS = struct(model=STRING, prompt=STRING, llm=STRING, encoder=STRING, templates=STRING)
 TAU_CURVE = ArrayType(struct(tau=DOUBLE, proprietary_share=DOUBLE))
 
@@ -150,6 +151,7 @@ PATTERNS = TableSpec(
         SYSTEM,
         DS,
         col("pattern_id", STRING, "hash of the multiset of templates with counts in powers of two"),
+        col("question_id", STRING, "what is asked about it: the pattern itself, or its set of templates where counts tell nothing"),
         col("events", EVENTS, "templates and counts, a count rounded down to a power of two, in the order of template_id"),
         col("n_sessions", LONG, "the night's sessions of this pattern"),
         col("example_session_id", STRING, "the first of them in the order of ids"),
@@ -200,17 +202,64 @@ VERDICTS = TableSpec(
     "silver.verdicts",
     (
         SYSTEM,
-        col("pattern_id", STRING, "the judged pattern"),
-        col("prompt", STRING, "hash of the prompt: instructions, policy and schema"),
+        col("question_id", STRING, "the judged question, see silver.patterns"),
+        col("prompt", STRING, "hash of the prompts: instructions, policy and schemas"),
         col("llm", STRING, "provider and model that answered"),
-        col("label", STRING, "normal | anomalous | unclear"),
+        col("label", STRING, "normal | anomalous | unclear: the last word, of the second round where there was one"),
         col("confidence", DOUBLE, "0 to 1, as the LLM gave it"),
         col("reason", STRING, "one sentence of the LLM"),
+        col("round", INT, "2 where the question was judged side by side with others, else 1"),
+        col("group", STRING, "the LLM's name for what sets the question apart; null where the first verdict stands"),
+        col("group_key", STRING, "hash of the difference to the nearest confidently normal pattern; null in round 1"),
+        col("added", ASKED, "what the question has more than that pattern"),
+        col("missing", ASKED, "what it has less"),
+        col("first_label", STRING, "what the first round said"),
+        col("first_confidence", DOUBLE, "and how sure it was"),
+        col("events", ASKED, "what was asked; counts are null where they tell nothing"),
         col("ds", STRING, "the night that asked"),
         col("run_id", STRING, "the run that asked"),
         col("asked_at", TIME, "when the answer came"),
     ),
-    ("system", "pattern_id", "prompt", "llm"),
+    ("system", "question_id", "prompt", "llm"),
+    (),
+    "delta-rs",
+)
+ANSWERS = TableSpec(
+    "ops.answers",
+    (
+        SYSTEM,
+        col("group", STRING, "id of the group that was answered about"),
+        col("name", STRING, "its name then, null where it was a single question"),
+        col("label", STRING, "normal | anomalous; null takes an earlier answer back"),
+        col("questions", ArrayType(STRING), "the questions that the group had then: they stay answered under another prompt"),
+        col("answered_by", STRING, "who answered"),
+        col("answered_at", TIME, "UTC; of several answers about a group the last counts"),
+    ),
+    ("system", "group", "answered_at"),
+    (),
+    "delta-rs",
+)
+LLM_CALLS = TableSpec(
+    "ops.llm_calls",
+    (
+        SYSTEM,
+        DS,
+        RUN_ID,
+        col("mode", STRING, "what it was asked for: generallog | fusionlog"),
+        col("llm", STRING, "provider and model"),
+        col("round", INT, "1 or 2"),
+        col("calls", LONG, "attempts of this request, retries included"),
+        col("items", LONG, "questions in the request"),
+        col("n_sessions", LONG, "the night's sessions behind questions that this run had not asked before"),
+        col("tokens_in", LONG, "prompt tokens, cached ones included"),
+        col("tokens_cached", LONG, "of these, those that the provider had cached"),
+        col("tokens_out", LONG, "completion tokens"),
+        col("money", DOUBLE, "US dollars, by the prices that were set then"),
+        col("seconds", DOUBLE, "from the request to the answer, waits included"),
+        col("trouble", STRING, "what went wrong, null where nothing did"),
+        col("at", TIME, "when the answer came, UTC"),
+    ),
+    ("run_id", "ds", "system", "at"),
     (),
     "delta-rs",
 )
@@ -311,14 +360,33 @@ MODELS = TableSpec(
     "ops.models",
     (
         col("version", STRING, "first 16 hex digits of sha256"),
+        col("system", STRING, "the system that it was distilled for; empty: what the sources teach, for every system"),
         col("sha256", STRING, "of the weights file"),
-        col("status", STRING, "candidate | promoted | retired"),
+        col("status", STRING, "candidate | promoted | retired; a candidate that its gate refused stays one"),
         col("sources", ArrayType(STRING), "systems that taught it"),
         col("manifest", STRING, "JSON: encoder, tau, threshold, configuration, data versions"),
         col("metrics", MapType(STRING, DOUBLE), "measured on held-out source sessions"),
         col("created_at", TIME, "UTC"),
     ),
     ("version",),
+    (),
+    "delta-rs",
+)
+PSEUDO_LABELS = TableSpec(
+    "ops.pseudo_labels",
+    (
+        SYSTEM,
+        col("model", STRING, "the distilled model that learnt it"),
+        col("pattern_id", STRING, "the pattern"),
+        col("question_id", STRING, "the question whose verdict it comes from"),
+        col("probability", DOUBLE, "of an anomaly, as the student learnt it"),
+        col("origin", STRING, "feedback | second round | confident | agreement | unclear"),
+        col("round", INT, "the round of distillation that accepted it"),
+        col("llm_probability", DOUBLE, "of an anomaly, as the LLM or the analyst said"),
+        col("small_probability", DOUBLE, "of an anomaly, as the small model said before the round"),
+        RUN_ID,
+    ),
+    ("system", "model", "pattern_id"),
     (),
     "delta-rs",
 )
@@ -335,9 +403,12 @@ ALL_TABLES = (
     ROUTES,
     SCORES,
     VERDICTS,
+    ANSWERS,
+    LLM_CALLS,
     ANOMALIES,
     NIGHTS,
     OUTCOMES,
     QUARANTINE,
     MODELS,
+    PSEUDO_LABELS,
 )

@@ -5,15 +5,15 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
 from pydantic_core import from_json
 
-from nightlog.llm.items import Label
+from nightlog.llm.items import Item, Label, Verdict
 
-MAX_REASON = 400
+MAX_REASON, MAX_GROUP = 400, 100
 
 
 class Judged(BaseModel):
@@ -27,6 +27,12 @@ class Judged(BaseModel):
     reason: StrictStr
 
 
+class JudgedAgain(Judged):
+    """One verdict of the second round."""
+
+    group: StrictStr | None
+
+
 @dataclass(frozen=True)
 class Reading:
     """The sound verdicts by short id, and what was wrong with the rest, None where nothing was. Holds no text of the answer
@@ -36,12 +42,12 @@ class Reading:
     trouble: str | None
 
 
-def one_line(text: str) -> str:
-    """Text fit for a table cell: no control or invisible characters, single blanks, at most MAX_REASON characters."""
+def one_line(text: str, limit: int = MAX_REASON) -> str:
+    """Text fit for a table cell: no control or invisible characters, single blanks, at most `limit` characters."""
     seen = "".join(
         " " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text if unicodedata.category(c) not in ("Cf", "Cs", "Co")
     )
-    return " ".join(seen.split())[:MAX_REASON]
+    return " ".join(seen.split())[:limit]
 
 
 def listed(text: str) -> tuple[list[Any], bool]:
@@ -61,13 +67,23 @@ def listed(text: str) -> tuple[list[Any], bool]:
     return (verdicts if whole else verdicts[:-1]), whole
 
 
-def read_answer(text: str, asked: Iterable[str]) -> Reading:
-    """Check an answer against the short ids that were asked.
+def verdict_of(item: Item, label: Label, confidence: float, reason: str, group: str | None) -> Verdict:
+    """The verdict on an item of either round. In the second the first verdict stands where no group is named."""
+    if item.comparison is None:
+        return Verdict(item.id, label, confidence, one_line(reason))
+    if not (name := one_line(group or "", MAX_GROUP)):
+        return replace(item.comparison.first, id=item.id, round=2, group=None)
+    return Verdict(item.id, label, confidence, one_line(reason), 2, name)
+
+
+def read_answer(text: str, asked: Iterable[str], number: int = 1) -> Reading:
+    """Check an answer of round `number` against the short ids that were asked.
 
     Dropped are: verdicts that do not fit the schema, a confidence outside [0, 1], ids that were not asked, and ids that were
     answered more than once (which of them was meant cannot be known).
     """
     open_ids = set(asked)
+    form = JudgedAgain if number == 2 else Judged
     try:
         elements, whole = listed(text)
     except ValueError:
@@ -77,7 +93,7 @@ def read_answer(text: str, asked: Iterable[str]) -> Reading:
     verdicts: dict[str, Judged] = {}
     for element in elements:
         try:
-            judged = Judged.model_validate(element)
+            judged = form.model_validate(element)
         except ValidationError as error:
             faults["with a bad " + "/".join(sorted({str(fault["loc"][0]) if fault["loc"] else "form" for fault in error.errors()}))] += 1
             continue

@@ -6,7 +6,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -18,7 +18,6 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from nightlog.errors import BudgetExhausted, ConfigError
 from nightlog.llm.budget import Budget
-from nightlog.llm.prompt import RESPONSE_FORMAT
 
 if TYPE_CHECKING:
     from nightlog.settings import Settings
@@ -43,6 +42,7 @@ class Reply:
     calls: int
     tokens_in: int
     tokens_out: int
+    tokens_cached: int
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,23 @@ class Choice(BaseModel):
     finish_reason: str | None = None
 
 
+class PromptDetails(BaseModel):
+    """How much of the prompt the provider had in its cache."""
+
+    cached_tokens: int | None = None
+
+
 class Usage(BaseModel):
     """Tokens, where the endpoint counts them."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    prompt_tokens_details: PromptDetails | None = None
+
+    @property
+    def cached_tokens(self) -> int:
+        """Those of the prompt's tokens that were cached; 0 where nothing is said of it."""
+        return (self.prompt_tokens_details or PromptDetails()).cached_tokens or 0
 
 
 class Completion(BaseModel):
@@ -163,7 +175,7 @@ class ChatClient:
         self._rng = rng
         self._host = urlsplit(str(openai.base_url)).hostname or "the endpoint"
 
-    def ask(self, messages: Sequence[tuple[str, str]]) -> Reply | Failure:
+    def ask(self, messages: Sequence[tuple[str, str]], response_format: Mapping[str, Any]) -> Reply | Failure:
         """Send one request of (role, text) messages; at most ATTEMPTS attempts, within the budget. Never raises for trouble."""
         calls = 0
 
@@ -171,7 +183,7 @@ class ChatClient:
             nonlocal calls
             self.budget.reserve()
             calls += 1
-            return self._post(messages)
+            return self._post(messages, response_format)
 
         retrying = Retrying(
             retry=retry_if_exception(is_transient),
@@ -199,13 +211,14 @@ class ChatClient:
             calls=calls,
             tokens_in=usage.prompt_tokens,
             tokens_out=usage.completion_tokens,
+            tokens_cached=usage.cached_tokens,
         )
 
-    def _post(self, messages: Sequence[tuple[str, str]]) -> str:
+    def _post(self, messages: Sequence[tuple[str, str]], response_format: Mapping[str, Any]) -> str:
         response = self._openai.chat.completions.with_raw_response.create(
             model=self.model,
             messages=cast(Any, [{"role": role, "content": text} for role, text in messages]),
-            response_format=cast(Any, RESPONSE_FORMAT),
+            response_format=cast(Any, response_format),
         )
         return response.http_response.text
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 Label = Literal["normal", "anomalous", "unclear"]
 Events = tuple[tuple[str, int | None], ...]
+Neighbour = tuple[Events, Label]
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,11 @@ class Comparison:
 class Item:
     """One question: `events` are (template text, count) as the lake has them, unredacted; count is None where counts tell nothing.
 
-    An item with a `comparison` belongs to the second round.
+    An item with a `comparison` belongs to the second round. `neighbours` are patterns of the same system that were judged before and are
+    like this one; they are shown in the first round.
     """
 
     id: str
     events: Events
     comparison: Comparison | None = None
+    neighbours: tuple[Neighbour, ...] = ()

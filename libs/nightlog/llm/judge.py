@@ -18,7 +18,8 @@ class Answer:
     """What one request came to.
 
     `calls` counts attempts, retries included; `asked` are the ids that the request was about, empty where nothing was sent;
-    `trouble` says what went wrong, None where every item of the request was answered.
+    `trouble` says what went wrong, None where every item of the request was answered. `tokens_cached` are those of `tokens_in` that the
+    provider had in its cache.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -27,6 +28,8 @@ class Answer:
     tokens_out: int
     asked: tuple[str, ...] = ()
     trouble: str | None = None
+    tokens_cached: int = 0
+    round: int = 1
 
 
 class Judge(Protocol):
@@ -39,6 +42,7 @@ class Judge(Protocol):
     def judge(self, system: System, items: Sequence[Item]) -> Iterator[Answer]:
         """One answer a request, each yielded before the next request is made, so that the caller can store it.
 
+        All items belong to the same round; in the second each has a comparison, and a verdict without a group is the first one again.
         Trouble with the LLM is never raised: it is told in `Answer.trouble`, and items without a verdict stay open.
         """
 
@@ -66,5 +70,5 @@ def make_judge(
 
         budget = Budget(settings.llm_calls_per_night, spent)
         client = ChatClient(connect(settings), settings.llm_model, budget, sleep=sleep, rng=rng or random.Random())
-        return ChatJudge(client, Breaker(), items_per_call=settings.llm_items_per_call)
+        return ChatJudge(client, Breaker(), settings.llm_items_per_call, settings.llm_side_by_side)
     return None

@@ -7,90 +7,93 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 
-from nightlog.errors import SchemaMismatch
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import PATTERNS, ROUTES, TEMPLATES, VERDICTS
-from nightlog.llm.items import Item, Verdict
+from nightlog.lake.tables import LLM_CALLS, VERDICTS
 from nightlog.llm.judge import Judge
+from nightlog.llm.ledger import spent
 from nightlog.llm.prompt import prompt_hash
+from nightlog.llm.questions import known_questions, night_questions, verdict_rows
+from nightlog.llm.rounds import ask_rounds, is_uncertain, judged_alike
+from nightlog.settings import PRICES, Prices
 from nightlog.systems.spec import System
 
 log = logging.getLogger(__name__)
 
-COUNTS = ("llm_calls", "llm_items", "llm_tokens_in", "llm_tokens_out", "llm_failed", "verdicts_new", "verdicts_known")
+COUNTS = (
+    "llm_calls",
+    "llm_items",
+    "llm_tokens_in",
+    "llm_tokens_cached",
+    "llm_tokens_out",
+    "llm_failed",
+    "verdicts_new",
+    "verdicts_again",
+    "verdicts_known",
+)
 
 
 def label_patterns(
-    lake: Lake, system: System, ds: str, run_id: str, judge: Judge | None, clock: Callable[[], datetime]
+    lake: Lake,
+    system: System,
+    ds: str,
+    run_id: str,
+    judge: Judge | None,
+    clock: Callable[[], datetime],
+    prices: Prices = PRICES,
 ) -> tuple[dict[str, int], str | None]:
-    """Ask for the verdicts that the night's proprietary patterns still lack, the most frequent patterns first.
+    """Ask for the verdicts that the questions of the night's proprietary patterns still lack, the most frequent first; then ask again,
+    side by side, about those that are uncertain.
 
-    Known are verdicts of the same prompt (instructions, policy, schema) by the same judge. New ones are committed to
-    `silver.verdicts` after each answer, so that an end at any point loses no answer that came.
+    Known are verdicts of the same prompt (instructions, policy, schemas) by the same judge; those of earlier nights are what new questions
+    are compared with. What an answer cost and its verdicts are committed before the next question, so that an end at any point loses no
+    answer that came.
 
     Args: judge, None for nobody; clock, the time of an answer in UTC.
-    Returns: counts by the names in COUNTS, all zero where nobody may be asked: calls (retries included), items asked about, tokens,
-        items that stay open (llm_failed), verdicts stored and verdicts that were there; and what went wrong, None where nothing stays open.
+    Returns: counts by the names in COUNTS, all zero where nobody may be asked: calls (retries included), questions asked in both rounds,
+        tokens, questions that stay open (llm_failed), questions judged for the first time, judged again, and known before; and what went
+        wrong, None where nothing stays open.
     Raises: errors of the lake. Trouble with the LLM is told, not raised: what stays open is asked by the next run.
     """
     counts = dict.fromkeys(COUNTS, 0)
     if judge is None or not system.llm.allowed:
         return counts, None
     prompt = prompt_hash(system)
-    items = proprietary_items(lake, system, ds)
-    known = {row["pattern_id"] for row in lake.rows(VERDICTS, ["pattern_id"], system=system.name, prompt=prompt, llm=judge.name)}
-    wanted = {item.id: item for item in items if item.id not in known}
-    counts["verdicts_known"] = len(items) - len(wanted)
-    asked: set[str] = set()
+    tonight, sessions = night_questions(lake, system, ds)
+    earlier, verdicts = known_questions(lake, system, prompt, judge.name)
+    wanted = {item.id for item in tonight}
+    counts["verdicts_known"] = len(wanted & verdicts.keys())
+    items = tonight + [item for item in earlier if item.id not in wanted and not is_uncertain(verdicts[item.id])]
+    origin = {"system": system.name, "ds": ds, "run_id": run_id, "llm": judge.name}
+    asked: dict[int, set[str]] = {1: set(), 2: set()}
     troubles: Counter[str] = Counter()
-    open_ids = set(wanted)
-    for answer in judge.judge(system, list(wanted.values())):
-        new = {verdict.id: verdict for verdict in answer.verdicts if verdict.id in open_ids}
-        if new:
-            origin = {"prompt": prompt, "llm": judge.name, "ds": ds, "run_id": run_id, "asked_at": clock()}
-            lake.upsert(VERDICTS, [verdict_row(system, verdict) | origin for verdict in new.values()])
-        open_ids -= new.keys()
-        asked |= set(answer.asked)
+    before = clock()
+    for answer in ask_rounds(judge, system, items, sessions, dict(verdicts), judged_alike(earlier, verdicts)):
+        now, first_asked = clock(), set(answer.asked) - asked[answer.round]
+        if answer.calls or answer.asked:
+            behind = {"n_sessions": sum(sessions.get(question, 0) for question in first_asked)}
+            taken = {"mode": "generallog", "seconds": (now - before).total_seconds(), "at": now}
+            lake.put(LLM_CALLS, [origin | spent(answer, prices) | behind | taken])
+        if answer.verdicts:
+            rows = verdict_rows(items, verdicts, sessions, answer.verdicts)
+            lake.upsert(VERDICTS, [row | origin | {"prompt": prompt, "asked_at": now} for row in rows])
+        verdicts |= {verdict.id: verdict for verdict in answer.verdicts}
+        asked[answer.round] |= first_asked
         counts["llm_calls"] += answer.calls
         counts["llm_tokens_in"] += answer.tokens_in
+        counts["llm_tokens_cached"] += answer.tokens_cached
         counts["llm_tokens_out"] += answer.tokens_out
-        counts["verdicts_new"] += len(new)
+        counts["verdicts_new" if answer.round == 1 else "verdicts_again"] += len(answer.verdicts)
         if answer.trouble is not None:
             troubles[answer.trouble] += 1
-    counts["llm_items"] = len(asked)
-    counts["llm_failed"] = len(open_ids)
-    if not open_ids:
+        before = clock()
+    counts["llm_items"] = len(asked[1]) + len(asked[2])
+    unjudged = len(wanted - verdicts.keys())
+    uncertain = sum(is_uncertain(verdicts[question]) for question in wanted & verdicts.keys())
+    counts["llm_failed"] = unjudged + uncertain
+    waiting = [f"{unjudged} of {len(wanted)} proprietary patterns wait for the next run"] if unjudged else []
+    waiting += [f"{uncertain} uncertain ones wait for the second round"] if uncertain else []
+    if not waiting:
         return counts, None
-    why = "; ".join(troubles) or "not answered"
-    detail = f"LLM: {len(open_ids)} of {len(items)} proprietary patterns wait for the next run: {why}"
+    detail = f"LLM: {' and '.join(waiting)}: {'; '.join(troubles) or 'not answered'}"
     log.warning("%s %s: %s", system.name, ds, detail)
     return counts, detail
-
-
-def proprietary_items(lake: Lake, system: System, ds: str) -> list[Item]:
-    """The night's proprietary patterns with their templates' texts, by falling number of sessions, then by id.
-
-    Raises: SchemaMismatch where a pattern names a template that `silver.templates` lacks.
-    """
-    routed = {row["pattern_id"] for row in lake.rows(ROUTES, ["pattern_id"], system=system.name, ds=ds, route="proprietary")}
-    texts = {row["template_id"]: row["text"] for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
-    patterns = lake.rows(PATTERNS, ["pattern_id", "events", "n_sessions"], system=system.name, ds=ds)
-    try:
-        ranked = sorted((row for row in patterns if row["pattern_id"] in routed), key=lambda row: (-row["n_sessions"], row["pattern_id"]))
-        return [Item(row["pattern_id"], tuple((texts[event["template_id"]], event["count"]) for event in row["events"])) for row in ranked]
-    except KeyError as error:
-        raise SchemaMismatch(
-            f"{PATTERNS.name} of {system.name}, {ds} names the template {error}, which {TEMPLATES.name} lacks; "
-            "run the parse stage of this day again"
-        ) from None
-
-
-def verdict_row(system: System, verdict: Verdict) -> dict[str, object]:
-    """The part of a row of `silver.verdicts` that is about the pattern."""
-    return {
-        "system": system.name,
-        "pattern_id": verdict.id,
-        "label": verdict.label,
-        "confidence": verdict.confidence,
-        "reason": verdict.reason,
-    }

@@ -7,11 +7,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
 from nightlog.errors import ConfigError
-from nightlog.llm.answers import one_line
+from nightlog.llm.answers import verdict_of
 from nightlog.llm.items import Item, Label, Verdict
 from nightlog.llm.judge import Answer
 from nightlog.llm.redaction import MASK, outgoing
@@ -36,6 +37,8 @@ class Recorded(BaseModel):
     label: Label
     confidence: float = Field(ge=0, le=1)
     reason: str
+    round: Literal[1, 2] = 1
+    group: str | None = None
 
 
 def normalised(template: str) -> str:
@@ -66,12 +69,33 @@ def distance(one: Shape, other: Shape) -> int:
     return sum(abs(a[template].bit_length() - b[template].bit_length()) for template in a | b)
 
 
+class Rows:
+    """The rows of one round."""
+
+    def __init__(self) -> None:
+        self.exact: dict[tuple[str, Shape], Recorded] = {}
+        self.alike: dict[tuple[str, Words], dict[Shape, Recorded]] = defaultdict(dict)
+
+    def add(self, row: Recorded) -> None:
+        """Keep a row, in the place of an earlier one on the same pattern."""
+        pattern = shape((event.template, event.count) for event in row.events)
+        self.exact[row.system, pattern] = row
+        self.alike[row.system, words(pattern)][pattern] = row
+
+    def near(self, system: str, pattern: Shape) -> Recorded | None:
+        """The row of the same set of templates with the nearest counts."""
+        alike = self.alike.get((system, words(pattern)))
+        return alike[min(alike, key=lambda known: distance(known, pattern))] if alike else None
+
+
 class RecordedJudge:
-    """Answers from a file of JSON lines {"system", "events": [{"template", "count"}], "label", "confidence", "reason"}.
+    """Answers from a file of JSON lines {"system", "events": [{"template", "count"}], "label", "confidence", "reason"}; those of the
+    second round have "round": 2 and "group" besides.
 
     A pattern gets the verdict of the same templates with the same counts, else of the same set of templates with the nearest
     counts (the earlier line where several are as near), else label unclear with confidence 0. Where two lines say the same
-    pattern, the later one counts. No call is ever made.
+    pattern, the later one counts. In the second round the first verdict stands where none of that round is recorded; a pattern that the
+    first round knows exactly is not taken for another. No call is ever made.
 
     Raises: ConfigError where the file is missing or a line of it is not such a row.
     """
@@ -84,8 +108,7 @@ class RecordedJudge:
                 f"no recorded verdicts at {path} ({error.strerror}); set NIGHTLOG_LLM_RECORDED to a file of them, or NIGHTLOG_LLM=off"
             ) from None
         self.name = f"recorded:{hashlib.sha256(content).hexdigest()[:16]}"
-        self._exact: dict[tuple[str, Shape], Recorded] = {}
-        self._alike: dict[tuple[str, Words], dict[Shape, Recorded]] = defaultdict(dict)
+        self._rounds = {1: Rows(), 2: Rows()}
         for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
             if not line.strip():
                 continue
@@ -94,9 +117,7 @@ class RecordedJudge:
             except ValidationError as error:
                 fault = error.errors()[0]
                 raise ConfigError(f"{path}:{number}: {'.'.join(map(str, fault['loc'])) or 'line'}: {fault['msg']}") from None
-            pattern = shape((event.template, event.count) for event in row.events)
-            self._exact[row.system, pattern] = row
-            self._alike[row.system, words(pattern)][pattern] = row
+            self._rounds[row.round].add(row)
 
     def judge(self, system: System, items: Sequence[Item]) -> Iterator[Answer]:
         """See `Judge.judge`. All items in one answer, without calls and tokens."""
@@ -105,9 +126,13 @@ class RecordedJudge:
 
     def _verdict(self, system: str, item: Item) -> Verdict:
         pattern = shape(item.events)
-        row = self._exact.get((system, pattern))
-        if row is None and (alike := self._alike.get((system, words(pattern)))):
-            row = alike[min(alike, key=lambda known: distance(known, pattern))]
+        first, second = self._rounds[1], self._rounds[2]
+        if item.comparison is not None:
+            row = second.exact.get((system, pattern))
+            if row is None and (system, pattern) not in first.exact:
+                row = second.near(system, pattern)
+        else:
+            row = first.exact.get((system, pattern)) or first.near(system, pattern)
         if row is None:
-            return Verdict(item.id, "unclear", 0.0, "never recorded")
-        return Verdict(item.id, row.label, row.confidence, one_line(row.reason))
+            return verdict_of(item, "unclear", 0.0, "never recorded", None)
+        return verdict_of(item, row.label, row.confidence, row.reason, row.group)

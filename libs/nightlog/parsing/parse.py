@@ -111,7 +111,7 @@ def write_sessions(lake: Lake, system: System, nights: list[str]) -> dict[str, i
     sessions = group_sessions(events, messages).withColumn("system", F.lit(system.name)).persist()
     try:
         lake.replace_slice(SESSIONS, sessions, system=system.name, ds=nights)
-        patterns = group_patterns(sessions).withColumn("system", F.lit(system.name))
+        patterns = group_patterns(sessions, system.session.kind == "id").withColumn("system", F.lit(system.name))
         lake.replace_slice(PATTERNS, patterns, system=system.name, ds=nights)
     finally:
         sessions.unpersist()

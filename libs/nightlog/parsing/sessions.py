@@ -69,8 +69,17 @@ def pattern_id(events: Column) -> Column:
     return F.substring(F.sha2(F.to_json(events), 256), 1, 16)
 
 
-def group_patterns(sessions: DataFrame) -> DataFrame:
-    """The distinct patterns of each night's sessions: (ds, pattern_id, events, n_sessions, example_session_id)."""
-    return sessions.groupBy("ds", "pattern_id").agg(
+def question_id(counted: bool) -> Column:
+    """What is asked about a pattern: the pattern, or where counts tell nothing the hash of its set of templates."""
+    return F.col("pattern_id") if counted else pattern_id(F.col("events.template_id"))
+
+
+def group_patterns(sessions: DataFrame, counted: bool) -> DataFrame:
+    """The distinct patterns of each night's sessions: (ds, pattern_id, question_id, events, n_sessions, example_session_id).
+
+    Args: counted, whether counts tell something: in a session that is the life of one thing, not in what a node or an hour happened to log.
+    """
+    patterns = sessions.groupBy("ds", "pattern_id").agg(
         F.first("events").alias("events"), F.count("*").alias("n_sessions"), F.min("session_id").alias("example_session_id")
     )
+    return patterns.withColumn("question_id", question_id(counted))

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Window
 from pyspark.sql import functions as F
 
+from nightlog.detector.calibration import EDGE, Calibration
+
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
 SHOWN_LINES = 50
+UNCHANGED = Calibration()
 
 
 def decide(
@@ -18,32 +21,42 @@ def decide(
     routes: DataFrame,
     scores: DataFrame,
     verdicts: DataFrame,
+    answers: DataFrame,
     threshold: float,
     foreign_threshold: float,
+    foreign: Calibration,
+    calibration: Calibration = UNCHANGED,
     llm_allowed: bool = True,
 ) -> DataFrame:
     """The anomalous patterns, each with who decided, score, status and reason.
 
-    The small model judges general patterns, the LLM's verdict proprietary ones (GeneralLog, arXiv 2511.05882). Where the LLM has
-    not answered yet the small model stands in and the row is provisional; where it answered "unclear", or may not be asked, the
-    small model decides.
-    On proprietary patterns the small model is held to the threshold that was found for systems it never saw.
+    An analyst's answer outranks all. The small model judges general patterns, the LLM's verdict proprietary ones (GeneralLog, arXiv
+    2511.05882). Where the LLM has not answered yet the small model stands in and the row is provisional; where it answered "unclear", or
+    may not be asked, the small model decides.
+    On proprietary patterns the small model's probability is calibrated for, and held to the threshold of, systems that it never saw.
 
-    Args: patterns (pattern_id); routes (pattern_id, route, similarity); scores (pattern_id, probability); verdicts (pattern_id,
-    label, confidence, reason), at most one a pattern.
+    Args: patterns (pattern_id, question_id); routes (pattern_id, route, similarity); scores (pattern_id, probability); verdicts
+    (question_id, label, confidence, reason) and answers (question_id, answer normal | anomalous, told), at most one a question.
     Returns: (pattern_id, route, score in [0, 1], decided_by, status, reason) of the anomalous ones alone.
     """
     judged = (
-        patterns.select("pattern_id")
+        patterns.select("pattern_id", "question_id")
         .join(routes.select("pattern_id", "route", "similarity"), "pattern_id")
         .join(scores.select("pattern_id", "probability"), "pattern_id")
-        .join(verdicts.select("pattern_id", "label", "confidence", F.col("reason").alias("said")), "pattern_id", "left")
+        .join(verdicts.select("question_id", "label", "confidence", F.col("reason").alias("said")), "question_id", "left")
+        .join(answers.select("question_id", "answer", "told"), "question_id", "left")
+        .withColumn(
+            "probability",
+            F.when(F.col("route") == "general", calibrated("probability", calibration)).otherwise(calibrated("probability", foreign)),
+        )
         .withColumn("threshold", F.when(F.col("route") == "general", threshold).otherwise(foreign_threshold))
     )
     proprietary = F.col("route") == "proprietary"
+    by_analyst = F.col("answer").isNotNull()
     by_llm = proprietary & F.col("label").isin("normal", "anomalous")
-    waiting = proprietary & F.col("label").isNull()
-    anomalous = F.when(by_llm, F.col("label") == "anomalous").otherwise(F.col("probability") >= F.col("threshold"))
+    waiting = proprietary & F.col("label").isNull() & ~by_analyst
+    by_model = F.col("probability") >= F.col("threshold")
+    anomalous = F.when(by_analyst, F.col("answer") == "anomalous").when(by_llm, F.col("label") == "anomalous").otherwise(by_model)
     known = F.when(~proprietary, "it looks like what the labelled systems log")
     unjudged = "the LLM has not judged it yet" if llm_allowed else "the LLM may not be asked about this system"
     small = F.format_string(
@@ -56,11 +69,17 @@ def decide(
     return judged.where(anomalous).select(
         "pattern_id",
         "route",
-        F.when(by_llm, F.col("confidence")).otherwise(F.col("probability")).alias("score"),
-        F.when(by_llm, "llm").otherwise("small_model").alias("decided_by"),
+        F.when(by_analyst, 1.0).when(by_llm, F.col("confidence")).otherwise(F.col("probability")).alias("score"),
+        F.when(by_analyst, "feedback").when(by_llm, "llm").otherwise("small_model").alias("decided_by"),
         F.when(waiting & F.lit(llm_allowed), "provisional").otherwise("open").alias("status"),
-        F.when(by_llm, F.col("said")).otherwise(small).alias("reason"),
+        F.when(by_analyst, F.col("told")).when(by_llm, F.col("said")).otherwise(small).alias("reason"),
     )
+
+
+def calibrated(probability: str, by: Calibration) -> Column:
+    """A column of raw probabilities as `Calibration.apply` gives them, rounded to 6 digits."""
+    inside = F.greatest(F.lit(EDGE), F.least(F.lit(1 - EDGE), F.col(probability)))
+    return F.round(1 / (1 + F.exp(-(by.slope * F.log(inside / (1 - inside)) + by.bias))), 6)
 
 
 def with_evidence(found: DataFrame, events: DataFrame, lines: DataFrame, knowledge: DataFrame) -> DataFrame:

@@ -27,8 +27,9 @@ from nightlog.lake.tables import (
     SCORES,
     SESSIONS,
     TEMPLATES,
-    VERDICTS,
 )
+from nightlog.llm.analysts import system_answers
+from nightlog.llm.questions import latest_verdicts
 from nightlog.parsing.ingest import look_back
 from nightlog.quality.gates import Breach, anomaly_expectations, check, night_expectations
 from nightlog.reporting.anomalies import decide, with_evidence
@@ -92,13 +93,27 @@ def stop_on_critical(system: str, ds: str, breaches: list[Breach], advice: str) 
     return breaches
 
 
-def latest_verdicts(lake: Lake, system: System, prompt: str, llm: str | None) -> DataFrame:
-    """The system's verdicts under this prompt, of this LLM, or where none is configured of whichever answered last."""
+def verdicts_and_answers(lake: Lake, system: System, prompt: str, llm: str | None) -> tuple[DataFrame, DataFrame]:
+    """What the LLM (see `latest_verdicts`) and what analysts say of the system's questions, as `decide` takes them."""
     assert lake.spark is not None
-    found = [row for row in lake.rows(VERDICTS, system=system.name, prompt=prompt) if llm is None or row["llm"] == llm]
-    last = {row["pattern_id"]: row for row in sorted(found, key=lambda row: row["asked_at"])}
-    rows = [(row["pattern_id"], row["label"], row["confidence"], row["reason"]) for row in last.values()]
-    return lake.spark.createDataFrame(rows, "pattern_id string, label string, confidence double, reason string")
+    found = latest_verdicts(lake, system, prompt, llm)
+    verdicts = [(name, row["label"], row["confidence"], row["reason"]) for name, row in found.items()]
+    answers = [(name, row["label"], told(row)) for name, row in system_answers(lake, system, found).items()]
+    return (
+        lake.spark.createDataFrame(verdicts, "question_id string, label string, confidence double, reason string"),
+        lake.spark.createDataFrame(answers, "question_id string, answer string, told string"),
+    )
+
+
+def told(answer: Mapping[str, Any]) -> str:
+    """An analyst's answer as the reason of a row.
+
+    >>> told({"answered_by": "kim", "answered_at": datetime(2026, 3, 4), "label": "anomalous", "name": "fan stopped", "group": "1f"})
+    'kim answered on 2026-03-04 that this is anomalous: fan stopped (group 1f)'
+    """
+    name = f": {answer['name']}" if answer["name"] else ""
+    day = f"{answer['answered_at']:%Y-%m-%d}"
+    return f"{answer['answered_by']} answered on {day} that this is {answer['label']}{name} (group {answer['group']})"
 
 
 def pattern_knowledge(lake: Lake, system: System, ds: str) -> DataFrame:
@@ -118,9 +133,11 @@ def anomalous_sessions(lake: Lake, system: System, by: Publication) -> DataFrame
         lake.read(PATTERNS, system=name, ds=ds),
         lake.read(ROUTES, system=name, ds=ds),
         lake.read(SCORES, system=name, ds=ds),
-        latest_verdicts(lake, system, by.prompt, by.llm),
+        *verdicts_and_answers(lake, system, by.prompt, by.llm),
         manifest.threshold,
         manifest.foreign_threshold,
+        manifest.foreign,
+        manifest.calibration,
         system.llm.allowed,
     )
     return lake.read(SESSIONS, system=name, ds=ds).join(decided, "pattern_id")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 BLOCK = 4096
 NEAREST = "template_id string, source string, nearest_source_template string, similarity double"
 LEAST_TAU, TAU_QUANTILE = 0.5, 0.95
+NOTHING_GENERAL = 1.01  # no similarity is as high: everything is asked about
 
 
 @dataclass(frozen=True)

@@ -152,11 +152,17 @@ DEFAULT_MASKS = (
 
 
 class System(Part):
-    """One system: how its logs are read, how sessions are made, what is known, and what may leave the machine."""
+    """One system: how its logs are read, how sessions are made, what is known, and what may leave the machine.
+
+    `collaboration`: in "generallog" the LLM judges what is proprietary, every night; in "fusionlog" its verdicts are distilled into a small
+    model of the system's own, which serves as soon as it passes its gate; "auto" starts as the first and goes over to the second once
+    distillation covers nearly all of the system's sessions.
+    """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     description: str = ""
     role: Literal["source", "target"]
+    collaboration: Literal["auto", "generallog", "fusionlog"] = "auto"
     input: Input
     header: Header = Header()
     timestamp: Timestamp | None = None

@@ -1,0 +1,21 @@
+"""The modes that are compared, by name. A mode sees a `Case` and says a `Judgement`; labels of the target are out of its reach."""
+
+from __future__ import annotations
+
+from nightlog.evaluation.case import Mode
+from nightlog.evaluation.fusion import fusionlog, generallog, llm_only, llm_two_rounds, small_model
+from nightlog.evaluation.metaproto import METAPROTO_MODES, SHOTS
+
+MODES: dict[str, Mode] = {
+    "generallog": generallog,
+    "fusionlog": fusionlog,
+    "small_model": small_model,
+    "llm_only": llm_only,
+    "llm_two_rounds": llm_two_rounds,
+    **METAPROTO_MODES,
+}
+
+SEEDLESS = frozenset({"llm_only", "llm_two_rounds"})  # the same for every seed: run once
+WITH_ANSWERS = frozenset({"generallog", "fusionlog"})  # can put questions to an analyst, as many as --answers says
+EXAMPLES: dict[str, tuple[int, ...]] = {"metaproto": SHOTS}  # are run besides with this many answers, as labelled examples
+FROM_SOURCES = frozenset({"small_model", "metaproto"})  # know only what sources teach: shuffled source labels must leave nothing

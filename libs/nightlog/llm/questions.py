@@ -1,0 +1,101 @@
+"""Questions in the lake: what a night asks, what is known already, and the rows of silver.verdicts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nightlog.errors import SchemaMismatch
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import PATTERNS, ROUTES, TEMPLATES, VERDICTS
+from nightlog.llm.differences import group_key
+from nightlog.llm.items import Events, Item, Verdict
+from nightlog.llm.rounds import compared
+from nightlog.systems.spec import System
+
+Asked = list[dict[str, Any]]
+
+
+def night_questions(lake: Lake, system: System, ds: str) -> tuple[list[Item], dict[str, int]]:
+    """The questions of the night's proprietary patterns, by falling number of sessions, then by id; and the sessions of each of the night's
+    questions, general ones included. Where counts tell nothing, patterns of the same templates are one question.
+
+    Raises: SchemaMismatch where a pattern names a template that `silver.templates` lacks.
+    """
+    routed = {row["pattern_id"] for row in lake.rows(ROUTES, ["pattern_id"], system=system.name, ds=ds, route="proprietary")}
+    texts = {row["template_id"]: row["text"] for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
+    patterns = lake.rows(PATTERNS, ["pattern_id", "question_id", "events", "n_sessions"], system=system.name, ds=ds)
+    counted = system.session.kind == "id"
+    sessions = Counter[str]()
+    for row in patterns:
+        sessions[row["question_id"]] += row["n_sessions"]
+    proprietary = {row["question_id"]: row["events"] for row in patterns if row["pattern_id"] in routed}
+    try:
+        items = [
+            Item(question, tuple((texts[event["template_id"]], event["count"] if counted else None) for event in proprietary[question]))
+            for question in sorted(proprietary, key=lambda question: (-sessions[question], question))
+        ]
+    except KeyError as error:
+        raise SchemaMismatch(
+            f"{PATTERNS.name} of {system.name}, {ds} names the template {error}, which {TEMPLATES.name} lacks; "
+            "run the parse stage of this day again"
+        ) from None
+    return items, dict(sessions)
+
+
+def stored_verdict(row: Mapping[str, Any]) -> Verdict:
+    """The last word on a question, from its row."""
+    return Verdict(row["question_id"], row["label"], row["confidence"], row["reason"], row["round"], row["group"])
+
+
+def known_questions(lake: Lake, system: System, prompt: str, llm: str) -> tuple[list[Item], dict[str, Verdict]]:
+    """What was ever judged under this prompt by this LLM, in the order of the ids: the questions, and the last word on each."""
+    rows = sorted(lake.rows(VERDICTS, system=system.name, prompt=prompt, llm=llm), key=lambda row: str(row["question_id"]))
+    items = [Item(row["question_id"], tuple((event["template"], event["count"]) for event in row["events"] or ())) for row in rows]
+    return items, {row["question_id"]: stored_verdict(row) for row in rows}
+
+
+def latest_verdicts(lake: Lake, system: System, prompt: str, llm: str | None) -> dict[str, dict[str, Any]]:
+    """Question id → its row under this prompt, of this LLM, or where none is configured of whichever answered last."""
+    found = [row for row in lake.rows(VERDICTS, system=system.name, prompt=prompt) if llm is None or row["llm"] == llm]
+    return {row["question_id"]: row for row in sorted(found, key=lambda row: row["asked_at"])}
+
+
+def as_rows(events: Events) -> Asked:
+    """Events as `silver.verdicts` keeps them."""
+    return [{"template": template, "count": count} for template, count in events]
+
+
+def verdict_rows(
+    items: Sequence[Item], before: Mapping[str, Verdict], sessions: Mapping[str, int], new: Sequence[Verdict]
+) -> list[dict[str, Any]]:
+    """The part of the rows of `silver.verdicts` that is about the questions.
+
+    Args: items, all that is known, the questions of the new verdicts included; before, the verdicts as they stood when these were asked.
+    """
+    asked = {item.id: item for item in items}
+    again = [asked[verdict.id] for verdict in new if verdict.round == 2]
+    differ = {item.id: item for item in compared(items, before, sessions, again)}
+    rows = []
+    for verdict in new:
+        first = before[verdict.id] if verdict.round == 2 else verdict
+        item = differ.get(verdict.id)
+        change = item.comparison.to_normal if item is not None and item.comparison is not None else None
+        rows.append(
+            {
+                "question_id": verdict.id,
+                "label": verdict.label,
+                "confidence": verdict.confidence,
+                "reason": verdict.reason,
+                "round": verdict.round,
+                "group": verdict.group,
+                "group_key": group_key(item) if item is not None else None,
+                "added": as_rows(change.added) if change is not None else None,
+                "missing": as_rows(change.missing) if change is not None else None,
+                "first_label": first.label,
+                "first_confidence": first.confidence,
+                "events": as_rows(asked[verdict.id].events),
+            }
+        )
+    return rows
