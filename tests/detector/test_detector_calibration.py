@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nightlog.detector.calibration import EDGE, Calibration, corrected_for_share, fit_calibration, logit
+from nightlog.detector.calibration import EDGE, Calibration, fit_calibration, logit
 from nightlog.detector.measures import Scored
 
 P = np.linspace(0.02, 0.98, 200)
@@ -70,26 +70,3 @@ def test_no_calibration_with_a_slope_changes_the_order(slope: float, bias: float
 def test_certainty_stays_finite() -> None:
     assert np.isfinite(logit(np.array([0.0, 1.0]))).all()
     assert Calibration().apply(np.array([0.0, 1.0])) == pytest.approx([EDGE, 1 - EDGE])
-
-
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.8])
-def test_prior_shift_finds_the_share_of_a_new_system(share: float) -> None:
-    """A score with normal densities, taught where half is anomalous, met where `share` is."""
-    score = np.linspace(-6, 6, 400)
-    density = {centre: np.exp(-((score - centre) ** 2) / 2) for centre in (-1, 1)}
-    taught = density[1] / (density[1] + density[-1])
-    here = share * density[1] + (1 - share) * density[-1]
-    truth = share * density[1] / here
-    found = corrected_for_share(taught, here, 0.5, rounds=500)
-    assert np.average(found, weights=here) == pytest.approx(share, abs=0.01)
-    assert np.allclose(found, truth, atol=0.03)
-    assert not np.allclose(taught, truth, atol=0.03)
-
-
-def test_prior_shift_changes_nothing_where_the_share_is_as_taught_and_stays_finite_without_anomalies() -> None:
-    score = np.linspace(-6, 6, 400)
-    here = np.exp(-((score - 1) ** 2) / 2) + np.exp(-((score + 1) ** 2) / 2)
-    taught = 1 / (1 + np.exp(-2 * score))
-    assert np.allclose(corrected_for_share(taught, here, 0.5), taught, atol=0.01)
-    none = corrected_for_share(np.full(5, 0.01), np.ones(5), 0.5, rounds=1000)
-    assert np.isfinite(none).all() and (none < 0.001).all()

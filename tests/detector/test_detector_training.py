@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,12 +11,15 @@ import torch
 from detector_help import QUICK, toy_source
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nightlog.detector import training
 from nightlog.detector.calibration import Calibration
 from nightlog.detector.examples import Examples, held_out
 from nightlog.detector.measures import best_threshold, f1_at
-from nightlog.detector.patterns import Patterns
+from nightlog.detector.meta import Config
+from nightlog.detector.network import Network
+from nightlog.detector.patterns import Patterns, Source
 from nightlog.detector.predict import predict
-from nightlog.detector.training import NEVER, Trained, Transfer, measure_transfer, train, with_shape
+from nightlog.detector.training import NEVER, Trained, Transfer, fit, measure_transfer, train, with_shape
 from nightlog.errors import ConfigError
 
 ONE, TWO = toy_source("one"), toy_source("two", seed=5)
@@ -109,6 +113,19 @@ def test_two_sources_that_share_their_anomalies_give_a_threshold_for_foreign_sys
     found = measure_transfer([ONE, TWO], QUICK)
     assert 0 < found.threshold < 1 and found.calibration.slope > 0.5
     assert found.f1 > 0.9 > found.trivial_f1 and found.trusted
+
+
+def test_a_left_out_source_is_looked_at_as_a_new_system_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its patterns take part as the target's do, without labels, and it teaches nothing."""
+    seen: list[tuple[list[str], list[tuple[str, type]]]] = []
+
+    def watched(sources: Sequence[Source], target: Sequence[Patterns], config: Config) -> Network:
+        seen.append(([each.name for each in sources], [(each.name, type(each)) for each in target]))
+        return fit(sources, target, config)
+
+    monkeypatch.setattr(training, "fit", watched)
+    measure_transfer([ONE, TWO], SHORT)
+    assert seen == [(["two"], [("one", Patterns)]), (["one"], [("two", Patterns)])]
 
 
 def test_sources_that_teach_each_other_nothing_never_speak_for_foreign_systems() -> None:

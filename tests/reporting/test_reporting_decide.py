@@ -97,6 +97,21 @@ def test_a_system_that_the_llm_may_not_see_waits_for_nobody(spark: SparkSession)
     assert "may not be asked" in rows[0]["reason"]
 
 
+def test_where_the_llm_could_not_tell_an_anomaly_must_be_more_likely_than_not(spark: SparkSession) -> None:
+    names = [("doubtful", 0.3), ("likely", 0.6), ("waiting", 0.3)]
+    rows = decide(
+        spark.createDataFrame([(name, name) for name, _ in names], "pattern_id string, question_id string"),
+        spark.createDataFrame([(name, "proprietary", 0.1) for name, _ in names], "pattern_id string, route string, similarity double"),
+        spark.createDataFrame(names, "pattern_id string, probability double"),
+        spark.createDataFrame([(name, "unclear", 0.0, "?") for name in ("doubtful", "likely")], VERDICT),
+        spark.createDataFrame([], ANSWER),
+        GENERAL,
+        0.04,
+        SAME,
+    ).collect()
+    assert {row["pattern_id"]: row["status"] for row in rows} == {"likely": "open", "waiting": "provisional"}
+
+
 def test_patterns_of_one_question_share_verdict_and_answer(spark: SparkSession) -> None:
     names = [("p1", "q-judged"), ("p2", "q-judged"), ("p3", "q-answered"), ("p4", "q-answered")]
     rows = decide(

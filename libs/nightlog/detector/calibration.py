@@ -55,17 +55,3 @@ def fit_calibration(scored: Sequence[Scored]) -> Calibration:
         return Calibration(round(slope, 4), round(bias, 4))
     share = float(w[y == 1].sum() / w.sum())
     return Calibration(0.0, round(float(np.log(share / (1 - share))), 4))
-
-
-def corrected_for_share(probabilities: np.ndarray, weights: np.ndarray, taught: float, rounds: int = 100) -> np.ndarray:
-    """Probabilities moved to the share of anomalies that they themselves speak of, found by EM (Saerens et al. 2002).
-
-    Args: weights, sessions; taught, the share of anomalies that the probabilities assume.
-    """
-    share = taught
-    adjusted = probabilities
-    for _ in range(rounds):
-        odds = share / (1 - share) * (1 - taught) / taught
-        adjusted = odds * probabilities / (odds * probabilities + 1 - probabilities)
-        share = float(np.clip(np.average(adjusted, weights=weights), EDGE, 1 - EDGE))
-    return np.asarray(adjusted)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SHOWN_LINES = 50
 UNCHANGED = Calibration()
+MORE_LIKELY_THAN_NOT = 0.5
 
 
 def decide(
@@ -33,7 +34,8 @@ def decide(
     An analyst's answer outranks all. The small model judges general patterns, the LLM's verdict proprietary ones (GeneralLog, arXiv
     2511.05882). Where the LLM has not answered yet the small model stands in and the row is provisional; where it answered "unclear", or
     may not be asked, the small model decides.
-    On proprietary patterns the small model's probability is calibrated for, and held to the threshold of, systems that it never saw.
+    On proprietary patterns the small model's probability is calibrated for, and held to the threshold of, systems that it never saw;
+    where the LLM could not tell, it must also find the anomaly more likely than not.
 
     Args: patterns (pattern_id, question_id); routes (pattern_id, route, similarity); scores (pattern_id, probability); verdicts
     (question_id, label, confidence, reason) and answers (question_id, answer normal | anomalous, told), at most one a question.
@@ -49,7 +51,12 @@ def decide(
             "probability",
             F.when(F.col("route") == "general", calibrated("probability", calibration)).otherwise(calibrated("probability", foreign)),
         )
-        .withColumn("threshold", F.when(F.col("route") == "general", threshold).otherwise(foreign_threshold))
+        .withColumn(
+            "threshold",
+            F.when(F.col("route") == "general", threshold)
+            .when(F.col("label") == "unclear", max(foreign_threshold, MORE_LIKELY_THAN_NOT))
+            .otherwise(foreign_threshold),
+        )
     )
     proprietary = F.col("route") == "proprietary"
     by_analyst = F.col("answer").isNotNull()
