@@ -76,8 +76,8 @@ def said(label: Label, confidence: float, number: int = 1) -> Verdict:
         (said("normal", 0.6), 0.9, None),
         (said("anomalous", 0.6), 0.1, None),
         # Where nobody could tell, nobody claims an anomaly.
-        (said("unclear", 0.9), 1.0, ("unclear", 0.45)),
-        (said("unclear", 0.9, 2), 0.0, ("unclear", 0.45)),
+        (said("unclear", 0.9), 1.0, ("unclear", 0.35)),
+        (said("unclear", 0.9, 2), 0.0, ("unclear", 0.35)),
     ],
 )
 def test_who_is_believed(verdict: Verdict | None, small: float, expected: tuple[str, float] | None) -> None:

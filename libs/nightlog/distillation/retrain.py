@@ -46,8 +46,8 @@ def settled_verdicts(lake: Lake, system: System) -> dict[str, Verdict]:
 def distil_system(lake: Lake, system: System, catalog: Mapping[str, System], data: Path, run_id: str, now: datetime, config: Config) -> str:
     """Distil one system's verdicts and promote the student if its gate holds. Returns what became of it, in a sentence.
 
-    The gate: no round was undone at once, the pseudo-labels cover nearly all sessions, and the student says the same as they do. What was
-    distilled from the same base and verdicts before is not done again. Raises: ConfigError where no general model serves.
+    The gate: no round was undone at once, the pseudo-labels cover nearly all sessions, and the student says the same as they do. What the
+    serving student learnt from the same base and verdicts is not done again. Raises: ConfigError where no general model serves.
     """
     model_of_all = promoted(lake)
     if model_of_all is None:
@@ -65,8 +65,9 @@ def distil_system(lake: Lake, system: System, catalog: Mapping[str, System], dat
     sources = [source for source in sources if len(source.ids)]
     config = replace(config, shape=base.manifest.shape)
     distilled = distil(base.network, sources, target, verdicts, config, Fusion())
-    _, familiar = most_similar(target.vectors, base.sources.vectors)
-    general = np.array([min(familiar[row] for row, _ in events) >= base.manifest.tau for events in target.events], dtype=bool)
+    now_serving = load(own) if own is not None else base
+    _, familiar = most_similar(target.vectors, now_serving.sources.vectors)
+    general = np.array([min(familiar[row] for row, _ in events) >= now_serving.manifest.tau for events in target.events], dtype=bool)
     metrics = measures(distilled, target, general)
     known = np.array([row for row, _ in sorted(rows_of(distilled, target))], dtype=np.int64)
     manifest = Manifest(
@@ -109,7 +110,7 @@ def gate(distilled: Distilled, metrics: Mapping[str, float]) -> str | None:
 def measures(distilled: Distilled, target: Patterns, general: np.ndarray) -> dict[str, float]:
     """What the gate looks at: `covered` and `faithful` by sessions, in [0, 1], and the rounds' held-out source score.
 
-    Args: general (n patterns,), those that the router takes for general knowledge: nobody was asked about them.
+    Args: general (n patterns,), those that the router takes for general knowledge by the model that serves: nobody is asked about them.
     """
     said, _ = predict(distilled.network, sequences(target), target.vectors)
     labels = {label.pattern_id: label.probability for label in distilled.labels}

@@ -43,7 +43,7 @@ class Fusion:
     learning_rate: float = 3e-3
     confident: float = 0.3
     agreeing: float = 0.2
-    unclear: float = 0.45
+    unclear: float = 0.35
     loss: float = 0.1
     flips: float = 0.01
 
@@ -90,7 +90,7 @@ def accept(
     """The pseudo-labels that round `number` adds: of patterns with a verdict and no pseudo-label yet.
 
     An analyst's answer counts as it is; then what the LLM decided side by side or said with confidence; then what the small model agrees
-    with and is sure of. What was unclear twice teaches that nobody claims an anomaly. The rest stays open.
+    with and is sure of. What was unclear teaches that nobody claims an anomaly. The rest stays open.
 
     Args: verdicts by question; an answer is a verdict of round 0; small (n patterns,) the small model's probabilities; known by pattern id.
     """
@@ -134,6 +134,7 @@ def distil(
     aside = np.concatenate([*(held_out(source, config.held_out) for source in sources), np.zeros(len(own), dtype=bool)])
     taught = np.flatnonzero(~aside & (examples.system < len(sources)))
     trainer = Trainer(replace(config, learning_rate=fusion.learning_rate), examples, deepcopy(base))
+    home = [weight.detach().clone() for weight in trainer.network.parameters()]
     labels: dict[str, PseudoLabel] = {}
     rounds: list[Round] = []
     small, _ = predict(base, [examples.rows[i] for i in own], examples.table)
@@ -150,7 +151,7 @@ def distil(
             break
         probability = {name: label.probability for name, label in labels.items()}
         examples.targets[members] = [probability[target.ids[i - own[0]]] for i in members]
-        tune(trainer, members, taught, fusion.first_steps if number == 1 else fusion.steps, fusion)
+        tune(trainer, home, members, taught, fusion.first_steps if number == 1 else fusion.steps, fusion)
         network = deepcopy(trainer.network).cpu().eval()
         after, _ = predict(network, [examples.rows[i] for i in own], examples.table)
         labelled = members - own[0]
@@ -165,11 +166,10 @@ def distil(
     return Distilled(standing[0], tuple(standing[1].values()), tuple(rounds), before)
 
 
-def tune(trainer: Trainer, members: np.ndarray, taught: np.ndarray, steps: int, fusion: Fusion) -> None:
+def tune(trainer: Trainer, home: Sequence[torch.Tensor], members: np.ndarray, taught: np.ndarray, steps: int, fusion: Fusion) -> None:
     """Some steps on pseudo-labels as often as their patterns occur (by the logarithm of sessions, classes as they are: balancing them
-    would move every probability), on source labels with both classes alike, and towards the weights that the training began with."""
+    would move every probability), on source labels with both classes alike, and towards `home`, the weights of the meta-trained model."""
     network, examples = trainer.network.train(), trainer.examples
-    home = [weight.detach().clone() for weight in network.parameters()]
     weights = np.log1p(examples.sessions[members])
     optimizer = torch.optim.Adam(network.parameters(), lr=fusion.learning_rate)
     for _ in range(steps):

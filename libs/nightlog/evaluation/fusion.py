@@ -91,9 +91,10 @@ def session_counts(*parts: Patterns) -> dict[str, int]:
 
 
 def ask(case: Case, patterns: Patterns, chosen: np.ndarray | None, before: Asked | None = None, items: list[Item] | None = None) -> Asked:
-    """Both rounds about patterns, knowing what was said `before` about `items`."""
-    assert case.judge is not None
+    """Both rounds about patterns, knowing what was said `before` about `items`. Without a judge nothing is asked."""
     known = before.verdicts if before else {}
+    if case.judge is None:
+        return Asked(dict(known))
     every = {item.id: item for item in [*(items or []), *items_of(patterns, chosen)]}
     neighbours = judged_alike(items or [], known) if known else None
     sessions = session_counts(case.adaptation) if patterns is case.adaptation else session_counts(case.adaptation, patterns)
@@ -122,9 +123,9 @@ def small_model(case: Case) -> Judgement:
 
 def llm_only(case: Case) -> Judgement:
     """The LLM alone, one round: every question once, flagged where it says anomalous."""
-    assert case.judge is not None
-    items = {item.id: item for item in [*items_of(case.adaptation), *items_of(case.test)]}
-    answers = [verdict for answer in case.judge.judge(case.system, list(items.values())) for verdict in answer.verdicts]
+    items = {item.id: item for item in [*items_of(case.adaptation), *items_of(case.test)]} if case.judge is not None else {}
+    judged = case.judge.judge(case.system, list(items.values())) if case.judge is not None else ()
+    answers = [verdict for answer in judged for verdict in answer.verdicts]
     return by_verdicts(case, {verdict.id: verdict for verdict in answers}, len(items))
 
 

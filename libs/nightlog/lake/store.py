@@ -126,7 +126,9 @@ class Lake:
             return []
         condition = None
         for name, value in equal.items():
-            same = pc.field(name) == value
+            column = pc.field(name)
+            # A merge by delta-rs writes strings in a form that Arrow cannot compare in a filter.
+            same = (column if name in spec.partition else column.cast("string")) == value
             condition = same if condition is None else condition & same
         found: list[dict[str, Any]] = self.dataset(spec).to_table(columns=columns, filter=condition).to_pylist()
         return found
