@@ -84,9 +84,10 @@ def decide(
 
 
 def calibrated(probability: str, by: Calibration) -> Column:
-    """A column of raw probabilities as `Calibration.apply` gives them, rounded to 6 digits."""
+    """A column of raw probabilities as `Calibration.apply` gives them, rounded to 6 digits; what is no probability stays, for the gate."""
     inside = F.greatest(F.lit(EDGE), F.least(F.lit(1 - EDGE), F.col(probability)))
-    return F.round(1 / (1 + F.exp(-(by.slope * F.log(inside / (1 - inside)) + by.bias))), 6)
+    moved = F.round(1 / (1 + F.exp(-(by.slope * F.log(inside / (1 - inside)) + by.bias))), 6)
+    return F.when(F.col(probability).between(0, 1), moved).otherwise(F.col(probability))
 
 
 def with_evidence(found: DataFrame, events: DataFrame, lines: DataFrame, knowledge: DataFrame) -> DataFrame:
