@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,6 +85,18 @@ def show(outcome: Outcome) -> None:
     """One line a system on standard output."""
     counts = " ".join(f"{name}={n}" for name, n in outcome.counts.items())
     print(f"{outcome.system} {outcome.stage} {outcome.outcome} {outcome.seconds:.1f}s {counts} {outcome.detail or ''}".rstrip(), flush=True)
+
+
+def run_teaching(work: Callable[[Settings, str, Callable[[str], None]], None], description: str, argv: Sequence[str] | None = None) -> int:
+    """Run a job about models: `work(settings, names of systems, tell)`. Returns the exit code."""
+    given = arguments(description, with_ds=False).parse_args(argv)
+    log_to_stderr()
+    try:
+        work(settings_from(lake=given.lake, data=given.data, master=given.master), given.systems, lambda text: print(text, flush=True))
+    except NightlogError as error:
+        print(f"nightlog: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
 
 
 def run_stage(stage: Stage, description: str, argv: Sequence[str] | None = None) -> int:

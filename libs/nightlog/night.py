@@ -86,15 +86,13 @@ class Night:
         self.settings = settings
         self.clock = clock
         self.data = Path(settings.logs).resolve()
-        self._models: dict[str, Model] = {}
 
-    def model(self, system: System) -> Model:
-        """The model that serves the system now; the same one in all stages that this process runs."""
+    @cached_property
+    def models(self) -> dict[str, Model]:
+        """The model that serves each system; the same ones in all stages that this process runs."""
         from nightlog.detector.registry import serving
 
-        if system.name not in self._models:
-            self._models[system.name] = serving(self.lake, system)
-        return self._models[system.name]
+        return serving(self.lake, self.systems)
 
     @cached_property
     def judge(self) -> Judge | None:
@@ -118,8 +116,7 @@ class Night:
         A system whose stage before did not end well is passed over.
         """
         if stage in (Stage.ROUTE, Stage.DETECT, Stage.PUBLISH):
-            for system in self.systems:
-                self.model(system)
+            _ = self.models
         if stage == Stage.LABEL:
             _ = self.judge
         for system in self.systems:
@@ -195,12 +192,12 @@ class Night:
                 from nightlog.detector.registry import load
                 from nightlog.routing.router import route
 
-                model = load(self.model(system))
+                model = load(self.models[system.name])
                 return route(lake, system, ds, model.sources, model.manifest.tau, model.version, model.manifest.encoder), None
             case Stage.DETECT:
                 from nightlog.detector.scoring import detect
 
-                return detect(lake, system, ds, self.model(system), device), None
+                return detect(lake, system, ds, self.models[system.name], device), None
             case Stage.LABEL:
                 from nightlog.llm.label import label_patterns
 
@@ -224,7 +221,7 @@ class Night:
         from nightlog.reporting.publish import Publication, publish
 
         llm = self.judge.name if self.judge is not None else None
-        by = Publication(self.ds, self.run_id, load(self.model(system)), prompt_hash(system), llm, self.clock())
+        by = Publication(self.ds, self.run_id, load(self.models[system.name]), prompt_hash(system), llm, self.clock())
         counts = self.counted(system)
         counts |= {f"run_{name}": n for name, n in counts.items() if name.startswith("llm_")}
         seconds = sum(float(str(row["seconds"])) for (name, _), row in self.latest().items() if name == system.name)

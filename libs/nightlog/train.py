@@ -31,16 +31,10 @@ def run_training(settings: Settings, names: str, tell: Callable[[str], None]) ->
 def run_distillation(settings: Settings, names: str, tell: Callable[[str], None]) -> None:
     """Distil what is known of the named targets, or of all that nights were run of, into small models of their own."""
     from nightlog.detector.meta import Config
-    from nightlog.distillation.retrain import distil_system
+    from nightlog.distillation.retrain import distil_systems
 
     catalog = load_catalog(settings.systems)
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     systems = choose(catalog, wanted) if wanted else list(catalog.values())
     with open_lake(settings, "nightlog retrain") as lake:
-        now = utc_now()
-        for system in systems:
-            if system.role == "target" and system.collaboration != "generallog":
-                story = distil_system(
-                    lake, system, catalog, settings.logs.resolve(), f"retrain__{now:%Y%m%dT%H%M%S}", now, Config(device=settings.device)
-                )
-                tell(f"{system.name}: {story}")
+        distil_systems(lake, systems, catalog, settings.logs.resolve(), utc_now(), Config(device=settings.device), tell)

@@ -15,10 +15,11 @@ from nightlog.detector.network import Network
 from nightlog.detector.patterns import Patterns
 from nightlog.detector.predict import predict
 from nightlog.detector.registry import Manifest, Model, load, promote, promoted, save, serving
+from nightlog.detector.sources import read_source
 from nightlog.detector.training import fit
-from nightlog.distillation.retrain import distil_system, gate, measures, settled_verdicts
+from nightlog.distillation.retrain import distil_system, distil_systems, gate, measures, settled_verdicts
 from nightlog.distillation.rounds import Distilled, PseudoLabel, Round
-from nightlog.errors import ConfigError
+from nightlog.errors import ConfigError, ModelIntegrityError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import ANSWERS, MODELS, PATTERNS, PSEUDO_LABELS, SESSIONS, TEMPLATES, VECTORS, VERDICTS
 from nightlog.llm.items import Verdict
@@ -61,6 +62,10 @@ def put_verdicts(lake: Lake, verdicts: dict[str, Verdict]) -> None:
     lake.put(VERDICTS, [said | {"question_id": v.id} | {name: getattr(v, name) for name in names} for v in verdicts.values()])
 
 
+def served(lake: Lake, system: System) -> Model:
+    return serving(lake, [system])[system.name]
+
+
 @dataclass
 class Place:
     """A lake where a general model serves that was taught by the source, and how to distil there."""
@@ -70,7 +75,14 @@ class Place:
     general: Model
 
     def distil(self, run_id: str = "run", system: System = APP, catalog: dict[str, System] = CATALOG) -> str:
-        return distil_system(self.lake, system, catalog, self.data, run_id, NOW, QUICK)
+        return distil_system(
+            self.lake,
+            system,
+            lambda name, encoder: read_source(self.lake, catalog[name], self.data, encoder) if name in catalog else None,
+            run_id,
+            NOW,
+            QUICK,
+        )
 
     def statuses(self) -> dict[str, str]:
         return {row["version"]: row["status"] for row in self.lake.rows(MODELS)}
@@ -115,9 +127,9 @@ def test_verdicts_become_a_model_that_serves_its_system_alone(place: Place) -> N
     assert lake.table(MODELS).version() == before + 2, "one commit registers it, one promotes it"
     assert place.statuses() == {place.general.version: "promoted", own.version: "promoted"}
 
-    assert serving(lake, APP) == serving(lake, APP.model_copy(update={"collaboration": "fusionlog"})) == own
-    assert serving(lake, APP.model_copy(update={"collaboration": "generallog"})) == place.general
-    assert serving(lake, APP.model_copy(update={"name": "other"})) == place.general
+    assert served(lake, APP) == served(lake, APP.model_copy(update={"collaboration": "fusionlog"})) == own
+    assert served(lake, APP.model_copy(update={"collaboration": "generallog"})) == place.general
+    assert served(lake, APP.model_copy(update={"name": "other"})) == place.general
 
     assert ((words(own, TARGET) >= load(own).manifest.threshold) == (TRUTH.anomalous == 1)).all()
     rows = lake.rows(PSEUDO_LABELS)
@@ -188,7 +200,7 @@ def test_a_student_that_knows_too_little_stays_a_candidate(place: Place) -> None
     assert "does not serve: pseudo-labels and general knowledge cover" in story and "95% are needed" in story, story
     (row,) = lake.rows(MODELS, system="target")
     assert row["status"] == "candidate" and row["version"] in story
-    assert promoted(lake, "target") is None and serving(lake, APP) == place.general
+    assert promoted(lake, "target") is None and served(lake, APP) == place.general
     assert {row["model"] for row in lake.rows(PSEUDO_LABELS)} == {row["version"]}, "and yet its lineage is kept"
 
 
@@ -223,7 +235,7 @@ def test_without_verdicts_or_a_general_model_there_is_nothing_to_distil(place: P
     assert place.distil() == "no verdicts yet, so nothing to distil"
     assert place.statuses() == {place.general.version: "promoted"} and not place.lake.exists(PSEUDO_LABELS)
     with pytest.raises(ConfigError, match="nightlog train"):
-        distil_system(Lake(tmp_path / "empty", place.lake.spark), APP, CATALOG, tmp_path, "run", NOW, QUICK)
+        distil_system(Lake(tmp_path / "empty", place.lake.spark), APP, lambda *_: None, "run", NOW, QUICK)
 
 
 @pytest.mark.slow
@@ -238,3 +250,19 @@ def test_a_source_that_is_gone_does_not_keep_a_system_from_its_model(place: Plac
             place.lake.table(spec).delete("system = 'source'")
     story = place.distil(catalog=catalog)
     assert promoted(place.lake, "target") is not None, story
+
+
+@pytest.mark.slow
+def test_a_system_that_fails_does_not_stop_the_others(place: Place) -> None:
+    put_verdicts(place.lake, verdicts_of(TARGET, TRUTH.anomalous))
+    place.distil()
+    own = promoted(place.lake, "target")
+    assert own is not None
+    Path(own.path).write_bytes(b"altered")
+    load.cache_clear()
+    told: list[str] = []
+    other = APP.model_copy(update={"name": "other"})
+    systems = [APP, TEACHER, other.model_copy(update={"collaboration": "generallog"}), other]
+    with pytest.raises(ModelIntegrityError):
+        distil_systems(place.lake, systems, CATALOG, place.data, NOW, QUICK, told.append)
+    assert [line.split(": ")[:2] for line in told] == [["target", "failed"], ["other", "no verdicts yet, so nothing to distil"]]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from nightlog.detector.meta import Config
+from nightlog.detector.sources import read_source
 from nightlog.detector.teach import teach
 from nightlog.distillation.retrain import distil_system
 from nightlog.evaluation.nights import evaluate_nights, read_labels
@@ -172,6 +173,13 @@ def test_three_answers_of_an_analyst_are_followed(real: Real, shared: Path) -> N
 def distilled(real: Real, shared: Path, run_id: str) -> str:
     """Distil what is known of HDFS; the student must pass its gate."""
     now = datetime(2026, 3, 2, 12, tzinfo=UTC)
-    story = distil_system(real.lake, HDFS, CATALOG, shared / "data" / "raw", run_id, now, Config(device="cpu"))
+    story = distil_system(
+        real.lake,
+        HDFS,
+        lambda name, encoder: read_source(real.lake, CATALOG[name], shared / "data" / "raw", encoder),
+        run_id,
+        now,
+        Config(device="cpu"),
+    )
     assert " serves: " in story
     return story

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -113,20 +113,30 @@ def promote(lake: Lake, version: str) -> None:
     lake.upsert(MODELS, [row | {"status": "retired"} for row in before] + chosen)
 
 
+def promoted_models(lake: Lake) -> dict[str, Model]:
+    """The models that serve, by the system that each was distilled for; under "" the one that sources taught."""
+    return {
+        row["system"]: Model(row["version"], f"{lake.root}/models/{row['version']}.safetensors", row["sha256"])
+        for row in lake.rows(MODELS)
+        if row["status"] == "promoted"
+    }
+
+
 def promoted(lake: Lake, system: str = "") -> Model | None:
     """The model that serves for a system alone; without a name the one that sources taught. None where none does."""
-    for row in lake.rows(MODELS):
-        if row["status"] == "promoted" and row["system"] == system:
-            return Model(row["version"], f"{lake.root}/models/{row['version']}.safetensors", row["sha256"])
-    return None
+    return promoted_models(lake).get(system)
 
 
-def serving(lake: Lake, system: System) -> Model:
-    """The model that serves a system: its own where it has one and may use it. Raises ConfigError where none was ever promoted."""
-    own = promoted(lake, system.name) if system.collaboration != "generallog" else None
-    if (model := own or promoted(lake)) is None:
-        raise ConfigError(f"no model serves in the lake {lake.root}: run `nightlog train` first")
-    return model
+def serving(lake: Lake, systems: Sequence[System]) -> dict[str, Model]:
+    """By name the model that serves each system: its own where it has one and may use it. Raises ConfigError where there is none."""
+    models = promoted_models(lake)
+    found = {}
+    for system in systems:
+        own = models.get(system.name) if system.collaboration != "generallog" else None
+        if (model := own or models.get("")) is None:
+            raise ConfigError(f"no model serves in the lake {lake.root}: run `nightlog train` first")
+        found[system.name] = model
+    return found
 
 
 @lru_cache(maxsize=8)

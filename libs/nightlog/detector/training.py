@@ -79,11 +79,11 @@ def train(sources: Sequence[Source], target: Sequence[Patterns], config: Config)
     return Trained(network, transfer, metrics)
 
 
-def fit(sources: Sequence[Source], target: Sequence[Patterns], config: Config, whole: bool = False) -> Network:
-    """Meta-train on the sources, without their held-out patterns unless `whole`; every source is a task."""
+def fit(sources: Sequence[Source], target: Sequence[Patterns], config: Config) -> Network:
+    """Meta-train on the sources, without their held-out patterns; every source is a task."""
     examples = Examples.of([*sources, *target])
     aside = np.concatenate([held_out(system, config.held_out) for system in (*sources, *target)])
-    tasks = [np.flatnonzero((examples.system == number) & (whole | ~aside)) for number in range(len(sources))]
+    tasks = [np.flatnonzero((examples.system == number) & ~aside) for number in range(len(sources))]
     tasks = [task for task in tasks if len(task)]
     return meta_train(examples, tasks, np.flatnonzero(examples.system >= len(sources)), config)
 

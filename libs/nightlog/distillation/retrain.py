@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from nightlog.detector.examples import sequences
 from nightlog.detector.meta import Config
-from nightlog.detector.patterns import Patterns
+from nightlog.detector.patterns import Patterns, Source
 from nightlog.detector.predict import predict
 from nightlog.detector.registry import Manifest, load, promote, promoted, save
 from nightlog.detector.sources import read_patterns, read_source
 from nightlog.detector.training import tau_of
 from nightlog.distillation.rounds import Distilled, Fusion, distil
-from nightlog.errors import ConfigError
+from nightlog.errors import ConfigError, NightlogError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import PATTERNS, PSEUDO_LABELS
 from nightlog.llm.analysts import system_answers
 from nightlog.llm.items import Verdict
 from nightlog.llm.prompt import prompt_hash
 from nightlog.llm.questions import latest_verdicts, stored_verdict
-from nightlog.routing.router import most_similar
+from nightlog.routing.router import is_general
 from nightlog.systems.spec import System
+
+ReadSource = Callable[[str, str], Source | None]
 
 COVERED = 0.95  # share of the system's sessions that must have a pseudo-label, or be general, before its own model may serve
 FAITHFUL = 0.98  # share of those sessions on which the student must be on its pseudo-label's side
@@ -43,11 +46,41 @@ def settled_verdicts(lake: Lake, system: System) -> dict[str, Verdict]:
     return found
 
 
-def distil_system(lake: Lake, system: System, catalog: Mapping[str, System], data: Path, run_id: str, now: datetime, config: Config) -> str:
+def distil_systems(
+    lake: Lake,
+    systems: Iterable[System],
+    catalog: Mapping[str, System],
+    data: Path,
+    now: datetime,
+    config: Config,
+    tell: Callable[[str], None],
+) -> None:
+    """Distil the targets among `systems` that may have a model of their own; each source is read once.
+
+    A system that fails does not stop the others; the first error is raised when all are through.
+    """
+    read = cache(lambda name, encoder: read_source(lake, catalog[name], data, encoder) if name in catalog else None)
+    failed: list[NightlogError] = []
+    for system in systems:
+        if system.role == "target" and system.collaboration != "generallog":
+            try:
+                story = distil_system(lake, system, read, f"retrain__{now:%Y%m%dT%H%M%S}", now, config)
+            except NightlogError as error:
+                failed.append(error)
+                story = f"failed: {error}"
+            tell(f"{system.name}: {story}")
+    if failed:
+        raise failed[0]
+
+
+def distil_system(lake: Lake, system: System, read: ReadSource, run_id: str, now: datetime, config: Config) -> str:
     """Distil one system's verdicts and promote the student if its gate holds. Returns what became of it, in a sentence.
 
     The gate: no round was undone at once, the pseudo-labels cover nearly all sessions, and the student says the same as they do. What the
-    serving student learnt from the same base and verdicts is not done again. Raises: ConfigError where no general model serves.
+    serving student learnt from the same base and verdicts is not done again.
+
+    Args: read, a source by its name and the encoder of its vectors, None where it is not known any more.
+    Raises: ConfigError where no general model serves.
     """
     model_of_all = promoted(lake)
     if model_of_all is None:
@@ -61,13 +94,11 @@ def distil_system(lake: Lake, system: System, catalog: Mapping[str, System], dat
     own = promoted(lake, system.name)
     if own is not None and load(own).manifest.data == {"base": model_of_all.version, "taught": taught}:
         return f"model {own.version} knows all verdicts already"
-    sources = [read_source(lake, catalog[name], data, base.manifest.encoder) for name in base.manifest.sources if name in catalog]
-    sources = [source for source in sources if len(source.ids)]
+    sources = [source for name in base.manifest.sources if (source := read(name, base.manifest.encoder)) is not None and len(source.ids)]
     config = replace(config, shape=base.manifest.shape)
     distilled = distil(base.network, sources, target, verdicts, config, Fusion())
     now_serving = load(own) if own is not None else base
-    _, familiar = most_similar(target.vectors, now_serving.sources.vectors)
-    general = np.array([min(familiar[row] for row, _ in events) >= now_serving.manifest.tau for events in target.events], dtype=bool)
+    general = is_general(target.vectors, target.events, now_serving.sources.vectors, now_serving.manifest.tau)
     metrics = measures(distilled, target, general)
     known = np.array([row for row, _ in sorted(rows_of(distilled, target))], dtype=np.int64)
     manifest = Manifest(

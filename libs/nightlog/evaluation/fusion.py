@@ -16,12 +16,12 @@ from nightlog.detector.network import Network
 from nightlog.detector.patterns import Patterns
 from nightlog.detector.predict import predict
 from nightlog.detector.training import Transfer, fit, measure_transfer, tau_of, with_shape
-from nightlog.distillation.rounds import Distilled, Fusion, distil
+from nightlog.distillation.rounds import Fusion, distil
 from nightlog.evaluation.case import Case, Judgement
 from nightlog.llm.groups import rank_questions
 from nightlog.llm.items import Item, Label, Verdict
 from nightlog.llm.rounds import Asked, ask_both_rounds, group_keys, judged_alike
-from nightlog.routing.router import most_similar
+from nightlog.routing.router import is_general
 
 T = TypeVar("T")
 KEPT = 32
@@ -63,13 +63,6 @@ def transfer(case: Case) -> Transfer:
 def probabilities(network: Network, patterns: Patterns, calibration: Calibration) -> np.ndarray:
     """The network's calibrated word on patterns, (n,)."""
     return calibration.apply(predict(network, sequences(patterns), patterns.vectors)[0])
-
-
-def is_general(case: Case, patterns: Patterns) -> np.ndarray:
-    """Which patterns the router calls general knowledge, (n,) bool."""
-    tau = tau_of(case.sources)
-    _, familiar = most_similar(patterns.vectors, np.concatenate([source.vectors for source in case.sources]))
-    return np.array([min(familiar[row] for row, _ in events) >= tau for events in patterns.events], dtype=bool)
 
 
 def items_of(patterns: Patterns, chosen: np.ndarray | None = None) -> list[Item]:
@@ -150,7 +143,8 @@ def generallog(case: Case) -> Judgement:
     """
     found = transfer(case)
     trusted = found.trusted
-    routed = [is_general(case, part) & trusted for part in (case.adaptation, case.test)]
+    known, tau = np.concatenate([source.vectors for source in case.sources]), tau_of(case.sources)
+    routed = [is_general(part.vectors, part.events, known, tau) & trusted for part in (case.adaptation, case.test)]
     first = ask(case, case.adaptation, ~routed[0])
     first.verdicts = answered(case, first.verdicts)
     second = ask(case, case.test, ~routed[1], first, items_of(case.adaptation, ~routed[0]))
@@ -166,13 +160,8 @@ def generallog(case: Case) -> Judgement:
 
 def fusionlog(case: Case) -> Judgement:
     """FusionLog, arXiv 2511.05878: the LLM judges the adaptation part; the small model learns it and alone judges the test part."""
-
-    def taught() -> tuple[Distilled, int]:
-        asked = ask(case, case.adaptation, None)
-        verdicts = answered(case, asked.verdicts)
-        return distil(small(case), case.sources, case.adaptation, verdicts, config_of(case), Fusion()), sum(asked.items)
-
-    distilled, asked = taught()
+    found = ask(case, case.adaptation, None)
+    distilled = distil(small(case), case.sources, case.adaptation, answered(case, found.verdicts), config_of(case), Fusion())
     said = probabilities(distilled.network, case.test, Calibration())
     last = distilled.rounds[-1] if distilled.rounds else None
     detail = {
@@ -182,4 +171,4 @@ def fusionlog(case: Case) -> Judgement:
         "source_score_before": distilled.before,
         "source_score_after": last.source_score if last else distilled.before,
     }
-    return Judgement(said, said >= 0.5, asked, detail)
+    return Judgement(said, said >= 0.5, sum(found.items), detail)

@@ -18,4 +18,4 @@ MODES: dict[str, Mode] = {
 SEEDLESS = frozenset({"llm_only", "llm_two_rounds"})  # the same for every seed: run once
 WITH_ANSWERS = frozenset({"generallog", "fusionlog"})  # can put questions to an analyst, as many as --answers says
 EXAMPLES: dict[str, tuple[int, ...]] = {"metaproto": SHOTS}  # are run besides with this many answers, as labelled examples
-FROM_SOURCES = frozenset({"small_model", "metaproto"})  # know only what sources teach: shuffled source labels must leave nothing
+FROM_SOURCES = frozenset({"small_model", *METAPROTO_MODES})  # know only what sources teach: shuffled source labels must leave nothing

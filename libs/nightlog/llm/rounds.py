@@ -16,14 +16,9 @@ UNCERTAIN = (0.30, 0.86)  # probability of an anomaly, both ends included
 Neighbours = Callable[[Item], Sequence[Neighbour]]
 
 
-def in_doubt(probability: float) -> bool:
-    """Whether a probability of an anomaly decides nothing."""
-    return UNCERTAIN[0] <= round(probability, 6) <= UNCERTAIN[1]
-
-
 def is_uncertain(verdict: Verdict) -> bool:
     """Whether a verdict of the first round leaves so much open that the second round is asked."""
-    return verdict.round == 1 and in_doubt(verdict.probability)
+    return verdict.round == 1 and UNCERTAIN[0] <= round(verdict.probability, 6) <= UNCERTAIN[1]
 
 
 def compared(items: Sequence[Item], verdicts: Mapping[str, Verdict], sessions: Mapping[str, int], chosen: Iterable[Item]) -> list[Item]:

@@ -6,7 +6,7 @@ general. Tau comes from the sources alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 BLOCK = 4096
+DIGITS = 4
 NEAREST = "template_id string, source string, nearest_source_template string, similarity double"
 LEAST_TAU, TAU_QUANTILE = 0.5, 0.95
 NOTHING_GENERAL = 1.01  # no similarity is as high: everything is asked about
@@ -47,6 +48,15 @@ def most_similar(vectors: np.ndarray, sources: np.ndarray) -> tuple[np.ndarray, 
         better = cosine > best
         best[better], where[better] = cosine[better], nearest[better] + start
     return where, np.clip(best, -1.0, 1.0)
+
+
+def is_general(vectors: np.ndarray, events: Sequence[Sequence[tuple[int, int]]], sources: np.ndarray, tau: float) -> np.ndarray:
+    """Which patterns are general, (n,) bool: what `route_patterns` says, for patterns in memory.
+
+    Args: vectors (templates, d) and sources (source templates, d), unit norm; events, for each pattern pairs of row and count.
+    """
+    familiar = np.round(most_similar(vectors, sources)[1].astype(float), DIGITS)
+    return np.array([min(familiar[row] for row, _ in pattern) >= tau for pattern in events], dtype=bool)
 
 
 def choose_tau(vectors: Mapping[str, np.ndarray], patterns: Mapping[str, list[list[int]]]) -> float:
@@ -98,7 +108,7 @@ def nearest_sources(vectors: DataFrame, sources: SourceTemplates) -> DataFrame:
                         "template_id": frame["template_id"],
                         "source": [sources.systems[i] for i in where],
                         "nearest_source_template": [sources.texts[i] for i in where],
-                        "similarity": np.round(cosine.astype(float), 4),
+                        "similarity": np.round(cosine.astype(float), DIGITS),
                     }
                 )
 
