@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import PATTERNS, ROUTES, VECTORS
-from nightlog.routing.router import BLOCK, LEAST_TAU, SourceTemplates, choose_tau, most_similar, nearest_sources, route, route_patterns
+from nightlog.routing.router import (
+    BLOCK,
+    LEAST_TAU,
+    SourceTemplates,
+    choose_tau,
+    is_general,
+    most_similar,
+    nearest_sources,
+    route,
+    route_patterns,
+)
 from nightlog.systems.spec import Input, Session, System
 from pyspark.sql import SparkSession
 
@@ -162,3 +172,21 @@ def test_a_night_is_routed_into_its_slice_with_the_vectors_of_the_models_encoder
     put_patterns({"strange": "ac"})
     assert route(lake, system, DS, sources, -0.5, "m2", "e1") == {"n_proprietary": 0}
     assert [(row["pattern_id"], row["route"], row["model"]) for row in lake.rows(ROUTES)] == [("strange", "general", "m2")]
+
+
+def test_patterns_in_memory_are_general_where_the_nights_are(spark: SparkSession) -> None:
+    ours, sources = unit(12, 5), unit(30, 6)
+    events = [((a, 1), (b, 2)) for a in range(12) for b in range(a + 1, 12)]
+    frame = spark.createDataFrame([(f"t{n}", row.tolist()) for n, row in enumerate(ours)], "template_id string, vector array<float>")
+    patterns = spark.createDataFrame(
+        [(f"p{n}", [(f"t{row}", count) for row, count in pattern]) for n, pattern in enumerate(events)],
+        "pattern_id string, events array<struct<template_id: string, count: bigint>>",
+    )
+    known = SourceTemplates(sources, tuple(f"s{n}" for n in range(30)), ("x",) * 30)
+    nearest = nearest_sources(frame, known)
+    tau = sorted(row["similarity"] for row in nearest.collect())[4]  # exactly one template's similarity, rounding included
+    rows = route_patterns(patterns, nearest, tau).collect()
+    wanted = {row["pattern_id"]: row["route"] == "general" for row in rows}
+    found = is_general(ours, events, sources, tau)
+    assert {f"p{n}": bool(general) for n, general in enumerate(found)} == wanted
+    assert 0 < found.sum() < len(found)
