@@ -4,6 +4,9 @@
 MAKEFLAGS += --no-print-directory
 SHELL := bash
 
+# Small inputs on few cores: the JVM's second compiler takes more time than it gives back. Nights of real size run without this.
+QUICK := SPARK_SUBMIT_OPTS=-XX:TieredStopAtLevel=1
+
 JOBS := .venv/bin
 AIRFLOW := .venv-airflow/bin
 export PYTHON ?= python3.11
@@ -29,15 +32,15 @@ types: setup ## mypy, strict on libs and jobs
 	$(JOBS)/mypy
 
 test-jobs: setup ## the quick tests of libs and jobs
-	$(JOBS)/pytest --ignore=tests/dags -m "not slow"
+	$(QUICK) $(JOBS)/pytest --ignore=tests/dags -m "not slow"
 
 test-slow: setup ## the slow tests of libs and jobs
-	$(JOBS)/pytest --ignore=tests/dags -m slow
+	$(QUICK) $(JOBS)/pytest --ignore=tests/dags -m slow
 
 test-dags: setup ## the tests of the DAGs, in Airflow's environment
 	$(AIRFLOW)/python -m pytest --confcutdir=tests/dags tests/dags
 
-DEMO := env -u NIGHTLOG_DATA -u NIGHTLOG_SYSTEMS -u NIGHTLOG_LLM_RECORDED NIGHTLOG_LLM=recorded NIGHTLOG_LAKE=$(CURDIR)/build/demo/lake
+DEMO := env -u NIGHTLOG_DATA -u NIGHTLOG_SYSTEMS -u NIGHTLOG_LLM_RECORDED NIGHTLOG_LLM=recorded NIGHTLOG_LAKE=$(CURDIR)/build/demo/lake $(QUICK)
 DEMO_DS := 2026-03-04
 
 demo: setup ## a real night of the sample corpus, from raw logs to anomalies

@@ -1,0 +1,24 @@
+"""The command line `nightlog`: a module a subject, imported in the order in which `nightlog --help` lists their commands."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.text import Text
+
+# isort: off
+from nightlog.cli import nights, tables, analysts, models  # noqa: F401
+
+# isort: on
+from nightlog.cli.app import app
+from nightlog.cli.output import err
+from nightlog.errors import NightlogError
+
+
+def main() -> None:
+    """Entry point: Nightlog's own errors end as one message and their exit code."""
+    try:
+        app()
+    except NightlogError as error:
+        err.print(Text(f"nightlog: {error}"), style="red", soft_wrap=True)
+        sys.exit(error.exit_code)

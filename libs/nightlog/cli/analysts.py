@@ -1,0 +1,77 @@
+"""Commands of the analysts: what to ask them, and what they answer."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from nightlog.cli.app import app
+from nightlog.cli.options import Format, FormatOption, LakeOption
+from nightlog.cli.output import out, print_rows, safe
+from nightlog.errors import ConfigError
+
+
+class Label(StrEnum):
+    """What a group of patterns can be."""
+
+    NORMAL = "normal"
+    ANOMALOUS = "anomalous"
+
+
+@app.command()
+def questions(
+    system: Annotated[str, typer.Option("--system", help="One system alone.")] = "",
+    with_answer: Annotated[bool, typer.Option("--answered", help="Those that were answered.")] = False,
+    limit: Annotated[int, typer.Option("--limit", help="Rows of the table; json and csv have all.")] = 10,
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """List what to ask the analysts: groups of patterns that the LLM is unsure of, first those where one answer changes most.
+
+    Example: nightlog questions --system hdfs
+    """
+    from nightlog.job import settings_from
+    from nightlog.lake.store import Lake
+    from nightlog.llm.analysts import questions as read
+    from nightlog.systems.catalog import choose, load_catalog
+
+    settings = settings_from(lake=lake)
+    catalog = load_catalog(settings.systems)
+    rows = read(Lake(settings.lake), choose(catalog, [system]) if system else list(catalog.values()), with_answer)
+    print_rows(rows[:limit] if form == Format.TABLE else rows, list(rows[0]) if rows else [], form)
+    if form == Format.TABLE and len(rows) > limit:
+        out.print(f"{len(rows) - limit:,} more: --limit or --format json")
+
+
+@app.command()
+def answer(
+    group: Annotated[str, typer.Argument(help="The group, as `nightlog questions` names it.")],
+    label: Annotated[Label | None, typer.Argument(help="normal or anomalous.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take the answer back.")] = False,
+    by: Annotated[str | None, typer.Option("--by", help="Who answers; default: the user.")] = None,
+    lake: LakeOption = None,
+) -> None:
+    """Answer about a group of patterns. The next publishing and retraining follow it; it outranks the LLM and the small model.
+
+    Example: nightlog answer 1bb2dd1c normal
+    """
+    from getpass import getuser
+
+    from nightlog.job import settings_from
+    from nightlog.lake.store import Lake
+    from nightlog.llm.analysts import record_answer, take_back
+    from nightlog.night import utc_now
+    from nightlog.systems.catalog import load_catalog
+
+    if (label is None) != undo:
+        raise ConfigError("give either normal, anomalous or --undo")
+    settings, who = settings_from(lake=lake), by or getuser()
+    tables = Lake(settings.lake)
+    if label is None:
+        row, said = take_back(tables, group, who, utc_now()), "is open again"
+    else:
+        row = record_answer(tables, list(load_catalog(settings.systems).values()), group, label.value, who, utc_now())
+        said = f"is {label.value}; take it back with: nightlog answer {group} --undo"
+    out.print(safe(f"{row['system']}: {row['name'] or 'one pattern'} ({len(row['questions']):,} patterns) {said}"), soft_wrap=True)

@@ -1,0 +1,117 @@
+"""Commands of a night: run it, see its anomalies and outcomes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from nightlog.cli.app import app
+from nightlog.cli.options import DataOption, Ds, Format, FormatOption, LakeOption, Master, Systems
+from nightlog.cli.output import UNSEEN, err, out, print_rows, safe
+
+
+@app.command()
+def run(ds: Ds, systems: Systems = "", lake: LakeOption = None, data: DataOption = None, master: Master = None) -> None:
+    """Run a night: all stages in one process.
+
+    Example: nightlog run --ds 2026-03-04
+    """
+    from nightlog.job import chosen_systems, new_run_id, open_lake, settings_from
+    from nightlog.night import Night, Stage, check_ds, exit_code, utc_now
+
+    settings = settings_from(lake=lake, data=data, master=master)
+    chosen = chosen_systems(settings, systems)
+    check_ds(ds)
+    outcomes: dict[str, str] = {}
+    with err.status("starting Spark"), open_lake(settings, "nightlog run") as tables:
+        night = Night(ds, new_run_id(ds), chosen, tables, settings, utc_now)
+        for stage in Stage:
+            started, totals, told = time.monotonic(), dict[str, int](), list[str]()
+            with err.status(f"{stage}: {len(chosen)} systems"):
+                for outcome in night.run_stage(stage):
+                    outcomes[outcome.system] = outcome.outcome
+                    totals = {name: totals.get(name, 0) + outcome.counts.get(name, 0) for name in {**totals, **outcome.counts}}
+                    if outcome.detail:
+                        told.append(f"         {outcome.system}: {outcome.outcome}: {outcome.detail}")
+            counts = "  ".join(f"{name.removeprefix('n_').removeprefix('run_n_')} {n:,}" for name, n in totals.items())
+            out.print(Text(f"{stage:8} {time.monotonic() - started:6.1f} s  {counts}"), soft_wrap=True)
+            for line in told:
+                out.print(Text(UNSEEN.sub("�", line)), style="yellow", soft_wrap=True)
+    raise typer.Exit(exit_code(list(outcomes.values())))
+
+
+@app.command()
+def anomalies(
+    ds: Ds,
+    system: Annotated[str | None, typer.Option("--system", help="One system alone.")] = None,
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+    limit: Annotated[int, typer.Option("--limit", help="Rows of the table; json and csv have all.")] = 20,
+) -> None:
+    """Show a night's anomalies: which sessions, why, on what evidence, and the raw lines.
+
+    Example: nightlog anomalies --ds 2026-03-04 --format json
+    """
+    from nightlog.job import settings_from
+    from nightlog.lake.store import Lake
+    from nightlog.night import check_ds
+    from nightlog.reporting.tables import anomalies as read
+
+    rows = read(Lake(settings_from(lake=lake).lake), check_ds(ds), system)
+    if form != Format.TABLE:
+        print_rows(rows, list(rows[0]) if rows else [], form)
+        return
+    show_anomalies(rows, ds, limit)
+
+
+def show_anomalies(rows: list[dict[str, Any]], ds: str, limit: int) -> None:
+    """One row a pattern, the most sessions first: what it is, who says so, why, its most telling template, a raw line."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["system"], row["pattern_id"]), []).append(row)
+    ranked = sorted(
+        groups.values(), key=lambda same: (same[0]["system"], same[0]["status"] == "provisional", -same[0]["score"], -len(same))
+    )
+    table = Table(title=f"{len(rows):,} anomalous sessions of {len(groups):,} kinds on {ds}", show_lines=True, expand=True)
+    table.add_column("session", ratio=2, overflow="fold")
+    table.add_column("score", min_width=11)
+    table.add_column("reason and evidence", ratio=5, overflow="fold")
+    table.add_column("lines", ratio=6, overflow="fold")
+    for same in ranked[:limit]:
+        first = same[0]
+        more = f"\nand {len(same) - 1:,} more alike" if len(same) > 1 else ""
+        evidence = [f"{each['count']}× {each['template'][:100]}" for each in first["evidence"][:3]]
+        lines = [f"{Path(line['file']).name}:{line['line_no']} {line['text'][:160]}" for line in first["lines"][-3:]]
+        table.add_row(
+            safe(f"{first['system']}\n{first['session_id']}{more}"),
+            safe(f"{first['score']:.2f}\n{first['decided_by']}\n{first['status']}"),
+            safe("\n".join([first["reason"], *evidence])),
+            safe("\n".join(lines)),
+        )
+    out.print(table)
+    if len(ranked) > limit:
+        out.print(f"{len(ranked) - limit:,} kinds more: --limit, --format json, or `nightlog query`")
+
+
+@app.command()
+def outcomes(ds: Ds, run_id: Annotated[str, typer.Option("--run-id", help="The run.")], lake: LakeOption = None) -> None:
+    """Say what became of each system of a run; the exit code is the run's.
+
+    Example: nightlog outcomes --ds 2026-03-04 --run-id manual__1
+    """
+    from nightlog.job import settings_from
+    from nightlog.lake.store import Lake
+    from nightlog.night import check_ds, exit_code
+    from nightlog.reporting.tables import run_outcomes
+
+    found = run_outcomes(Lake(settings_from(lake=lake).lake), check_ds(ds), run_id)
+    for system, outcome, why in found:
+        out.print(safe(f"{system}: {outcome}: {why}"), soft_wrap=True)
+    if not found:
+        out.print(f"no stage of run {run_id} left an outcome for {ds}: see the log of its first task")
+    raise typer.Exit(exit_code([outcome for _, outcome, _ in found] or ["failed"]))

@@ -1,0 +1,75 @@
+"""Commands that read the lake and the catalogue: SQL, systems, costs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nightlog.cli.app import app
+from nightlog.cli.options import Format, FormatOption, LakeOption
+from nightlog.cli.output import print_rows
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="SQL of DuckDB, e.g. over gold.anomalies.")],
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Ask the lake in SQL.
+
+    Example: nightlog query "select system, ds, count(*) from gold.anomalies group by all"
+    """
+    from nightlog.job import settings_from
+    from nightlog.lake.store import Lake
+    from nightlog.reporting.tables import query as ask
+
+    found = ask(Lake(settings_from(lake=lake).lake), sql)
+    print_rows(found.to_pylist(), found.column_names, form)
+
+
+@app.command()
+def systems(form: FormatOption = Format.TABLE) -> None:
+    """List the known systems: what they are, where their files are looked for, and what may go to the LLM.
+
+    Example: nightlog systems
+    """
+    from nightlog.job import settings_from
+    from nightlog.systems.catalog import load_catalog
+
+    rows = [
+        {
+            "system": system.name,
+            "role": system.role,
+            "path": system.input.path,
+            "sessions": system.session.kind,
+            "labels": "file" if system.labels and system.labels.file else "field" if system.labels else "none",
+            "llm": "allowed" if system.llm.allowed else "never",
+            "description": system.description,
+        }
+        for system in load_catalog(settings_from().systems).values()
+    ]
+    print_rows(rows, list(rows[0]) if rows else [], form)
+
+
+@app.command()
+def cost(
+    since: Annotated[str | None, typer.Option("--since", help="First night, YYYY-MM-DD.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Last night, YYYY-MM-DD.")] = None,
+    system: Annotated[str | None, typer.Option("--system", help="One system alone.")] = None,
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Say what the LLM cost: calls, questions, tokens, US dollars and seconds by night, system and mode.
+
+    Example: nightlog cost --since 2026-03-01
+    """
+    from nightlog.job import settings_from
+    from nightlog.lake.store import Lake
+    from nightlog.llm.ledger import cost as read
+    from nightlog.night import check_ds
+
+    first, last = check_ds(since) if since else "", check_ds(until) if until else "9999"
+    rows = read(Lake(settings_from(lake=lake).lake), first, last, system)
+    print_rows(rows, list(rows[0]) if rows else [], form)
