@@ -25,12 +25,13 @@ from nightlog.errors import (
     TransientError,
 )
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import LLM_CALLS, OUTCOMES
+from nightlog.lake.tables import OUTCOMES
 from nightlog.settings import Settings
 from nightlog.systems.spec import System
 
 if TYPE_CHECKING:
     from nightlog.detector.registry import Model
+    from nightlog.llm.batches import BatchDesk
     from nightlog.llm.judge import Judge
 
 log = logging.getLogger(__name__)
@@ -98,9 +99,16 @@ class Night:
     def judge(self) -> Judge | None:
         """The LLM, None where it is off."""
         from nightlog.llm.judge import make_judge
+        from nightlog.llm.ledger import spending
 
-        spent = sum(row["calls"] for row in self.lake.rows(LLM_CALLS, ["calls"], ds=self.ds))
-        return make_judge(self.settings, spent=spent)
+        return make_judge(self.settings, spent=spending(self.lake, self.ds, self.clock()))
+
+    @cached_property
+    def desk(self) -> BatchDesk | None:
+        """Where batches are submitted and collected, None where no endpoint is asked."""
+        from nightlog.llm.judge import make_desk
+
+        return make_desk(self.settings, self.judge)
 
     def rows(self) -> list[dict[str, Any]]:
         """All outcomes of the night so far, whatever run they are of, oldest first."""
@@ -201,7 +209,7 @@ class Night:
             case Stage.LABEL:
                 from nightlog.llm.label import label_patterns
 
-                return label_patterns(lake, system, ds, self.run_id, self.judge, self.clock, self.settings.prices)
+                return label_patterns(lake, system, ds, self.run_id, self.judge, self.clock, self.settings.prices, self.desk)
             case Stage.PUBLISH:
                 return self.publish(system)
 
@@ -221,7 +229,8 @@ class Night:
         from nightlog.reporting.publish import Publication, publish
 
         llm = self.judge.name if self.judge is not None else None
-        by = Publication(self.ds, self.run_id, load(self.models[system.name]), prompt_hash(system), llm, self.clock())
+        trouble = self.latest().get((system.name, Stage.LABEL), {}).get("detail")
+        by = Publication(self.ds, self.run_id, load(self.models[system.name]), prompt_hash(system), llm, self.clock(), trouble)
         counts = self.counted(system)
         counts |= {f"run_{name}": n for name, n in counts.items() if name.startswith("llm_")}
         seconds = sum(float(str(row["seconds"])) for (name, _), row in self.latest().items() if name == system.name)

@@ -9,17 +9,36 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Provider = Literal["openai", "recorded", "off"]
+Mode = Literal["chat", "batch"]
 
 
 class Prices(NamedTuple):
-    """US dollars for a million tokens; the defaults are those of gpt-5-mini."""
+    """US dollars for a million tokens, the defaults those of gpt-5-mini; `batch` is the share of it that a request in a batch costs."""
 
     input: float = 0.25
     cached: float = 0.025
     output: float = 2.0
+    batch: float = 0.5
+
+    def of(self, tokens_in: int, tokens_out: int, tokens_cached: int = 0, in_batch: bool = False) -> float:
+        """What tokens cost in US dollars; those that were cached are part of `tokens_in`.
+
+        >>> Prices(0.25, 0.025, 2.0).of(1_000_000, 500_000, tokens_cached=800_000)
+        1.07
+        """
+        full = (tokens_in - tokens_cached) * self.input + tokens_cached * self.cached + tokens_out * self.output
+        return round(full / 1e6 * (self.batch if in_batch else 1), 9)
 
 
 PRICES = Prices()
+
+
+class Limits(NamedTuple):
+    """The most that may be spent in a period: calls (retries included), tokens (in and out), US dollars. None is no limit."""
+
+    calls: int | None = None
+    tokens: int | None = None
+    money: float | None = None
 
 
 class Settings(BaseSettings):
@@ -35,11 +54,21 @@ class Settings(BaseSettings):
     llm_recorded: Path | None = Field(None, description="recorded verdicts; default: those of the sample corpus")
     llm_items_per_call: int = Field(20, ge=1, le=200)
     llm_side_by_side: int = Field(80, ge=1, le=500, description="patterns in one request of the second round")
+    llm_mode: Mode = Field("chat", description="chat: answers tonight; batch: the cheaper Batch API, answers are collected by a later run")
+    llm_at_once: int = Field(2, ge=1, le=32, description="requests under way at the same time")
     llm_calls_per_night: int = Field(200, ge=0, description="no more calls than this in one night, retries included")
-    llm_timeout_s: float = Field(120.0, gt=0)
+    llm_tokens_per_night: int | None = Field(None, ge=0, description="in and out together; default: no limit")
+    llm_money_per_night: float | None = Field(None, ge=0, description="US dollars by the prices below; default: no limit")
+    llm_calls_per_month: int | None = Field(None, ge=0, description="in a calendar month, UTC; default: no limit")
+    llm_tokens_per_month: int | None = Field(None, ge=0, description="default: no limit")
+    llm_money_per_month: float | None = Field(None, ge=0, description="default: no limit")
+    llm_timeout_s: float = Field(120.0, gt=0, description="from a request to the end of its answer")
+    llm_hosts: str = Field("", description="hosts that OPENAI_BASE_URL may name, separated by commas; `.example.org` is every host in it")
+    llm_plain_http: bool = Field(False, description="let OPENAI_BASE_URL be http:// on another machine than this one")
     llm_price_in: float = Field(PRICES.input, ge=0, description="US dollars for a million prompt tokens")
     llm_price_cached: float = Field(PRICES.cached, ge=0, description="for a million prompt tokens that the provider had cached")
     llm_price_out: float = Field(PRICES.output, ge=0, description="for a million completion tokens")
+    llm_price_batch: float = Field(PRICES.batch, ge=0, le=1, description="the share of these prices that a request in a batch costs")
     openai_base_url: str | None = Field(None, validation_alias="OPENAI_BASE_URL")
     openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")
     master: str = "local[*]"
@@ -56,7 +85,17 @@ class Settings(BaseSettings):
     @property
     def prices(self) -> Prices:
         """What tokens cost."""
-        return Prices(self.llm_price_in, self.llm_price_cached, self.llm_price_out)
+        return Prices(self.llm_price_in, self.llm_price_cached, self.llm_price_out, self.llm_price_batch)
+
+    @property
+    def llm_night(self) -> Limits:
+        """What may be spent in one night."""
+        return Limits(self.llm_calls_per_night, self.llm_tokens_per_night, self.llm_money_per_night)
+
+    @property
+    def llm_month(self) -> Limits:
+        """What may be spent in one calendar month."""
+        return Limits(self.llm_calls_per_month, self.llm_tokens_per_month, self.llm_money_per_month)
 
     @property
     def logs(self) -> Path:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llm_stub import Stub
+from llm_stub import Stub, settings_at
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import PATTERNS, ROUTES, TEMPLATES
+from nightlog.llm.budget import Cost, Spent
 from nightlog.llm.judge import Judge, make_judge
-from nightlog.settings import Settings
 from nightlog.systems.spec import LLM, Input, Session, System
 
 DS = "2008-11-10"
@@ -128,8 +128,8 @@ def slept() -> list[float]:
 @pytest.fixture
 def judge_at(slept: list[float]) -> Callable[..., Judge]:
     def build(url: str, spent: int = 0, sleep: Callable[[float], None] | None = None, **settings: Any) -> Judge:
-        known: dict[str, Any] = {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "sk-test-key-000000", "llm": "openai", "llm_timeout_s": 5}
-        judge = make_judge(Settings(**(known | settings)), spent=spent, sleep=sleep or slept.append)
+        before = Spent(Cost(spent), Cost(spent))
+        judge = make_judge(settings_at(url, **settings), spent=before, sleep=sleep or slept.append)
         assert judge is not None
         return judge
 

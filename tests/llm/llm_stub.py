@@ -9,6 +9,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from nightlog.settings import Settings
+
 Reaction = Callable[[dict[str, Any]], Any]
 
 
@@ -83,3 +85,8 @@ def asked(body: dict[str, Any]) -> list[dict[str, Any]]:
 
 def answer_all(body: dict[str, Any]) -> str:
     return json.dumps({"verdicts": [verdict_on(item) for item in asked(body)]})
+
+
+def settings_at(url: str, **settings: Any) -> Settings:
+    known: dict[str, Any] = {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "sk-test-key-000000", "llm": "openai"}
+    return Settings(**(known | {"llm_timeout_s": 5, "llm_at_once": 1} | settings))

@@ -66,6 +66,7 @@ def test_verdicts_are_stored_with_their_origin(stub: Stub, judge_at: Any, lake: 
         "ds": DS,
         "run_id": "run-1",
         "asked_at": NOON,
+        "served_by": "stub",
     }
 
 
@@ -179,7 +180,7 @@ class Killed:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 system = System(name="hdfs", role="target", input=Input(path="hdfs-{ds}.log"), session=Session(kind="id", pattern=r"blk_-?\\d+"))
-settings = Settings(llm="openai", OPENAI_BASE_URL=sys.argv[2], OPENAI_API_KEY="k", llm_items_per_call=3)
+settings = Settings(llm="openai", OPENAI_BASE_URL=sys.argv[2], OPENAI_API_KEY="k", llm_items_per_call=3, llm_at_once=1)
 label_patterns(Lake(sys.argv[1]), system, "2008-11-10", "run-1", Killed(make_judge(settings)), lambda: datetime(2008, 11, 11, tzinfo=UTC))
 """
 

@@ -6,12 +6,13 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from llm_stub import Stub, answer_all, completion
+from llm_stub import Stub, answer_all, completion, settings_at
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import LLM_CALLS, NIGHTS
-from nightlog.llm.judge import Answer
+from nightlog.lake.tables import LLM_BATCHES, LLM_CALLS, NIGHTS
+from nightlog.llm.budget import Cost, Spent
+from nightlog.llm.judge import make_judge
 from nightlog.llm.label import label_patterns
-from nightlog.llm.ledger import cost, money
+from nightlog.llm.ledger import cost, spending
 from nightlog.settings import Prices, Settings
 from nightlog.systems.spec import System
 
@@ -19,16 +20,17 @@ DS = "2008-11-10"
 NOON = datetime(2008, 11, 11, 12, tzinfo=UTC)
 
 
-def test_cached_tokens_are_cheaper() -> None:
-    prices = Prices(1.0, 0.1, 10.0)
-    assert money(Answer((), 1, 1_000_000, 0), prices) == 1.0
-    assert money(Answer((), 1, 1_000_000, 0, tokens_cached=1_000_000), prices) == 0.1
-    assert money(Answer((), 1, 0, 1_000_000), prices) == 10.0
-    assert money(Answer((), 0, 0, 0), prices) == 0
+def test_cached_tokens_and_batches_are_cheaper() -> None:
+    prices = Prices(1.0, 0.1, 10.0, batch=0.5)
+    assert prices.of(1_000_000, 0) == 1.0
+    assert prices.of(1_000_000, 0, tokens_cached=1_000_000) == 0.1
+    assert prices.of(0, 1_000_000) == 10.0
+    assert prices.of(0, 1_000_000, in_batch=True) == 5.0
+    assert prices.of(0, 0) == 0
 
 
 def test_prices_are_settings(monkeypatch: Any) -> None:
-    assert Settings().prices == Prices(0.25, 0.025, 2.0)
+    assert Settings().prices == Prices(0.25, 0.025, 2.0, 0.5)
     for name, price in (("IN", "1.5"), ("CACHED", "0.5"), ("OUT", "9")):
         monkeypatch.setenv(f"NIGHTLOG_LLM_PRICE_{name}", price)
     assert Settings().prices == Prices(1.5, 0.5, 9.0)
@@ -94,3 +96,30 @@ def test_costs_are_summed_by_night_system_and_mode(lake: Lake) -> None:
     ]
     assert cost(lake)[0]["sessions_asked"] is None, "the night was never published"
     assert cost(Lake(lake.root + "-absent")) == cost(lake, "2009-01-01") == []
+
+
+def test_the_months_spending_is_that_of_its_calendar_month_with_what_waits_in_batches(lake: Lake) -> None:
+    def call(ds: str, at: datetime) -> dict[str, Any]:
+        return {"ds": ds, "system": "hdfs", "calls": 2, "tokens_in": 900, "tokens_out": 100, "money": 0.25, "at": at}
+
+    now = datetime(2008, 11, 30, 23, tzinfo=UTC)
+    assert spending(lake, DS, now) == Spent()
+    backfilled = datetime(2008, 11, 1, tzinfo=UTC)
+    lake.put(LLM_CALLS, [call(DS, NOON), call("2008-10-31", backfilled), call("2007-11-10", datetime(2007, 11, 11, tzinfo=UTC))])
+    lake.put(LLM_CALLS, [call(DS, datetime(2008, 12, 1, tzinfo=UTC))])
+    assert spending(lake, DS, now) == Spent(Cost(4, 2000, 0.5), Cost(4, 2000, 0.5))
+    states = {"submitting": NOON, "open": datetime(2008, 12, 2, tzinfo=UTC), "collected": NOON, "lost": NOON}
+    lake.put(LLM_BATCHES, [call(DS, NOON) | {"batch": name, "status": name, "submitted_at": at} for name, at in states.items()])
+    assert spending(lake, DS, now) == Spent(Cost(8, 4000, 1.0), Cost(6, 3000, 0.75))
+
+
+def test_the_months_budget_holds_over_nights(stub: Stub, judge_at: Any, lake: Lake, put_night: Any, system: System) -> None:
+    for day in range(1, 5):
+        ds, now = f"2008-11-{day:02}", datetime(2008, 11, day, 12, tzinfo=UTC)
+        put_night(lake, {f"p-{n}": [(f"step {'abcdefgh'[n]} done", 1)] for n in range(8)}, ds=ds)
+        settings = {"llm_items_per_call": 2, "llm_calls_per_night": 2, "llm_calls_per_month": 3}
+        used = spending(lake, ds, now)
+        judge = make_judge(settings_at(stub.url, **settings), spent=used)
+        _, detail = label_patterns(lake, system, ds, f"run-{day}", judge, lambda now=now: now)
+    assert len(stub.requests) == 3
+    assert "2 of 8 proprietary patterns wait for the next run: the month's budget of 3 LLM calls is spent" in str(detail)

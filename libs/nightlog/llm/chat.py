@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 
 from nightlog.llm.answers import JudgedAgain, Reading, read_answer, verdict_of
 from nightlog.llm.budget import Breaker
 from nightlog.llm.client import ChatClient, Failure, Reply
-from nightlog.llm.items import Events, Item
+from nightlog.llm.items import Events, Item, Verdict
 from nightlog.llm.judge import Answer
 from nightlog.llm.prompt import gathered, messages, response_format, round_of, short_ids
 from nightlog.llm.redaction import MAX_TEMPLATE
@@ -56,62 +57,69 @@ def read_reply(reply: Reply, items: Sequence[Item]) -> Reading:
     return Reading(reading.verdicts, "the answer is cut off") if reply.cut_off and len(reading.verdicts) < len(items) else reading
 
 
+def verdicts_in(reading: Reading, items: Sequence[Item]) -> tuple[Verdict, ...]:
+    """The verdicts of a reading on the items of its request."""
+    return tuple(
+        verdict_of(item, judged.label, judged.confidence, judged.reason, judged.group if isinstance(judged, JudgedAgain) else None)
+        for name, item in short_ids(items).items()
+        if (judged := reading.verdicts.get(name)) is not None
+    )
+
+
 class ChatJudge:
-    """Asks an OpenAI-compatible endpoint, one request after the other.
+    """Asks an OpenAI-compatible endpoint, a few requests at a time.
 
     Args: items_per_call, patterns in one request of the first round; side_by_side, in one of the second, which is better the more of a
-        system's uncertain patterns it can compare.
+        system's uncertain patterns it can compare; at_once, requests under way at the same time.
     """
 
-    def __init__(self, client: ChatClient, breaker: Breaker, items_per_call: int, side_by_side: int):
+    def __init__(self, client: ChatClient, breaker: Breaker, items_per_call: int, side_by_side: int, at_once: int = 1):
         self.name = f"openai:{client.model}"
-        self._client = client
-        self._breaker = breaker
-        self._sizes = {1: items_per_call, 2: side_by_side}
+        self.sizes = {1: items_per_call, 2: side_by_side}
+        self.client = client
+        self.breaker = breaker
+        self._at_once = at_once
 
     def judge(self, system: System, items: Sequence[Item]) -> Iterator[Answer]:
-        """See `Judge.judge`. What a request left open is asked once more, at once and in smaller requests."""
-        queue = deque((batch, False) for batch in batches(items, self._sizes[round_of(items)]))
-        while queue:
-            if self._breaker.why is not None:
-                yield Answer((), 0, 0, 0, trouble=self._breaker.why)
-                return
-            batch, again = queue.popleft()
-            answer, divide = self._ask(system, batch)
-            log.info(
-                "%s: %d of %d patterns judged, %d calls%s",
-                system.name,
-                len(answer.verdicts),
-                len(batch),
-                answer.calls,
-                answer.trouble or "",
-            )
-            yield answer
-            judged = {verdict.id for verdict in answer.verdicts}
-            open_items = [item for item in batch if item.id not in judged]
-            if divide and open_items and not again:
-                smaller = batches(open_items, max(1, len(batch) // SMALLER))
-                queue.extendleft(reversed([(part, True) for part in smaller]))
+        """See `Judge.judge`. Answers come in the order in which they arrive; what a request left open is asked once more, next and in
+        smaller requests. A kill loses the answers to the requests under way, and no other."""
+        queue = deque((batch, False) for batch in batches(items, self.sizes[round_of(items)]))
+        under_way: dict[Future[tuple[Answer, bool]], tuple[tuple[Item, ...], bool]] = {}
+        with ThreadPoolExecutor(self._at_once, "llm") as pool:
+            while queue or under_way:
+                while queue and len(under_way) < self._at_once and self.breaker.why is None:
+                    batch, again = queue.popleft()
+                    under_way[pool.submit(self._ask, system, batch)] = (batch, again)
+                if not under_way:
+                    yield Answer((), 0, 0, 0, trouble=self.breaker.why)
+                    return
+                future = next(as_completed(under_way))
+                batch, again = under_way.pop(future)
+                answer, divide = future.result()
+                said = (system.name, len(answer.verdicts), len(batch), answer.calls, answer.trouble or "")
+                log.info("%s: %d of %d patterns judged, %d calls%s", *said)
+                yield answer
+                judged = {verdict.id for verdict in answer.verdicts}
+                open_items = [item for item in batch if item.id not in judged]
+                if divide and open_items and not again:
+                    smaller = batches(open_items, max(1, len(batch) // SMALLER))
+                    queue.extendleft(reversed([(part, True) for part in smaller]))
 
     def _ask(self, system: System, batch: tuple[Item, ...]) -> tuple[Answer, bool]:
         """One request; and whether its open items may do better in smaller requests."""
         ids = tuple(item.id for item in batch)
-        outcome = self._client.ask(messages(system, batch, gathered(batch)), response_format(round_of(batch)))
+        outcome = self.client.ask(messages(system, batch, gathered(batch)), response_format(round_of(batch)), len(batch))
+        spent = (outcome.calls, outcome.tokens.input, outcome.tokens.output)
         if isinstance(outcome, Failure):
             if outcome.then == "stop":
-                self._breaker.trip(outcome.trouble)
+                self.breaker.trip(outcome.trouble)
             else:
-                self._breaker.failed(outcome.trouble)
-            return Answer((), outcome.calls, 0, 0, ids if outcome.calls else (), outcome.trouble), outcome.then == "ask less"
+                self.breaker.failed(outcome.trouble)
+            return Answer((), *spent, ids if outcome.calls else (), outcome.trouble), outcome.then == "ask less"
         reading = read_reply(outcome, batch)
         if reading.verdicts:
-            self._breaker.succeeded()
+            self.breaker.succeeded()
         else:
-            self._breaker.failed(reading.trouble or "no verdicts")
-        verdicts = tuple(
-            verdict_of(item, judged.label, judged.confidence, judged.reason, judged.group if isinstance(judged, JudgedAgain) else None)
-            for name, item in short_ids(batch).items()
-            if (judged := reading.verdicts.get(name)) is not None
-        )
-        tokens = (outcome.tokens_in, outcome.tokens_out)
-        return Answer(verdicts, outcome.calls, *tokens, ids, reading.trouble, outcome.tokens_cached), True
+            self.breaker.failed(reading.trouble or "no verdicts")
+        verdicts = verdicts_in(reading, batch)
+        return Answer(verdicts, *spent, ids, reading.trouble, outcome.tokens.cached, served_by=outcome.served_by), True

@@ -1,26 +1,50 @@
-"""What the LLM costs: one row a request in ops.llm_calls, and their sums by night, system and mode."""
+"""What the LLM costs: one row a request in ops.llm_calls, their sums by night, system and mode, and what is left to spend."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import LLM_CALLS, NIGHTS
+from nightlog.lake.tables import LLM_BATCHES, LLM_CALLS, NIGHTS
+from nightlog.llm.budget import Cost, Spent
 from nightlog.llm.judge import Answer
 from nightlog.settings import Prices
 
 SUMMED = ("calls", "items", "tokens_in", "tokens_cached", "tokens_out", "money", "seconds")
+UNSETTLED = ("submitting", "open")  # batches that may still cost what was reserved for them
 
 
-def money(answer: Answer, prices: Prices) -> float:
-    """What an answer costs in US dollars.
+def month_of(moment: datetime) -> str:
+    """The calendar month of a moment, UTC; what has no time zone is UTC already.
 
-    >>> money(Answer((), 1, 1_000_000, 500_000, tokens_cached=800_000), Prices(0.25, 0.025, 2.0))
-    1.07
+    >>> month_of(datetime(2026, 3, 4, tzinfo=UTC))
+    '2026-03'
     """
-    fresh = answer.tokens_in - answer.tokens_cached
-    return round((fresh * prices.input + answer.tokens_cached * prices.cached + answer.tokens_out * prices.output) / 1e6, 9)
+    return (moment.astimezone(UTC) if moment.tzinfo is not None else moment).strftime("%Y-%m")
+
+
+def cost_of(row: Mapping[str, Any]) -> Cost:
+    """What a row of ops.llm_calls or ops.llm_batches cost or may cost."""
+    return Cost(row["calls"] or 0, (row["tokens_in"] or 0) + (row["tokens_out"] or 0), row["money"] or 0.0)
+
+
+def spending(lake: Lake, ds: str, now: datetime) -> Spent:
+    """What was spent on the night `ds` and in the calendar month of `now`, with what is reserved for batches that are still open."""
+    night, month = Cost(), Cost()
+    columns = ["ds", "calls", "tokens_in", "tokens_out", "money"]
+    made = [(row, row["at"]) for row in lake.rows(LLM_CALLS, [*columns, "at"])]
+    reserved = [
+        (row, row["submitted_at"]) for row in lake.rows(LLM_BATCHES, [*columns, "submitted_at", "status"]) if row["status"] in UNSETTLED
+    ]
+    for row, at in made + reserved:
+        if row["ds"] == ds:
+            night += cost_of(row)
+        if month_of(at) == month_of(now):
+            month += cost_of(row)
+    return Spent(night, month)
 
 
 def spent(answer: Answer, prices: Prices) -> dict[str, Any]:
@@ -32,7 +56,7 @@ def spent(answer: Answer, prices: Prices) -> dict[str, Any]:
         "tokens_in": answer.tokens_in,
         "tokens_cached": answer.tokens_cached,
         "tokens_out": answer.tokens_out,
-        "money": money(answer, prices),
+        "money": prices.of(answer.tokens_in, answer.tokens_out, answer.tokens_cached),
         "trouble": answer.trouble,
     }
 

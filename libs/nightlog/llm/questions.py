@@ -56,6 +56,17 @@ def known_questions(lake: Lake, system: System, prompt: str, llm: str) -> tuple[
     return items, {row["question_id"]: stored_verdict(row) for row in rows}
 
 
+def last_served(lake: Lake, system: System, llm: str) -> str | None:
+    """Which model the last answer of this LLM about the system named, without its fingerprint; None where none ever did."""
+    rows = [row for row in lake.rows(VERDICTS, ["served_by", "asked_at"], system=system.name, llm=llm) if row["served_by"]]
+    return model_of(max(rows, key=lambda row: row["asked_at"])["served_by"]) if rows else None
+
+
+def model_of(served_by: str | None) -> str | None:
+    """The model in `served_by`, without its fingerprint, which a provider changes with every small repair."""
+    return served_by.split(" ")[0] if served_by else None
+
+
 def latest_verdicts(lake: Lake, system: System, prompt: str, llm: str | None) -> dict[str, dict[str, Any]]:
     """Question id → its row under this prompt, of this LLM, or where none is configured of whichever answered last."""
     found = [row for row in lake.rows(VERDICTS, system=system.name, prompt=prompt) if llm is None or row["llm"] == llm]
@@ -67,35 +78,40 @@ def as_rows(events: Events) -> Asked:
     return [{"template": template, "count": count} for template, count in events]
 
 
+def verdict_row(verdict: Verdict, first: Verdict, item: Item) -> dict[str, Any]:
+    """The part of a row of `silver.verdicts` that is about the question.
+
+    Args: first, the verdict of the first round; item, with its comparison where the verdict is of the second.
+    """
+    again = verdict.round == 2
+    change = item.comparison.to_normal if again and item.comparison is not None else None
+    return {
+        "question_id": verdict.id,
+        "label": verdict.label,
+        "confidence": verdict.confidence,
+        "reason": verdict.reason,
+        "round": verdict.round,
+        "group": verdict.group,
+        "group_key": group_key(item) if again else None,
+        "added": as_rows(change.added) if change is not None else None,
+        "missing": as_rows(change.missing) if change is not None else None,
+        "first_label": first.label,
+        "first_confidence": first.confidence,
+        "events": as_rows(item.events),
+    }
+
+
 def verdict_rows(
     items: Sequence[Item], before: Mapping[str, Verdict], sessions: Mapping[str, int], new: Sequence[Verdict]
 ) -> list[dict[str, Any]]:
-    """The part of the rows of `silver.verdicts` that is about the questions.
+    """`verdict_row` of each new verdict.
 
     Args: items, all that is known, the questions of the new verdicts included; before, the verdicts as they stood when these were asked.
     """
     asked = {item.id: item for item in items}
     again = [asked[verdict.id] for verdict in new if verdict.round == 2]
     differ = {item.id: item for item in compared(items, before, sessions, again)}
-    rows = []
-    for verdict in new:
-        first = before[verdict.id] if verdict.round == 2 else verdict
-        item = differ.get(verdict.id)
-        change = item.comparison.to_normal if item is not None and item.comparison is not None else None
-        rows.append(
-            {
-                "question_id": verdict.id,
-                "label": verdict.label,
-                "confidence": verdict.confidence,
-                "reason": verdict.reason,
-                "round": verdict.round,
-                "group": verdict.group,
-                "group_key": group_key(item) if item is not None else None,
-                "added": as_rows(change.added) if change is not None else None,
-                "missing": as_rows(change.missing) if change is not None else None,
-                "first_label": first.label,
-                "first_confidence": first.confidence,
-                "events": as_rows(asked[verdict.id].events),
-            }
-        )
-    return rows
+    return [
+        verdict_row(verdict, before[verdict.id] if verdict.round == 2 else verdict, differ.get(verdict.id, asked[verdict.id]))
+        for verdict in new
+    ]

@@ -39,7 +39,16 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 TAUS = tuple(n / 20 for n in range(2, 20))
-WORK = ("run_n_templates_new", "run_n_embedded", "run_llm_calls", "run_llm_items", "run_llm_tokens_in", "run_llm_tokens_out")
+WORK = (
+    "run_n_templates_new",
+    "run_n_embedded",
+    "run_llm_calls",
+    "run_llm_items",
+    "run_llm_tokens_in",
+    "run_llm_tokens_out",
+    "run_llm_failed",
+    "run_llm_waiting",
+)
 COUNTED = (
     "n_files",
     "n_lines",
@@ -58,7 +67,7 @@ COUNTED = (
 
 @dataclass(frozen=True)
 class Publication:
-    """By which run, model, prompt and LLM a night is published."""
+    """By which run, model, prompt and LLM a night is published, and what went wrong with the LLM."""
 
     ds: str
     run_id: str
@@ -66,6 +75,7 @@ class Publication:
     prompt: str
     llm: str | None
     now: datetime
+    trouble: str | None = None
 
 
 def check_counts(system: str, ds: str, counts: Mapping[str, int]) -> list[Breach]:
@@ -208,6 +218,7 @@ def publish(lake: Lake, system: System, by: Publication, counts: Mapping[str, in
     done = {"n_anomalies": len(narrow), "n_provisional": int((narrow["status"] == "provisional").sum()) if len(narrow) else 0}
     warnings = "; ".join(found.text for found in breaches) or None
     row: dict[str, Any] = {**place, "outcome": "done", "detail": warnings, "run_id": by.run_id, "run_seconds": seconds, "run_at": by.now}
+    row |= {"run_llm_trouble": by.trouble}
     row |= {name: counts.get(name, 0) for name in (*COUNTED, *WORK)} | done
     row |= {"proprietary_share": share, "tau": manifest.tau, "tau_curve": curve, "versions": versions}
     lake.put(NIGHTS, [row], **place)

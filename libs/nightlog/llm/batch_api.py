@@ -1,0 +1,217 @@
+"""The Batch API of an OpenAI-compatible endpoint: submit, find, look, fetch. Nothing that comes back is trusted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from openai import APIStatusError, OpenAI, OpenAIError
+from pydantic import BaseModel, ValidationError
+
+from nightlog.llm.client import Completion, Failure
+from nightlog.llm.retries import Patience, consequence, describe, is_refused_for_now, is_transient, slug
+
+ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
+OURS = "nightlog"  # the key of the batch's name in its metadata
+FINISHED = frozenset({"completed", "expired", "cancelled", "failed"})
+PAGES = 50  # of a hundred batches, when one is looked for
+NO_SUCH_PATH = (404, 405, 501)
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """The endpoint has no such batch or file, or no such service."""
+
+    trouble: str
+
+
+@dataclass(frozen=True)
+class NotMade:
+    """No batch was made, for certain; `stop` where another cannot be made either."""
+
+    trouble: str
+    stop: bool
+
+
+class BatchError(BaseModel):
+    """Why a batch, or a request in it, failed."""
+
+    code: str | None = None
+
+
+class BatchErrors(BaseModel):
+    """All reasons."""
+
+    data: list[BatchError] | None = None
+
+
+class BatchState(BaseModel):
+    """What the endpoint says of a batch."""
+
+    id: str
+    status: str
+    input_file_id: str | None = None
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    errors: BatchErrors | None = None
+    metadata: dict[str, str] | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with it, None where it was completed."""
+        codes = sorted({slug(error.code) for error in (self.errors.data or () if self.errors is not None else ())} - {""})
+        return None if self.status == "completed" else f"the batch is {slug(self.status)}" + (f": {', '.join(codes)}" if codes else "")
+
+
+class BatchPage(BaseModel):
+    """A page of the list of batches, the latest first."""
+
+    data: list[BatchState]
+    has_more: bool | None = None
+
+
+class StoredFile(BaseModel):
+    """A file at the endpoint."""
+
+    id: str
+
+
+class LineResponse(BaseModel):
+    """The response to one request of a batch."""
+
+    status_code: int
+    body: Any = None
+
+
+class ResultLine(BaseModel):
+    """A line of a batch's results."""
+
+    custom_id: str
+    response: LineResponse | None = None
+    error: BatchError | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why there is no answer, None where there is one."""
+        if self.completion() is not None:
+            return None
+        code = slug(self.error.code) if self.error is not None else ""
+        return code or (str(self.response.status_code) if self.response is not None else "no answer")
+
+    def completion(self) -> Completion | None:
+        """The answer, None where there is none."""
+        if self.response is None or self.response.status_code != 200:
+            return None
+        try:
+            return Completion.model_validate(self.response.body)
+        except ValidationError:
+            return None
+
+
+def request_line(custom_id: str, model: str, messages: Sequence[tuple[str, str]], response_format: Mapping[str, Any]) -> bytes:
+    """One line of a batch's input."""
+    chat = [{"role": role, "content": text} for role, text in messages]
+    body = {"model": model, "messages": chat, "response_format": response_format}
+    return json.dumps({"custom_id": custom_id, "method": "POST", "url": ENDPOINT, "body": body}, ensure_ascii=False).encode() + b"\n"
+
+
+def read_results(content: bytes) -> Iterator[ResultLine]:
+    """The sound lines of a file of results; what is no such line, as where a file is cut off, is passed over."""
+    for line in content.splitlines():
+        try:
+            yield ResultLine.model_validate_json(line)
+        except ValidationError:
+            continue
+
+
+def not_made(why: Missing | Failure) -> NotMade:
+    """A refusal to make a batch."""
+    if isinstance(why, Missing):
+        return NotMade(f"{why.trouble}; this endpoint has no Batch API: set NIGHTLOG_LLM_MODE=chat", True)
+    return NotMade(f"{why.trouble}; no batch was made", why.then == "stop")
+
+
+class BatchApi:
+    """The calls, each with the same patience as a question's. Trouble is returned, not raised."""
+
+    def __init__(self, openai: OpenAI, patience: Patience):
+        self.host = urlsplit(str(openai.base_url)).hostname or "the endpoint"
+        self._openai = openai
+        self._patience = patience
+
+    def submit(self, name: str, lines: bytes) -> BatchState | NotMade | Failure:
+        """Upload the requests and make a batch of them that carries `name`. After a Failure it may have been made or not.
+
+        What makes the batch is sent again only where it was refused for the moment (429): where no answer comes, a second try could make,
+        and be charged for, a second batch.
+        """
+        raw = self._openai.files.with_raw_response
+        file = self._read(StoredFile, lambda: raw.create(file=(f"nightlog-{name}.jsonl", lines), purpose="batch").http_response.content)
+        if not isinstance(file, StoredFile):
+            return not_made(file)
+        make = self._openai.batches.with_raw_response.create
+
+        def send() -> bytes:
+            made = make(completion_window="24h", endpoint=ENDPOINT, input_file_id=file.id, metadata={OURS: name})
+            return made.http_response.content
+
+        state = self._read(BatchState, send, once=True)
+        return not_made(state) if isinstance(state, Missing) or (isinstance(state, Failure) and state.then == "stop") else state
+
+    def look(self, batch_id: str) -> BatchState | Missing | Failure:
+        """What has become of a batch."""
+        return self._read(BatchState, lambda: self._openai.batches.with_raw_response.retrieve(batch_id).http_response.content)
+
+    def find(self, name: str) -> BatchState | Missing | Failure | None:
+        """The batch that carries `name`; None where the endpoint has none, Missing where it cannot list its batches."""
+        after: dict[str, Any] = {}
+        for _ in range(PAGES):
+            listed = self._openai.batches.with_raw_response.list
+            page = self._read(BatchPage, lambda: listed(limit=100, **after).http_response.content)  # noqa: B023 - called at once
+            if not isinstance(page, BatchPage):
+                return page
+            for state in page.data:
+                if (state.metadata or {}).get(OURS) == name:
+                    return state
+            if not page.has_more or not page.data:
+                return None
+            after = {"after": page.data[-1].id}
+        return None
+
+    def results(self, state: BatchState) -> list[ResultLine] | Missing | Failure:
+        """All lines that a finished batch left, in any order: answers and errors."""
+        found: list[ResultLine] = []
+        for file in filter(None, (state.output_file_id, state.error_file_id)):
+            content = self._bytes(lambda: self._openai.files.with_raw_response.content(file).http_response.content)  # noqa: B023
+            if not isinstance(content, bytes):
+                return content
+            found.extend(read_results(content))
+        return found
+
+    def forget(self, state: BatchState) -> None:
+        """Have the endpoint delete a batch's files, as far as it does that."""
+        for file in filter(None, (state.input_file_id, state.output_file_id, state.error_file_id)):
+            self._bytes(lambda: self._openai.files.with_raw_response.delete(file).http_response.content, once=True)  # noqa: B023
+
+    def _read(self, form: type[M], send: Callable[[], bytes], once: bool = False) -> M | Missing | Failure:
+        content = self._bytes(send, once)
+        if not isinstance(content, bytes):
+            return content
+        try:
+            return form.model_validate_json(content)
+        except ValidationError:
+            return Failure(f"{self.host} answered something that is no {form.__name__}", 0, "go on")
+
+    def _bytes(self, send: Callable[[], bytes], once: bool = False) -> bytes | Missing | Failure:
+        try:
+            return self._patience.attempts(send, retry=is_refused_for_now if once else is_transient)
+        except APIStatusError as error:
+            if error.status_code in NO_SUCH_PATH:
+                return Missing(describe(error, self.host))
+            return Failure(describe(error, self.host), 0, consequence(error))
+        except OpenAIError as error:
+            return Failure(describe(error, self.host), 0, consequence(error))
