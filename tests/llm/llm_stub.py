@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -17,8 +17,8 @@ Reaction = Callable[[dict[str, Any]], Any]
 class Stub:
     """An endpoint that reacts to the n-th request as the n-th of `reactions` says, and to all later ones as the last does.
 
-    A reaction gets the request's JSON and returns the message's content, a whole response as dict, (status, body, headers),
-    or None to cut the connection.
+    A reaction gets the request's JSON and returns the message's content, a whole response as dict, (status, body, headers), where the
+    body may be an iterator of bytes that is sent as it comes, or None to cut the connection.
     """
 
     def __init__(self) -> None:
@@ -38,9 +38,17 @@ class Stub:
                 reply = stub.reactions[min(len(stub.requests), len(stub.reactions)) - 1](body)
                 if reply is None:
                     return
-                status, content, headers = reply if isinstance(reply, tuple) else (200, reply, {})
-                if status == 200 and isinstance(content, str):
-                    content = completion(content)
+                as_content = completion(reply) if isinstance(reply, str) else reply
+                status, content, headers = reply if isinstance(reply, tuple) else (200, as_content, {})
+                if isinstance(content, Iterator):
+                    self.send_response(status)
+                    for name, value in headers.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    with contextlib.suppress(OSError):  # the client did not wait
+                        for chunk in content:
+                            self.wfile.write(chunk)
+                    return
                 data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
                 self.send_response(status)
                 for name, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **headers}.items():
