@@ -270,7 +270,7 @@ class BatchDesk:
         same = {"system": row["system"], "prompt": row["prompt"], "llm": row["llm"]}
         known = {old["question_id"]: old["round"] for old in lake.rows(VERDICTS, ["question_id", "round"], **same)}
         rows, tokens, calls, n_items = [], Tokens(), 0, 0
-        troubles = {state.trouble, results.trouble if isinstance(results, Missing) else None} - {None}
+        troubles = [state.trouble, results.trouble if isinstance(results, Missing) else None]
         for custom_id, items in ASKED.validate_json(row["asked"]).items():
             n_items += len(items)
             completion = lines[custom_id].completion() if custom_id in lines else None
@@ -279,7 +279,7 @@ class BatchDesk:
             reply = completion.reply(1, Tokens(row["tokens_in"] // row["calls"], row["tokens_out"] // row["calls"]))
             calls, tokens = calls + 1, tokens + reply.tokens
             reading = read_reply(reply, items)
-            troubles |= {reading.trouble} - {None}
+            troubles.append(reading.trouble)
             asked = {item.id: item for item in items}
             for verdict in verdicts_in(reading, items):
                 if verdict.round <= known.get(verdict.id, 0):
@@ -291,8 +291,8 @@ class BatchDesk:
                 found.verdicts.append(verdict)
         if missing := row["calls"] - calls:
             why = sorted({line.trouble for line in lines.values() if line.trouble is not None})
-            troubles.add(f"{missing} of {row['calls']} requests were not answered" + (f" ({', '.join(why)})" if why else ""))
-        trouble = "; ".join(sorted(map(str, troubles))) or None
+            troubles.append(f"{missing} of {row['calls']} requests were not answered" + (f" ({', '.join(why)})" if why else ""))
+        trouble = "; ".join(dict.fromkeys(filter(None, troubles))) or None
         if rows:
             lake.upsert(VERDICTS, rows)
         spent = {"calls": calls, "items": n_items, "tokens_in": tokens.input, "tokens_cached": tokens.cached, "tokens_out": tokens.output}
