@@ -8,7 +8,8 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nightlog.llm.redaction import outgoing, redact, visible
+from nightlog.llm.outgoing import outgoing
+from nightlog.llm.redaction import redact, visible
 from nightlog.systems.spec import DEFAULT_MASKS
 
 JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
@@ -30,6 +31,7 @@ PLANTED = [
     ("clone https://ghs_16C7e42F292c6912E7710c838347Ae178B4a@github.com/x/y", ["16C7e42F", "ghs_"]),
     ("amqp://guest:p@ss!word@queue:5672 refused", ["p@ss!word", "ss!word"]),
     ("redis://:onlypassword@cache/0", ["onlypassword"]),
+    ("amqp://guest:half#way?there@queue:5672 refused", ["half", "there"]),
     ("login with password=hunter2 failed", ["hunter2", "hunter"]),
     ("login with password = correcthorse; retry", ["correcthorse"]),
     ("MYSQL_ROOT_PASSWORD=toor!23 is set", ["toor!23", "toor"]),
@@ -83,6 +85,8 @@ KEPT = [
     'password authentication failed for user "<*>"',
     "invalid token near line <NUM>",
     "token expired, please log in again",
+    "connection authorized: user=reports7 database=store",
+    "get https://docs.example/a?q=b:c",
     "bearer authentication failed",
     "password=<*> token=<NUM> secret='<*>'",
     "password=null token=none",
@@ -155,19 +159,59 @@ def test_redaction_is_idempotent(text: str) -> None:
         "a@" + "b." * 20_000,
         "a-b_" * 9_000,
         "'" * 40_000,
+        "user=" * 8_000,
+        "a.b-" * 10_000 + "[",
+        "for user " * 4_500,
     ],
     ids=lambda hostile: hostile[:8],
 )
 def test_redaction_takes_time_in_proportion(hostile: str) -> None:
     """Texts made to send careless expressions into quadratic time pass quickly."""
     started = time.process_time()
-    outgoing(hostile)
+    outgoing(hostile, ("user", "host"))
     assert time.process_time() - started < 2
 
 
 def test_invisible_characters_do_not_leave() -> None:
     assert visible("a\u202eb\u200bc\x00d\x1b[31m\u2028e\U000e0041\ufe0f") == "abc d [31m e"
     assert outgoing("pass\u200bword=hunter2") == "password=<SECRET>"
+
+
+NAMED = [
+    ("session opened for user alice by root(uid=0) on host web1", "session opened for user <USER> by <USER>(uid=0) on host <HOST>"),
+    (
+        "Failed password for invalid user admin from <IP> port <NUM> ssh<NUM>",
+        "Failed password for invalid user <USER> from <IP> port <NUM> ssh<NUM>",
+    ),
+    ("Login: user=<user<NUM>>, method=PLAIN", "Login: user=<USER>, method=PLAIN"),
+    ("connect from mail.example.org[<IP>]:<NUM>", "connect from <HOST>[<IP>]:<NUM>"),
+    ('reports@store: role "bob" does not exist', "<USER>@<HOST>: role <USER> does not exist"),
+    ("get https://shop.internal:8443/x", "get https://<HOST>:8443/x"),
+    ("relay=mx<NUM>.example.co.uk[<IP>]", "relay=<HOST>[<IP>]"),
+    ("open /home/bob/x by CORP\\jdoe", "open /home/<USER>/x by <USER>"),
+]
+NAMELESS = [
+    "user not found",
+    "connect from unknown[<IP>]",
+    "at org.apache.hadoop.hdfs.DataNode(DataNode.java:<NUM>)",
+    "loading main.py config.sh lib.so",
+    "no route to host",
+    "host is down",
+    "Started getty@tty<NUM>.service",
+    "<*> of user <*> on <HOST>",
+]
+
+
+@pytest.mark.parametrize(("line", "sent"), NAMED)
+def test_names_are_taken_out_where_the_policy_says_so(line: str, sent: str) -> None:
+    assert outgoing(line, ("user", "host")) == sent
+    assert outgoing(sent, ("user", "host")) == sent
+    assert outgoing(line) == redact(line), "without the policy names stay"
+
+
+@pytest.mark.parametrize("line", NAMELESS)
+def test_what_only_looks_like_a_name_stays(line: str) -> None:
+    assert outgoing(line, ("user", "host")) == line
 
 
 def test_long_templates_are_cut_after_redaction() -> None:

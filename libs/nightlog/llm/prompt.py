@@ -10,8 +10,10 @@ from importlib.resources import files
 from typing import Any
 
 from nightlog.llm.items import Comparison, Difference, Events, Item, Neighbour
-from nightlog.llm.redaction import outgoing, outgoing_text
+from nightlog.llm.outgoing import outgoing, outgoing_text
 from nightlog.systems.spec import System
+
+Names = tuple[str, ...]
 
 PROMPTS = {1: "patterns_v1.md", 2: "groups_v1.md"}
 POLICY = "What the operators of the system want you to know; where it differs from the above, it counts:\n\n"
@@ -62,9 +64,10 @@ def instructions(number: int = 1) -> str:
 
 
 def prompt_hash(system: System) -> str:
-    """What the verdicts of a system depend on besides the model: 16 hex digits over the instructions, the policy and the schemas."""
+    """What the verdicts of a system depend on besides the model: 16 hex digits over the instructions, the policy, the schemas and the
+    names that are taken out."""
     schemas = json.dumps([schema(number) for number in PROMPTS], sort_keys=True)
-    parts = (*map(instructions, PROMPTS), system.llm.policy.strip(), schemas)
+    parts = (*map(instructions, PROMPTS), system.llm.policy.strip(), schemas, *sorted(set(system.llm.redact)))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -73,31 +76,35 @@ def short_ids(items: Sequence[Item]) -> dict[str, Item]:
     return {f"p{number}": item for number, item in enumerate(items, 1)}
 
 
-def outgoing_events(events: Events) -> list[dict[str, Any]]:
+def outgoing_events(events: Events, names: Names) -> list[dict[str, Any]]:
     """Templates as they may leave, with their counts where counts tell something."""
-    return [{"template": outgoing(template)} | ({"count": count} if count is not None else {}) for template, count in events]
+    return [{"template": outgoing(template, names)} | ({"count": count} if count is not None else {}) for template, count in events]
 
 
-def outgoing_difference(change: Difference | None) -> dict[str, Any] | None:
+def outgoing_difference(change: Difference | None, names: Names) -> dict[str, Any] | None:
     """A difference as it may leave."""
-    return {"added": outgoing_events(change.added), "missing": outgoing_events(change.missing)} if change is not None else None
+    return (
+        {"added": outgoing_events(change.added, names), "missing": outgoing_events(change.missing, names)} if change is not None else None
+    )
 
 
-def outgoing_comparison(comparison: Comparison) -> dict[str, Any]:
+def outgoing_comparison(comparison: Comparison, names: Names) -> dict[str, Any]:
     """What the second round shows of an item besides its events."""
     first = comparison.first
     return {
         "share": round(comparison.share, 6),
-        "first": {"label": first.label, "confidence": first.confidence, "reason": outgoing(first.reason)},
-        "to_normal": outgoing_difference(comparison.to_normal),
-        "to_anomalous": outgoing_difference(comparison.to_anomalous),
+        "first": {"label": first.label, "confidence": first.confidence, "reason": outgoing(first.reason, names)},
+        "to_normal": outgoing_difference(comparison.to_normal, names),
+        "to_anomalous": outgoing_difference(comparison.to_anomalous, names),
     }
 
 
 def request_json(system: System, items: Sequence[Item]) -> str:
     """The last message: one JSON object, its templates redacted and without invisible characters."""
+    names = system.llm.redact
     asked = [
-        {"id": name, "events": outgoing_events(item.events)} | (outgoing_comparison(item.comparison) if item.comparison is not None else {})
+        {"id": name, "events": outgoing_events(item.events, names)}
+        | (outgoing_comparison(item.comparison, names) if item.comparison is not None else {})
         for name, item in short_ids(items).items()
     ]
     head: dict[str, Any] = {"system": system.name} | ({"round": 2} if round_of(items) == 2 else {})
@@ -116,8 +123,9 @@ def gathered(items: Sequence[Item]) -> tuple[Neighbour, ...]:
 
 def messages(system: System, items: Sequence[Item], neighbours: Sequence[Neighbour] = ()) -> list[tuple[str, str]]:
     """(role, text) of each message of a request, in their order: what never changes comes first, so that providers can cache it."""
-    policy = outgoing_text(system.llm.policy).strip()
-    judged = [{"events": outgoing_events(events), "label": label} for events, label in neighbours]
+    names = system.llm.redact
+    policy = outgoing_text(system.llm.policy, names).strip()
+    judged = [{"events": outgoing_events(events, names), "label": label} for events, label in neighbours]
     return [
         ("system", instructions(round_of(items))),
         *([("system", POLICY + policy)] if policy else []),

@@ -15,7 +15,8 @@ from nightlog.errors import ConfigError
 from nightlog.llm.answers import verdict_of
 from nightlog.llm.items import Item, Label, Verdict
 from nightlog.llm.judge import Answer
-from nightlog.llm.redaction import MASK, outgoing
+from nightlog.llm.outgoing import outgoing
+from nightlog.llm.redaction import MASK
 from nightlog.systems.spec import System
 
 Words = tuple[str, ...]

@@ -11,7 +11,6 @@ import ipaddress
 import re
 import unicodedata
 from collections.abc import Callable
-from functools import lru_cache
 from itertools import pairwise
 
 MAX_TEMPLATE = 2000  # characters of a template that leave; longer ones are dumps, and their beginning says what they are
@@ -129,6 +128,7 @@ RULES: tuple[Rule, ...] = (
     (re.compile(r"(?i)(\b(?:set-)?cookie\\?[\"']?\s?[:=]\s?)([^\s<][^\"'\n]*)"), value_out),
     (re.compile(rf"\beyJ{TOKEN}{{4,}}(?:\.{TOKEN}*){{1,4}}"), "<JWT>"),
     (re.compile(rf"(?<=://)(?:{MASK}|[^\s/?#<>\"'])+@"), "<CREDENTIALS>@"),
+    (re.compile(rf"(?<=://)[^\s/?#:@<>\"']{{0,100}}:(?:{MASK}|[^\s/<>\"']){{1,200}}@"), "<CREDENTIALS>@"),
     (
         re.compile(
             rf"(?i)(\bauthorization\\?[\"']?\s?[:=]\s?\\?[\"']?(?:bearer|basic|digest|token|negotiate|ntlm|apikey|aws4-hmac-sha<NUM>)\s+)({BARE})"
@@ -139,7 +139,7 @@ RULES: tuple[Rule, ...] = (
     (re.compile(rf"(?i)(\btoken\s+)((?:[\w.~+/=-]|{HOLE}){{8,}})"), random_value_out),
     (re.compile(rf"(?i)({STRONG}{SEPARATOR})({VALUE})"), value_out),
     (re.compile(rf"(?i)({WEAK}[\w.-]{{0,40}}?\\?[\"']?\s?=\s?)({VALUE})"), value_out),
-    (re.compile(rf"(?i)({WEAK}{SEPARATOR})({VALUE})"), random_value_out),
+    (re.compile(rf"(?i)({WEAK}{SEPARATOR})(?![a-z_]+=[^=\s])({VALUE})"), random_value_out),
     (re.compile(rf"(?i)((?<![\w-])--(?:[\w-]{{0,40}}?(?:password|passwd|passphrase|secret|token|api-?key))\s+)((?!-){BARE})"), value_out),
     (re.compile(r"(?i)(\b(?:password|passphrase|identified by)\s+(?:is\s+|was\s+|to\s+|of\s+)?)(\"[^\"]+\"|'[^']+')"), value_out),
     (re.compile(rf"(?i)(\b(?:password|passphrase|secret)\s+(?:is|was)\s+)({BARE})"), random_value_out),
@@ -180,14 +180,3 @@ def visible(text: str) -> str:
         elif category not in ("Cf", "Cs", "Co", "Cn") and not ("\ufe00" <= c <= "\ufe0f" or "\U000e0100" <= c <= "\U000e01ef"):
             kept.append(c)
     return "".join(kept)
-
-
-@lru_cache(maxsize=100_000)
-def outgoing(template: str) -> str:
-    """A template as it may leave: visible, redacted, at most MAX_TEMPLATE characters."""
-    return redact(visible(template[:MAX_READ]))[:MAX_TEMPLATE]
-
-
-def outgoing_text(text: str) -> str:
-    """A text of several lines as it may leave: each line visible and redacted."""
-    return "\n".join(redact(visible(line)) for line in text.splitlines())

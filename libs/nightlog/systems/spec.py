@@ -135,9 +135,13 @@ class Labels(Part):
 
 
 class LLM(Part):
-    """May templates of this system go to the LLM, and what its operators want it to know."""
+    """May templates of this system go to the LLM, what its operators want it to know, and which names do not leave.
+
+    Secrets, e-mail and network addresses never leave; `redact` takes out users' and hosts' names too.
+    """
 
     allowed: bool = True
+    redact: tuple[Literal["user", "host"], ...] = ()
     policy: str = ""
 
 

@@ -1,0 +1,44 @@
+"""Commands about the LLM: collect what batches have brought."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from nightlog.cli.app import app
+from nightlog.cli.options import Format, FormatOption, LakeOption, Systems
+from nightlog.cli.output import err, print_rows, safe
+
+
+@app.command()
+def collect(systems: Systems = "", lake: LakeOption = None, form: FormatOption = Format.TABLE) -> None:
+    """Collect what batches of earlier nights have brought (NIGHTLOG_LLM_MODE=batch); every night does it by itself too.
+
+    Example: nightlog collect --systems shop
+    """
+    from nightlog.errors import EXIT_DONE, EXIT_TRANSIENT, ConfigError
+    from nightlog.job import chosen_systems, open_lake, settings_from
+    from nightlog.llm.judge import make_desk, make_judge
+    from nightlog.night import utc_now
+
+    settings = settings_from(lake=lake)
+    desk = make_desk(settings, make_judge(settings))
+    if desk is None:
+        raise ConfigError("no endpoint to collect from: set OPENAI_API_KEY (and OPENAI_BASE_URL), and NIGHTLOG_LLM=openai")
+    rows: list[dict[str, Any]] = []
+    with open_lake(settings, "nightlog collect", with_spark=False) as tables:
+        for system in chosen_systems(settings, systems):
+            if not system.llm.allowed:
+                continue
+            found = desk.collect(tables, system, utc_now)
+            if found.settled or found.still_open:
+                names = {"settled": found.settled, "open": found.still_open, "verdicts": len(found.verdicts)}
+                rows.append({"system": system.name} | names | {"nights": sorted(found.nights), "trouble": "; ".join(found.troubles)})
+    if not rows:
+        err.print("no batch is open")
+    else:
+        print_rows(rows, list(rows[0]), form)
+    if nights := sorted({night for row in rows for night in row["nights"]}):
+        err.print(safe(f"to publish these nights with the new verdicts: nightlog run --ds {nights[-1]}"), soft_wrap=True)
+    raise typer.Exit(EXIT_TRANSIENT if any(row["trouble"] and row["open"] for row in rows) else EXIT_DONE)
