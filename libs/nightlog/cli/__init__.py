@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from rich.text import Text
-
 # isort: off
 from nightlog.cli import nights, tables, analysts, models, llm  # noqa: F401
 
 # isort: on
 from nightlog.cli.app import app
-from nightlog.cli.output import err
+from nightlog.cli.output import err, safe
 from nightlog.errors import NightlogError
 
 
@@ -20,5 +18,5 @@ def main() -> None:
     try:
         app()
     except NightlogError as error:
-        err.print(Text(f"nightlog: {error}"), style="red", soft_wrap=True)
+        err.print(safe(f"nightlog: {error}"), style="red", soft_wrap=True)
         sys.exit(error.exit_code)
