@@ -165,7 +165,7 @@ def test_in_a_condition_on_the_lake_they_are_values(lake: Lake) -> None:
 
 def test_a_system_that_may_send_nothing_opens_no_connection(lake: Lake, put_night: Any, systems: Callable[..., System]) -> None:
     """Counted at the socket: not even a connection is made."""
-        with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(0.3)
         put_night(lake, {"p": [("step", 1)]})
         for mode in ("chat", "batch"):
