@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hostile import hostile_lines
 from nightlog.errors import EXIT_PERMANENT, ConfigError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES
@@ -77,6 +79,15 @@ def test_wrong_sql_is_answered_with_what_is_wrong_and_the_tables(bare: Lake, sql
         "set enable_external_access = true; select * from read_text('{file}')",
         "reset enable_external_access; select * from read_text('{file}')",
         "export database '{folder}/all'",
+        "set temp_directory = '{folder}'",
+        "set memory_limit = '1TB'",
+        "pragma enable_profiling",
+        "select 1; copy (select 1) to '{folder}/out.csv'",
+        "select * from read_parquet('https://example.invalid/x.parquet')",
+        "create secret s (type s3)",
+        "select * from sniff_csv('{file}')",
+        "import database '{folder}'",
+        "select getenv('HOME')",
     ],
 )
 def test_sql_reaches_no_file_outside_the_lake(bare: Lake, tmp_path: Path, sql: str) -> None:
@@ -94,6 +105,22 @@ def test_sql_changes_nothing_in_the_lake(bare: Lake) -> None:
         with pytest.raises(ConfigError):
             query(bare, sql)
     assert len(bare.rows(ANOMALIES)) == 5
+
+
+def test_hostile_text_in_sql_is_wrong_sql_or_a_plain_answer(bare: Lake) -> None:
+    for line in hostile_lines("sql", "shell", "formula"):
+        for sql in (line, f"select * from gold.nights where system = '{line}'"):
+            with suppress(ConfigError):
+                query(bare, sql)
+    assert (len(bare.rows(ANOMALIES)), len(bare.rows(NIGHTS))) == (5, 1)
+    assert not Path("/tmp/stolen").exists()
+    assert not Path("/tmp/owned").exists()
+
+
+def test_what_sql_makes_is_gone_with_the_answer(bare: Lake) -> None:
+    query(bare, "create table kept as select 1 as one")
+    with pytest.raises(ConfigError, match="kept"):
+        query(bare, "select * from kept")
 
 
 def test_sql_sees_no_variable_of_the_program(bare: Lake) -> None:

@@ -24,11 +24,15 @@ def anomalies(lake: Lake, ds: str, system: str | None) -> list[dict[str, Any]]:
 def query(lake: Lake, sql: str) -> pa.Table:
     """Run SQL by DuckDB over the lake's tables, named as everywhere (`gold.anomalies`), and the views v_anomalies and v_nights.
 
+    The SQL reads the tables and nothing else: no file, no network, no extension, no setting; what it makes is gone with the answer.
     Raises ConfigError with DuckDB's message where the SQL is wrong.
     """
     import duckdb
 
-    connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
+    closed: dict[str, str | bool | int | float | list[str]] = dict.fromkeys(
+        ("autoinstall_known_extensions", "autoload_known_extensions", "allow_community_extensions"), "false"
+    )
+    connection = duckdb.connect(config=closed | {"temp_directory": "", "allow_persistent_secrets": "false"})
     for spec in ALL_TABLES:
         if lake.exists(spec):
             schema, name = spec.name.split(".")
@@ -38,6 +42,7 @@ def query(lake: Lake, sql: str) -> pa.Table:
             for view in (view for view, over in VIEWS.items() if over == spec.name):
                 connection.execute(f"create view {view} as select * from {spec.name}")
     connection.execute("set enable_external_access = false")
+    connection.execute("set lock_configuration = true")
     try:
         found = connection.sql(sql)
         if found is None:

@@ -8,6 +8,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from nightlog.systems.regexes import checked
+
 GROUP = re.compile(r"\(\?P<(\w+)>")
 
 
@@ -15,15 +17,6 @@ class Part(BaseModel):
     """A section of a system file. Unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def compiles(pattern: str) -> str:
-    """The pattern, if it is a regular expression."""
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from error
-    return pattern
 
 
 class Input(Part):
@@ -46,7 +39,7 @@ class Header(Part):
     """A regular expression with named groups that matches a whole line; the group `message` is what gets parsed."""
 
     pattern: str = r"(?P<message>.*)"
-    _compiles = field_validator("pattern")(compiles)
+    _compiles = field_validator("pattern")(checked)
 
     @model_validator(mode="after")
     def has_message(self) -> Self:
@@ -81,7 +74,7 @@ class Session(Part):
     field: str = "message"
     window_minutes: int = Field(60, ge=1, le=24 * 60)
     lookback_days: int = Field(1, ge=0, le=31)
-    _compiles = field_validator("pattern")(lambda p: p if p is None else compiles(p))
+    _compiles = field_validator("pattern")(lambda p: p if p is None else checked(p))
 
     @model_validator(mode="after")
     def complete(self) -> Self:
@@ -95,7 +88,7 @@ class Mask(Part):
 
     name: str = Field(pattern=r"^[A-Z_]+$")
     pattern: str
-    _compiles = field_validator("pattern")(compiles)
+    _compiles = field_validator("pattern")(checked)
 
 
 class Templates(Part):
@@ -123,7 +116,7 @@ class Labels(Part):
     file: str | None = None
     pattern: str | None = None
     normal: tuple[str, ...] = ("-",)
-    _compiles = field_validator("pattern")(lambda p: p if p is None else compiles(p))
+    _compiles = field_validator("pattern")(lambda p: p if p is None else checked(p))
 
     @model_validator(mode="after")
     def one_kind(self) -> Self:
