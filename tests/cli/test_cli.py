@@ -13,8 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from batch_stub import BatchStub
+from llm_stub import completion
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import ANOMALIES, ANSWERS, LLM_CALLS, OUTCOMES, PATTERNS, VERDICTS
+from nightlog.lake.tables import ANOMALIES, ANSWERS, LLM_BATCHES, LLM_CALLS, OUTCOMES, PATTERNS, VERDICTS
 from nightlog.llm.prompt import prompt_hash
 from nightlog.systems.catalog import load_catalog
 
@@ -214,3 +216,32 @@ def test_costs_are_listed_by_night(tmp_path: Path) -> None:
     (row,) = json.loads(nightlog("cost", "--lake", lake.root, "--since", DS, "--system", "shop", "--format", "json").stdout)
     assert (row["ds"], row["money"], row["sessions_asked"]) == (DS, 0.25, None)
     assert "0.25" in nightlog("cost", "--lake", lake.root).stdout
+
+
+def test_batches_are_collected_by_hand(tmp_path: Path) -> None:
+    refused = nightlog("collect", "--lake", str(tmp_path / "lake"))
+    assert refused.returncode == 30
+    assert "set OPENAI_API_KEY" in refused.stderr
+    lake, at = Lake(tmp_path / "lake"), datetime(2026, 3, 5, tzinfo=UTC)
+    asked = {"b1-0": [{"id": "q1", "events": [["disk broken", 1]]}]}
+    llm = {"system": "dovecot", "ds": DS, "run_id": "r", "prompt": "p", "llm": "openai:gpt-5-mini", "endpoint": "127.0.0.1", "round": 1}
+    cost = {"calls": 1, "n_sessions": 1, "tokens_in": 1, "tokens_out": 1, "money": 0.0}
+    batch = {"batch": "b1", "batch_id": "batch-0", "status": "open", "questions": ["q1"], "asked": json.dumps(asked), "submitted_at": at}
+    lake.put(LLM_BATCHES, [llm | cost | batch])
+    stub = BatchStub()
+    stub.batches["batch-0"] = {"id": "batch-0", "status": "completed", "output_file_id": "file-0"}
+    said = json.dumps({"verdicts": [{"id": "p1", "label": "anomalous", "confidence": 0.9, "reason": "the disk broke"}]})
+    line = {"custom_id": "b1-0", "response": {"status_code": 200, "body": completion(said)}}
+    stub.files["file-0"] = json.dumps(line).encode()
+    try:
+        arguments = ("collect", "--lake", lake.root, "--format", "json")
+        found = nightlog(*arguments, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY="k")
+        again = nightlog(*arguments, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY="k")
+    finally:
+        stub.server.shutdown()
+        stub.server.server_close()
+    assert (found.returncode, again.returncode) == (0, 0), found.stderr
+    assert json.loads(found.stdout) == [{"system": "dovecot", "settled": 1, "open": 0, "verdicts": 1, "nights": [DS], "trouble": ""}]
+    assert f"nightlog run --ds {DS}" in found.stderr
+    assert "no batch is open" in again.stderr
+    assert [(row["question_id"], row["label"]) for row in lake.rows(VERDICTS)] == [("q1", "anomalous")]

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -342,7 +343,7 @@ label_patterns(lake, system, "2008-11-10", "run-killed", judge, lambda: now, giv
 
 def killed_after(commits: int, lake: Lake, endpoint: BatchStub, now: datetime) -> None:
     """A run that gets SIGKILL instead of its next commit."""
-    tests = __file__.rpartition("/")[0]
+    tests = str(Path(__file__).parents[1])
     process = subprocess.run([sys.executable, "-c", KILLED, lake.root, endpoint.url, tests, str(commits), now.isoformat()], check=False)
     assert process.returncode == -signal.SIGKILL
 
