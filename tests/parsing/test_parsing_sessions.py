@@ -163,3 +163,33 @@ def test_where_counts_tell_nothing_a_question_is_a_set_of_templates(spark: Spark
 
 def messages_template(number: int) -> str:
     return {1: "t-b", 2: "t-a", 3: "t-c", 4: "t-c"}[number]
+
+
+def test_what_begins_just_before_midnight_is_judged_once_and_whole_with_the_next_night(spark: SparkSession, messages: DataFrame) -> None:
+    first, second, _ = DAYS
+    events: list[Event] = [
+        (first, "cut", datetime(2026, 3, 2, 23, 55), 1),
+        (second, "cut", datetime(2026, 3, 3, 0, 1), 2),
+        (first, "done", datetime(2026, 3, 2, 23, 59, 59), 1),
+        (first, "steady", datetime(2026, 3, 2, 20), 1),
+        *[(day, "steady", datetime.fromisoformat(f"{day}T23:59"), 2) for day in DAYS],
+        (second, "noon", datetime(2026, 3, 3, 12), 3),
+        (first, "untimed", None, 1),
+    ]
+    placed = for_nights(spark.createDataFrame(events, EVENTS), DAYS, 1)
+    rows = group_sessions(placed, messages, settle_minutes=10).collect()
+
+    nights: dict[str, list[str]] = {}
+    for row in sorted(rows, key=lambda row: row["ds"]):
+        nights.setdefault(row["session_id"], []).append(row["ds"])
+    assert nights == {"cut": [second], "done": [second], "steady": DAYS, "noon": [second], "untimed": [first]}
+    assert {row["session_id"]: row["n_events"] for row in rows if row["ds"] == second} == {"cut": 2, "done": 1, "steady": 3, "noon": 1}
+
+
+def test_midnight_is_that_of_the_systems_time_zone(spark: SparkSession, messages: DataFrame) -> None:
+    events: list[Event] = [
+        (DAYS[0], name, at, 1) for name, at in (("late", datetime(2026, 3, 2, 22, 55)), ("utc", datetime(2026, 3, 2, 20, 55)))
+    ]
+    placed = for_nights(spark.createDataFrame(events, EVENTS), DAYS[:2], 1)
+    rows = group_sessions(placed, messages, settle_minutes=10, timezone="Europe/Berlin").collect()
+    assert {(row["ds"], row["session_id"]) for row in rows} == {(DAYS[1], "late"), (DAYS[0], "early")}

@@ -108,7 +108,9 @@ def write_sessions(lake: Lake, system: System, nights: list[str]) -> dict[str, i
     days = sorted({day for ds in nights for day in (*look_back(system, ds), ds)})
     events = for_nights(lake.read(EVENTS_TABLE, system=system.name, ds=days), nights, system.session.lookback_days)
     messages = lake.read(MESSAGES, system=system.name)
-    sessions = group_sessions(events, messages).withColumn("system", F.lit(system.name)).persist()
+    timezone = system.timestamp.timezone if system.timestamp is not None else "UTC"
+    grouped = group_sessions(events, messages, system.settle_minutes, timezone)
+    sessions = grouped.withColumn("system", F.lit(system.name)).persist()
     try:
         lake.replace_slice(SESSIONS, sessions, system=system.name, ds=nights)
         patterns = group_patterns(sessions, system.session.kind == "id").withColumn("system", F.lit(system.name))

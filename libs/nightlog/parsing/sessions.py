@@ -25,10 +25,12 @@ def for_nights(events: DataFrame, nights: Sequence[str], look_back_days: int) ->
     return placed.withColumn("own", F.col("ds") == F.col("night"))
 
 
-def group_sessions(events: DataFrame, messages: DataFrame) -> DataFrame:
+def group_sessions(events: DataFrame, messages: DataFrame, settle_minutes: int = 0, timezone: str = "UTC") -> DataFrame:
     """The sessions that have events on a night, judged on these and on those of its look-back days.
 
-    Args: events (night, own, session_id, at, message_id); messages (message_id, template_id).
+    What began in the last `settle_minutes` before midnight has not been seen whole: it belongs to the next night alone.
+
+    Args: events (night, own, session_id, at, message_id); messages (message_id, template_id); timezone, whose midnight ends a night.
     Returns: (ds the night, session_id, pattern_id, events array<struct<template_id, count>> in order of template_id with counts in
     powers of two, started_at, ended_at, n_events); one row a night and session. The order of events and their partitioning have
     no influence.
@@ -54,9 +56,21 @@ def group_sessions(events: DataFrame, messages: DataFrame) -> DataFrame:
             F.sum("n").alias("n_events"),
             F.max("own").alias("own"),
         )
-        .where("own")
+        .where(is_of_night(settle_minutes, timezone))
         .select("ds", "session_id", pattern_id(F.col("events")).alias("pattern_id"), "events", "started_at", "ended_at", "n_events")
     )
+
+
+def is_of_night(settle_minutes: int, timezone: str) -> Column:
+    """Whether a session (ds, own, started_at) is judged on the night `ds`: it has events of it, or began just before it, and not just
+    before its end. Without times only the events count."""
+    if not settle_minutes:
+        return F.col("own")
+    begin, end = (F.to_utc_timestamp(F.date_add("ds", days).cast("timestamp"), timezone) for days in (0, 1))
+    settle = F.expr(f"interval {settle_minutes} minutes")
+    fresh = F.coalesce(F.col("started_at") >= begin - settle, F.lit(False))
+    cut = F.coalesce(F.col("started_at") >= end - settle, F.lit(False))
+    return (F.col("own") | fresh) & ~cut
 
 
 def power_of_two(count: str) -> Column:

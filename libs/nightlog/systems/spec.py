@@ -66,7 +66,8 @@ class Session(Part):
     """How lines become sessions: by an id found in a field, by a field itself, or by time window.
 
     With kind "id", the pattern's first group (or the whole match) is the id; a line with several ids belongs to
-    each of these sessions.
+    each of these sessions. A session with an id that begins in the last `settle_minutes` of a day is judged with the next night, when more
+    than its first moments have been seen.
     """
 
     kind: Literal["id", "field", "window"]
@@ -74,6 +75,7 @@ class Session(Part):
     field: str = "message"
     window_minutes: int = Field(60, ge=1, le=24 * 60)
     lookback_days: int = Field(1, ge=0, le=31)
+    settle_minutes: int = Field(10, ge=0, le=12 * 60)
     _compiles = field_validator("pattern")(lambda p: p if p is None else checked(p))
 
     @model_validator(mode="after")
@@ -182,6 +184,12 @@ class System(Part):
         if self.role == "source" and self.labels is None:
             raise ValueError("a source teaches by its labels: give [labels], or make it a target")
         return self
+
+    @property
+    def settle_minutes(self) -> int:
+        """How long before midnight a session may begin and still be judged on that night; 0 where time or look-back would not show it."""
+        session = self.session
+        return session.settle_minutes if session.kind == "id" and session.lookback_days and self.timestamp is not None else 0
 
     @property
     def all_masks(self) -> tuple[Mask, ...]:
