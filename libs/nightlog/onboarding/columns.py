@@ -67,6 +67,12 @@ class Layout:
                     return re.sub(r"\(\?P<\w+>", "(?:", "".join(p.pattern for p in self.pieces[: number + 1])).rstrip(" *+?")
         return None
 
+    def with_entry(self) -> str:
+        """The header's regular expression with one more group, `entry`: all that stands behind the first time stamp, message included."""
+        first = next((number for number, piece in enumerate(self.pieces) if piece.kind == "stamp"), -1) + 1
+        before, behind = ("".join(piece.pattern for piece in part) for part in (self.pieces[:first], self.pieces[first:]))
+        return f"{before}(?P<entry>{behind}(?P<message>.*))"
+
     @property
     def stamps(self) -> list[Piece]:
         """The columns that are time stamps."""
@@ -194,7 +200,7 @@ def group_step(places: Places, names: Names) -> Step:
     before = dict(places)
     values = [text[before[text] + 1 : end - 1].strip() for text, end in after]
     kind = "level" if share(values, SEVERITY) >= MOST else kind_of(values)
-    name = names.take({"level": "level", "word": "context", "number": "pid"}.get(kind, kind))
+    name = names.take({"level": "level", "word": "context", "number": "pri" if opener == "<" else "pid"}.get(kind, kind))
     blank = " *" if any(v != v.strip() for v in (text[before[text] + 1 : end - 1] for text, end in after)) else ""
     body = f"{literal(opener)}{blank}(?P<{name}>{content}?){blank}{literal(CLOSERS[opener])}" if blank else ""
     body = body or f"{literal(opener)}(?P<{name}>{content}){literal(CLOSERS[opener])}"
@@ -233,9 +239,17 @@ def level_step(places: Places, names: Names) -> Step:
     heads = [re.split(r"[:,|;/]", token)[0] for token in tokens(places)]
     if not letters and share(heads, SEVERITY) < MOST:
         return None
-    words = stripped if letters else heads
-    case = "[A-Z]" if letters else "[A-Z]+" if all(w.isupper() for w in words) else "[a-z]+" if all(w.islower() for w in words) else "[A-Za-z]+"
-    if any(re.search(r"\d", w) for w in words if SEVERITY.fullmatch(w)):
+    words = stripped if letters else [head for head in heads if SEVERITY.fullmatch(head)]
+    case = (
+        "[A-Z]"
+        if letters
+        else "[A-Z]+"
+        if all(w.isupper() for w in words)
+        else "[a-z]+"
+        if all(w.islower() for w in words)
+        else "[A-Za-z]+"
+    )
+    if any(re.search(r"\d", w) for w in words):
         case = case.replace("]", "0-9]")
     behind = Counter(m[1] for text, at in places if (m := re.match(rf"{case}( ?[:,|;]?)", text[at:])))
     mark = behind.most_common(1)[0][0] if behind else ""
@@ -330,7 +344,7 @@ def find_layout(lines: Sequence[str]) -> Layout:
             break
         piece, after = step
         closed = any(p.closing for p in pieces[:cut])
-        if closed and (words or not piece.strong or piece.kind == "process"):
+        if closed and (words or not piece.strong or piece.kind == "process") and not again(after, pieces):
             break
         if not piece.anchor:
             words += piece.kind != "literal"
@@ -343,6 +357,15 @@ def find_layout(lines: Sequence[str]) -> Layout:
             cut, words = len(pieces), 0
         delimiter = delimiter_of(piece, delimiter)
     return Layout(tuple(named_host(pieces[:cut])))
+
+
+def again(places: Places, pieces: Sequence[Piece]) -> bool:
+    """Whether what stands between the columns so far stands here again, as in `time - name - severity - message`."""
+    last = next((p for p in reversed(pieces) if p.closing), None)
+    if last is None or last.kind != "literal":
+        return False
+    step = punctuation_step(places, Names())
+    return step is not None and step[0].pattern == last.pattern
 
 
 def next_step(places: Places, names: Names, delimiter: str) -> Step:
@@ -375,47 +398,3 @@ def matching(lines: Sequence[str], pattern: str) -> list[bool]:
     """Which lines the pattern matches whole."""
     compiled = re.compile(pattern, re.ASCII | re.DOTALL)
     return [compiled.fullmatch(line) is not None for line in lines]
-
-
-def mend(layout: Layout, lines: Sequence[str], rounds: int = 3) -> Layout:
-    """Make columns optional, or let words be several, where that makes more of the lines match; nothing before the first stamp or severity."""
-    for _ in range(rounds):
-        missed = [line for line, ok in zip(lines, matching(lines, layout.pattern), strict=True) if not ok]
-        if not missed:
-            break
-        first = next((n for n, p in enumerate(layout.pieces) if p.kind in ("stamp", "level")), -1) + 1
-        size = len(layout.pieces)
-        tried = [(with_option(layout, i, j), loss(layout.pieces[i:j], i)) for i in range(first, size) for j in range(i + 1, size + 1)]
-        tried += [(with_words(layout, i), (0, 0, -i)) for i in range(first, size - 1)]
-        options, costs = [each for each, _ in tried if each], [cost for each, cost in tried if each]
-        gains = [sum(matching(missed[:500], option.pattern)) for option in options]
-        best = max(range(len(options)), key=lambda n: gains[n], default=0)
-        if not options or not gains[best]:
-            break
-        # Of those that gain nearly as much the one that gives up least.
-        near = [n for n in range(len(options)) if gains[n] >= 0.95 * gains[best]]
-        layout = options[min(near, key=lambda n: costs[n])]
-    return layout
-
-
-def loss(middle: Sequence[Piece], at: int) -> tuple[int, int, int]:
-    """What is given up where columns become optional: structure first, then their number; later ones are given up rather."""
-    return sum(p.kind not in ("word", "literal", "component") for p in middle), len(middle), -at
-
-
-def with_option(layout: Layout, i: int, j: int) -> Layout | None:
-    """The layout whose columns from i to j may be missing together; literals alone are never optional."""
-    middle = layout.pieces[i:j]
-    if all(p.kind == "literal" for p in middle) or any(p.pattern.startswith("(?:") and p.pattern.endswith(")?") for p in middle):
-        return None
-    names = tuple(name for p in middle for name in p.names)
-    joined = Piece(f"(?:{''.join(p.pattern for p in middle)})?", middle[0].kind if len(middle) == 1 else "optional", names, anchor=True)
-    return Layout((*layout.pieces[:i], joined, *layout.pieces[j:]))
-
-
-def with_words(layout: Layout, i: int) -> Layout | None:
-    """The layout whose word before punctuation may be several words."""
-    piece, behind = layout.pieces[i], layout.pieces[i + 1]
-    if piece.kind not in ("word", "component") or behind.kind != "literal" or r"\S+" not in piece.pattern:
-        return None
-    return Layout((*layout.pieces[:i], replace(piece, pattern=piece.pattern.replace(r"\S+", ".+?")), *layout.pieces[i + 1 :]))

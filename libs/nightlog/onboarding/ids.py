@@ -13,6 +13,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from nightlog.onboarding.trial import Event
 
@@ -58,13 +59,15 @@ class Score:
     ids_an_event: float  # of covered events
     largest: float  # of covered events in the largest session
     span: float  # of the sample that the middle session lasts
+    returning: float  # of sessions of several events, that rest for a tenth of the sample and go on
     length: float  # characters of an id
+    spaced: float  # of ids, with a blank in them
 
     @property
     def value(self) -> float:
         """The product of the factors."""
         many = min(1.0, math.log(max(1, self.n_sessions)) / math.log(200))
-        return (
+        return float(
             self.coverage
             * many
             * self.recurring**0.7
@@ -73,8 +76,8 @@ class Score:
             * (1 - self.largest) ** 2
             * (1 - 0.25 * self.span)
             / max(1.0, self.ids_an_event) ** 0.5
-            # Of ids that go together the longer ones are unique for longer: numbers of processes come again.
-            * (0.97 + 0.03 * min(1.0, self.length / 16))
+            # Of ids that go together the longer ones are unique for longer: numbers of processes come again. Ids have no blanks.
+            * (0.97 + 0.03 * min(1.0, self.length / 16) - 0.03 * self.spaced)
         )
 
 
@@ -105,9 +108,11 @@ def candidates(events: Sequence[Event], fields: Sequence[str]) -> list[Candidate
         seen: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         for value in values:
             collect(value, seen)
-        found += [(len(same), each) for key, same in seen.items() if len(same) >= 0.02 * len(looked) and (each := from_key(field, key, same))]
+        found += [
+            (len(same), each) for key, same in seen.items() if len(same) >= 0.02 * len(looked) and (each := from_key(field, key, same))
+        ]
     # The position in the sample does not matter, and of equal candidates the one that was found first stays.
-    ranked = sorted(dict((c, n) for n, c in reversed(found)).items(), key=lambda pair: -pair[1])
+    ranked = sorted({c: n for n, c in reversed(found)}.items(), key=lambda pair: -pair[1])
     return [candidate for candidate, _ in ranked][:MAX_CANDIDATES]
 
 
@@ -141,19 +146,20 @@ def from_key(field: str, key: tuple[str, str], values: Sequence[str]) -> Candida
     lengths = [len(value) for value in values]
     usual = [n for n, count in Counter(lengths).items() if count >= 0.005 * len(lengths)]
     size = f"{{{min(usual)}}}" if min(usual) == max(usual) else f"{{{min(usual)},{max(usual)}}}"
+    count = f"{{{lengths[0]}}}" if len(set(lengths)) == 1 and lengths[0] >= 8 and len(values) >= 20 else "+"
     if kind == "address":
         return Candidate(field, ADDRESS)
     if kind == "uuid":
         return Candidate(field, f"{re.escape(near).replace(chr(92) + ' ', ' ')}({UUID})" if near else UUID)
     if kind == "prefix":
         inner = char_class(values)
-        return Candidate(field, rf"\b{re.escape(near)}{inner}+" if inner != r"\d" else rf"\b{re.escape(near)}\d+")
+        return Candidate(field, rf"\b{re.escape(near)}{inner}{count}")
     if kind == "named":
         before = re.escape(near).replace("\\ ", " ").replace('\\"', '"').replace("\\=", "=").replace("\\:", ":").replace("\\#", "#")
-        digits = r"(?=\D*\d)" if not near.rstrip('"').endswith("=") and char_class(values) != r"\d" else ""
-        return Candidate(field, rf"\b{before}{digits}({char_class(values)}+)")
+        digits = r"(?=[^\d\s]*\d)" if not near.rstrip('"').endswith("=") and char_class(values) != r"\d" else ""
+        return Candidate(field, rf"\b{before}{digits}({char_class(values)}{count})")
     if kind == "enclosed":
-        count = f"{{{near[2:]}}}" if len(near) > 2 else "+"
+        count = f"{{{near[2:]}}}" if len(near) > 2 else "+"  # one length alone is a candidate, too
         return Candidate(field, f"{re.escape(near[0])}({char_class(values)}{count}){re.escape(near[1])}")
     mixed = char_class(values)
     if len(set(lengths)) > 12 or len(usual) > 6:
@@ -172,13 +178,14 @@ def score(candidate: Candidate, events: Sequence[Event], templates: dict[str, st
         for each in ids:
             places[each].append(place)
     if not places:
-        return Score(candidate, 0, 0, 0, 0, 0, 1, 1, 1, 0)
-    patterns, varied, several, alone = set(), 0, 0, 0
+        return Score(candidate, 0, 0, 0, 0, 0, 1, 1, 1, 0, 0, 0)
+    patterns, varied, several, alone, returning = set(), 0, 0, 0, 0
     for found in places.values():
         counts = Counter(templates[events[place].message] for place in found)
         patterns.add(tuple(sorted((template, n.bit_length()) for template, n in counts.items())))
         several += len(found) > 1
         alone += len(found) == 1
+        returning += any(b - a > 0.1 * len(events) for a, b in pairwise(found))
         varied += len(counts) > 1
     spans = sorted((found[-1] - found[0] + 1) / len(events) for found in places.values())
     named = sum(map(len, places.values()))
@@ -193,11 +200,15 @@ def score(candidate: Candidate, events: Sequence[Event], templates: dict[str, st
         ids_an_event=named / covered,
         largest=max(map(len, places.values())) / named,
         span=spans[len(spans) // 2],
+        returning=returning / max(1, several),
         length=sum(map(len, places)) / len(places),
+        spaced=sum(" " in each for each in places) / len(places),
     )
 
 
 def rank(events: Sequence[Event], templates: dict[str, str], fields: Sequence[str]) -> list[Score]:
     """The candidates, best first. Equal ones: whole fields before patterns, shorter patterns first."""
     scored = [score(each, events, templates) for each in candidates(events, fields)]
-    return sorted(scored, key=lambda s: (-round(s.value, 4), s.candidate.pattern is not None, len(s.candidate.pattern or ""), s.candidate.field))
+    return sorted(
+        scored, key=lambda s: (-round(s.value, 4), s.candidate.pattern is not None, len(s.candidate.pattern or ""), s.candidate.field)
+    )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nightlog.onboarding.columns import SEVERITY, find_layout
+from nightlog.onboarding.columns import SEVERITY, Layout, find_layout
 from nightlog.onboarding.stamps import Form, form_of, key_of, scan
 from nightlog.onboarding.trial import as_text, json_object
 from nightlog.systems.spec import WHOLE_LINE
@@ -36,6 +36,7 @@ class Keyed:
     start: str | None
     records: list[Values]
     rows: float  # share of the lines that are such records
+    before: Layout | None = None  # the columns before the values
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,9 @@ def as_json(lines: Sequence[str]) -> Keyed | None:
         records = [flat(found) for _, found, _ in good]
         if sum(not text.strip() for text in before) >= MOSTLY * len(before):
             return Keyed("json", WHOLE_LINE, None, records, share)
-        pattern = find_layout(before).pattern.replace("(?P<message>.*)", "") or r"[^{]*"
-        return Keyed("json", pattern + r"[^{]*(?P<message>\{.*)", None, records, share)
+        layout = find_layout(before)
+        pattern = layout.pattern.replace("(?P<message>.*)", "") + r"[^{]*(?P<message>\{.*)"
+        return Keyed("json", pattern, None, records, share, layout)
     alone = [number for number, line in enumerate(lines) if line.rstrip() == "{"]
     if len(alone) < 2:
         return None

@@ -92,7 +92,9 @@ def checked(kind: str, found: re.Match[str], text: str) -> Seen | None:
     if (kind == "m4") and (part["f"] is None or part["j"] != " "):
         return None
     zone = (part["zone"] or "").strip()
-    zoned = ("" if not zone else "Z" if zone == "Z" else "colon" if ":" in zone else "plain") + (" " if (part["zone"] or "").startswith(" ") else "")
+    zoned = ("" if not zone else "Z" if zone == "Z" else "colon" if ":" in zone else "plain") + (
+        " " if (part["zone"] or "").startswith(" ") else ""
+    )
     join = " " if (part.get("j") or "").strip() == "" and part.get("j") else part.get("j") or ""
     separator = " " if (part.get("s") or "").strip() == "" and part.get("s") else part.get("s") or ""
     end, tail = found.end(), ""
@@ -153,7 +155,11 @@ def build(stamps: Sequence[Seen]) -> Form:
     numbers = {"y": (r"\d{4}", "yyyy"), "s": (r"\d{2}", "yy"), "M": (two, month), "d": (two, d)}
     if kind in ("dMy", "Mdy", "Md"):
         gap = literal(separator) if separator.strip() not in ("", ",") else separator.replace(" ", " +") if kind != "dMy" else " "
-        date_pattern = {"dMy": rf"{two}{gap}[A-Z][a-z][a-z]{gap}\d{{4}}", "Mdy": rf"[A-Z][a-z][a-z] +{two}{gap}\d{{4}}", "Md": rf"[A-Z][a-z][a-z] +{two}"}[kind]
+        date_pattern = {
+            "dMy": rf"{two}{gap}[A-Z][a-z][a-z]{gap}\d{{4}}",
+            "Mdy": rf"[A-Z][a-z][a-z] +{two}{gap}\d{{4}}",
+            "Md": rf"[A-Z][a-z][a-z] +{two}",
+        }[kind]
         date_format = {"dMy": f"{d}{separator}MMM{separator}yyyy", "Mdy": f"MMM {d}{separator}yyyy", "Md": f"MMM {d}"}[kind]
     else:
         date_pattern = {"y8": r"\d{8}", "y6": r"\d{6}", "m4": r"\d{4}"}.get(kind) or s.join(numbers[letter][0] for letter in order)
@@ -170,7 +176,9 @@ def build(stamps: Sequence[Seen]) -> Form:
     fraction_pattern, fraction_format = fraction_of(stamps)
     half_pattern, half_format = (r" ?[AaPp][Mm]", " a") if half else ("", "")
     blank = " " if zone.endswith(" ") else ""
-    zone_pattern, zone_format = {"": ("", ""), "Z": ("Z", "X"), "colon": (r"[+-]\d{2}:\d{2}", "XXX"), "plain": (r"[+-]\d{4}", "XX")}[zone.strip()]
+    zone_pattern, zone_format = {"": ("", ""), "Z": ("Z", "X"), "colon": (r"[+-]\d{2}:\d{2}", "XXX"), "plain": (r"[+-]\d{4}", "XX")}[
+        zone.strip()
+    ]
     pattern = date_pattern + join_pattern + time_pattern + fraction_pattern + half_pattern + blank + zone_pattern
     form = date_format + join_format + time_format + fraction_format + half_format + blank + zone_format
     without = "" if tail else "day" if kind == "" else "year" if kind in ("Md", "xx", "m4") else ""
@@ -273,7 +281,9 @@ def stamp_of(part: dict[str, str | None]) -> datetime | None:
     zone = (part.get("z") or "Z").replace(":", "")
     offset = timedelta() if zone in "Zz" else timedelta(hours=int(zone[1:3]), minutes=int(zone[3:5] or 0)) * (-1 if zone[0] == "-" else 1)
     try:
-        at = datetime(year, month, int(part.get("d") or 1), hour, int(part.get("mi") or 0), int(part.get("s") or 0), tzinfo=timezone(offset))
+        at = datetime(
+            year, month, int(part.get("d") or 1), hour, int(part.get("mi") or 0), int(part.get("s") or 0), tzinfo=timezone(offset)
+        )
         return at.replace(microsecond=int((part.get("f") or "0").ljust(6, "0")[:6])).astimezone(UTC)
     except (ValueError, OverflowError):
         return None

@@ -153,7 +153,7 @@ def as_text(value: Any) -> str:
 
 def masker(masks: Sequence[Mask]) -> Callable[[str], str]:
     """The function that puts typed placeholders into a message."""
-    compiled = [(re.compile(each.pattern, re.ASCII), f"<{each.name}>") for each in masks]
+    compiled = [(re.compile(each.pattern, re.ASCII), each.placeholder) for each in masks]
 
     def mask(message: str) -> str:
         message = message[:MAX_MESSAGE]
@@ -192,7 +192,7 @@ def parse_events(records: Sequence[Record], system: System, ds: str) -> list[Eve
             continue
         at = None
         if stamp is not None and read is not None:
-            value = re.sub(r"\{(\w+)\}", lambda m: ({"ds": ds, "ds_year": ds[:4]} | fields)[m[1]], stamp.value)
+            value = stamp.value.format_map({"ds": ds, "ds_year": ds[:4]} | fields)
             at = read(re.sub(" +", " ", value) if " " in stamp.value or stamp.value.count("{") > 1 else value)
         message = fields["message"]
         if message not in masked:
@@ -271,9 +271,7 @@ class Trial:
     def questions(self) -> Counter[tuple[tuple[str, int | None], ...]]:
         """What would be asked about the sessions, and how many sessions each question is about: counts where they tell something."""
         counted = self.system.session.kind == "id"
-        return Counter(
-            tuple((template, n if counted else None) for template, n in session.pattern) for session in self.sessions.values()
-        )
+        return Counter(tuple((template, n if counted else None) for template, n in session.pattern) for session in self.sessions.values())
 
     @cached_property
     def patterns(self) -> Counter[tuple[tuple[str, int], ...]]:

@@ -60,7 +60,7 @@ def split_pattern(text: Column, pattern: str, wanted: list[str]) -> dict[str, Co
 def mask(message: Column, masks: tuple[Mask, ...]) -> Column:
     """The message with typed placeholders, e.g. `<IP>`, in the masks' order; blanks at its ends are dropped."""
     for each in masks:
-        message = F.regexp_replace(message, java(each.pattern), f"<{each.name}>")
+        message = F.regexp_replace(message, java(each.pattern), each.placeholder)
     return F.trim(message)
 
 

@@ -140,11 +140,20 @@ class Session(Part):
 
 
 class Mask(Part):
-    """Text that the pattern matches is replaced by `<NAME>` before templates are mined."""
+    """Text that the pattern matches is replaced by `<NAME>` before templates are mined.
+
+    With `word = true` it is replaced by NAME alone, a word like any other: messages that differ in it get templates of their own.
+    """
 
     name: str = Field(pattern=r"^[A-Z_]+$")
     pattern: str
+    word: bool = False
     _compiles = field_validator("pattern")(compiles)
+
+    @property
+    def placeholder(self) -> str:
+        """What stands in the text's place."""
+        return self.name if self.word else f"<{self.name}>"
 
 
 class Templates(Part):
