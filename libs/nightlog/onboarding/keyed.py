@@ -80,7 +80,7 @@ def flat(value: Mapping[str, Any], path: str = "", depth: int = 3) -> Values:
 
 def as_json(lines: Sequence[str]) -> Keyed | None:
     """JSON objects: one a line, behind a header of text, or over several lines that begin with a brace alone."""
-    objects = [(line, json_object(line[at:]), at) for line in lines if (at := line.find("{")) >= 0]
+    objects = [(line, json_object(line[at:], alone=True), at) for line in lines if (at := line.find("{")) >= 0]
     good = [(line, found, at) for line, found, at in objects if found]
     share = len(good) / len(lines)
     if share >= MOSTLY:

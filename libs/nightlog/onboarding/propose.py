@@ -54,14 +54,14 @@ def thin(lines: Sequence[str], n: int = INDUCED) -> list[str]:
     return full[:: max(1, len(full) // n)]
 
 
-def split_of(lines: Sequence[str]) -> Split:
+def split_of(lines: Sequence[str], spread: Sequence[str]) -> Split:
     """How the lines are split: by a standard or by named values where they keep to one, else by the columns that they share."""
     if found := standards.recognise(thin(lines)):
         return split_standard(found)
     block = lines[: 4 * INDUCED]
     if named := keyed.recognise(block):
         return split_keyed(named)
-    return split_text(lines)
+    return split_text(lines, spread)
 
 
 def split_standard(found: standards.Standard) -> Split:
@@ -146,14 +146,16 @@ def has_severity(line: str) -> bool:
     return not line.startswith(("  ", "\t")) and any(w.isupper() and len(w) > 2 and SEVERITY.fullmatch(w) for w in words)
 
 
-def split_text(lines: Sequence[str]) -> Split:
+def split_text(lines: Sequence[str], spread: Sequence[str]) -> Split:
     """The sections for text: the columns that the first lines of records share."""
     begins, stamped = starts_of(lines)
     firsts = [line for line, begin in zip(lines, begins, strict=True) if begin]
     chosen = thin(firsts)
     layout = mend(find_layout(chosen), chosen)
     layout = spelled(layout, chosen) if not stamped else layout
-    missed = [line for line, ok in zip(firsts, matching(firsts, layout.pattern), strict=True) if not ok]
+    rare = [line for line in spread if (begin := layout.start()) and re.match(begin, line, re.ASCII)]
+    missed = [line for line, ok in zip(rare, matching(rare, layout.pattern), strict=True) if not ok]
+    missed += [line for line, ok in zip(firsts, matching(firsts, layout.pattern), strict=True) if not ok]
     layout = mend(layout, [*chosen, *thin(missed, 1000)]) if missed else layout
     notes, record = [], None
     start = layout.start()
@@ -223,13 +225,13 @@ def zone_of(events: Sequence[Event], pattern: str) -> str | None:
     return only
 
 
-def propose(lines: Sequence[str], name: str, path: str, ds: str, delivered: bool) -> Proposal:
+def propose(lines: Sequence[str], name: str, path: str, ds: str, delivered: bool, spread: Sequence[str] = ()) -> Proposal:
     """A system for the lines, and what it makes of them.
 
     Args: path, of the files under the data folder; ds, the night of the trial; delivered, whether the path has no day and the files
-    belong to that one night.
+    belong to that one night; spread, single lines from all over the files, which show what headers the sample lacks.
     """
-    split = split_of(lines)
+    split = split_of(lines, spread)
     sections: dict[str, Any] = {"name": name, "role": "target", "input": {"path": path} | ({"delivered": ds} if delivered else {})}
     sections |= {"record": split.record} if split.record else {}
     sections |= {"header": split.header} | ({"timestamp": split.timestamp} if split.timestamp else {})
@@ -306,7 +308,7 @@ def own_masks(trial: Trial, session: dict[str, Any]) -> list[dict[str, Any]]:
         values = {m[group] for e in trial.matched for m in compiled.finditer(e.fields["message"])}
         if len({mask(value) for value in values}) > max(3, 0.02 * len(values)):
             found.append({"name": "ID", "pattern": bare(pattern)})
-    mail = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+    mail = re.compile(r"(?<=<)[^<>\s]*@[^<>\s]*(?=>)|[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
     with_mail = sum(mail.search(e.fields["message"]) is not None for e in trial.matched)
     if with_mail >= 0.01 * max(1, len(trial.matched)):
         found.append({"name": "MAIL", "pattern": mail.pattern})
@@ -317,7 +319,7 @@ def bare(pattern: str) -> str:
     """A session pattern as a mask: of a pattern with a group, the group with what stands around it as a condition where that is fixed.
 
     >>> bare(r"<(\\w{16})>"), bare(r"req (\\d+)"), bare(r"(?<!x)(\\w{13,14}):")
-    ('(?<=<)(?:\\\\w{16})(?=>)', '(?<=req )(?:\\\\d+)', '(?<!x)(?:\\\\w{13,14})(?=:)')
+    ('(?<=<)(?:\\\\w{16})(?=>)', '(?<=req )(?:\\\\d+)', '(?<!x)(?:\\\\w{13,14})\\b')
     """
     group = re.search(r"(?<!\\)\((?!\?)", pattern)
     if group is None:
@@ -335,9 +337,5 @@ def bare(pattern: str) -> str:
     kept, fixed = (kept, fixed) if not ahead else (kept + ahead[0], fixed[: ahead.start()])
     if re.fullmatch(r"\\?[^\w\s\\]", after) and not fixed:
         after = r"\b"  # a mark behind an id in one place is none in another
-    return (
-        (f"(?<={fixed})" if fixed else "")
-        + kept
-        + f"(?:{inner})"
-        + (f"(?={after})" if after and not after.startswith(("(?", r"\b")) else after)
-    )
+    behind = f"(?={after})" if after and not after.startswith(("(?", r"\b")) else after
+    return (f"(?<={fixed})" if fixed else "") + kept + f"(?:{inner})" + behind

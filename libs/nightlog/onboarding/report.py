@@ -42,7 +42,7 @@ def report_of(files: Sequence[Path], name: str, n_lines: int, settings: Settings
     path, folder, day = input_path(files, settings.data)
     name = name or system_name(files[0])
     ds = day or modified(files)
-    proposal = propose(sample.lines, name, path, ds, delivered=day is None)
+    proposal = propose(sample.lines, name, path, ds, delivered=day is None, spread=sample.spread)
     trial = proposal.trial
     if day is None:
         times = [event.at for event in trial.matched if event.at is not None]

@@ -22,9 +22,13 @@ DAY = re.compile(r"(?<!\d)(?:19|20)\d{2}-[01]\d-[0-3]\d(?!\d)")
 
 @dataclass(frozen=True)
 class Sample:
-    """The lines looked at; `n_lines` is how many the files have, `estimated` where they were not read to their end."""
+    """The lines looked at; `n_lines` is how many the files have, `estimated` where they were not read to their end.
+
+    `spread` are single lines from all over the files: they show rare headers that blocks of lines may lack.
+    """
 
     lines: list[str]
+    spread: list[str]
     n_lines: int
     estimated: bool
     n_replaced: int  # lines with bytes that are not UTF-8
@@ -72,18 +76,19 @@ def read_sample(paths: Sequence[Path], n: int) -> Sample:
     for path in paths:
         if not path.is_file():
             raise ConfigError(f"{path}: no such file")
-    lines, total, estimated = list[bytes](), 0.0, False
+    lines, spread, total, estimated = list[bytes](), list[bytes](), 0.0, False
     for number, path in enumerate(paths):
         found, times = read_file(path)
         total += len(found) * times
         estimated |= times > 1
+        spread += found[:: max(1, len(found) * len(paths) // n)]
         lines += blocks(found, max(1, (n - len(lines)) // (len(paths) - number)))
-    texts = [line.removesuffix(b"\r").decode("utf-8", errors="replace") for line in lines]
+    texts, single = ([line.removesuffix(b"\r").decode("utf-8", errors="replace") for line in part] for part in (lines, spread))
     if not any(text.strip() for text in texts):
         raise ConfigError(f"{', '.join(map(str, paths))}: no line with text")
     replaced = sum("\ufffd" in text for text in texts)
     control = sum(re.search(r"[\x00-\x06\x0e-\x1a]", text) is not None for text in texts)
-    return Sample(texts, round(total), estimated, replaced, control)
+    return Sample(texts, single, round(total), estimated, replaced, control)
 
 
 def input_path(paths: Sequence[Path], data: Path | None) -> tuple[str, Path, str | None]:

@@ -135,13 +135,20 @@ def json_values(text: str, keys: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def json_object(text: str) -> dict[str, Any]:
-    """The JSON object in a text, numbers as they are written; empty where there is none."""
+DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+
+
+def json_object(text: str, alone: bool = False) -> dict[str, Any]:
+    """The JSON object that a text begins with, numbers as they are written; empty where there is none.
+
+    Args: alone, whether nothing may follow it; Spark does not mind what does.
+    """
+    bare = text.strip()
     try:
-        found = json.loads(text, parse_int=str, parse_float=str)
+        found, end = DECODER.raw_decode(bare)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) and (end == len(bare) or not alone) else {}
 
 
 def as_text(value: Any) -> str:
