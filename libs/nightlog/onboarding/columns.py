@@ -284,7 +284,7 @@ def process_step(places: Places, names: Names) -> Step:
 
 def delimited_step(places: Places, names: Names, delimiter: str) -> Step:
     """A column that ends in the delimiter that ended the one before."""
-    d = re.escape(delimiter)
+    d = r"\t" if delimiter == "\t" else re.escape(delimiter)
     content = rf"[^{d}]{{0,200}}"
     after = advance(places, by_pattern(rf"{content}{d}"))
     if after is None or len(after) < 0.95 * len(places):
@@ -293,7 +293,7 @@ def delimited_step(places: Places, names: Names, delimiter: str) -> Step:
     values = [text[before[text] : end - 1].strip() for text, end in after]
     kind = "level" if share(values, SEVERITY) >= MOST else kind_of(values)
     name = names.take({"word": "column"}.get(kind, kind))
-    return finish(Piece(rf"(?P<{name}>[^{d}]*){literal(delimiter)}", kind, (name,), anchor=True, strong=True), after)
+    return finish(Piece(rf"(?P<{name}>[^{d}]*){d}", kind, (name,), anchor=True, strong=True), after)
 
 
 def kind_of(values: Sequence[str]) -> str:
@@ -334,16 +334,16 @@ def find_layout(lines: Sequence[str]) -> Layout:
     names, pieces, cut = Names(), list[Piece](), 0
     separator, places = blanks([(line, 0) for line in dict.fromkeys(lines)])
     if separator:
-        # A blank that only some lines begin with is part of none.
         pieces.append(Piece(separator.replace("+", "*") if separator != " " else " *", "literal"))
     total, words, delimiter, stamped = len(places), 0, "", False
     while len(pieces) < MAX_COLUMNS and places:
-        # One text stands for all lines that are the same, and one place for a text.
         step = next_step(places, names, delimiter)
         if step is None or len(step[1]) < ENOUGH * total:
             break
         piece, after = step
-        closed = any(p.closing for p in pieces[:cut])
+        # Punctuation before the first stamp or severity ends no header.
+        first = next((number for number, p in enumerate(pieces) if p.kind in ("stamp", "level")), cut)
+        closed = any(p.closing and (p.kind == "process" or number > first) for number, p in enumerate(pieces[:cut]))
         if closed and (words or not piece.strong or piece.kind == "process") and not again(after, pieces):
             break
         if not piece.anchor:

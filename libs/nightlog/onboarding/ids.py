@@ -3,7 +3,8 @@
 A candidate is scored by what its sessions look like, never by its name. Good ids cover most lines, recur, make many sessions of several
 templates, and few distinct patterns for many sessions; a line has one of them, no session holds nearly everything, and a session is short
 beside the sample (it is the life of one thing). Each of these is a factor in [0, 1], and the score is their product: one that fails
-altogether cannot be made up for by the others. Where no candidate reaches ENOUGH, windows of time are the better sessions.
+altogether cannot be made up for by the others. Windows of time are scored the same way, and are the better sessions where no candidate
+reaches ENOUGH nor does better than they do.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from nightlog.onboarding.trial import Event
 LOOKED_AT = 3000  # events in which candidates are looked for
 MAX_CANDIDATES = 40
 ENOUGH = 0.18
+LEAST = 0.1
 
 UUID = r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
 # What could be a value: with what stands before it, the last word and its punctuation.
 PREFIXED = re.compile(r"(?<![\w-])([A-Za-z]+(?:[_-]))(-?(?=[a-zA-Z_-]*\d)[0-9a-zA-Z](?:[\w-]*\w)?)")
-NAMED = re.compile(r"(?<![\w.])([A-Za-z][\w.]*(?:=|: ?|#| ))(\"?)([\w.+/@-]*\w)")
+NAMED = re.compile(r"(?<![\w.])([A-Za-z][\w.]*(?:=|: ?|#| |\(|\[))(\"?)([\w.+/@-]*\w)")
 ENCLOSED = re.compile(r"(?<=[<(\[])([A-Za-z0-9+/=_.-]{4,64})(?=[>)\]])")
 SHAPED = re.compile(r"(?<![\w.+/-])(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[0-9A-Za-z]{8,64}(?![\w.+/-])")
 ADDRESS = r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])"
@@ -169,11 +171,13 @@ def from_key(field: str, key: tuple[str, str], values: Sequence[str]) -> Candida
     return Candidate(field, rf"(?<![\w.+/-]){ahead}" + (behind or r"(?![\w.+/-])"))
 
 
-def score(candidate: Candidate, events: Sequence[Event], templates: dict[str, str]) -> Score:
-    """Group the events by the candidate, and say how that looks."""
+def score(
+    candidate: Candidate, events: Sequence[Event], templates: dict[str, str], given: Sequence[tuple[str, ...]] | None = None
+) -> Score:
+    """Group the events by the candidate, or by the ids that are given for each, and say how that looks."""
     places: defaultdict[str, list[int]] = defaultdict(list)
     covered = 0
-    for place, ids in enumerate(candidate.ids(events)):
+    for place, ids in enumerate(candidate.ids(events) if given is None else given):
         covered += bool(ids)
         for each in ids:
             places[each].append(place)

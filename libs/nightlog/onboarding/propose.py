@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from nightlog.onboarding import ids, keyed, standards
 from nightlog.onboarding.columns import SEVERITY, Layout, find_layout, matching
 from nightlog.onboarding.mending import mend
-from nightlog.onboarding.stamps import Form, form_of, key_of, scan
+from nightlog.onboarding.stamps import Form, key_of, scan
 from nightlog.onboarding.trial import Event, Trial, masker, try_system
 from nightlog.systems.spec import DEFAULT_MASKS, WHOLE_LINE, System
 
@@ -166,9 +166,8 @@ def split_text(lines: Sequence[str], spread: Sequence[str]) -> Split:
         if most and most[0][1] >= max(2, 0.02 * len(firsts)):
             shown = next(line for line in lines if head_stamp(line) == most[0][0])
             notes.append(f"mixed formats: {most[0][1]:,} lines have a time stamp of another form or place, for example: {shown[:120]}")
-            form = form_of([s for line in lines if head_stamp(line) == most[0][0] and (s := first_stamp(line))])
-            words = most[0][0][2]
-            start = rf"(?:{start}|(?:\S+ +){{{words}}}\W?{form[0].pattern})" if form else start
+            other_start = find_layout(thin([line for line in lines if head_stamp(line) == most[0][0]])).start()
+            start = f"(?:{start}|{other_start})" if other_start else start
         record = {"start": start}
     stamps = layout.stamps
     stamp = stamp_section(stamps[0].names, stamps[0].form) if stamps and stamps[0].form else None
@@ -176,14 +175,6 @@ def split_text(lines: Sequence[str], spread: Sequence[str]) -> Split:
         notes.append(f"day and month may be the other way round in {stamp and stamp['format']}: look at a line of which you know the day")
     names = tuple(n for n in re.findall(r"\(\?P<(\w+)>", layout.pattern) if not re.fullmatch(r"(?:time\d*(?:_year)?|level\d*)", n))
     return Split("text with columns", record, {"pattern": layout.pattern}, stamp, names, (), tuple(notes), layout.with_entry())
-
-
-def first_stamp(line: str) -> Any:
-    """The first stamp near a line's beginning as it was seen."""
-    places = range(min(HEAD, len(line)))
-    return next(
-        (found for at in places if line[at].isalnum() and (at == 0 or not line[at - 1].isalnum()) and (found := scan(line, at))), None
-    )
 
 
 def spelled(layout: Layout, lines: Sequence[str]) -> Layout:
@@ -241,7 +232,7 @@ def propose(lines: Sequence[str], name: str, path: str, ds: str, delivered: bool
         sections["timestamp"] = split.timestamp | {"timezone": zone}
     ranked = ids.rank(first.matched, first.templates, [*dict.fromkeys(("message", *split.fields))]) if first.matched else []
     session, notes = session_of(ranked, first, split)
-    if split.with_entry and session["kind"] == "id" and elsewhere(session, first.matched):
+    if split.with_entry and session["kind"] == "id" and elsewhere(ranked[0], first):
         session = session | {"field": "entry"}
         sections["header"] = split.header | {"pattern": split.with_entry}
     sections["session"] = session
@@ -261,7 +252,10 @@ def kept_keys(keys: dict[str, Any], session: dict[str, Any]) -> dict[str, Any]:
 def session_of(ranked: Sequence[ids.Score], trial: Trial, split: Split) -> tuple[dict[str, Any], list[str]]:
     """The section of the sessions: the best candidate if it is good enough, else time windows, else each distinct message."""
     best = ranked[0] if ranked else None
-    if best is not None and best.value >= ids.ENOUGH:
+    minutes = window(trial)
+    windows = [(str(int(e.at.timestamp()) // (60 * minutes)),) if e.at else () for e in trial.matched]
+    by_time = ids.score(ids.Candidate("time"), trial.matched, trial.templates, windows).value if trial.timed_share > 0.5 else 0.0
+    if best is not None and best.value >= min(ids.ENOUGH, max(by_time, ids.LEAST)):
         found = best.candidate
         if found.pattern is not None:
             return {"kind": "id", "pattern": found.pattern} | ({"field": found.field} if found.field != "message" else {}), []
@@ -271,7 +265,7 @@ def session_of(ranked: Sequence[ids.Score], trial: Trial, split: Split) -> tuple
             {"kind": "id", "field": found.field, "pattern": "(.+)"} if life else {"kind": "field", "field": found.field, "lookback_days": 0}
         ), []
     if trial.timed_share > 0.5:
-        return {"kind": "window", "window_minutes": window(trial), "lookback_days": 0}, [
+        return {"kind": "window", "window_minutes": minutes, "lookback_days": 0}, [
             "no id groups the lines well: a session is a window of time. If something runs through the lines that belong together, such as "
             "a request or a job, give its pattern in [session]"
         ]
@@ -280,14 +274,15 @@ def session_of(ranked: Sequence[ids.Score], trial: Trial, split: Split) -> tuple
     ]
 
 
-def elsewhere(session: dict[str, Any], events: Sequence[Event]) -> bool:
-    """Whether records without an id hold the same ids in other fields, one in a hundred of them or more."""
-    field, pattern = session.get("field", "message"), re.compile(session["pattern"], re.ASCII)
+def elsewhere(best: ids.Score, trial: Trial) -> bool:
+    """Whether the ids stand in other fields, too, so that the sessions are better where these are looked through as well."""
+    if best.candidate.pattern is None:
+        return False
+    pattern = re.compile(best.candidate.pattern, re.ASCII)
     group = min(1, pattern.groups)
-    known = {m[group] for e in events for m in pattern.finditer(e.fields.get(field, ""))}
-    without = [e for e in events if not pattern.search(e.fields.get(field, ""))]
-    gained = sum(any(m[group] in known for m in pattern.finditer(e.record.text)) for e in without)
-    return session["pattern"] != "(.+)" and gained >= 0.01 * len(events)
+    whole = [tuple(dict.fromkeys(m[group] for m in pattern.finditer(event.record.text) if m[group])) for event in trial.matched]
+    wider = ids.score(best.candidate, trial.matched, trial.templates, whole)
+    return wider.coverage >= best.coverage + 0.01 and wider.value > best.value
 
 
 def window(trial: Trial) -> int:
@@ -302,7 +297,7 @@ def own_masks(trial: Trial, session: dict[str, Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     mask = masker(DEFAULT_MASKS)
     pattern = session.get("pattern")
-    if session["kind"] == "id" and pattern and session.get("field", "message") == "message":
+    if session["kind"] == "id" and pattern and session.get("field", "message") in ("message", "entry"):
         compiled = re.compile(pattern, re.ASCII)
         group = min(1, compiled.groups)
         values = {m[group] for e in trial.matched for m in compiled.finditer(e.fields["message"])}

@@ -65,7 +65,10 @@ def rfc5424(lines: Sequence[str]) -> Standard | None:
 def table(lines: Sequence[str]) -> Standard | None:
     """A table with a delimiter, as spreadsheets and Windows write: cells in quotes, or a first line of names."""
     for delimiter in (",", ";", "\t"):
-        rows = list(csv.reader(lines, delimiter=delimiter))
+        try:
+            rows = list(csv.reader(lines, delimiter=delimiter))
+        except csv.Error:  # a carriage return within a line, or a cell without an end
+            return None
         width, n = Counter(map(len, rows)).most_common(1)[0] if rows else (0, 0)
         if width < 4 or n < 0.95 * len(lines) or len(rows) != len(lines):
             continue
