@@ -24,7 +24,7 @@ def refused(text: str) -> str:
 def test_a_small_file_is_enough_and_the_rest_has_defaults() -> None:
     system = parse_system(HEAD + INPUT + SESSION, "app.toml")
     assert (system.name, system.role, system.input.path) == ("app", "target", "app-{ds}.log")
-    assert system.header.fields == {"message": 1}
+    assert system.header.fields == ["message"]
     assert system.session.lookback_days == 1
     assert system.llm.allowed
     assert [mask.name for mask in system.all_masks] == ["UUID", "IP", "MAC", "HEX", "PATH", "NUM"]

@@ -73,7 +73,7 @@ def report_of(files: Sequence[Path], name: str, n_lines: int, settings: Settings
         "findings": [*known(name), *findings(sample, proposal)],
         "toml": toml,
         "ds": ds,
-        "data": str(folder),
+        "data": str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder),
     }, trial
 
 
