@@ -20,7 +20,7 @@ from nightlog.onboarding.trial import Event
 
 LOOKED_AT = 3000  # events in which candidates are looked for
 MAX_CANDIDATES = 40
-ENOUGH = 0.18
+ENOUGH = 0.25
 LEAST = 0.1
 
 UUID = r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
@@ -74,7 +74,7 @@ class Score:
             * many
             * self.recurring**0.7
             * (0.35 + 0.65 * self.varied)
-            * (0.3 + 0.7 * self.alike)
+            * (0.15 + 0.85 * self.alike)
             * (1 - self.largest) ** 2
             * (1 - 0.25 * self.span)
             / max(1.0, self.ids_an_event) ** 0.5
@@ -140,6 +140,14 @@ def collect(text: str, seen: defaultdict[tuple[str, str], list[str]]) -> None:
         seen["address", ""].append("")
 
 
+def next_to(length: int, lengths: Sequence[int], step: int) -> int:
+    """The last length that is reached from this one by steps without a gap."""
+    seen = set(lengths)
+    while length + step in seen:
+        length += step
+    return length
+
+
 def from_key(field: str, key: tuple[str, str], values: Sequence[str]) -> Candidate | None:
     """The candidate that finds such values again."""
     kind, near = key
@@ -147,6 +155,7 @@ def from_key(field: str, key: tuple[str, str], values: Sequence[str]) -> Candida
         return None
     lengths = [len(value) for value in values]
     usual = [n for n, count in Counter(lengths).items() if count >= 0.005 * len(lengths)]
+    usual = list(range(next_to(min(usual), lengths, -1), next_to(max(usual), lengths, 1) + 1))
     size = f"{{{min(usual)}}}" if min(usual) == max(usual) else f"{{{min(usual)},{max(usual)}}}"
     count = f"{{{lengths[0]}}}" if len(set(lengths)) == 1 and lengths[0] >= 8 and len(values) >= 20 else "+"
     if kind == "address":
