@@ -164,9 +164,9 @@ def test_real_logs_are_split_as_their_shipped_files_do(shared: Path, name: str, 
     from nightlog.onboarding.trial import try_system
 
     files = sorted((shared / "data" / "raw").glob(glob))
-    found, ours = report_of(files, "x", 8000, Settings())
+    found, ours = report_of(files, "x", 20_000, Settings())
     shipped = load_catalog()[name]
-    lines = read_sample(files, 8000).lines
+    lines = read_sample(files, 20_000).lines
     labelled = shipped.labels and shipped.labels.pattern
     theirs = try_system([line.split(" ", 1)[1] for line in lines] if labelled else lines, shipped, found["ds"])
     assert ours.matched_share >= theirs.matched_share and ours.timed_share >= theirs.timed_share

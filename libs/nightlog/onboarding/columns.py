@@ -226,7 +226,7 @@ def punctuation_step(places: Places, _: Names) -> Step:
     first, n = Counter(run[0] for run in runs if run).most_common(1)[0]
     if not first or n < 0.97 * len(places):
         return None
-    if first == "-" and n < len(places):
+    if first == "-" and (n < len(places) or places[0][1] == 0):
         return None  # it stands for a missing value
     after = [(text, at + len(first)) for (text, at), run in zip(places, runs, strict=True) if run and run[0] == first]
     return finish(Piece(literal(first), "literal", anchor=True, strong=True, closing=first in ("-", ":", "--", "->", "=>", "::")), after)

@@ -21,7 +21,7 @@ from nightlog.onboarding.trial import Event
 LOOKED_AT = 3000  # events in which candidates are looked for
 MAX_CANDIDATES = 40
 ENOUGH = 0.25
-LEAST = 0.1
+LEAST = 0.15
 
 UUID = r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
 # What could be a value: with what stands before it, the last word and its punctuation.
@@ -74,7 +74,7 @@ class Score:
             * many
             * self.recurring**0.7
             * (0.35 + 0.65 * self.varied)
-            * (0.15 + 0.85 * self.alike)
+            * (0.3 + 0.7 * self.alike)
             * (1 - self.largest) ** 2
             * (1 - 0.25 * self.span)
             / max(1.0, self.ids_an_event) ** 0.5

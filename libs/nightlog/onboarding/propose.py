@@ -314,7 +314,7 @@ def bare(pattern: str) -> str:
     """A session pattern as a mask: of a pattern with a group, the group with what stands around it as a condition where that is fixed.
 
     >>> bare(r"<(\\w{16})>"), bare(r"req (\\d+)"), bare(r"(?<!x)(\\w{13,14}):")
-    ('(?<=<)(?:\\\\w{16})(?=>)', '(?<=req )(?:\\\\d+)', '(?<!x)(?:\\\\w{13,14})\\b')
+    ('(?<=<)(?:\\\\w{16})(?=>)', '(?<=req )(?:\\\\d+)', '(?<!x)(?:\\\\w{13,14})\\\\b')
     """
     group = re.search(r"(?<!\\)\((?!\?)", pattern)
     if group is None:
