@@ -38,7 +38,7 @@ def masked(spark: SparkSession, messages: Sequence[str], masks: tuple[Mask, ...]
 def test_header_groups_are_split_and_optional_ones_may_be_missing(spark: SparkSession) -> None:
     rows = parsed(
         spark,
-        load_catalog()["openstack"],
+        load_catalog()["openstack"].model_copy(update={"record": None}),
         [
             "INFO nova.compute.manager [req-1 - - -] [instance: 11111111-2222-3333-4444-555555555555] VM Started",
             " WARNING nova.virt [None] message without a request",

@@ -24,7 +24,7 @@ def refused(text: str) -> str:
 def test_a_small_file_is_enough_and_the_rest_has_defaults() -> None:
     system = parse_system(HEAD + INPUT + SESSION, "app.toml")
     assert (system.name, system.role, system.input.path) == ("app", "target", "app-{ds}.log")
-    assert system.header.fields == {"message": 1}
+    assert system.header.fields == ["message"]
     assert system.session.lookback_days == 1
     assert system.llm.allowed
     assert [mask.name for mask in system.all_masks] == ["UUID", "IP", "MAC", "HEX", "PATH", "NUM"]
@@ -95,9 +95,9 @@ def test_all_faults_of_a_file_are_told_at_once() -> None:
         (HEAD + INPUT + SESSION.replace("req-[0-9]+", "req-["), "not a regular expression"),
         (HEAD + INPUT + '[session]\nkind = "id"\n', "needs it"),
         (HEAD + INPUT + '[session]\nkind = "field"\nfield = "message"\npattern = "x"\n', '`pattern` belongs to kind = "id"'),
-        (HEAD + INPUT + '[session]\nkind = "field"\nfield = "node"\n', "no such header group: node"),
+        (HEAD + INPUT + '[session]\nkind = "field"\nfield = "node"\n', "no such header field: node"),
         (HEAD + INPUT + '[session]\nkind = "window"\n', "time window need a [timestamp]"),
-        (HEAD + INPUT + SESSION + '[timestamp]\nvalue = "{date} {time}"\nformat = "yyyy"\n', "no such header group: date, time"),
+        (HEAD + INPUT + SESSION + '[timestamp]\nvalue = "{date} {time}"\nformat = "yyyy"\n', "no such header field: date, time"),
         (HEAD + INPUT + SESSION + "lookback_days = -1\n", "lookback_days"),
         (HEAD + INPUT + SESSION + '[[masks]]\nname = "lower"\npattern = "a"\n', "masks.0.name"),
         (HEAD + INPUT + SESSION + '[[masks]]\nname = "A"\npattern = "["\n', "masks.0.pattern"),

@@ -1,0 +1,105 @@
+"""The command of a new system: propose its file from a sample of its lines, and show how they parse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from nightlog.cli.app import app
+from nightlog.cli.options import DataOption, Format, FormatOption
+from nightlog.cli.output import err, out, safe
+from nightlog.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nightlog.onboarding.trial import Trial
+
+
+@app.command("try")
+def try_files(
+    files: Annotated[list[Path], typer.Argument(help="Log files of one system: plain, .gz or .xz.")],
+    to: Annotated[Path | None, typer.Option("--out", help="Write the proposed file here, e.g. my-systems/shop.toml.")] = None,
+    name: Annotated[str, typer.Option("--name", help="The system's name; default: from the first file's name.")] = "",
+    n_lines: Annotated[int, typer.Option("--lines", min=10, help="Lines that are looked at.")] = 20_000,
+    data: DataOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Try a new system: propose its file from its logs, and show how they parse, what would be sent to the LLM, and what looks wrong.
+
+    Nothing is written but the file of --out, nothing is sent, and Spark is not started.
+
+    Example: nightlog try /var/log/shop/shop-2026-03-04.log --out my-systems/shop.toml
+    """
+    from nightlog.job import settings_from
+    from nightlog.onboarding.report import report_of
+
+    if form == Format.CSV:
+        raise ConfigError("a trial is printed as table or json")
+    if to is not None and to.exists():
+        raise ConfigError(f"{to}: exists; give another name, or remove it")
+    with err.status("reading"):
+        report, trial = report_of(files, name, n_lines, settings_from(data=data))
+    if to is not None:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_text(report["toml"], encoding="utf-8")
+    if form == Format.JSON:
+        print(json.dumps(report, ensure_ascii=False, indent=1))
+        return
+    show(report, trial, to)
+
+
+def show(report: dict[str, Any], trial: Trial, to: Path | None) -> None:
+    """The trial on a terminal: how lines parse, templates, sessions, what would be sent, what looks wrong, the cost, the file."""
+    looked, total = report["lines_looked_at"], report["lines"]
+    about = "about " if report["lines_estimated"] else ""
+    out.print(safe(f"{report['format']}: {looked:,} of {about}{total:,} lines looked at"), style="bold")
+    out.print(
+        safe(f"matched {report['matched']:.1%} · timed {report['timed']:.1%} · in a session {report['in_session']:.1%}"), soft_wrap=True
+    )
+    counts = " · ".join(f"{report[key]:,} {key}" for key in ("records", "templates", "sessions", "patterns", "questions"))
+    out.print(safe(counts), soft_wrap=True)
+    if report["example"]:
+        heading("A record as it is split")
+        for field, value in report["example"].items():
+            out.print(safe(f"  {field:10} {value}"), overflow="ellipsis", no_wrap=True)
+    heading("Templates, the most frequent first")
+    for each in report["top_templates"]:
+        out.print(safe(f"  {each['records']:>7,}  {each['template']}"), overflow="ellipsis", no_wrap=True)
+    heading("What could make sessions")
+    table = Table(box=None, pad_edge=False)
+    for column in ("score", "sessions", "records with id", "sessions alike", "field and pattern"):
+        table.add_column(column, justify="left" if column.startswith("field") else "right", overflow="fold")
+    for each in report["candidates"]:
+        where = f"{each['field']}  {each['pattern'] or ''}"
+        table.add_row(f"{each['score']:.2f}", f"{each['sessions']:,}", f"{each['coverage']:.0%}", f"{each['alike']:.0%}", safe(where))
+    out.print(table)
+    heading("What would be sent to the LLM, for example")
+    for line in report["outgoing"]:
+        out.print(safe(f"  {line}"), overflow="ellipsis", no_wrap=True)
+    cost = report["cost"]
+    heading("A first night of these files")
+    out.print(
+        safe(
+            f"  about {cost['questions']:,} questions in {cost['calls']:,} calls ({cost['calls_allowed']:,} are allowed a night), "
+            f"{cost['tokens_in']:,} tokens in, "
+            f"{cost['tokens_out']:,} out, ${cost['money']:.2f} by the prices of the settings; later nights ask only about what is new"
+        ),
+        soft_wrap=True,
+    )
+    heading("What looks wrong" if report["findings"] else "Nothing looks wrong")
+    for finding in report["findings"]:
+        out.print(safe(f"  - {finding}"), style="yellow", soft_wrap=True)
+    heading(f"The proposed file, written to {to}" if to else "The proposed file (--out writes it)")
+    out.print(safe(report["toml"]), soft_wrap=True)
+    if to:
+        settings = f"NIGHTLOG_SYSTEMS={to.parent} NIGHTLOG_DATA={report['data']}"
+        out.print(safe(f"Next: {settings} nightlog run --ds {report['ds']} --systems {trial.system.name}"), soft_wrap=True)
+
+
+def heading(text: str) -> None:
+    """A line that begins a part."""
+    out.print()
+    out.print(safe(text), style="bold")

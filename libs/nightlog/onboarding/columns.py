@@ -1,0 +1,400 @@
+"""The header that lines of text share, found column by column.
+
+From the beginning of the lines on, what comes next is described by the most telling kind that fits nearly all lines: a time stamp, a
+bracketed group, punctuation, a severity, `name[pid]:`, a number, a dotted name, else a word. Words alone never end a header: it ends
+behind the last column that is structure (an anchor), and what follows is the message. Words between anchors belong to it, as a host
+name does between time and process. Columns that a part of the lines lacks become optional where that lets more lines match.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from nightlog.onboarding.stamps import Form, form_of, key_of, literal, scan
+
+MOST = 0.85  # of the lines that are left must have a column
+ENOUGH = 0.6  # of all lines must be left at the end
+MAX_COLUMNS = 24
+WORDS_BETWEEN = 4
+SEVERITY = re.compile(
+    r"(?i)(?:trace|debug\d?|verbose|info|information|informational|notice|warn|warning|err|error|severe|fail|failure|failed|crit|critical|alert"
+    r"|emerg|emergency|fatal|panic|fine|finer|finest|config|log|detail|hint|context|statement|query|audit|success|unknown)"
+)
+SEVERITY_LETTER = re.compile(r"[VTDINWEFCAS]")
+CLOSERS = {"[": "]", "(": ")", "<": ">", "{": "}"}
+DOTTED = re.compile(r"[A-Za-z_$][\w$-]*(?:(?:\.|/|::|\$)[\w$<>~-]+)+|[a-z]+(?:_[a-z0-9]+)+")
+IP = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?")
+UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+
+Places = list[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A column: its regular expression (named groups included) with what separates it from the next, and what it is.
+
+    `strong` pieces are looked for behind words, too; `anchor` pieces may end a header; `closing` ones usually stand right before a message.
+    """
+
+    pattern: str
+    kind: str
+    names: tuple[str, ...] = ()
+    anchor: bool = False
+    strong: bool = False
+    closing: bool = False
+    form: Form | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of a header, without the message."""
+
+    pieces: tuple[Piece, ...]
+
+    @property
+    def pattern(self) -> str:
+        """The header's regular expression."""
+        return "".join(piece.pattern for piece in self.pieces) + "(?P<message>.*)"
+
+    def start(self) -> str | None:
+        """What a record begins with, as a regular expression without groups: up to the first time stamp, or else severity."""
+        for kind in ("stamp", "level"):
+            for number, piece in enumerate(self.pieces):
+                if piece.kind == kind:
+                    return re.sub(r"\(\?P<\w+>", "(?:", "".join(p.pattern for p in self.pieces[: number + 1])).rstrip(" *+?")
+        return None
+
+    def with_entry(self) -> str:
+        """The header's regular expression with one more group, `entry`: all that stands behind the first time stamp, message included."""
+        first = next((number for number, piece in enumerate(self.pieces) if piece.kind == "stamp"), -1) + 1
+        before, behind = ("".join(piece.pattern for piece in part) for part in (self.pieces[:first], self.pieces[first:]))
+        return f"{before}(?P<entry>{behind}(?P<message>.*))"
+
+    @property
+    def stamps(self) -> list[Piece]:
+        """The columns that are time stamps."""
+        return [piece for piece in self.pieces if piece.kind == "stamp"]
+
+
+Step = tuple[Piece, Places] | None
+
+
+class Names:
+    """Gives each column a name of its own."""
+
+    def __init__(self) -> None:
+        self.used: Counter[str] = Counter()
+
+    def take(self, name: str) -> str:
+        """The name, numbered if it is taken."""
+        self.used[name] += 1
+        return name if self.used[name] == 1 else f"{name}{self.used[name]}"
+
+
+def blanks(places: Places) -> tuple[str, Places]:
+    """What separates a column from the next one, and the places behind it."""
+    after, runs = [], Counter[str]()
+    for text, at in places:
+        end = at
+        while end < len(text) and text[end] in " \t":
+            end += 1
+        after.append((text, end))
+        runs[text[at:end]] += end < len(text) or end > at
+    if not runs.get("") and len(runs) == 1 and (run := next(iter(runs))) in (" ", "\t"):
+        return {" ": " ", "\t": r"\t"}[run], after
+    blank = r"[ \t]" if any("\t" in run for run in runs) else " "
+    return ("" if set(runs) <= {""} else blank + ("*" if "" in runs else "+")), after
+
+
+def advance(places: Places, find: Callable[[str, int], int | None]) -> Places | None:
+    """The places behind what is found, of those lines that have it; None where too few do."""
+    after = [(text, end) for text, at in places if (end := find(text, at)) is not None]
+    return after if len(after) >= MOST * len(places) and after else None
+
+
+def by_pattern(pattern: str) -> Callable[[str, int], int | None]:
+    """Finds where a regular expression's match ends."""
+    compiled = re.compile(pattern, re.ASCII | re.DOTALL)
+
+    def find(text: str, at: int) -> int | None:
+        found = compiled.match(text, at)
+        return found.end() if found and found.end() > at else None
+
+    return find
+
+
+def tokens(places: Places) -> list[str]:
+    """What stands at each place up to the next blank."""
+    return [text[at:].split(maxsplit=1)[0] if text[at:] and not text[at].isspace() else "" for text, at in places]
+
+
+def share(values: Sequence[str], pattern: re.Pattern[str]) -> float:
+    """Share of the values that the pattern matches whole."""
+    return sum(pattern.fullmatch(value) is not None for value in values) / max(1, len(values))
+
+
+def few(values: Sequence[str]) -> bool:
+    """Whether values are so few that they name kinds of things, not single things."""
+    return len(set(values)) <= max(20, len(values) * 0.05)
+
+
+def finish(piece: Piece, places: Places) -> tuple[Piece, Places]:
+    """The piece with its separator, and the places behind."""
+    separator, after = blanks(places)
+    return replace(piece, pattern=piece.pattern + separator), after
+
+
+def stamp_step(places: Places, names: Names) -> Step:
+    """A column of time stamps."""
+    seen = [found for text, at in places if (found := scan(text, at))]
+    voted = form_of(seen) if len(seen) >= MOST * len(places) else None
+    if voted is None:
+        return None
+    form, key = voted
+    pattern = f"(?P<{names.take('time')}>{form.pattern})"
+    group = re.findall(r"<(\w+)>", pattern)[0]
+    groups: tuple[str, ...] = (group,)
+    if form.year_apart:
+        pattern += f"{form.year_apart}(?P<{group}_year>\\d{{4}})"
+        groups = (group, f"{group}_year")
+
+    def find(text: str, at: int) -> int | None:
+        stamp = scan(text, at)
+        return stamp.end if stamp and key_of(stamp) == key else None
+
+    after = advance(places, find)
+    if after is None:
+        return None
+    return finish(Piece(pattern, "stamp", groups, anchor=True, strong=True, form=form), after)
+
+
+def lettered_step(places: Places, names: Names) -> Step:
+    """A severity of one letter right before the stamp, as in `W0304 12:00:00.1`."""
+    behind = [(text, at + 1) for text, at in places if re.match(r"[A-Z]\d", text[at : at + 2])]
+    if len(behind) < MOST * len(places) or share([text[at - 1] for text, at in behind], SEVERITY_LETTER) < MOST:
+        return None
+    if sum(scan(text, at) is not None for text, at in behind) < MOST * len(behind):
+        return None
+    return Piece(f"(?P<{names.take('level')}>[A-Z])", "level", ("level",), anchor=True, strong=True), behind
+
+
+def group_step(places: Places, names: Names) -> Step:
+    """A bracketed group, or only its opening where a stamp stands behind it."""
+    opener, n = Counter(text[at : at + 1] for text, at in places).most_common(1)[0]
+    if opener not in CLOSERS or n < MOST * len(places):
+        return None
+    inside = [(text, at + 1) for text, at in places if text[at : at + 1] == opener]
+    if sum(scan(text, at) is not None or re.match(DAY, text[at:]) is not None for text, at in inside) >= MOST * len(inside):
+        return Piece(literal(opener), "literal"), inside
+    o, c = (re.escape(x) for x in (opener, CLOSERS[opener]))
+    flat, nested = f"[^{o}{c}]*", f"(?:[^{o}{c}]|{o}[^{o}{c}]*{c})*"
+    for content in (flat, nested):
+        after = advance(places, by_pattern(f"{o}{content}{c}"))
+        if after is not None and (content == nested or len(after) == n):
+            break
+    if after is None:
+        return None
+    before = dict(places)
+    values = [text[before[text] + 1 : end - 1].strip() for text, end in after]
+    kind = "level" if share(values, SEVERITY) >= MOST else kind_of(values)
+    name = names.take({"level": "level", "word": "context", "number": "pri" if opener == "<" else "pid"}.get(kind, kind))
+    blank = " *" if any(v != v.strip() for v in (text[before[text] + 1 : end - 1] for text, end in after)) else ""
+    body = f"{literal(opener)}{blank}(?P<{name}>{content}?){blank}{literal(CLOSERS[opener])}" if blank else ""
+    body = body or f"{literal(opener)}(?P<{name}>{content}){literal(CLOSERS[opener])}"
+    colon = advance(after, by_pattern(":")) if all(text[end : end + 1] == ":" for text, end in after) else None
+    piece = Piece(body + (":" if colon else ""), kind, (name,), anchor=True, strong=True)
+    return finish(piece, colon or after)
+
+
+DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? "
+
+
+def day_step(places: Places, _: Names) -> Step:
+    """The name of a day before a stamp: said twice, so it is passed over."""
+    after = advance(places, by_pattern(DAY))
+    if after is None or sum(scan(text, at) is not None for text, at in after) < MOST * len(after):
+        return None
+    return Piece("[A-Z][a-z]+,? ", "literal"), after
+
+
+def punctuation_step(places: Places, _: Names) -> Step:
+    """Punctuation that stands in all lines."""
+    runs = [re.match(r"[^\w\s\"'\[(<{/\\.+&%$@*#]{0,3}", text[at:]) for text, at in places]
+    first, n = Counter(run[0] for run in runs if run).most_common(1)[0]
+    if not first or n < 0.97 * len(places):
+        return None
+    if first == "-" and (n < len(places) or places[0][1] == 0):
+        return None  # it stands for a missing value
+    after = [(text, at + len(first)) for (text, at), run in zip(places, runs, strict=True) if run and run[0] == first]
+    return finish(Piece(literal(first), "literal", anchor=True, strong=True, closing=first in ("-", ":", "--", "->", "=>", "::")), after)
+
+
+def level_step(places: Places, names: Names) -> Step:
+    """A severity, with the punctuation behind it."""
+    stripped = [token.strip(":,|;") for token in tokens(places)]
+    letters = share(stripped, SEVERITY_LETTER) >= 0.99 and len(set(stripped)) > 1
+    heads = [re.split(r"[:,|;/]", token)[0] for token in tokens(places)]
+    if not letters and share(heads, SEVERITY) < MOST:
+        return None
+    words = stripped if letters else [head for head in heads if SEVERITY.fullmatch(head)]
+    case = (
+        "[A-Z]"
+        if letters
+        else "[A-Z]+"
+        if all(w.isupper() for w in words)
+        else "[a-z]+"
+        if all(w.islower() for w in words)
+        else "[A-Za-z]+"
+    )
+    if any(re.search(r"\d", w) for w in words):
+        case = case.replace("]", "0-9]")
+    behind = Counter(m[1] for text, at in places if (m := re.match(rf"{case}( ?[:,|;]?)", text[at:])))
+    mark = behind.most_common(1)[0][0] if behind else ""
+    mark = mark if behind and behind[mark] >= MOST * len(places) and mark.strip() else ""
+    after = advance(places, by_pattern(case + re.escape(mark)))
+    if after is None:
+        return None
+    return finish(Piece(f"(?P<{names.take('level')}>{case}){literal(mark)}", "level", ("level",), anchor=True, strong=True), after)
+
+
+def process_step(places: Places, names: Names) -> Step:
+    """`name[pid]:`, or another token that ends in a colon and names a kind of thing."""
+    found = tokens(places)
+    ended = [token for token in found if len(token) > 1 and token.endswith(":")]
+    if len(ended) < MOST * len(found):
+        return None
+    with_pid = [m for token in ended if (m := re.fullmatch(r"([^\s\[\]]+)\[(\d+)\]:", token))]
+    if len(with_pid) >= 0.2 * len(ended):
+        name, pid = names.take("process"), names.take("pid")
+        pattern = rf"(?P<{name}>[^\s\[\]]+?)(?:\[(?P<{pid}>\d+)\])?:"
+        after = advance(places, by_pattern(pattern + r"(?=\s|$)"))
+        return finish(Piece(pattern, "process", (name, pid), anchor=True, strong=True, closing=True), after) if after else None
+    rough = [re.sub(r"[<(\[{].*|\d+", "", token) for token in ended]
+    if not few(rough):
+        return None
+    after = advance(places, by_pattern(r"\S+:(?=\s|$)"))
+    name = names.take("component")
+    colons = any(":" in token[:-1] for token in ended)
+    pattern = rf"(?P<{name}>{'[^ ]+' if colons else '[^ :]+'}):"
+    return finish(Piece(pattern, "process", (name,), anchor=True, strong=True, closing=True), after) if after else None
+
+
+def delimited_step(places: Places, names: Names, delimiter: str) -> Step:
+    """A column that ends in the delimiter that ended the one before."""
+    d = r"\t" if delimiter == "\t" else re.escape(delimiter)
+    content = rf"[^{d}]{{0,200}}"
+    after = advance(places, by_pattern(rf"{content}{d}"))
+    if after is None or len(after) < 0.95 * len(places):
+        return None
+    before = dict(places)
+    values = [text[before[text] : end - 1].strip() for text, end in after]
+    kind = "level" if share(values, SEVERITY) >= MOST else kind_of(values)
+    name = names.take({"word": "column"}.get(kind, kind))
+    return finish(Piece(rf"(?P<{name}>[^{d}]*){d}", kind, (name,), anchor=True, strong=True), after)
+
+
+def kind_of(values: Sequence[str]) -> str:
+    """What nearly all values are: uuid, ip, number, or word."""
+    for kind, pattern in (("uuid", UUID), ("ip", IP), ("number", re.compile(r"-?\d+"))):
+        if share(values, pattern) >= 0.95:
+            return kind
+    return "word"
+
+
+def token_step(places: Places, names: Names) -> Step:
+    """A token that ends in a bracket, a number, an address, a dotted name, or just a word."""
+    found = tokens(places)
+    if sum(token.endswith("]") and "[" not in token for token in found) >= 0.95 * len(found):
+        after = advance(places, by_pattern(r"[^\s\]]+\]"))
+        name = names.take("source")
+        return finish(Piece(rf"(?P<{name}>[^\s\]]+)\]", "word", (name,), anchor=True, strong=True, closing=True), after) if after else None
+    if any(token == "" for token in found):
+        places = [place for place, token in zip(places, found, strict=True) if token]
+        if len(places) < MOST * len(found):
+            return None
+    kind = kind_of([token for token in found if token])
+    dotted = share(found, DOTTED) >= 0.9 and few(found)
+    pattern = {"uuid": UUID.pattern, "ip": IP.pattern, "number": r"-?\d+"}.get(kind, r"\S+")
+    after = advance(places, by_pattern(pattern))
+    if after is None:
+        return None
+    runs = [len(text[at:]) - len(text[at:].lstrip(" ")) for text, at in after]
+    padded = sum(run > 1 for run in runs) >= 0.5 * len(runs) and few(found)
+    kind = "component" if (dotted or padded) and kind == "word" else kind
+    name = names.take(kind)
+    piece, behind = finish(Piece(f"(?P<{name}>{pattern})", kind, (name,), anchor=kind != "word"), after)
+    return piece, behind
+
+
+def find_layout(lines: Sequence[str]) -> Layout:
+    """The columns that the lines share, each line the first of a record; no pieces where they share none."""
+    names, pieces, cut = Names(), list[Piece](), 0
+    separator, places = blanks([(line, 0) for line in dict.fromkeys(lines)])
+    if separator:
+        pieces.append(Piece(separator.replace("+", "*") if separator != " " else " *", "literal"))
+    total, words, delimiter, stamped = len(places), 0, "", False
+    while len(pieces) < MAX_COLUMNS and places:
+        step = next_step(places, names, delimiter)
+        if step is None or len(step[1]) < ENOUGH * total:
+            break
+        piece, after = step
+        # Punctuation before the first stamp or severity ends no header.
+        first = next((number for number, p in enumerate(pieces) if p.kind in ("stamp", "level")), cut)
+        closed = any(p.closing and (p.kind == "process" or number > first) for number, p in enumerate(pieces[:cut]))
+        if closed and (words or not piece.strong or piece.kind == "process") and not again(after, pieces):
+            break
+        if not piece.anchor:
+            words += piece.kind != "literal"
+            if words > WORDS_BETWEEN * (1 if stamped else 2):
+                break
+        pieces.append(piece)
+        places = after
+        stamped = stamped or piece.kind == "stamp"
+        if piece.anchor and (words == 0 or piece.strong):
+            cut, words = len(pieces), 0
+        delimiter = delimiter_of(piece, delimiter)
+    return Layout(tuple(named_host(pieces[:cut])))
+
+
+def again(places: Places, pieces: Sequence[Piece]) -> bool:
+    """Whether what stands between the columns so far stands here again, as in `time - name - severity - message`."""
+    last = next((p for p in reversed(pieces) if p.closing), None)
+    if last is None or last.kind != "literal":
+        return False
+    step = punctuation_step(places, Names())
+    return step is not None and step[0].pattern == last.pattern
+
+
+def next_step(places: Places, names: Names, delimiter: str) -> Step:
+    """What comes next in nearly all lines."""
+    for find in (stamp_step, lettered_step, day_step, group_step, punctuation_step, level_step, process_step):
+        if found := find(places, names):
+            return found
+    if delimiter and (found := delimited_step(places, names, delimiter)):
+        return found
+    return token_step(places, names)
+
+
+def delimiter_of(piece: Piece, current: str) -> str:
+    """The character that ends columns, once a column has shown it."""
+    bare = piece.pattern.replace("\\", "").strip(" *+?")
+    return bare if piece.kind == "literal" and bare in ("|", ",", ";") else "\t" if piece.pattern.endswith("\\t") else current
+
+
+def named_host(pieces: Sequence[Piece]) -> list[Piece]:
+    """The word before a process is the name of its host."""
+    found = list(pieces)
+    for number in range(1, len(found)):
+        piece = found[number - 1]
+        if found[number].kind == "process" and len(found[number].names) == 2 and piece.kind == "word":
+            found[number - 1] = replace(piece, pattern=piece.pattern.replace(f"<{piece.names[0]}>", "<host>"), names=("host",))
+    return found
+
+
+def matching(lines: Sequence[str], pattern: str) -> list[bool]:
+    """Which lines the pattern matches whole."""
+    compiled = re.compile(pattern, re.ASCII | re.DOTALL)
+    return [compiled.fullmatch(line) is not None for line in lines]

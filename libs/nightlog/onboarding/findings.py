@@ -1,0 +1,138 @@
+"""What looks wrong in a trial, in sentences that say what to do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from nightlog.onboarding.columns import SEVERITY
+from nightlog.onboarding.propose import Proposal
+from nightlog.onboarding.sample import Sample
+from nightlog.onboarding.trial import Event, Trial
+from nightlog.parsing.templates import is_word
+
+NOTHING = {"-", "0", "normal", "false", "none", "no", "ok", "benign", "null", "n/a"}
+
+
+def shorten(text: str, n: int = 120) -> str:
+    """A text's beginning, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= n else line[: n - 1] + "…"
+
+
+def labels_in(events: Sequence[Event], pattern: str, session_field: str) -> list[str]:
+    """Fields that may be labels: a few values, one of which dominates and says "nothing", or which stands before everything else."""
+    found = []
+    names = list(dict.fromkeys(name for event in events for name in event.fields))
+    for name in names:
+        if name in ("message", "level", session_field) or name.startswith("time"):
+            continue
+        counts = Counter(event.fields.get(name, "") for event in events)
+        value, n = counts.most_common(1)[0]
+        severe = sum(SEVERITY.fullmatch(each) is not None for each in counts) >= 0.5 * len(counts)
+        # A column that is mostly empty is one that lines lack, not one that says "nothing".
+        if not 2 <= len(counts) <= 50 or n < 0.6 * len(events) or severe or value == "":
+            continue
+        first = pattern.lstrip(" *").startswith(f"(?P<{name}>")
+        if value.lower() in NOTHING or first:
+            others = ", ".join(f"{v} {c:,}" for v, c in counts.most_common(4)[1:])
+            advice = (
+                "cut it off by [labels] pattern = '(?P<label>\\S+) ' and take it out of the header"
+                if first
+                else "keep it out of the message; a file of labels goes to [labels] file"
+            )
+            found.append(f"the field `{name}` looks like a label or an alert tag ({value} {n:,}, {others}): if it is one, {advice}")
+    return found
+
+
+def of_sample(sample: Sample) -> list[str]:
+    """What is wrong with the lines themselves."""
+    found, n = [], len(sample.lines)
+    if sample.n_control > 0.01 * n:
+        found.append(f"not text: {sample.n_control / n:.0%} of the lines hold bytes that no text has; is this a log file?")
+    elif sample.n_replaced:
+        found.append(f"{sample.n_replaced:,} lines hold bytes that are not UTF-8; they are replaced")
+    if (longest := max(map(len, sample.lines))) > 8192:
+        found.append(f"the longest line has {longest:,} characters; of a message the first 8,192 are used")
+    return found
+
+
+def of_parsing(trial: Trial) -> list[str]:
+    """What is wrong with how records are split and timed."""
+    found = []
+    joined = [event for event in trial.matched if event.record.n_lines > 1]
+    if trial.system.record is not None and joined:
+        lines = sum(event.record.n_lines - 1 for event in joined)
+        longest = max(joined, key=lambda event: event.record.n_lines)
+        found.append(
+            f"{len(joined):,} records span lines ({lines:,} lines are joined to the one before, the longest record has "
+            f"{longest.record.n_lines:,}); for example: {shorten(longest.record.text)}"
+        )
+    missed = [event for event in trial.events if not event.matched]
+    if missed:
+        share = 1 - trial.matched_share
+        stop = "; at more than 20 % the night stops at its gate" if share > 0.2 else ""
+        found.append(f"{share:.1%} of the lines do not match the header{stop}; the first: {shorten(missed[0].record.text)}")
+    if trial.system.timestamp is None:
+        found.append("no time stamp was found: lines take the day of the night as their time")
+    elif trial.timed_share < 1:
+        late = next(event for event in trial.matched if event.at is None)
+        found.append(f"{1 - trial.timed_share:.1%} of the records have no time that can be read, for example: {shorten(late.record.text)}")
+    elif "{ds_year}" in trial.system.timestamp.value:
+        found.append("the stamps have no year: the night's is taken")
+    elif "{ds}" in trial.system.timestamp.value:
+        found.append("the stamps have no day: the night's is taken")
+    return found
+
+
+def of_templates(trial: Trial) -> list[str]:
+    """What is wrong with the templates."""
+    found, n = [], len(trial.matched)
+    by = trial.by_template
+    for template, count in by.most_common(3):
+        words = sum(map(is_word, template.split()))
+        if count > 0.2 * n and words <= 1 and len(by) > 1:
+            found.append(
+                f"a template swallows {count / n:.0%} of the records and says next to nothing: {shorten(template)}; "
+                "a mask or another header helps"
+            )
+    if n >= 200 and len(by) < 3:
+        found.append(f"only {len(by)} templates: the message may be too short, or it is all values")
+    if len(by) > max(100, 0.25 * n):
+        found.append(f"{len(by):,} templates for {n:,} records: messages hardly repeat; masks for what varies in them help")
+    return found
+
+
+def of_sessions(trial: Trial) -> list[str]:
+    """What is wrong with the sessions."""
+    found, n = [], len(trial.sessions)
+    if trial.matched and trial.in_session_share < 0.7:
+        other = next(event for event in trial.matched if not event.ids)
+        found.append(
+            f"{1 - trial.in_session_share:.0%} of the records belong to no session and are only counted, for example: "
+            f"{shorten(other.record.text)}"
+        )
+    if n < 20:
+        found.append(f"only {n} sessions in the sample: too few to tell what is usual; a longer sample or shorter windows help")
+    alone = sum(len(session.events) == 1 for session in trial.sessions.values())
+    if n >= 20 and alone > 0.8 * n:
+        found.append(f"{alone / n:.0%} of the sessions are one record: what belongs together may have another id")
+    if n >= 50 and len(trial.questions) > 0.7 * n:
+        found.append(
+            f"{len(trial.questions):,} questions for {n:,} sessions: hardly any two are alike, "
+            "which makes the LLM expensive; shorter sessions help"
+        )
+    return found
+
+
+def findings(sample: Sample, proposal: Proposal) -> list[str]:
+    """All that looks wrong, the most fundamental first."""
+    trial = proposal.trial
+    return [
+        *of_sample(sample),
+        *proposal.notes,
+        *of_parsing(trial),
+        *of_templates(trial),
+        *of_sessions(trial),
+        *labels_in(proposal.first, trial.system.header.pattern, trial.system.session.field),
+    ]

@@ -1,0 +1,336 @@
+"""From a sample of lines to a system: its record start, header, time, masks and sessions."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from nightlog.onboarding import ids, keyed, standards
+from nightlog.onboarding.columns import SEVERITY, Layout, find_layout, matching
+from nightlog.onboarding.mending import mend
+from nightlog.onboarding.stamps import Form, key_of, scan
+from nightlog.onboarding.trial import Event, Trial, masker, try_system
+from nightlog.systems.spec import DEFAULT_MASKS, WHOLE_LINE, System
+
+INDUCED = 3000  # lines that a header is found from
+HEAD = 100  # characters in which a record's first stamp is looked for
+STANDARD_WORDS = ("TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL")
+STATUS_MASKS = (("CLIENT_ERROR", "4"), ("SERVER_ERROR", "5"))
+
+
+@dataclass(frozen=True)
+class Split:
+    """How records are split: sections of the system file, the fields that could make sessions, and what was noticed."""
+
+    how: str
+    record: dict[str, Any] | None
+    header: dict[str, Any]
+    timestamp: dict[str, str] | None
+    fields: tuple[str, ...]
+    masks: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+    with_entry: str | None = None  # the pattern with a group `entry` around all that could hold ids
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A proposed system file as nested sections, the sample's trial by it, the session candidates, and what was noticed."""
+
+    sections: dict[str, Any]
+    trial: Trial
+    ranked: tuple[ids.Score, ...]
+    how: str
+    notes: tuple[str, ...]
+    first: tuple[Event, ...]  # the sample with all fields that were found, those that the proposed file has no use for as well
+
+
+def thin(lines: Sequence[str], n: int = INDUCED) -> list[str]:
+    """Lines with text, evenly chosen, at most about `n`."""
+    full = [line for line in lines if line.strip()]
+    return full[:: max(1, len(full) // n)]
+
+
+def split_of(lines: Sequence[str], spread: Sequence[str]) -> Split:
+    """How the lines are split: by a standard or by named values where they keep to one, else by the columns that they share."""
+    if found := standards.recognise(thin(lines)):
+        return split_standard(found)
+    block = lines[: 4 * INDUCED]
+    if named := keyed.recognise(block):
+        return split_keyed(named)
+    return split_text(lines, spread)
+
+
+def split_standard(found: standards.Standard) -> Split:
+    """The sections for a standard."""
+    stamp = {"value": found.time, "format": found.format} if found.time else None
+    names = tuple(name for name in re.findall(r"\(\?P<(\w+)>", found.pattern) if name not in ("time", "level", "rest", "data"))
+    masks = tuple({"name": name, "pattern": rf'(?<=" ){digit}\d\d$', "word": True} for name, digit in STATUS_MASKS) if found.status else ()
+    query = ({"name": "QUERY", "pattern": r'\?[^\s"]*'},) if found.status else ()
+    return Split(found.name, None, {"pattern": found.pattern}, with_day(stamp, ""), names, (*masks, *query))
+
+
+def with_day(stamp: dict[str, str] | None, without: str) -> dict[str, str] | None:
+    """A stamp's section; what the stamp lacks is taken from the night."""
+    if stamp is None or not without:
+        return stamp
+    value, form = {"year": ("{ds_year}", "yyyy"), "day": ("{ds}", "yyyy-MM-dd")}[without]
+    return stamp | {"value": f"{value} {stamp['value']}", "format": f"{form} {stamp['format']}"}
+
+
+def split_keyed(found: keyed.Keyed) -> Split:
+    """The sections for named values. All candidates for sessions are fields of the trial; only the chosen one stays in the file."""
+    roles = keyed.roles(found.records)
+    keys: dict[str, Any] = {"message": list(roles.message) if len(roles.message) > 1 else roles.message[0]}
+    taken = re.findall(r"\(\?P<(\w+)>", found.pattern)
+    if roles.level:
+        keys["level"] = roles.level
+    stamp = None
+    if roles.time and roles.form and "time" not in taken:
+        keys["time"] = roles.time
+        stamp = with_day({"value": "{time}", "format": roles.form.format}, roles.form.without)
+    stamps = found.before.stamps if found.before else []
+    if stamp is None and found.before and stamps:
+        stamp = stamp_section(stamps[0].names, stamps[0].form)
+    fields = []
+    for key in roles.fields:
+        name = keyed.name_of(key, [*taken, *keys])
+        keys[name] = key
+        fields.append(name)
+    masks: tuple[dict[str, Any], ...] = ()
+    if roles.status and roles.status in roles.message[1:]:
+        label = keyed.last_step(roles.status)
+        masks = tuple({"name": name, "pattern": rf"(?<=\b{label}=){digit}\d\d\b"} for name, digit in STATUS_MASKS)
+    header: dict[str, Any] = {"kind": found.kind, "keys": keys}
+    if found.pattern != WHOLE_LINE:
+        header["pattern"] = found.pattern
+    record = {"start": found.start, "lines": 200} if found.start else None
+    what = {"json": "JSON", "logfmt": "logfmt", "export": "journald's export"}[found.kind]
+    fields += [name for name in taken if name not in ("message", "level") and not name.startswith("time")]
+    return Split(what, record, header, stamp, ("message", *fields), masks)
+
+
+def starts_of(lines: Sequence[str]) -> tuple[list[bool], bool]:
+    """Which lines begin a record, and whether a stamp tells: those with the form of stamp that most lines have near their beginning, at
+    the same place among their words; without stamps, those with a severity among their first words."""
+    seen = [head_stamp(line) for line in lines]
+    votes = Counter(key for found in seen if found for key in [found])
+    total = sum(bool(line.strip()) for line in lines)
+    if votes and (best := votes.most_common(1)[0])[1] >= 0.2 * total:
+        alike = {key for key, n in votes.items() if key[:2] == best[0][:2] and n >= 0.001 * total}
+        return [found in alike for found in seen], True
+    severe = [has_severity(line) for line in lines]
+    if sum(severe) >= 0.3 * total:
+        return severe, False
+    return [bool(line.strip()) for line in lines], False
+
+
+def head_stamp(line: str) -> tuple[tuple[str, tuple[str, ...]], bool, int] | None:
+    """The first stamp near a line's beginning: (its form, whether the line begins with a blank, how many words stand before it)."""
+    for at in range(min(HEAD, len(line))):
+        if line[at].isdigit() or line[at] in "JFMASOND":
+            glued = at > 0 and (line[at - 1].isalnum() or line[at - 1] in "._/-:")
+            if glued and not re.match(r"[VTDINWEFCAS]$", line[:at]):
+                continue
+            if found := scan(line, at):
+                return key_of(found), line[0] in " \t", len(line[:at].split())
+    return None
+
+
+def has_severity(line: str) -> bool:
+    """Whether a severity is among a line's first words, and the line does not begin with an indentation."""
+    words = re.split(r"[\s\[\]|:,()<>]+", line[:120].strip(), maxsplit=4)[:4]
+    return not line.startswith(("  ", "\t")) and any(w.isupper() and len(w) > 2 and SEVERITY.fullmatch(w) for w in words)
+
+
+def split_text(lines: Sequence[str], spread: Sequence[str]) -> Split:
+    """The sections for text: the columns that the first lines of records share."""
+    begins, stamped = starts_of(lines)
+    firsts = [line for line, begin in zip(lines, begins, strict=True) if begin]
+    chosen = thin(firsts)
+    layout = mend(find_layout(chosen), chosen)
+    layout = spelled(layout, chosen) if not stamped else layout
+    rare = [line for line in spread if (begin := layout.start()) and re.match(begin, line, re.ASCII)]
+    missed = [line for line, ok in zip(rare, matching(rare, layout.pattern), strict=True) if not ok]
+    missed += [line for line, ok in zip(firsts, matching(firsts, layout.pattern), strict=True) if not ok]
+    layout = mend(layout, [*chosen, *thin(missed, 1000)]) if missed else layout
+    notes, record = [], None
+    start = layout.start()
+    strangers = sum(not begin and bool(line.strip()) for line, begin in zip(lines, begins, strict=True))
+    if start is not None and strangers:
+        other = [found for line, begin in zip(lines, begins, strict=True) if not begin and (found := head_stamp(line)) and not found[1]]
+        most = Counter(other).most_common(1)
+        if most and most[0][1] >= max(2, 0.02 * len(firsts)):
+            shown = next(line for line in lines if head_stamp(line) == most[0][0])
+            notes.append(f"mixed formats: {most[0][1]:,} lines have a time stamp of another form or place, for example: {shown[:120]}")
+            other_start = find_layout(thin([line for line in lines if head_stamp(line) == most[0][0]])).start()
+            start = f"(?:{start}|{other_start})" if other_start else start
+        record = {"start": start}
+    stamps = layout.stamps
+    stamp = stamp_section(stamps[0].names, stamps[0].form) if stamps and stamps[0].form else None
+    if stamps and stamps[0].form and stamps[0].form.doubtful:
+        notes.append(f"day and month may be the other way round in {stamp and stamp['format']}: look at a line of which you know the day")
+    names = tuple(n for n in re.findall(r"\(\?P<(\w+)>", layout.pattern) if not re.fullmatch(r"(?:time\d*(?:_year)?|level\d*)", n))
+    return Split("text with columns", record, {"pattern": layout.pattern}, stamp, names, (), tuple(notes), layout.with_entry())
+
+
+def spelled(layout: Layout, lines: Sequence[str]) -> Layout:
+    """The layout with the severities spelled out: where no stamp marks a record's beginning, any word would do otherwise."""
+    pieces = list(layout.pieces)
+    for number, piece in enumerate(pieces):
+        if piece.kind == "level" and (group := re.search(r"\(\?P<level>([^)]*)\)", piece.pattern)):
+            before = "".join(p.pattern for p in pieces[:number])
+            found = re.compile(before + group[0], re.ASCII)
+            seen = {m["level"] for line in lines if (m := found.match(line)) and SEVERITY.fullmatch(m["level"])}
+            words = sorted({*seen, *(STANDARD_WORDS if all(w.isupper() for w in seen) else ())}, key=lambda w: (-len(w), w))
+            pieces[number] = replace(piece, pattern=piece.pattern.replace(group[0], f"(?P<level>{'|'.join(words)})"))
+            break
+    return Layout(tuple(pieces))
+
+
+def stamp_section(names: Sequence[str], form: Form | None) -> dict[str, str] | None:
+    """The section of the time, with its zone where the column behind it names one."""
+    if form is None:
+        return None
+    value, fmt = "{" + names[0] + "}", form.format
+    if len(names) > 1:
+        value, fmt = f"{value} {{{names[1]}}}", f"{fmt} yyyy"
+    return with_day({"value": value, "format": fmt}, form.without)
+
+
+def zone_of(events: Sequence[Event], pattern: str) -> str | None:
+    """The time zone that a column behind the time names in all lines, where it is one that has rules."""
+    behind = re.search(r"\(\?P<time>(?:[^()]|\([^()]*\))*\) \(\?P<(\w+)>", pattern)
+    if behind is None:
+        return None
+    values = {e.fields.get(behind[1], "") for e in events}
+    if len(values) != 1 or not re.fullmatch(r"[A-Z]{3,4}", only := next(iter(values))) or only in ("UTC", "GMT"):
+        return None
+    try:
+        ZoneInfo(only)
+    except (KeyError, ValueError, OSError):
+        return None
+    return only
+
+
+def propose(lines: Sequence[str], name: str, path: str, ds: str, delivered: bool, spread: Sequence[str] = ()) -> Proposal:
+    """A system for the lines, and what it makes of them.
+
+    Args: path, of the files under the data folder; ds, the night of the trial; delivered, whether the path has no day and the files
+    belong to that one night; spread, single lines from all over the files, which show what headers the sample lacks.
+    """
+    split = split_of(lines, spread)
+    sections: dict[str, Any] = {"name": name, "role": "target", "input": {"path": path} | ({"delivered": ds} if delivered else {})}
+    sections |= {"record": split.record} if split.record else {}
+    sections |= {"header": split.header} | ({"timestamp": split.timestamp} if split.timestamp else {})
+    draft = sections | {"session": {"kind": "field", "field": "message"}, "masks": list(split.masks)}
+    first = try_system(lines, System.model_validate(draft), ds)
+    if split.timestamp and (zone := zone_of(first.matched[:2000], split.header.get("pattern", ""))):
+        sections["timestamp"] = split.timestamp | {"timezone": zone}
+    ranked = ids.rank(first.matched, first.templates, [*dict.fromkeys(("message", *split.fields))]) if first.matched else []
+    session, notes = session_of(ranked, first, split)
+    if split.with_entry and session["kind"] == "id" and elsewhere(ranked[0], first):
+        session = session | {"field": "entry"}
+        sections["header"] = split.header | {"pattern": split.with_entry}
+    sections["session"] = session
+    if split.header.get("keys"):
+        sections["header"] = split.header | {"keys": kept_keys(split.header["keys"], session)}
+    masks = [*split.masks, *own_masks(first, session)]
+    sections |= {"masks": masks} if masks else {}
+    trial = try_system(lines, System.model_validate(sections), ds)
+    return Proposal(sections, trial, tuple(ranked), split.how, (*split.notes, *notes), tuple(first.matched))
+
+
+def kept_keys(keys: dict[str, Any], session: dict[str, Any]) -> dict[str, Any]:
+    """The keys that the night needs."""
+    return {name: key for name, key in keys.items() if name in ("message", "level", "time", session.get("field", "message"))}
+
+
+def session_of(ranked: Sequence[ids.Score], trial: Trial, split: Split) -> tuple[dict[str, Any], list[str]]:
+    """The section of the sessions: the best candidate if it is good enough, else time windows, else each distinct message."""
+    best = ranked[0] if ranked else None
+    minutes = window(trial)
+    windows = [(str(int(e.at.timestamp()) // (60 * minutes)),) if e.at else () for e in trial.matched]
+    by_time = ids.score(ids.Candidate("time"), trial.matched, trial.templates, windows).value if trial.timed_share > 0.5 else 0.0
+    if best is not None and best.value >= min(ids.ENOUGH, max(by_time, ids.LEAST)):
+        found = best.candidate
+        if found.pattern is not None:
+            return {"kind": "id", "pattern": found.pattern} | ({"field": found.field} if found.field != "message" else {}), []
+        # What comes back again and again is a place, and what a place happens to log is asked about without counts.
+        life = best.span < 0.2 and best.returning < 0.2 and best.n_sessions >= 20
+        return (
+            {"kind": "id", "field": found.field, "pattern": "(.+)"} if life else {"kind": "field", "field": found.field, "lookback_days": 0}
+        ), []
+    if trial.timed_share > 0.5:
+        return {"kind": "window", "window_minutes": minutes, "lookback_days": 0}, [
+            "no id groups the lines well: a session is a window of time. If something runs through the lines that belong together, such as "
+            "a request or a job, give its pattern in [session]"
+        ]
+    return {"kind": "field", "field": "message", "lookback_days": 0}, [
+        "neither ids nor times: each distinct message is a session of its own, and nothing is seen of what belongs together"
+    ]
+
+
+def elsewhere(best: ids.Score, trial: Trial) -> bool:
+    """Whether the ids stand in other fields, too, so that the sessions are better where these are looked through as well."""
+    if best.candidate.pattern is None:
+        return False
+    pattern = re.compile(best.candidate.pattern, re.ASCII)
+    group = min(1, pattern.groups)
+    whole = [tuple(dict.fromkeys(m[group] for m in pattern.finditer(event.record.text) if m[group])) for event in trial.matched]
+    wider = ids.score(best.candidate, trial.matched, trial.templates, whole)
+    return wider.coverage >= best.coverage + 0.01 and wider.value > best.value
+
+
+def window(trial: Trial) -> int:
+    """Minutes of a window: an hour, less where a sample of many lines lasts shorter than a day."""
+    times = sorted(event.at for event in trial.matched if event.at is not None)
+    hours = (times[-1] - times[0]).total_seconds() / 3600 if times else 0
+    return 60 if hours >= 24 or len(times) < 500 else 10 if hours >= 2 else 1
+
+
+def own_masks(trial: Trial, session: dict[str, Any]) -> list[dict[str, Any]]:
+    """Masks for ids and addresses of mail that the masks of every system leave in many forms."""
+    found: list[dict[str, Any]] = []
+    mask = masker(DEFAULT_MASKS)
+    pattern = session.get("pattern")
+    if session["kind"] == "id" and pattern and session.get("field", "message") in ("message", "entry"):
+        compiled = re.compile(pattern, re.ASCII)
+        group = min(1, compiled.groups)
+        values = {m[group] for e in trial.matched for m in compiled.finditer(e.fields["message"])}
+        if len({mask(value) for value in values}) > max(3, 0.02 * len(values)):
+            found.append({"name": "ID", "pattern": bare(pattern)})
+    mail = re.compile(r"(?<=<)[^<>\s]*@[^<>\s]*(?=>)|[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+    with_mail = sum(mail.search(e.fields["message"]) is not None for e in trial.matched)
+    if with_mail >= 0.01 * max(1, len(trial.matched)):
+        found.append({"name": "MAIL", "pattern": mail.pattern})
+    return found
+
+
+def bare(pattern: str) -> str:
+    """A session pattern as a mask: of a pattern with a group, the group with what stands around it as a condition where that is fixed.
+
+    >>> bare(r"<(\\w{16})>"), bare(r"req (\\d+)"), bare(r"(?<!x)(\\w{13,14}):")
+    ('(?<=<)(?:\\\\w{16})(?=>)', '(?<=req )(?:\\\\d+)', '(?<!x)(?:\\\\w{13,14})\\\\b')
+    """
+    group = re.search(r"(?<!\\)\((?!\?)", pattern)
+    if group is None:
+        return pattern
+    depth, end = 0, group.start()
+    for end in range(group.start(), len(pattern)):
+        depth += {"(": 1, ")": -1}.get(pattern[end], 0) if pattern[end - 1] != "\\" else 0
+        if depth == 0:
+            break
+    before, inner, after = pattern[: group.start()], pattern[group.start() + 1 : end], pattern[end + 1 :]
+    conditions = re.match(r"(?:\\b|\(\?[=!<][^()]*(?:\([^()]*\)[^()]*)*\))*", before)
+    kept = conditions[0] if conditions else ""
+    fixed = before[len(kept) :]
+    ahead = re.search(r"(?:\(\?=[^()]*\))+$", fixed)
+    kept, fixed = (kept, fixed) if not ahead else (kept + ahead[0], fixed[: ahead.start()])
+    if re.fullmatch(r"\\?[^\w\s\\]", after) and not fixed:
+        after = r"\b"  # a mark behind an id in one place is none in another
+    behind = f"(?={after})" if after and not after.startswith(("(?", r"\b")) else after
+    return (f"(?<={fixed})" if fixed else "") + kept + f"(?:{inner})" + behind

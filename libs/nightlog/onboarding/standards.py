@@ -1,0 +1,124 @@
+"""Line formats that are fixed by a standard: access logs (NCSA), syslog of RFC 5424, tables with a delimiter (RFC 4180)."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nightlog.onboarding.columns import SEVERITY
+from nightlog.onboarding.stamps import form_of, scan
+
+MOSTLY = 0.8
+ACCESS = re.compile(r'(?:\S+ )?\S+ \S+ (?:\S+|"[^"]*") \[[^\]]+\] "(?:[^"\\]|\\.)*" (?:\d{3}|-)(?: .*)?')
+RFC5424 = re.compile(r"<\d{1,3}>\d{1,2} \S+ \S+ \S+ \S+ \S+ (?:-|\[).*", re.S)
+
+
+@dataclass(frozen=True)
+class Standard:
+    """A format that needs no search: its header pattern, the fields of its time, and the format of these as Spark reads it."""
+
+    name: str
+    pattern: str
+    time: str
+    format: str
+    status: bool = False  # the message ends in the status of HTTP
+
+
+def recognise(lines: Sequence[str]) -> Standard | None:
+    """The standard that nearly all lines keep to; None where there is none."""
+    full = [line for line in lines if line.strip()]
+    return access(full) or rfc5424(full) or table(full)
+
+
+def access(lines: Sequence[str]) -> Standard | None:
+    """An access log, common or combined, with or without the virtual host in front: the message is request and status."""
+    good = [line for line in lines if ACCESS.fullmatch(line)]
+    if len(good) < MOSTLY * max(1, len(lines)):
+        return None
+    stamps = [found for line in good if (found := scan(line, line.index("[") + 1))]
+    form = form_of(stamps)
+    if form is None or len(stamps) < 0.9 * len(good):
+        return None
+    hosts = sum(re.match(r"\S+ \S+ \S+ \S+ \[", line) is not None and re.match(r"\S+ \S+ \S+ \[", line) is None for line in good)
+    host = r"(?P<vhost>\S+) " if hosts >= 0.9 * len(good) else ""
+    request = r'(?P<message>"[^"\\]*(?:\\.[^"\\]*)*" (?:\d{3}|-))'
+    pattern = rf"{host}(?P<client>\S+) \S+ (?P<user>.+?) \[(?P<time>{form[0].pattern})\] {request}(?P<rest>(?: .*)?)"
+    return Standard("access log", pattern, "{time}", form[0].format, status=True)
+
+
+def rfc5424(lines: Sequence[str]) -> Standard | None:
+    """Syslog of RFC 5424; what relays put in front of it counts as a part."""
+    good = [line for line in lines if RFC5424.fullmatch(line)]
+    if len(good) < MOSTLY * max(1, len(lines)):
+        return None
+    form = form_of([found for line in good if (found := scan(line, line.index(" ") + 1))])
+    if form is None:
+        return None
+    data = r'(?:-|(?:\[[^\]"]*(?:"[^"\\]*(?:\\.[^"\\]*)*"[^\]"]*)*\])+)'
+    head = rf"<(?P<pri>\d+)>\d+ (?P<time>{form[0].pattern}|-) (?P<host>\S+) (?P<process>\S+) (?P<pid>\S+) (?P<kind>\S+)"
+    return Standard("syslog (RFC 5424)", rf"{head} (?P<data>{data})(?: \ufeff?)?(?P<message>.*)", "{time}", form[0].format)
+
+
+def table(lines: Sequence[str]) -> Standard | None:
+    """A table with a delimiter, as spreadsheets and Windows write: cells in quotes, or a first line of names."""
+    for delimiter in (",", ";", "\t"):
+        try:
+            rows = list(csv.reader(lines, delimiter=delimiter))
+        except csv.Error:  # a carriage return within a line, or a cell without an end
+            return None
+        width, n = Counter(map(len, rows)).most_common(1)[0] if rows else (0, 0)
+        if width < 4 or n < 0.95 * len(lines) or len(rows) != len(lines):
+            continue
+        header = rows[0] if is_header(rows[0], rows[1:]) else []
+        quoted = sum(line.lstrip().startswith('"') for line in lines) >= 0.5 * len(lines)
+        if (header or quoted) and (found := columns_of([row for row in rows if len(row) == width], header, lines, delimiter)):
+            return found
+    return None
+
+
+def is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a first row holds names: words, all different, none of which stands in its column again."""
+    return (
+        len(set(first)) == len(first)
+        and all(re.fullmatch(r"[A-Za-z][\w .()/-]*", cell) for cell in first)
+        and not any(row[: len(first)] == list(first) for row in rows[:1])
+        and not any(scan(cell) for cell in first)
+    )
+
+
+def columns_of(rows: Sequence[Sequence[str]], header: Sequence[str], lines: Sequence[str], delimiter: str) -> Standard | None:
+    """The table's pattern: its time is the column that holds stamps, its message the one with the most words."""
+    body = rows[1:] if header else rows
+    columns = list(zip(*body, strict=True))
+    if not body:
+        return None
+    words = [sum(len(cell.split()) for cell in cells) / len(cells) for cells in columns]
+    message = max(range(len(columns)), key=lambda n: words[n])
+    times = [n for n, cells in enumerate(columns) if sum((s := scan(c)) is not None and s.end == len(c) for c in cells) >= 0.9 * len(cells)]
+    names: list[str] = []
+    for n, cells in enumerate(columns):
+        name = re.sub(r"\W+", "_", header[n]).strip("_").lower() if header else ""
+        name = "message" if n == message else "time" if times[:1] == [n] else name
+        level = not header and sum(SEVERITY.fullmatch(c) is not None for c in cells) >= 0.9 * len(cells)
+        if n != message and (level or name in ("severity", "loglevel", "log_level")) and "level" not in names:
+            name = "level"
+        name = name if re.fullmatch(r"[a-z]\w*", name) else f"column{n + 1}"
+        names.append(name if name not in names and (name != "message" or n == message) else f"{name}_{n + 1}")
+    d = re.escape(delimiter) if delimiter != "\t" else r"\t"
+    cells_in_quotes = [quoting(lines[1 if header else 0 :], delimiter, n) for n in range(len(columns))]
+    inner = r'[^"]*(?:""[^"]*)*'
+    shape = {"always": rf'"(?P<{{}}>{inner})"', "never": rf"(?P<{{}}>[^{d}]*)", "mixed": rf'(?P<{{}}>"{inner}"|[^{d}]*)'}
+    pattern = d.join(shape[cells_in_quotes[n]].replace("{}", name) for n, name in enumerate(names))
+    form = form_of([s for c in columns[times[0]] if (s := scan(c))]) if times else None
+    return Standard("table", pattern, "{time}" if form else "", form[0].format if form else "")
+
+
+def quoting(lines: Sequence[str], delimiter: str, column: int) -> str:
+    """Whether a column's cells stand in quotes: always, never or mixed."""
+    cell = rf'(?:"[^"]*(?:""[^"]*)*"|[^{re.escape(delimiter)}]*)'
+    before = re.compile(rf"(?:{cell}{re.escape(delimiter)}){{{column}}}(\"?)")
+    marks = [bool(found[1]) for line in lines if (found := before.match(line))]
+    return "always" if all(marks) else "mixed" if any(marks) else "never"

@@ -1,0 +1,98 @@
+"""What is proposed for lines in many styles. The orders behind them are known, so it is known which records belong together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+from nightlog.onboarding.propose import Proposal, propose
+from nightlog.onboarding.toml import to_toml
+from nightlog.systems.catalog import parse_system
+from styles import STYLES, lines_in, steps
+
+DS = "2026-03-04"
+# What an access log's request says beyond its status is values.
+TEMPLATES = {"access_log": 2, "postgres": 7}
+
+
+def proposed(style: str) -> Proposal:
+    return propose(lines_in(style), "shop", "shop-{ds}.log", DS, False)
+
+
+def sessions_of(found: Proposal) -> set[frozenset[object]]:
+    """The times of each session's records: in most styles no two records share one."""
+    matched = found.trial.matched
+    return {frozenset((matched[place].at, matched[place].message) for place in s.events) for s in found.trial.sessions.values()}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_each_style_is_matched_timed_and_grouped_by_order(style: str) -> None:
+    found = proposed(style)
+    trial = found.trial
+    head = style == "windows_csv"  # its first line is the names of its columns
+    assert trial.matched_share == 1 or (head and sum(not event.matched for event in trial.events) == 1)
+    assert trial.timed_share == 1
+    assert len(trial.by_template) == TEMPLATES.get(style, 6)
+    by_order: defaultdict[str, int] = defaultdict(int)
+    for step in steps():
+        by_order[step.order] += 1 + (step.failed and style == "postgres")
+    assert sorted(len(session.events) for session in trial.sessions.values()) == sorted(by_order.values())
+    assert trial.in_session_share == 1
+    assert len(trial.patterns) <= 4
+    at = {event.at for event in trial.matched if event.at}
+    true = {step.at for step in steps()}
+    assert abs((min(at) - min(true)).total_seconds()) < 1 and abs((max(at) - max(true)).total_seconds()) < 1
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_proposed_text_is_the_proposed_system(style: str) -> None:
+    found = proposed(style)
+    assert parse_system(to_toml(found.sections), "shop.toml") == found.trial.system
+
+
+@pytest.mark.parametrize("style", ["log4j", "python_logging", "spring"])
+def test_stack_traces_are_part_of_their_record(style: str) -> None:
+    trial = proposed(style).trial
+    assert trial.system.record is not None
+    long = [event for event in trial.matched if event.record.n_lines > 1]
+    assert len(long) == sum(step.failed for step in steps())
+    assert all(
+        ("payment failed" in event.message and "imed out" in event.message + event.record.text) or "TimeoutError" in event.message
+        for event in long
+    )
+
+
+def test_sql_over_several_lines_is_one_record() -> None:
+    trial = proposed("postgres").trial
+    (statement,) = [text for text in trial.by_template if "SELECT" in text]
+    assert statement.split() == ["SELECT", "*", "FROM", "orders", "WHERE", "id", "=", "<NUM>;"]
+
+
+def test_a_refused_request_is_another_template_than_a_served_one() -> None:
+    by = proposed("access_log").trial.by_template
+    assert {text.split()[-1] for text in by} == {"<NUM>", "SERVER_ERROR"}
+
+
+def test_words_around_the_line_do_not_matter() -> None:
+    """The same lines with every word replaced, and ids of another alphabet: nothing hangs on what things are called."""
+    words = {"order": "gizmo", "payment": "zorp", "stock": "blarg", "received": "quux", "shipped": "frob", "com.acme": "net.zap"}
+    lines = lines_in("log4j")
+    for old, new in words.items():
+        lines = [line.replace(old, new) for line in lines]
+    ours, theirs = propose(lines, "x", "x-{ds}", DS, False), proposed("log4j")
+    assert sessions_of(ours) != sessions_of(theirs)
+    assert sorted(len(s) for s in sessions_of(ours)) == sorted(len(s) for s in sessions_of(theirs))
+
+
+def test_lines_without_ids_become_windows_and_lines_without_times_their_own_sessions() -> None:
+    lines = [f"{step.at:%Y-%m-%d %H:%M:%S} {step.level} {step.text}" for step in steps()]
+    windows = propose(lines, "x", "x-{ds}", DS, False)
+    assert windows.sections["session"]["kind"] == "window"
+    assert any("window of time" in note for note in windows.notes)
+    bare = propose([step.text for step in steps()], "x", "x-{ds}", DS, False)
+    assert bare.sections["session"] == {"kind": "field", "field": "message", "lookback_days": 0}
+    assert any("neither ids nor times" in note for note in bare.notes)
+
+
+def test_the_same_lines_give_the_same_file() -> None:
+    assert to_toml(proposed("klog").sections) == to_toml(proposed("klog").sections)

@@ -1,0 +1,174 @@
+"""`nightlog try` as a person uses it: real files, what looks wrong, the file that is written."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nightlog.errors import ConfigError, FormatError
+from nightlog.onboarding.report import report_of
+from nightlog.onboarding.sample import blocks, input_path, read_sample
+from nightlog.settings import Settings
+from nightlog.systems.catalog import load_catalog, parse_system
+from nightlog.systems.spec import Header
+from pydantic import ValidationError
+from styles import lines_in, steps
+
+PROGRAM = Path(sys.executable).with_name("nightlog")
+
+
+def put(folder: Path, lines: list[str], name: str = "shop-2026-03-04.log") -> Path:
+    path = folder / name
+    text = "\n".join(lines) + "\n"
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    return path
+
+
+def report(folder: Path, lines: list[str], **more: Any) -> dict[str, Any]:
+    return report_of([put(folder, lines)], "", 20_000, Settings(**more))[0]
+
+
+def nightlog(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("NIGHTLOG_", "OPENAI_"))}
+    clean |= {"COLUMNS": "160"} | environment
+    return subprocess.run([str(PROGRAM), "try", *arguments], capture_output=True, text=True, env=clean, check=False)
+
+
+def test_try_shows_the_trial_and_writes_a_file_that_the_catalog_reads(tmp_path: Path) -> None:
+    log, system = put(tmp_path, lines_in("log4j"), "shop-2026-03-04.log.gz"), tmp_path / "systems" / "shop.toml"
+    done = nightlog(str(log), "--out", str(system))
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "matched 100.0%",
+        "150 sessions",
+        "payment failed after <NUM> ms",
+        "What would be sent to the LLM",
+        "Next: NIGHTLOG_SYSTEMS=",
+    ):
+        assert words in done.stdout
+    shop = load_catalog(system.parent)["shop"]
+    assert shop.input.path == "shop-{ds}.log.gz" and shop.role == "target"
+    again = nightlog(str(log), "--out", str(system))
+    assert again.returncode == 30 and "exists" in again.stderr
+
+
+def test_json_has_all_of_it_and_log_text_never_steers_the_terminal(tmp_path: Path) -> None:
+    log = put(tmp_path, [line.replace("stock", "st\x1b[31mock [bold]") for line in lines_in("spring")])
+    found = json.loads(nightlog(str(log), "--format", "json", "--name", "web").stdout)
+    assert (found["name"], found["matched"], found["ds"]) == ("web", 1.0, "2026-03-04")
+    assert parse_system(found["toml"], "x").name == "web"
+    shown = nightlog(str(log)).stdout
+    assert "\x1b[31m" not in shown and "[bold]" in shown
+
+
+def test_what_would_be_sent_is_redacted(tmp_path: Path) -> None:
+    lines = [line.replace("stock reserved", "login of bob.smith@example.com with password=hunter2!") for line in lines_in("rfc3164")]
+    found = report(tmp_path, lines)
+    sent = json.dumps(found["outgoing"])
+    assert "password=<SECRET>" in sent and "bob.smith" not in sent and "hunter2" not in sent
+
+
+def test_a_field_that_looks_like_a_label_is_named(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    plain = [line for line in lines_in("spring") if line[:2] == "20"]
+    tagged = [f"{'-' if rng.random() < 0.9 else rng.choice(['DISKBAD', 'NETBAD'])} {line}" for line in plain]
+    assert any("looks like a label" in each and "DISKBAD" in each for each in report(tmp_path, tagged)["findings"])
+    assert not any("looks like a label" in each for each in report(tmp_path, plain)["findings"])
+
+
+def test_mixed_formats_and_lines_that_do_not_match_are_told(tmp_path: Path) -> None:
+    found = report(tmp_path, [*lines_in("log4j"), *lines_in("rfc3164", 40)])
+    assert any("mixed formats" in each for each in found["findings"])
+    assert 0.5 < found["matched"] < 0.9
+    assert any("do not match the header" in each for each in found["findings"])
+
+
+def test_files_that_are_no_logs_are_told_or_refused(tmp_path: Path) -> None:
+    noise = random.Random(1).randbytes(20_000)
+    (tmp_path / "a.bin").write_bytes(noise)
+    assert any("not text" in each for each in report_of([tmp_path / "a.bin"], "x", 1000, Settings())[0]["findings"])
+    (tmp_path / "b.log").write_bytes("a line\n".encode("utf-16"))
+    (tmp_path / "c.log.gz").write_bytes(gzip.compress(b"x\n" * 1000)[:-20])
+    (tmp_path / "d.log").write_bytes(b"\n\n")
+    refused = (("b.log", FormatError, "UTF-16"), ("c.log.gz", FormatError, "not readable"), ("d.log", ConfigError, "no line"))
+    for name, error, words in refused:
+        with pytest.raises(error, match=words):
+            report_of([tmp_path / name], "x", 1000, Settings())
+    with pytest.raises(ConfigError, match="no such file"):
+        report_of([tmp_path / "e.log"], "x", 1000, Settings())
+
+
+def test_few_sessions_and_a_template_that_swallows_all_are_told(tmp_path: Path) -> None:
+    assert any("sessions in the sample: too few" in each for each in report(tmp_path, lines_in("zap", 6))["findings"])
+    values = [f"{step.at:%Y-%m-%d %H:%M:%S} INFO {step.number} {step.order}" for step in steps()]
+    values += [f"{step.at:%Y-%m-%d %H:%M:%S} INFO stock reserved" for step in steps(20)]
+    assert any("says next to nothing" in each for each in report(tmp_path, values)["findings"])
+
+
+def test_a_night_costs_more_where_it_is_longer_and_prices_are_higher(tmp_path: Path) -> None:
+    cheap, dear = (report(tmp_path, lines_in("zap"), llm_price_in=price)["cost"] for price in (1.0, 2.0))
+    assert cheap["questions"] == 4 and cheap["calls"] == 1 and cheap["tokens_in"] > 500
+    assert dear["money"] > cheap["money"] > 0
+    one_each = report(tmp_path, lines_in("zap"), llm_items_per_call=1)["cost"]
+    assert one_each["calls"] == 4 and one_each["tokens_in"] > cheap["tokens_in"]
+
+
+def test_a_sample_is_whole_blocks_of_the_files(tmp_path: Path) -> None:
+    lines = [str(n).encode() for n in range(1000)]
+    found = [int(line) for line in blocks(lines, 100)]
+    assert (found[0], found[-1], len(found)) == (0, 999, 100)
+    assert sum(b - a != 1 for a, b in pairwise(found)) == 2
+    first, second = put(tmp_path, ["one\r"] * 300, "a.log"), put(tmp_path, ["two"] * 30, "b.log")
+    sample = read_sample([first, second], 100)
+    assert (sample.n_lines, len(sample.lines), sample.lines[0], sample.lines[-1]) == (330, 79, "one", "two")
+
+
+def test_names_with_days_become_one_path(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    paths = [put(tmp_path / "web", ["x"], name) for name in ("app1-2026-03-03.log", "app1-2026-03-04.log", "app2-2026-03-04.log")]
+    assert input_path(paths, tmp_path) == ("web/app*-{ds}.log", tmp_path.resolve(), "2026-03-04")
+    assert input_path(paths[:2], None) == ("app1-{ds}.log", (tmp_path / "web").resolve(), "2026-03-04")
+    assert input_path([put(tmp_path, ["x"], "app.log")], None)[::2] == ("app.log", None)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"kind": "json"}, "need them"),
+        ({"keys": {"message": "msg"}}, "belong to"),
+        ({"kind": "json", "keys": {"level": "lvl"}}, "key of the message"),
+        ({"kind": "json", "keys": {"message": "$.a..b"}}, "not a path"),
+        ({"kind": "json", "keys": {"message": "m", "level": ["a", "b"]}}, "only `message`"),
+        ({"kind": "logfmt", "keys": {"message": "m", "time": "t"}, "pattern": "(?P<time>.) (?P<message>.*)"}, "no group"),
+    ],
+)
+def test_headers_of_named_values_are_checked(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Header.model_validate(given)
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "glob"), [("hdfs", "hdfs/hdfs-2008-11-09*"), ("bgl", "bgl/*03.log*"), ("openstack", "openstack/*.log.gz")]
+)
+def test_real_logs_are_split_as_their_shipped_files_do(shared: Path, name: str, glob: str) -> None:
+    from nightlog.onboarding.trial import try_system
+
+    files = sorted((shared / "data" / "raw").glob(glob))
+    found, ours = report_of(files, "x", 20_000, Settings())
+    shipped = load_catalog()[name]
+    lines = read_sample(files, 20_000).lines
+    labelled = shipped.labels and shipped.labels.pattern
+    theirs = try_system([line.split(" ", 1)[1] for line in lines] if labelled else lines, shipped, found["ds"])
+    assert ours.matched_share >= theirs.matched_share and ours.timed_share >= theirs.timed_share
+    by_line = [{frozenset(t.matched[p].record.line for p in s.events) for s in t.sessions.values()} for t in (ours, theirs)]
+    assert len(by_line[0] & by_line[1]) >= 0.99 * len(by_line[1])
