@@ -47,4 +47,4 @@ def made_detector(target: Patterns) -> MetaProto:
     chosen = np.arange(len(NAMES) + DIMENSIONS)
     tasks = [Task(name, scaled(x, chosen), bad, sessions) for name, x, bad, sessions in (by_class(s, View.of(s).see(s)) for s in sources)]
     networks = tuple(meta_train(tasks, QUICK.few_shot, 0))
-    return adapted(Learnt(sources, networks, chosen, Rule("split", 0.0, 0.9), QUICK.drifts[0], 0.2, QUICK), target)
+    return adapted(Learnt(sources, networks, chosen, Rule("split", 0.0, 0.9), QUICK.drifts[0], 0.8, 0.2, QUICK), target)

@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 from metaproto_help import DIMENSIONS, QUICK, system
 from nightlog.detector.calibration import Calibration
-from nightlog.detector.metaproto.teach import MOST_PATTERNS, frequent, teach_metaproto
+from nightlog.detector.metaproto.detector import Learnt
+from nightlog.detector.metaproto.teach import MOST_PATTERNS, frequent, manifest_of, teach_metaproto
+from nightlog.detector.metaproto.threshold import HeldOut, Rule, always_anomalous, least_f1
 from nightlog.detector.network import Network, Shape
 from nightlog.detector.patterns import Source
 from nightlog.detector.registry import Manifest, Model, load, promote, promoted, save, serving
 from nightlog.detector.scoring import detect
 from nightlog.detector.sources import read_patterns
+from nightlog.detector.training import tau_of
 from nightlog.distillation.retrain import distil_systems
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import PATTERNS, PSEUDO_LABELS, SCORES, TEMPLATES, VECTORS
+from nightlog.routing.router import NOTHING_GENERAL
 from nightlog.systems.spec import Input, Session, System
 
 NOW = datetime(2026, 3, 5, 2, 0, tzinfo=UTC)
@@ -111,6 +115,23 @@ def test_a_metaproto_is_taught_serves_its_system_and_scores_its_nights(taught: t
     after = scores(lake, FIRST)
     rare, everyday = ([after[name][0] for i, name in enumerate(TRUTH.ids) if (i % 5 == 0) is bad] for bad in (True, False))
     assert np.mean(rare) < np.mean(everyday), "the analysts say the opposite of what the sources teach"
+
+
+@pytest.mark.parametrize(("least", "trivial", "trusted"), [(0.8, 0.2, True), (0.49, 0.2, False), (0.8, 0.95, False)])
+def test_general_patterns_are_its_own_where_it_was_right_on_every_held_out_source(least: float, trivial: float, trusted: bool) -> None:
+    base = Manifest("e", 0.7, 0.6, 1.01, Calibration(0.5, -1.0), Shape(DIMENSIONS, 8, 8), ("one",), ("a",), ("a", "b"), {"a": {}})
+    learnt = Learnt(SOURCES, (), np.zeros(0), Rule("split", 0.0, 0.9), QUICK.drifts[0], least, trivial, QUICK)
+    found = manifest_of("app", TRUTH, 3, learnt, SOURCES, base)
+    assert found.tau == (tau_of(SOURCES) if trusted else NOTHING_GENERAL)
+    assert (found.system, found.detector, found.source_texts) == ("app", "metaproto", ("one",))
+
+
+def test_what_a_rule_is_worth_is_what_it_reached_where_it_did_worst() -> None:
+    good = HeldOut(np.array([-1.0, 1.0]), np.array([0, 5]), np.array([9, 0]))
+    bad = HeldOut(np.array([-1.0, 1.0]), np.array([3, 1]), np.array([0, 2]))
+    assert least_f1(Rule("fixed", 0.0, 0.0), [good, bad]) == pytest.approx(2 / 7)
+    assert least_f1(Rule("fixed", 0.0, 0.0), [good]) == 1 and least_f1(Rule("fixed", 0.0, 0.0), []) == 0
+    assert always_anomalous([good, bad]) == pytest.approx((10 / 19 + 8 / 10) / 2)
 
 
 def test_the_most_frequent_patterns_are_what_a_metaproto_is_adapted_to() -> None:

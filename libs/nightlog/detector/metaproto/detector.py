@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from nightlog.detector.metaproto.drift import NEW, Drift, choose_drift, label_by_drift
 from nightlog.detector.metaproto.few_shot import Config, Embedding, Support, Task, anomaly_logits, meta_train
 from nightlog.detector.metaproto.selection import Selection, Selector, select_features
-from nightlog.detector.metaproto.threshold import HeldOut, Rule, always_anomalous, choose_rule, sigmoid
+from nightlog.detector.metaproto.threshold import HeldOut, Rule, always_anomalous, choose_rule, least_f1, sigmoid
 from nightlog.detector.metaproto.view import View, scaled
 from nightlog.detector.network import one_thread
 from nightlog.detector.patterns import Patterns, Source
@@ -134,7 +134,8 @@ class MetaProto:
 class Learnt:
     """What the sources teach, whatever the target: networks, columns, the rule of the threshold, the thresholds of drift labelling.
 
-    `held_out_f1` is what the rule reached on sources held out in turn, `trivial_f1` what "always anomalous" did there; 0 without any.
+    Of sources held out in turn, `least_f1` is what the rule reached on the one where it did worst, `trivial_f1` the mean of "always
+    anomalous"; both 0 without any.
     """
 
     sources: tuple[Source, ...]
@@ -142,6 +143,7 @@ class Learnt:
     chosen: np.ndarray
     rule: Rule
     drift: Drift
+    least_f1: float
     trivial_f1: float
     options: Options
 
@@ -162,7 +164,8 @@ def learn(sources: Sequence[Source], seed: int, options: Options | None = None) 
     networks = tuple(meta_train(fold.tasks, options.few_shot, seed))
     scored = held_out(fold, options, seed)
     drift = choose_drift(sources, options.drifts) if len(sources) > 1 else options.drifts[0]
-    return Learnt(tuple(sources), networks, fold.chosen, choose_rule(scored), drift, always_anomalous(scored), options)
+    rule = choose_rule(scored)
+    return Learnt(tuple(sources), networks, fold.chosen, rule, drift, least_f1(rule, scored), always_anomalous(scored), options)
 
 
 @one_thread()

@@ -33,8 +33,9 @@ def teach_metaproto(
 ) -> None:
     """Adapt a MetaProto to each target and let it serve that system alone; what the sources teach is learnt once for all.
 
-    The router and its source templates are those of the general model `base`; whether patterns that look like a source's are left to
-    MetaProto alone is decided by what MetaProto reached on sources held out in turn. A system that fails does not stop the others; the
+    The router and its source templates are those of the general model `base`. Patterns that look like a source's are left to MetaProto,
+    and the LLM is not asked about them, only where it was right more often than not on each of the sources held out in turn: the next
+    system may be like the worst of them. A system that fails does not stop the others; the
     first error is raised when all are through.
 
     Args: targets, by name their patterns over all nights, None where the lake has none; answers, by system and question: anomalous or not.
@@ -72,7 +73,7 @@ def frequent(patterns: Patterns) -> Patterns:
 
 def manifest_of(name: str, patterns: Patterns, n_answered: int, learnt: Learnt, sources: Sequence[Source], base: Manifest) -> Manifest:
     """The manifest of a MetaProto: its probability is at one half where its threshold is, on every pattern."""
-    trusted = learnt.rule.held_out_f1 >= TRUSTED_F1 and learnt.rule.held_out_f1 > learnt.trivial_f1
+    trusted = learnt.least_f1 >= TRUSTED_F1 and learnt.rule.held_out_f1 > learnt.trivial_f1
     own = {"patterns": len(patterns.ids), "sessions": int(patterns.sessions.sum()), "answered_patterns": n_answered}
     return replace(
         base,
@@ -99,5 +100,5 @@ def story(patterns: Patterns, detector: MetaProto, learnt: Learnt) -> str:
         support = "its own most and least suspicious patterns, no label being known"
     return (
         f"adapted to {len(patterns.ids):,} patterns of {int(patterns.sessions.sum()):,} sessions by {support}; F1 on held-out sources "
-        f"{learnt.rule.held_out_f1:.3f}, always anomalous {learnt.trivial_f1:.3f}"
+        f"{learnt.rule.held_out_f1:.3f}, on the worst of them {learnt.least_f1:.3f}, always anomalous {learnt.trivial_f1:.3f}"
     )
