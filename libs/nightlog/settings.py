@@ -74,6 +74,10 @@ class Settings(BaseSettings):
     master: str = "local[*]"
     driver_memory: str = "4g"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    bronze_days: int = Field(90, ge=1, description="nights' lines are kept for so many days, by `nightlog maintain`")
+    silver_days: int = Field(180, ge=1, description="events, sessions, patterns, routes and scores")
+    gold_days: int = Field(730, ge=1, description="anomalies and nights; verdicts, answers and models are kept for ever")
+    replay_days: int = Field(14, ge=7, le=29, description="earlier versions of tables can be read for so many days; Delta's log ends at 30")
 
     @property
     def provider(self) -> Provider:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from nightlog.job import open_lake
 from nightlog.night import utc_now
 from nightlog.settings import Settings
 from nightlog.systems.catalog import choose, load_catalog
+
+if TYPE_CHECKING:
+    from nightlog.lake.store import Lake
+    from nightlog.systems.spec import System
 
 
 def run_training(settings: Settings, names: str, tell: Callable[[str], None]) -> None:
@@ -22,10 +27,21 @@ def run_training(settings: Settings, names: str, tell: Callable[[str], None]) ->
         now = utc_now()
         config = Config(device=settings.device)
         targets = [system for system in catalog.values() if system.role == "target"]
-        model, trained = teach(lake, systems, targets, settings.logs.resolve(), f"train__{now:%Y%m%dT%H%M%S}", now, config, tell)
+        answers = {target.name: answered(lake, target) for target in targets if target.detector == "metaproto"}
+        model, trained = teach(lake, systems, targets, settings.logs.resolve(), f"train__{now:%Y%m%dT%H%M%S}", now, config, tell, answers)
     word = "decides general patterns" if trained.transfer.trusted else "is not trusted with general patterns: the LLM is asked about all"
     reached = ", ".join(f"{name} {value:.3f}" for name, value in trained.metrics.items())
     tell(f"model {model.version} serves: threshold {trained.transfer.threshold:.3f}, {word}; {reached}")
+
+
+def answered(lake: Lake, system: System) -> dict[str, bool]:
+    """What analysts said of a system's questions: question id → anomalous or not."""
+    from nightlog.llm.analysts import system_answers
+    from nightlog.llm.prompt import prompt_hash
+    from nightlog.llm.questions import latest_verdicts
+
+    verdicts = latest_verdicts(lake, system, prompt_hash(system), None)
+    return {question: row["label"] == "anomalous" for question, row in system_answers(lake, system, verdicts).items()}
 
 
 def run_distillation(settings: Settings, names: str, tell: Callable[[str], None]) -> None:

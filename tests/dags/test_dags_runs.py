@@ -132,3 +132,11 @@ def test_retraining_runs_the_train_job_and_then_distils(dags: dict[str, DAG], ru
     assert done.calls[0].argv[0] == str(run.home / ".venv" / "bin" / "spark-submit")
     assert done.calls[0].argv[-2:] == [str(run.home / "jobs" / "train.py"), "--systems=bgl,openstack"]
     assert os.path.commonpath([done.calls[0].cwd, run.home]) == str(run.home)
+
+
+def test_maintenance_is_one_spark_job_that_is_not_tried_again_where_settings_are_wrong(dags: dict[str, DAG], run: Runner) -> None:
+    failed = run(dags["nightlog_maintain"], {"maintain": [30]})
+    assert (failed.state, failed.called()) == ("failed", ["maintain"])
+    call = failed.calls[0]
+    assert call.argv[0] == str(run.home / ".venv" / "bin" / "spark-submit")
+    assert call.argv[-1] == str(run.home / "jobs" / "maintain.py")

@@ -32,7 +32,7 @@ assert seconds < 2, seconds
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("['nightlog_nightly', 'nightlog_retrain'] [] ")
+    assert done.stdout.splitlines()[-1].startswith("['nightlog_maintain', 'nightlog_nightly', 'nightlog_retrain'] [] ")
 
 
 def test_stages_follow_each_other_and_the_report_is_last(dags: dict[str, DAG]) -> None:
@@ -41,6 +41,7 @@ def test_stages_follow_each_other_and_the_report_is_last(dags: dict[str, DAG]) -
     for task, after in zip(STAGES, [*STAGES[1:], None], strict=True):
         assert nightly.get_task(task).downstream_task_ids == ({after} if after else set())
     assert [task.task_id for task in dags["nightlog_retrain"].tasks] == ["train", "distil"]
+    assert [task.task_id for task in dags["nightlog_maintain"].tasks] == ["maintain"]
 
 
 def test_no_two_nights_at_once_and_none_for_ever(dags: dict[str, DAG]) -> None:
@@ -55,12 +56,15 @@ def test_doc_pages_tell_the_operator_what_to_know(dags: dict[str, DAG]) -> None:
     assert all(f"| `{stage}` |" in page for stage in STAGES)
     assert all(word in page for word in ("`0`", "`10`", "`20`", "`30`", "backfill", "red", "make nightly"))
     assert "red" in (dags["nightlog_retrain"].doc_md or "")
+    upkeep = dags["nightlog_maintain"].doc_md or ""
+    assert all(word in upkeep for word in ("red", "_BRONZE_DAYS", "_SILVER_DAYS", "_GOLD_DAYS", "_REPLAY_DAYS", "Never dropped"))
 
 
 @pytest.mark.parametrize(
     ("dag_id", "due", "reads_from"),
     [
         ("nightlog_nightly", datetime(2026, 3, 11, 2, tzinfo=UTC), datetime(2026, 3, 10, 2, tzinfo=UTC)),
+        ("nightlog_maintain", datetime(2026, 3, 15, 16, tzinfo=UTC), datetime(2026, 3, 8, 16, tzinfo=UTC)),
         ("nightlog_retrain", datetime(2026, 3, 15, 12, tzinfo=UTC), datetime(2026, 3, 8, 12, tzinfo=UTC)),
     ],
 )

@@ -30,6 +30,13 @@ def test_a_small_file_is_enough_and_the_rest_has_defaults() -> None:
     assert [mask.name for mask in system.all_masks] == ["UUID", "IP", "MAC", "HEX", "PATH", "NUM"]
 
 
+def test_the_detector_is_the_gru_or_metaproto() -> None:
+    assert parse_system(HEAD + INPUT + SESSION, "app.toml").detector == "gru"
+    assert parse_system(HEAD + 'detector = "metaproto"\n' + INPUT + SESSION, "app.toml").detector == "metaproto"
+    told = refused(HEAD + 'detector = "proto"\n' + INPUT + SESSION)
+    assert "detector" in told and "metaproto" in told
+
+
 def test_own_masks_come_before_the_typed_ones_and_can_stand_alone() -> None:
     own = '[[masks]]\nname = "REQ"\npattern = "req-[0-9]+"\n'
     both = parse_system(HEAD + INPUT + SESSION + own, "app.toml")

@@ -1,14 +1,15 @@
-"""Commands that read the lake and the catalogue: SQL, systems, costs."""
+"""Commands about the lake and the catalogue: SQL, systems, costs, upkeep."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from nightlog.cli.app import app
-from nightlog.cli.options import Format, FormatOption, LakeOption
-from nightlog.cli.output import print_rows
+from nightlog.cli.options import Format, FormatOption, LakeOption, Master, Systems
+from nightlog.cli.output import err, out, print_rows
 
 
 @app.command()
@@ -73,3 +74,25 @@ def cost(
     first, last = check_ds(since) if since else "", check_ds(until) if until else "9999"
     rows = read(Lake(settings_from(lake=lake).lake), first, last, system)
     print_rows(rows, list(rows[0]) if rows else [], form)
+
+
+@app.command()
+def maintain(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which nights are too old.")] = False,
+    systems: Systems = "",
+    lake: LakeOption = None,
+    master: Master = None,
+) -> None:
+    """Drop nights that are too old, put small files together, remove files that no version of the lake needs (weekly by Airflow).
+
+    For how many days nights are kept: NIGHTLOG_BRONZE_DAYS (90), NIGHTLOG_SILVER_DAYS (180), NIGHTLOG_GOLD_DAYS (730); for how many days
+    earlier versions of tables can be read: NIGHTLOG_REPLAY_DAYS (14). Sources, verdicts, answers and models are kept for ever.
+
+    Example: nightlog maintain --dry-run
+    """
+    from nightlog.job import settings_from
+    from nightlog.maintenance import run_maintenance
+
+    with err.status("maintaining"):
+        told = (settings_from(lake=lake, master=master), systems, lambda text: out.print(Text(text), soft_wrap=True))
+        run_maintenance(*told, dry_run=dry_run)

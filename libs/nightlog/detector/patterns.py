@@ -19,6 +19,7 @@ class Patterns:
     template row and count (a power of two), and `sessions[i]` sessions. `counted` says whether counts tell something: they do in a
     session that is the life of one thing (a block, a request), not in what a node or an hour happened to log. `questions[i]` is the id
     of what is asked about pattern i: where counts tell nothing, all patterns of one set of templates are one question.
+    `template_ids` are the templates' ids in the lake; where none are given, their texts stand for them.
     """
 
     name: str
@@ -29,10 +30,13 @@ class Patterns:
     sessions: np.ndarray
     counted: bool = True
     questions: tuple[str, ...] = ()
+    template_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.questions:
             object.__setattr__(self, "questions", self.ids)
+        if not self.template_ids:
+            object.__setattr__(self, "template_ids", self.texts)
 
     def take(self, chosen: Sequence[int] | np.ndarray) -> Patterns:
         """The patterns with these numbers; the templates stay."""

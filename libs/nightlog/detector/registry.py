@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,12 @@ from nightlog.lake.tables import MODELS
 from nightlog.routing.router import SourceTemplates
 from nightlog.systems.spec import System
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nightlog.detector.metaproto.detector import MetaProto
+
+Kind = Literal["gru", "metaproto"]
 SOURCE_VECTORS = "source_vectors"
 
 
@@ -29,7 +35,8 @@ class Manifest:
     """What a model is made of, all that a night needs to know to give the same answers again.
 
     `calibration` and `threshold` are for patterns that the router calls general, `foreign` and `foreign_threshold` for the others.
-    `system` is the one that the model was distilled for; then its own templates are among the source templates.
+    `system` is the one that the model is for alone: distilled for it, and then its own templates are among the source templates, or a
+    MetaProto adapted to it. `shape` is the GRU's; of a MetaProto, which keeps its sizes with its weights, only the dimensions hold.
     """
 
     encoder: str
@@ -44,6 +51,7 @@ class Manifest:
     data: Mapping[str, Any]
     system: str = ""
     calibration: Calibration = Calibration()
+    detector: Kind = "gru"
 
     @staticmethod
     def from_json(text: str) -> Manifest:
@@ -68,6 +76,7 @@ class Model:
     version: str
     path: str
     sha256: str
+    detector: Kind = "gru"
 
 
 @dataclass(frozen=True)
@@ -75,21 +84,38 @@ class Loaded:
     """A model in memory."""
 
     version: str
-    network: Network
+    detector: Network | MetaProto
     manifest: Manifest
     sources: SourceTemplates
 
+    @property
+    def network(self) -> Network:
+        """The GRU. Raises ConfigError where the model is none."""
+        if not isinstance(self.detector, Network):
+            raise ConfigError(f"model {self.version} is a {self.manifest.detector} of {self.manifest.system}, and the GRU is needed here")
+        return self.detector
 
-def save(lake: Lake, network: Network, vectors: np.ndarray, manifest: Manifest, metrics: Mapping[str, float], now: datetime) -> Model:
+    @property
+    def metaproto(self) -> MetaProto:
+        """The MetaProto. Raises ConfigError where the model is none."""
+        if isinstance(self.detector, Network):
+            raise ConfigError(f"model {self.version} is a {self.manifest.detector}, and a metaproto is needed here")
+        return self.detector
+
+
+def save(
+    lake: Lake, detector: Network | MetaProto, vectors: np.ndarray, manifest: Manifest, metrics: Mapping[str, float], now: datetime
+) -> Model:
     """Write the weights under their digest and register them as a candidate. The same weights are the same version."""
     import torch
     from safetensors.torch import save as to_bytes
 
-    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    tensors, kept = taken_apart(detector)
     tensors[SOURCE_VECTORS] = torch.from_numpy(vectors).contiguous()
-    content = to_bytes(tensors, {"manifest": json.dumps(asdict(manifest), sort_keys=True)})
+    # one entry: several would be written in an order that changes from process to process, and the digest with it
+    content = to_bytes(tensors, {"manifest": json.dumps(asdict(manifest) | {"kept": kept}, sort_keys=True)})
     sha256 = hashlib.sha256(content).hexdigest()
-    model = Model(sha256[:16], f"{lake.root}/models/{sha256[:16]}.safetensors", sha256)
+    model = Model(sha256[:16], f"{lake.root}/models/{sha256[:16]}.safetensors", sha256, manifest.detector)
     path = Path(model.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(".part")
@@ -103,6 +129,26 @@ def save(lake: Lake, network: Network, vectors: np.ndarray, manifest: Manifest, 
     return model
 
 
+def taken_apart(detector: Network | MetaProto) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a detector, and what else it is made of."""
+    if isinstance(detector, Network):
+        return {name: tensor.contiguous() for name, tensor in detector.state_dict().items()}, {}
+    from nightlog.detector.metaproto.stored import pack
+
+    return pack(detector)
+
+
+def put_together(tensors: dict[str, Tensor], manifest: Manifest, kept: Mapping[str, Any]) -> Network | MetaProto:
+    """The detector that `taken_apart` took apart."""
+    if manifest.detector == "metaproto":
+        from nightlog.detector.metaproto.stored import unpack
+
+        return unpack(tensors, kept)
+    network = Network(manifest.shape)
+    network.load_state_dict(tensors)
+    return network.eval()
+
+
 def promote(lake: Lake, version: str) -> None:
     """Let this model serve, and retire the one that did for the same system, in one commit."""
     rows = lake.rows(MODELS)
@@ -114,12 +160,21 @@ def promote(lake: Lake, version: str) -> None:
 
 
 def promoted_models(lake: Lake) -> dict[str, Model]:
-    """The models that serve, by the system that each was distilled for; under "" the one that sources taught."""
+    """The models that serve, by the system that each is for alone; under "" the one that sources taught."""
     return {
-        row["system"]: Model(row["version"], f"{lake.root}/models/{row['version']}.safetensors", row["sha256"])
+        row["system"]: Model(row["version"], f"{lake.root}/models/{row['version']}.safetensors", row["sha256"], kind_of(row["manifest"]))
         for row in lake.rows(MODELS)
         if row["status"] == "promoted"
     }
+
+
+def kind_of(manifest: str) -> Kind:
+    """The detector that a manifest in `ops.models` is of; those from before there were two kinds do not say it.
+
+    >>> kind_of('{"detector": "metaproto"}'), kind_of('{"tau": 0.5}')
+    ('metaproto', 'gru')
+    """
+    return "metaproto" if json.loads(manifest).get("detector") == "metaproto" else "gru"
 
 
 def promoted(lake: Lake, system: str = "") -> Model | None:
@@ -128,11 +183,16 @@ def promoted(lake: Lake, system: str = "") -> Model | None:
 
 
 def serving(lake: Lake, systems: Sequence[System]) -> dict[str, Model]:
-    """By name the model that serves each system: its own where it has one and may use it. Raises ConfigError where there is none."""
+    """By name the model that serves each system: its own where it has one and may use it. Raises ConfigError where there is none.
+
+    A model of its own is one of the detector that the system file names; until there is one, the general model serves.
+    """
     models = promoted_models(lake)
     found = {}
     for system in systems:
-        own = models.get(system.name) if system.collaboration != "generallog" else None
+        own = models.get(system.name)
+        if own is not None and (own.detector != system.detector or (own.detector == "gru" and system.collaboration == "generallog")):
+            own = None
         if (model := own or models.get("")) is None:
             raise ConfigError(f"no model serves in the lake {lake.root}: run `nightlog train` first")
         found[system.name] = model
@@ -154,10 +214,10 @@ def load(model: Model) -> Loaded:
     if (digest := hashlib.sha256(content).hexdigest()) != model.sha256:
         raise ModelIntegrityError(f"{path}: expected sha256 {model.sha256}, got {digest}; the file was altered: train again or restore it")
     with safe_open(path, framework="np") as opened:
-        manifest = Manifest.from_json(opened.metadata()["manifest"])
+        found = json.loads(opened.metadata()["manifest"])
+    kept = found.pop("kept", {})
+    manifest = Manifest.from_json(json.dumps(found))
     tensors = from_bytes(content)
     vectors = tensors.pop(SOURCE_VECTORS).numpy()
-    network = Network(manifest.shape)
-    network.load_state_dict(tensors)
-    network.eval()
-    return Loaded(model.version, network, manifest, SourceTemplates(vectors, manifest.source_texts, manifest.source_systems))
+    detector = put_together(tensors, manifest, kept)
+    return Loaded(model.version, detector, manifest, SourceTemplates(vectors, manifest.source_texts, manifest.source_systems))

@@ -1,4 +1,4 @@
-"""Stage detect: the small model on the night's patterns → silver.scores."""
+"""Stage detect: the system's small model, the GRU or MetaProto, on the night's patterns → silver.scores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from nightlog.detector.registry import Model, load
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import PATTERNS, SCORES, VECTORS
+from nightlog.lake.tables import PATTERNS, SCORES, TEMPLATES, VECTORS
 from nightlog.systems.spec import System
 
 PATTERNS_PER_TASK = 4096
@@ -39,21 +39,31 @@ def score_frame(frame: pd.DataFrame, model: Model, names: dict[str, int], table:
 
 
 def detect(lake: Lake, system: System, ds: str, model: Model, device: str = "auto") -> dict[str, int]:
-    """Score the night's patterns; the model is loaded once a worker. Returns n_scored."""
+    """Score the night's patterns; the model is loaded once a worker. Returns n_scored.
+
+    The weights of a pattern's templates sum to 1: the GRU's attention, or, of a MetaProto, how rare the template is in the system.
+    """
     patterns = lake.read(PATTERNS, system=system.name, ds=ds).select("pattern_id", "events")
     encoder = load(model).manifest.encoder
     used = patterns.select(F.explode("events.template_id").alias("template_id")).distinct()
-    vectors = lake.frame(lake.read(VECTORS, system=system.name, encoder=encoder).join(used, "template_id", "left_semi"))
+    texts = lake.read(TEMPLATES, system=system.name).select("template_id", "text")
+    vectors = lake.frame(
+        lake.read(VECTORS, system=system.name, encoder=encoder).join(used, "template_id", "left_semi").join(texts, "template_id", "left")
+    )
     names = {name: number for number, name in enumerate(vectors["template_id"])}
     table = np.stack(vectors["vector"].to_list()).astype(np.float32) if names else np.zeros((0, 0), dtype=np.float32)
     assert lake.spark is not None
-    shared = lake.spark.sparkContext.broadcast((names, table))
+    shared = lake.spark.sparkContext.broadcast((names, table, tuple(vectors["text"])))
     counted = system.session.kind == "id"
 
     def score(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        known, rows = shared.value
+        known, rows, said = shared.value
         for frame in frames:
-            if len(frame):
+            if len(frame) and model.detector == "metaproto":
+                from nightlog.detector.metaproto import scoring
+
+                yield scoring.score_frame(frame, load(model).metaproto, scoring.NightTemplates(tuple(known), said, rows))
+            elif len(frame):
                 yield score_frame(frame, model, known, rows, counted, device)
 
     n = patterns.count()

@@ -77,4 +77,5 @@ def placed(lake: Lake, system: System, encoder: str, found: pd.DataFrame) -> dic
         "sessions": found["n"].to_numpy(dtype=np.int64),
         "counted": system.session.kind == "id",
         "questions": tuple(found["question_id"]),
+        "template_ids": tuple(table["template_id"]),
     }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
 from nightlog.detector.meta import Config
+from nightlog.detector.metaproto.teach import teach_metaproto
 from nightlog.detector.patterns import Source
 from nightlog.detector.registry import Manifest, Model, promote, save
 from nightlog.detector.sources import read_patterns, read_source
@@ -39,12 +40,22 @@ def fill(lake: Lake, system: System, data: Path, run_id: str, device: str, tell:
 
 
 def teach(
-    lake: Lake, systems: Iterable[System], targets: Iterable[System], data: Path, run_id: str, now: datetime, config: Config, tell: Tell
+    lake: Lake,
+    systems: Iterable[System],
+    targets: Iterable[System],
+    data: Path,
+    run_id: str,
+    now: datetime,
+    config: Config,
+    tell: Tell,
+    answers: Mapping[str, Mapping[str, bool]] | None = None,
 ) -> tuple[Model, Trained]:
-    """Train the small model on all labelled systems that the lake or the data folder holds, and let it serve.
+    """Train the small model on all labelled systems that the lake or the data folder holds, and let it serve; then the MetaProto of each
+    target whose system file names it.
 
-    Args: targets, the systems that the model is for: their patterns, where the lake has any, take part without labels.
-    Returns the model and what it reached on held-out source patterns. Raises ConfigError where nothing is there to learn from.
+    Args: targets, the systems that the models are for: their patterns, where the lake has any, take part without labels; answers, of
+    analysts, by system and question: anomalous or not. A MetaProto alone learns from them.
+    Returns the model of all and what it reached on held-out source patterns. Raises ConfigError where nothing is there to learn from.
     """
     sources: list[Source] = []
     for system in systems:
@@ -61,8 +72,10 @@ def teach(
     if not sources:
         raise ConfigError('no labelled system has files under the data folder: give --data, or a system file with role = "source"')
     config = with_shape(config, sources[0].vectors.shape[1])
+    targets = list(targets)
     unlabelled = [read_patterns(lake, target, ENCODER) for target in targets if lake.nights(PATTERNS, target.name)]
-    trained = train(sources, [patterns for patterns in unlabelled if len(patterns.ids) and len(patterns.vectors)], config)
+    unlabelled = [patterns for patterns in unlabelled if len(patterns.ids) and len(patterns.vectors)]
+    trained = train(sources, unlabelled, config)
     manifest = Manifest(
         encoder=ENCODER,
         tau=tau_of(sources) if trained.transfer.trusted else NOTHING_GENERAL,
@@ -78,4 +91,7 @@ def teach(
     )
     model = save(lake, trained.network, np.concatenate([source.vectors for source in sources]), manifest, trained.metrics, now)
     promote(lake, model.version)
+    seen = {patterns.name: patterns for patterns in unlabelled}
+    own = {target.name: seen.get(target.name) for target in targets if target.detector == "metaproto"}
+    teach_metaproto(lake, own, sources, manifest, answers or {}, config.seed, now, tell)
     return model, trained

@@ -57,12 +57,17 @@ def distil_systems(
 ) -> None:
     """Distil the targets among `systems` that may have a model of their own; each source is read once.
 
+    A system whose detector is MetaProto is left alone: the student is a GRU, and promoting it would take the place of the detector that
+    its system file names. What analysts answered reaches a MetaProto as its labelled examples, by `nightlog train`.
+
     A system that fails does not stop the others; the first error is raised when all are through.
     """
     read = cache(lambda name, encoder: read_source(lake, catalog[name], data, encoder) if name in catalog else None)
     failed: list[NightlogError] = []
     for system in systems:
-        if system.role == "target" and system.collaboration != "generallog":
+        if system.role == "target" and system.detector == "metaproto":
+            tell(f"{system.name}: its detector is MetaProto, which is not distilled: `nightlog train` adapts it")
+        elif system.role == "target" and system.collaboration != "generallog":
             try:
                 story = distil_system(lake, system, read, f"retrain__{now:%Y%m%dT%H%M%S}", now, config)
             except NightlogError as error:
@@ -92,6 +97,8 @@ def distil_system(lake: Lake, system: System, read: ReadSource, run_id: str, now
     target = read_patterns(lake, system, base.manifest.encoder)
     taught = digest(verdicts, target)
     own = promoted(lake, system.name)
+    if own is not None and own.detector != "gru":
+        own = None  # left from when the system file named another detector: it does not serve
     if own is not None and load(own).manifest.data == {"base": model_of_all.version, "taught": taught}:
         return f"model {own.version} knows all verdicts already"
     sources = [source for name in base.manifest.sources if (source := read(name, base.manifest.encoder)) is not None and len(source.ids)]

@@ -193,7 +193,7 @@ SCORES = TableSpec(
         DS,
         col("pattern_id", STRING, "the pattern"),
         col("probability", DOUBLE, "the small model's probability of an anomaly"),
-        col("weights", ArrayType(struct(template_id=STRING, weight=DOUBLE)), "attention on each template; they sum to 1"),
+        col("weights", ArrayType(struct(template_id=STRING, weight=DOUBLE)), "of each template, they sum to 1: attention, or surprise"),
         col("model", STRING, "version of the small model"),
     ),
     ("system", "ds", "pattern_id"),
@@ -396,7 +396,7 @@ MODELS = TableSpec(
     "ops.models",
     (
         col("version", STRING, "first 16 hex digits of sha256"),
-        col("system", STRING, "the system that it was distilled for; empty: what the sources teach, for every system"),
+        col("system", STRING, "the system that it is for alone; empty: what the sources teach, for every system"),
         col("sha256", STRING, "of the weights file"),
         col("status", STRING, "candidate | promoted | retired; a candidate that its gate refused stays one"),
         col("sources", ArrayType(STRING), "systems that taught it"),

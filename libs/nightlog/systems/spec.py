@@ -214,12 +214,16 @@ class System(Part):
     `collaboration`: in "generallog" the LLM judges what is proprietary, every night; in "fusionlog" its verdicts are distilled into a small
     model of the system's own, which serves as soon as it passes its gate; "auto" starts as the first and goes over to the second once
     distillation covers nearly all of the system's sessions.
+
+    `detector` is the small model: "gru" (GeneralLog, FusionLog), or "metaproto", a prototypical network that `nightlog train` adapts to the
+    system's own unlabelled patterns and analysts' answers; it is never distilled, so `collaboration` says nothing about it.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     description: str = ""
     role: Literal["source", "target"]
     collaboration: Literal["auto", "generallog", "fusionlog"] = "auto"
+    detector: Literal["gru", "metaproto"] = "gru"
     input: Input
     record: Record | None = None
     header: Header = Header()

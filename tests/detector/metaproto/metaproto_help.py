@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from nightlog.detector.metaproto.detector import Options
-from nightlog.detector.metaproto.few_shot import Config
+from nightlog.detector.metaproto.detector import Learnt, MetaProto, Options, adapted, by_class
+from nightlog.detector.metaproto.few_shot import Config, Task, meta_train
 from nightlog.detector.metaproto.selection import Selector
+from nightlog.detector.metaproto.table import NAMES
+from nightlog.detector.metaproto.threshold import Rule
+from nightlog.detector.metaproto.view import View, scaled
 from nightlog.detector.patterns import Patterns, Source
 
 DIMENSIONS = 12
@@ -36,3 +39,12 @@ def system(name: str, n: int = 60, seed: int = 0, templates: int = 9) -> Source:
 
 def unlabelled(source: Source) -> Patterns:
     return Patterns(**{name: value for name, value in vars(source).items() if name != "anomalous"})
+
+
+def made_detector(target: Patterns) -> MetaProto:
+    """A MetaProto for the target as two sources teach it, columns chosen without Spark: all of them."""
+    sources = (system("a", seed=1), system("b", seed=2))
+    chosen = np.arange(len(NAMES) + DIMENSIONS)
+    tasks = [Task(name, scaled(x, chosen), bad, sessions) for name, x, bad, sessions in (by_class(s, View.of(s).see(s)) for s in sources)]
+    networks = tuple(meta_train(tasks, QUICK.few_shot, 0))
+    return adapted(Learnt(sources, networks, chosen, Rule("split", 0.0, 0.9), QUICK.drifts[0], 0.8, 0.2, QUICK), target)

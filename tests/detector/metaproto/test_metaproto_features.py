@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import doctest
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from metaproto_help import DIMENSIONS, system, unlabelled
 from nightlog.detector.metaproto import reference, threshold, wording
 from nightlog.detector.metaproto.features import feature_names, features, structural
 from nightlog.detector.metaproto.reference import Reference
-from nightlog.detector.metaproto.table import FEATURES, NAMES
+from nightlog.detector.metaproto.selection import Selector
+from nightlog.detector.metaproto.table import FEATURES, NAMES, as_markdown
 from nightlog.detector.metaproto.view import View
 from nightlog.detector.patterns import Patterns
 
@@ -22,6 +24,12 @@ def test_there_are_eighty_features_each_with_its_name_and_meaning() -> None:
     assert len(FEATURES) == len(set(NAMES)) == 80
     assert len({meaning for _, meaning in FEATURES}) == 80
     assert feature_names(DIMENSIONS)[:80] == NAMES and len(feature_names(DIMENSIONS)) == 80 + DIMENSIONS
+
+
+def test_the_page_of_the_features_is_what_the_table_says() -> None:
+    page = Path(__file__).parents[3] / "docs" / "features.md"
+    assert page.read_text(encoding="utf-8") == as_markdown(), "run: python -m nightlog.detector.metaproto.table > docs/features.md"
+    assert as_markdown().count("\n| ") == 81 and str(Selector().keep) in as_markdown()
 
 
 def test_every_feature_is_filled_and_most_tell_patterns_apart() -> None:

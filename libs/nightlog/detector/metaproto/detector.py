@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
+from pyspark.sql import SparkSession
 
 from nightlog.detector.metaproto.drift import NEW, Drift, choose_drift, label_by_drift
 from nightlog.detector.metaproto.few_shot import Config, Embedding, Support, Task, anomaly_logits, meta_train
 from nightlog.detector.metaproto.selection import Selection, Selector, select_features
-from nightlog.detector.metaproto.threshold import HeldOut, choose_rule, sigmoid
+from nightlog.detector.metaproto.threshold import HeldOut, Rule, always_anomalous, choose_rule, least_f1, sigmoid
 from nightlog.detector.metaproto.view import View, scaled
+from nightlog.detector.network import one_thread
 from nightlog.detector.patterns import Patterns, Source
 from nightlog.errors import ConfigError
 from nightlog.spark import start_spark
@@ -77,7 +78,8 @@ def chosen_columns(parts: Sequence[Part], selector: Selector) -> np.ndarray:
             digest.update(content)
     key = digest.hexdigest()
     if key not in _selected:
-        _selected[key] = select_features(start_spark("nightlog metaproto", "local[2]", "2g"), parts, selector)
+        spark = SparkSession.getActiveSession() or start_spark("nightlog metaproto", "local[2]", "2g")
+        _selected[key] = select_features(spark, parts, selector)
     return _selected[key].chosen
 
 
@@ -102,6 +104,7 @@ class MetaProto:
         """The chosen features of patterns over the target's templates (n, k)."""
         return scaled(self.view.see(patterns), self.chosen)
 
+    @one_thread()
     def probability(self, patterns: Patterns) -> np.ndarray:
         """Probability of an anomaly (n,) for patterns over the target's templates, in whatever order they come."""
         if not len(patterns.ids):
@@ -109,6 +112,7 @@ class MetaProto:
         logit = anomaly_logits(self.networks, self.see(patterns), self.support, self.options.few_shot)
         return sigmoid((logit - self.threshold) / self.scale)
 
+    @one_thread()
     def with_labels(self, adaptation: Patterns, labelled: Mapping[int, bool]) -> MetaProto:
         """Adapted to labelled patterns of the adaptation part (number → anomalous) instead of the support without labels.
 
@@ -126,35 +130,64 @@ class MetaProto:
         return replace(self, support=support, threshold=0.0, scale=spread(logit, adaptation.sessions), detail=detail)
 
 
-def fit(sources: Sequence[Source], adaptation: Patterns, seed: int, options: Options | None = None) -> MetaProto:
-    """Meta-train on the sources, label the target's adaptation part by drift, and set the threshold on sources held out in turn.
+@dataclass(frozen=True)
+class Learnt:
+    """What the sources teach, whatever the target: networks, columns, the rule of the threshold, the thresholds of drift labelling.
 
-    Where drift labels do not make both classes, `support_without_labels` stands in. Deterministic for given input and seed. Raises
-    ConfigError where no source has both classes.
+    Of sources held out in turn, `least_f1` is what the rule reached on the one where it did worst, `trivial_f1` the mean of "always
+    anomalous"; both 0 without any.
+    """
+
+    sources: tuple[Source, ...]
+    networks: tuple[Embedding, ...]
+    chosen: np.ndarray
+    rule: Rule
+    drift: Drift
+    least_f1: float
+    trivial_f1: float
+    options: Options
+
+
+def fit(sources: Sequence[Source], adaptation: Patterns, seed: int, options: Options | None = None) -> MetaProto:
+    """Learn from the sources and adapt to the target: `learn`, then `adapted`."""
+    return adapted(learn(sources, seed, options), adaptation)
+
+
+@one_thread()
+def learn(sources: Sequence[Source], seed: int, options: Options | None = None) -> Learnt:
+    """Meta-train on the sources, and choose on sources held out in turn how the threshold and drift labels are set.
+
+    Deterministic for given input and seed. Raises ConfigError where no source has both classes.
     """
     options = options or Options()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the matrices are small: a second thread costs more than it does
-    try:
-        fold = Fold.of(sources, options.selector)
-        networks = tuple(meta_train(fold.tasks, options.few_shot, seed))
-        rule = choose_rule(held_out(fold, options, seed))
-        drift = choose_drift(sources, options.drifts) if len(sources) > 1 else options.drifts[0]
-        view = View.of(adaptation)
-        found = label_by_drift(adaptation, sources, drift)
-        numbers = np.flatnonzero((found.patterns != NEW) & (found.confidence > 0))
-        x = scaled(view.see(adaptation), fold.chosen)
-        support = Support(x[numbers], found.patterns[numbers] == 1, found.confidence[numbers])
-        drifted = bool(support.bad.any() and not support.bad.all())
-        if not drifted:
-            support = support.joined(support_without_labels(networks, x, adaptation.sessions, options.few_shot))
-        logit = anomaly_logits(networks, x, support, options.few_shot)
-    finally:
-        torch.set_num_threads(threads)
+    fold = Fold.of(sources, options.selector)
+    networks = tuple(meta_train(fold.tasks, options.few_shot, seed))
+    scored = held_out(fold, options, seed)
+    drift = choose_drift(sources, options.drifts) if len(sources) > 1 else options.drifts[0]
+    rule = choose_rule(scored)
+    return Learnt(tuple(sources), networks, fold.chosen, rule, drift, least_f1(rule, scored), always_anomalous(scored), options)
+
+
+@one_thread()
+def adapted(learnt: Learnt, adaptation: Patterns) -> MetaProto:
+    """Label the target's adaptation part by drift, and set the threshold.
+
+    Where drift labels do not make both classes, `support_without_labels` stands in. Deterministic for given input.
+    """
+    networks, config, rule = learnt.networks, learnt.options.few_shot, learnt.rule
+    view = View.of(adaptation)
+    found = label_by_drift(adaptation, learnt.sources, learnt.drift)
+    numbers = np.flatnonzero((found.patterns != NEW) & (found.confidence > 0))
+    x = scaled(view.see(adaptation), learnt.chosen)
+    support = Support(x[numbers], found.patterns[numbers] == 1, found.confidence[numbers])
+    drifted = bool(support.bad.any() and not support.bad.all())
+    if not drifted:
+        support = support.joined(support_without_labels(networks, x, adaptation.sessions, config))
+    logit = anomaly_logits(networks, x, support, config)
     threshold = 0.0 if drifted else rule.threshold(logit, adaptation.sessions)
     detail = {
-        "drift_cosine": drift.cosine,
-        "drift_ratio": drift.ratio,
+        "drift_cosine": learnt.drift.cosine,
+        "drift_ratio": learnt.drift.ratio,
         "drift_templates": float((found.templates != NEW).sum()),
         "drift_normal": float((found.patterns[numbers] == 0).sum()),
         "drift_anomalous": float((found.patterns[numbers] == 1).sum()),
@@ -163,7 +196,7 @@ def fit(sources: Sequence[Source], adaptation: Patterns, seed: int, options: Opt
         "threshold_logit": threshold,
         "held_out_f1": rule.held_out_f1,
     }
-    return MetaProto(networks, fold.chosen, view, support, threshold, spread(logit, adaptation.sessions), options, detail)
+    return MetaProto(networks, learnt.chosen, view, support, threshold, spread(logit, adaptation.sessions), learnt.options, detail)
 
 
 def support_without_labels(networks: Sequence[Embedding], x: np.ndarray, sessions: np.ndarray, config: Config) -> Support:

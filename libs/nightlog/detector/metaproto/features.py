@@ -250,7 +250,8 @@ def _neighbours(flat: Flat, reference: Reference, surprise: np.ndarray) -> Colum
 def _meaning(flat: Flat, patterns: Patterns, reference: Reference) -> Columns:
     vectors = pattern_vectors(flat, patterns.vectors)
     usual, mean = _usual_vector(reference)
-    to_mean = vectors @ (mean / max(1e-9, float(np.linalg.norm(mean))))
+    # by rows, not as a matrix product: its rounding would depend on the other patterns, and a quantile jumps where equal values differ
+    to_mean = (vectors * (mean / max(1e-9, float(np.linalg.norm(mean))))).sum(axis=1)
     order = np.lexsort((np.arange(len(usual)), -reference.weight))
     frequent = usual[order[(np.cumsum(reference.weight[order]) - reference.weight[order]) < MANY * reference.total]]
     table = np.vstack([patterns.vectors, np.zeros((1, patterns.vectors.shape[1]), dtype=np.float32)])

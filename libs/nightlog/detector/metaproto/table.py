@@ -100,3 +100,29 @@ FEATURES: tuple[tuple[str, str], ...] = (
     ("closing_balance_q", "this balance (q)"),
 )
 NAMES: tuple[str, ...] = tuple(name for name, _ in FEATURES)
+
+
+INTRODUCTION = """# The features of MetaProto
+
+Beside the sentence vector of a pattern, less that of the system's mean session, `detector = "metaproto"` reads these {n} features of its
+templates and counts. The paper (arXiv 2601.14336) names none of its own {n}; these are ours. All are relative to what is usual in the
+system itself, so that they mean the same in every system, and none knows a word of one system's own. Of all columns, vector included, the
+200 that say most of the sources' anomalies are kept.
+
+*Rare* and *usual* are by share of the system's sessions. A *step* is a power of two of a count: a template that is there once and one that
+is not are one step apart, and distances count steps. *Surprise* is -log10 of a share. A feature marked (q) is the log odds of the value's
+quantile among the system's sessions.
+
+| | feature | what it says of a pattern |
+|---|---|---|
+"""
+
+
+def as_markdown() -> str:
+    """The table as `docs/features.md` shows it."""
+    rows = (f"| {number} | `{name}` | {meaning} |" for number, (name, meaning) in enumerate(FEATURES, 1))
+    return INTRODUCTION.format(n=len(FEATURES)) + "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")

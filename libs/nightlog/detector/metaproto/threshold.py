@@ -42,6 +42,16 @@ def choose_rule(held_out: Sequence[HeldOut]) -> Rule:
     return Rule("split", 0.0, split) if split >= fixed else Rule("fixed", at, fixed)
 
 
+def always_anomalous(held_out: Sequence[HeldOut]) -> float:
+    """Mean F1 over held-out sources of calling everything anomalous; 0 without any."""
+    return float(np.mean([f1_at(each, -np.inf) for each in held_out])) if held_out else 0.0
+
+
+def least_f1(rule: Rule, held_out: Sequence[HeldOut]) -> float:
+    """The F1 that a rule reached on the held-out source where it did worst; 0 without any."""
+    return min((f1_at(each, rule.threshold(each.logit, each.anomalous + each.normal)) for each in held_out), default=0.0)
+
+
 def split_point(logit: np.ndarray, sessions: np.ndarray) -> float:
     """The cut into two groups that differ most for their spread, weighted by sessions (Otsu, 1979); in the middle of the gap.
 

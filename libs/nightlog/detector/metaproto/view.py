@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,6 +33,17 @@ class View:
         spread = np.sqrt((((raw - mean) ** 2) * reference.weight[:, None]).sum(axis=0) / reference.total)
         varied = spread[spread > 0]
         return View(reference, mean, spread + (FLOOR * float(np.median(varied)) if len(varied) else 1.0))
+
+    def over(self, template_ids: Sequence[str], texts: Sequence[str], vectors: np.ndarray) -> View:
+        """The same scale over more templates: these stand behind the known ones, and no session of the reference has them."""
+        known = self.reference.patterns
+        more = replace(
+            known,
+            template_ids=(*known.template_ids, *template_ids),
+            texts=(*known.texts, *texts),
+            vectors=np.concatenate([known.vectors, vectors.astype(np.float32).reshape(len(texts), known.vectors.shape[1])]),
+        )
+        return replace(self, reference=Reference.of(more))
 
     def see(self, patterns: Patterns) -> np.ndarray:
         """Standardised features (n, 80 + d) float32 of patterns over the same templates, within ±5."""

@@ -1,0 +1,178 @@
+"""Upkeep of the lake: nights that are too old are dropped, small files are put together, files that no version needs are removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from nightlog.errors import ConfigError
+from nightlog.lake.store import Lake, where
+from nightlog.lake.tables import (
+    ALL_TABLES,
+    ANOMALIES,
+    EVENTS_TABLE,
+    LABELS,
+    LINES_TABLE,
+    NIGHTS,
+    OUTCOMES,
+    PATTERNS,
+    QUARANTINE,
+    ROUTES,
+    SCORES,
+    SESSIONS,
+    TableSpec,
+)
+
+if TYPE_CHECKING:
+    from delta.tables import DeltaTable as SparkTable
+
+LEAST_REPLAY_DAYS = 7  # Delta refuses to remove younger files: a reader or writer of a long job may still need them
+BRONZE, SILVER, GOLD = (LINES_TABLE, LABELS, QUARANTINE), (EVENTS_TABLE, SESSIONS, PATTERNS, ROUTES, SCORES), (ANOMALIES, NIGHTS)
+
+Night = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Retention:
+    """For how many days nights are kept, by layer, and how far back the versions of tables can be read.
+
+    Raises ConfigError where a layer would be kept for less than the `replay` days, in which a past night can be derived again, or where
+    these are fewer than Delta allows.
+    """
+
+    bronze: int
+    silver: int
+    gold: int
+    replay: int
+
+    def __post_init__(self) -> None:
+        if self.replay < LEAST_REPLAY_DAYS:
+            raise ConfigError(f"replay_days is {self.replay}; expected at least {LEAST_REPLAY_DAYS}: set NIGHTLOG_REPLAY_DAYS")
+        for layer in ("bronze", "silver", "gold"):
+            if (days := getattr(self, layer)) < self.replay:
+                raise ConfigError(
+                    f"{layer}_days is {days}, less than the {self.replay} days in which a night can be replayed: "
+                    f"raise NIGHTLOG_{layer.upper()}_DAYS or lower NIGHTLOG_REPLAY_DAYS"
+                )
+
+    def days(self, spec: TableSpec) -> int | None:
+        """For how long the nights of a table are kept; None: for ever.
+
+        Quarantined rows hold lines as they were delivered, and go with these. Keyed tables (templates, messages, vectors), verdicts,
+        answers, models, costs and outcomes are no night's own: they are never dropped.
+        """
+        for tables, days in ((BRONZE, self.bronze), (SILVER, self.silver), (GOLD, self.gold)):
+            if spec in tables:
+                return days
+        return None
+
+
+def expired(
+    nights: Iterable[Night], last_run: Mapping[Night, date], today: date, days: int, kept: Collection[str] = ()
+) -> dict[str, list[str]]:
+    """The nights (system, ds) that are older than `days`, by system, in order.
+
+    A night is as old as its day or, where it was run later, as its last run: an old day that was backfilled yesterday is not dropped today.
+    Systems in `kept` lose nothing.
+
+    >>> expired([("a", "2026-01-01"), ("a", "2026-03-01"), ("b", "2026-01-01")], {}, date(2026, 3, 4), 30, ["b"])
+    {'a': ['2026-01-01']}
+    """
+    oldest = today - timedelta(days=days)
+    found: dict[str, list[str]] = {}
+    for system, ds in sorted(set(nights)):
+        if system not in kept and max(date.fromisoformat(ds), last_run.get((system, ds), date.min)) < oldest:
+            found.setdefault(system, []).append(ds)
+    return found
+
+
+def nights_in(lake: Lake, spec: TableSpec) -> set[Night]:
+    """The nights of which a table with a column `ds` holds rows."""
+    if "ds" in spec.partition:
+        return {(found["system"], found["ds"]) for found in lake.table(spec).partitions()}
+    rows = lake.dataset(spec).to_table(columns=["system", "ds"]).group_by(["system", "ds"]).aggregate([]).to_pylist()
+    return {(row["system"], row["ds"]) for row in rows if row["ds"] is not None}
+
+
+def last_runs(lake: Lake) -> dict[Night, date]:
+    """The day on which each night was last worked on, whatever came of it."""
+    found: dict[Night, date] = {}
+    for row in lake.rows(OUTCOMES, ["system", "ds", "at"]):
+        night, day = (row["system"], row["ds"]), row["at"].date()
+        found[night] = max(day, found.get(night, day))
+    return found
+
+
+def maintain(
+    lake: Lake,
+    retention: Retention,
+    sources: Collection[str],
+    now: datetime,
+    tell: Callable[[str], None],
+    systems: Collection[str] = (),
+    dry_run: bool = False,
+) -> dict[str, int]:
+    """Drop expired nights, put small files together, and remove files that no version of the replay days needs; table by table.
+
+    Nights of `sources` stay: models are taught anew on all of them, and what is dropped would be read again from files. With `systems`
+    only their nights are dropped. With `dry_run` it is only said which nights are too old. A second run has nothing left to do.
+
+    Returns: n_dropped, nights of tables dropped; n_compacted, small files put together; n_removed, files removed.
+    """
+    totals = {"n_dropped": 0, "n_compacted": 0, "n_removed": 0}
+    runs = last_runs(lake)
+    for spec in ALL_TABLES:
+        if not lake.exists(spec):
+            continue
+        days = retention.days(spec)
+        old = expired(nights_in(lake, spec), runs, now.date(), days, sources) if days is not None else {}
+        old = {system: ds for system, ds in old.items() if not systems or system in systems}
+        told = [f"{system}: {len(ds)} nights from {ds[0]} to {ds[-1]}" for system, ds in old.items()]
+        if dry_run:
+            tell(f"{spec.name}: would drop {'; '.join(told) or 'nothing'}")
+            continue
+        drop(lake, spec, old)
+        n_compacted = compact(lake, spec) if spec in GOLD or "ds" not in spec.partition else 0
+        n_removed = vacuum(lake, spec, retention.replay)
+        tell(f"{spec.name}: dropped {'; '.join(told) or 'nothing'}; {n_compacted} small files put together, {n_removed} old files removed")
+        for name, n in (("n_dropped", sum(map(len, old.values()))), ("n_compacted", n_compacted), ("n_removed", n_removed)):
+            totals[name] += n
+    return totals
+
+
+def drop(lake: Lake, spec: TableSpec, old: Mapping[str, list[str]]) -> None:
+    """Delete the rows of these nights, by system, in one commit."""
+    if not old:
+        return
+    condition = " or ".join(f"({where({'system': system, 'ds': ds})})" for system, ds in old.items())
+    if spec.writer == "spark":
+        spark_table(lake, spec).delete(condition)
+    else:
+        lake.table(spec).delete(condition)
+
+
+def compact(lake: Lake, spec: TableSpec) -> int:
+    """Put small files together; returns how many there were. Below gold not for slices of a day, which are written once and whole: their
+    files are few, and what a writer put in order stays in order."""
+    if spec.writer == "delta-rs":
+        return int(lake.table(spec).optimize.compact()["numFilesRemoved"])
+    (row,) = spark_table(lake, spec).optimize().executeCompaction().select("metrics.numFilesRemoved").collect()
+    return int(row["numFilesRemoved"])
+
+
+def vacuum(lake: Lake, spec: TableSpec, days: int) -> int:
+    """Remove files that no version of the last `days` needs, those of runs that broke off included; returns how many.
+
+    By delta-rs for every table: it lists a table's folder in one process, where Spark starts ten thousand tasks to do so.
+    """
+    return len(lake.table(spec).vacuum(retention_hours=24 * days, dry_run=False, full=True))
+
+
+def spark_table(lake: Lake, spec: TableSpec) -> SparkTable:
+    """The table for Spark's deletes and compaction."""
+    from delta.tables import DeltaTable
+
+    assert lake.spark is not None
+    return DeltaTable.forPath(lake.spark, lake.path(spec))
