@@ -192,4 +192,4 @@ def test_midnight_is_that_of_the_systems_time_zone(spark: SparkSession, messages
     ]
     placed = for_nights(spark.createDataFrame(events, EVENTS), DAYS[:2], 1)
     rows = group_sessions(placed, messages, settle_minutes=10, timezone="Europe/Berlin").collect()
-    assert {(row["ds"], row["session_id"]) for row in rows} == {(DAYS[1], "late"), (DAYS[0], "early")}
+    assert {(row["ds"], row["session_id"]) for row in rows} == {(DAYS[1], "late"), (DAYS[0], "utc")}

@@ -68,7 +68,7 @@ def report_of(files: Sequence[Path], name: str, n_lines: int, settings: Settings
         "example": example(trial),
         "top_templates": [{"template": text, "records": n} for text, n in trial.by_template.most_common(SHOWN_TEMPLATES)],
         "candidates": candidates(proposal),
-        "outgoing": [json.dumps(outgoing_events(item.events), ensure_ascii=False) for item in items_of(trial)[:SHOWN_QUESTIONS]],
+        "outgoing": [json.dumps(outgoing_events(item.events, ()), ensure_ascii=False) for item in items_of(trial)[:SHOWN_QUESTIONS]],
         "cost": asdict(estimate(trial, sample.n_lines, settings)),
         "findings": [*known(name), *findings(sample, proposal)],
         "toml": toml,
