@@ -5,7 +5,8 @@ For each table it
 
 1. **drops nights that are too old**: lines, labels and quarantined rows after `NIGHTLOG_BRONZE_DAYS` (90), events, sessions,
    patterns, routes and scores after `NIGHTLOG_SILVER_DAYS` (180), anomalies and nights after `NIGHTLOG_GOLD_DAYS` (730). A night
-   is as old as its day or, where it was run later, as its last run, so a backfill is not dropped the next Sunday;
+   is as old as its day or, where it was run later, as its last run, so a backfill, with the days that it looks back to, is not
+   dropped the next Sunday;
 2. **puts small files together** (OPTIMIZE) in the tables that every night adds to;
 3. **removes files** (VACUUM) that no version of the last `NIGHTLOG_REPLAY_DAYS` (14) needs. So for that long a past night can be derived
    again from the tables as they were; no layer may be kept for less, and Delta allows 7 to 29 days.

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 from nightlog.errors import EXIT_PERMANENT, ConfigError
-from nightlog.lake.maintain import Retention, expired, maintain
+from nightlog.lake.maintain import Retention, expired, last_runs, maintain
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import (
     ALL_TABLES,
@@ -84,6 +84,15 @@ def test_what_people_and_models_know_is_kept_for_ever() -> None:
     assert by_day <= kept.keys(), "every table with a slice a day has a retention"
 
 
+def test_a_night_that_was_run_again_keeps_the_days_that_it_looks_back_to(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    for run, at in (("late", days(1)), ("early", days(200))):
+        row = {"run_id": run, "system": "app", "ds": LATE, "at": datetime.combine(at, datetime.min.time(), UTC)}
+        lake.put(OUTCOMES, [row, row | {"system": "b"}])
+    found = last_runs(lake, {"app": 2, "other": 5})
+    assert found == {("app", "2008-11-07"): days(1), ("app", "2008-11-08"): days(1), ("app", LATE): days(1), ("b", LATE): days(1)}
+
+
 def rows(lake: Lake, spec: TableSpec, version: int | None = None) -> list[str]:
     table = DeltaTable(lake.path(spec), version=version).to_pyarrow_table().to_pylist()
     return sorted(json.dumps(row, default=str, sort_keys=True) for row in table)
@@ -121,11 +130,11 @@ def test_old_nights_go_the_rest_stays_and_can_be_read_as_it_was(lake: Lake, orph
     versions = {spec: lake.table(spec).version() for spec in specs}
     told: list[str] = []
 
-    assert maintain(lake, KEEP, {"src"}, NOW, told.append, dry_run=True)["n_dropped"] == 0
+    assert maintain(lake, KEEP, {"src"}, {"app": 1}, NOW, told.append, dry_run=True)["n_dropped"] == 0
     assert f"bronze.lines: would drop app: 2 nights from {OLD} to {MIDDLE}" in told
     assert versions == {spec: lake.table(spec).version() for spec in specs}
 
-    done = maintain(lake, KEEP, {"src"}, NOW, told.append)
+    done = maintain(lake, KEEP, {"src"}, {"app": 1}, NOW, told.append)
     gone = {LINES_TABLE: (OLD, MIDDLE), LABELS: (OLD, MIDDLE), QUARANTINE: (OLD, MIDDLE), SESSIONS: (OLD,)}
     for spec in specs:
         lost = [row for row in before[spec] if json.loads(row)["system"] == "app" and json.loads(row).get("ds") in gone.get(spec, ())]
@@ -137,7 +146,7 @@ def test_old_nights_go_the_rest_stays_and_can_be_read_as_it_was(lake: Lake, orph
     assert len(lake.table(TEMPLATES).file_uris()) == 2, "one file a system"
     assert lake.read(TEMPLATES, system="app").count() == 4 and lake.read(SESSIONS, system="app").count() == 3
 
-    assert maintain(lake, KEEP, {"src"}, NOW, told.append) == {"n_dropped": 0, "n_compacted": 0, "n_removed": 0}
+    assert maintain(lake, KEEP, {"src"}, {"app": 1}, NOW, told.append) == {"n_dropped": 0, "n_compacted": 0, "n_removed": 0}
     lake.put(SESSIONS, [PER_NIGHT[SESSIONS] | {"system": "app", "ds": OLD}], system="app", ds=OLD)
     assert lake.nights(SESSIONS, "app") == {OLD, MIDDLE, NEW, LATE}, "what was dropped can be made again"
 

@@ -96,12 +96,16 @@ def nights_in(lake: Lake, spec: TableSpec) -> set[Night]:
     return {(row["system"], row["ds"]) for row in rows if row["ds"] is not None}
 
 
-def last_runs(lake: Lake) -> dict[Night, date]:
-    """The day on which each night was last worked on, whatever came of it."""
+def last_runs(lake: Lake, look_back: Mapping[str, int]) -> dict[Night, date]:
+    """The day on which each night was last worked on, whatever came of it; a night that looks back needs the days before it as well.
+
+    Args: look_back, by system the number of days that its nights look back; 0 where it is not named.
+    """
     found: dict[Night, date] = {}
     for row in lake.rows(OUTCOMES, ["system", "ds", "at"]):
-        night, day = (row["system"], row["ds"]), row["at"].date()
-        found[night] = max(day, found.get(night, day))
+        for n in range(look_back.get(row["system"], 0) + 1):
+            night, day = (row["system"], str(date.fromisoformat(row["ds"]) - timedelta(days=n))), row["at"].date()
+            found[night] = max(day, found.get(night, day))
     return found
 
 
@@ -109,6 +113,7 @@ def maintain(
     lake: Lake,
     retention: Retention,
     sources: Collection[str],
+    look_back: Mapping[str, int],
     now: datetime,
     tell: Callable[[str], None],
     systems: Collection[str] = (),
@@ -122,7 +127,7 @@ def maintain(
     Returns: n_dropped, nights of tables dropped; n_compacted, small files put together; n_removed, files removed.
     """
     totals = {"n_dropped": 0, "n_compacted": 0, "n_removed": 0}
-    runs = last_runs(lake)
+    runs = last_runs(lake, look_back)
     for spec in ALL_TABLES:
         if not lake.exists(spec):
             continue
