@@ -141,23 +141,26 @@ class Lake:
         local = None if "://" in self.root else SubTreeFileSystem(self.path(spec), LocalFileSystem())
         return self.table(spec).to_pyarrow_dataset(filesystem=local)
 
-    def put(self, spec: TableSpec, rows: list[dict[str, Any]], **replace: str) -> None:
+    def put(self, spec: TableSpec, rows: list[dict[str, Any]], **replace: str | Sequence[str]) -> None:
         """Write small rows in one commit: appended, or in the place of all rows with the `replace` values."""
+        if rows or (replace and self.exists(spec)):
+            self.put_arrow(spec, arrow_table(spec, rows), **replace)
+
+    def put_arrow(self, spec: TableSpec, rows: pa.Table, **replace: str | Sequence[str]) -> None:
+        """As `put`, rows with all columns of the table, in any order."""
         from deltalake import write_deltalake
 
-        if not rows and not (replace and self.exists(spec)):
-            return
-        table = arrow_table(spec, rows)
+        table = rows.select(spec.schema.names).cast(arrow_schema(spec))
         if replace and self.exists(spec):
             write_deltalake(self.path(spec), table, mode="overwrite", predicate=where(replace))
         else:
             write_deltalake(self.path(spec), table, mode="append", partition_by=list(spec.partition) or None)
 
-    def upsert(self, spec: TableSpec, rows: list[dict[str, Any]]) -> None:
-        """Insert or replace small rows by the table's key, in one commit."""
+    def upsert(self, spec: TableSpec, rows: list[dict[str, Any]], update: Iterable[str] = ()) -> None:
+        """Insert small rows by the table's key or replace those there, in one commit; with `update` only these columns of them."""
         if not self.exists(spec):
             return self.put(spec, rows)
-        (
+        merge = (
             self.table(spec)
             .merge(
                 arrow_table(spec, rows),
@@ -165,17 +168,23 @@ class Lake:
                 source_alias="new",
                 target_alias="old",
             )
-            .when_matched_update_all()
-            .when_not_matched_insert_all()
-            .execute()
         )
+        changed = {name: f"new.{name}" for name in update}
+        merge = merge.when_matched_update(changed) if changed else merge.when_matched_update_all()
+        merge.when_not_matched_insert_all().execute()
         return None
+
+
+def arrow_schema(spec: TableSpec) -> pa.Schema:
+    """The table's columns in Arrow's types."""
+    import pyarrow as pa
+    from deltalake import Schema
+
+    return pa.schema(Schema.from_json(json.dumps(spec.schema.jsonValue())).to_arrow())
 
 
 def arrow_table(spec: TableSpec, rows: list[dict[str, Any]]) -> pa.Table:
     """Rows in the types of the table; columns that a row lacks are null."""
     import pyarrow as pa
-    from deltalake import Schema
 
-    schema = pa.schema(Schema.from_json(json.dumps(spec.schema.jsonValue())).to_arrow())
-    return pa.Table.from_pylist(rows, schema=schema)
+    return pa.Table.from_pylist(rows, schema=arrow_schema(spec))
