@@ -76,9 +76,7 @@ def write_part(root: str, spec: TableSpec, rows: pa.Table, **partition: str) -> 
     return Part(path, tuple((name, partition[name]) for name in spec.partition), filesystem.get_file_info(whole).size, len(rows))
 
 
-def read_part(
-    root: str, spec: TableSpec, path: str, columns: Sequence[str], between: tuple[str, int, int] | None = None
-) -> pa.Table:
+def read_part(root: str, spec: TableSpec, path: str, columns: Sequence[str], between: tuple[str, int, int] | None = None) -> pa.Table:
     """Some columns of a part file; the partition's are not among them. With `between` (column, from, below) only rows in this range."""
     import pyarrow.compute as pc
     import pyarrow.dataset as pads

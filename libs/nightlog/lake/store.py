@@ -160,14 +160,11 @@ class Lake:
         """Insert small rows by the table's key or replace those there, in one commit; with `update` only these columns of them."""
         if not self.exists(spec):
             return self.put(spec, rows)
-        merge = (
-            self.table(spec)
-            .merge(
-                arrow_table(spec, rows),
-                " and ".join(f"old.{key} = new.{key}" for key in spec.key),
-                source_alias="new",
-                target_alias="old",
-            )
+        merge = self.table(spec).merge(
+            arrow_table(spec, rows),
+            " and ".join(f"old.{key} = new.{key}" for key in spec.key),
+            source_alias="new",
+            target_alias="old",
         )
         changed = {name: f"new.{name}" for name in update}
         merge = merge.when_matched_update(changed) if changed else merge.when_matched_update_all()

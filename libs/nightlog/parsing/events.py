@@ -39,7 +39,7 @@ TALLIED = ("n_blank", "n_unparsed", "n_untimed", "n_without_session", "n_events"
 
 @dataclass
 class Parsed:
-    """What became of one part: its files, its counts, its messages by id with the night, and the first lines that do not match the header."""
+    """What became of one part: its files, its counts, its messages by id with the night, and the first lines without a header."""
 
     events: list[Part] = field(default_factory=list)
     counts: list[Part] = field(default_factory=list)

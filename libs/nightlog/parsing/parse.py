@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from functools import partial
@@ -169,9 +170,9 @@ def add_templates(lake: Lake, system: System, messages: Mapping[int, tuple[str, 
 def mine_messages(spark: SparkSession | None, new: pd.DataFrame, known: pd.DataFrame, system: System) -> pd.DataFrame:
     """Give each new message its template, in this process where they are few. Args and result as those of `mine_templates`."""
     if spark is not None and len(new) > FEW_MESSAGES:
-        frames = [spark.createDataFrame(new, "message_id long, message string")]
-        frames.append(spark.createDataFrame(known, TEMPLATES.schema) if len(known) else spark.createDataFrame([], TEMPLATES.schema))
-        return cast("pd.DataFrame", mine_templates(*frames, system.name, system.templates).toPandas())
+        before = spark.createDataFrame(known, TEMPLATES.schema) if len(known) else spark.createDataFrame([], TEMPLATES.schema)
+        found = mine_templates(spark.createDataFrame(new, "message_id long, message string"), before, system.name, system.templates)
+        return cast("pd.DataFrame", found.toPandas())
     mine_group = mine(system.name, system.templates)
     n_tokens = new["message"].map(lambda message: len(message.split()))
     groups = [mine_group((n,), group, known[known["token_count"] == n]) for n, group in new.groupby(n_tokens)]
@@ -192,13 +193,12 @@ def write_sessions(lake: Lake, system: System, nights: list[str]) -> dict[str, i
         parts = parts_of(lake, COUNTS_TABLE, system=system.name, ds=[*look_back(system, ds), ds])
         n = sum(part.n_rows for part in parts)
         edges = np.linspace(0, BUCKETS, 2 + n // COUNTS_PER_TASK).astype(int).tolist()
-        tasks = list(zip(edges, edges[1:], strict=False)) if n else []
+        tasks = list(itertools.pairwise(edges)) if n else []
         work = partial(sessions_of_night, root=lake.root, system=system.name, ds=ds, parts=parts, assignment=assignment)
         done = run_tasks(lake.spark, tasks, work, COUNT_BYTES * n)
         sessions += [part for part, _ in done if part is not None]
         patterns = merged(each for _, each in done)
-        found |= {name: Pattern(each.events, each.n_sessions + found[name].n_sessions if name in found else each.n_sessions, "")
-                  for name, each in patterns.items()}
+        found = merged([found, patterns])
         if patterns:
             table = patterns_table(patterns, system.session.kind == "id")
             rows.append(write_part(lake.root, PATTERNS, table, system=system.name, ds=ds))

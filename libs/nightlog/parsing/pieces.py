@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import itertools
 import lzma
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ CHUNK = 1 << 20
 # Longer lines are cut: nobody reads them, and one of them must not fill a worker's memory.
 MAX_LINE = 1 << 20
 FEED, RETURN = 10, 13
-OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 BROKEN = (EOFError, zlib.error, lzma.LZMAError, OSError)
 
 
@@ -86,7 +87,7 @@ def ends_in(piece: Piece) -> int:
 def to_count(tasks: Sequence[Sequence[Piece]]) -> list[Piece]:
     """The pieces whose line ends must be known before the pieces behind them can be numbered."""
     pieces = [piece for task in tasks for piece in task]
-    return [piece for piece, after in zip(pieces, pieces[1:], strict=False) if piece.path == after.path]
+    return [piece for piece, after in itertools.pairwise(pieces) if piece.path == after.path]
 
 
 def numbered(tasks: Sequence[Sequence[Piece]], ends: dict[tuple[str, int], int]) -> list[list[Piece]]:
@@ -96,7 +97,7 @@ def numbered(tasks: Sequence[Sequence[Piece]], ends: dict[tuple[str, int], int])
     before it, plus one for the open line.
     """
     seen: dict[str, int] = {}
-    placed = []
+    placed: list[list[Piece]] = []
     for task in tasks:
         placed.append([])
         for piece in task:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 AT = pa.timestamp("us", tz="UTC")
 NEVER_FIRST, NEVER_LAST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
@@ -99,7 +98,8 @@ def group_sessions(counts: pa.Table, assignment: Assignment) -> tuple[pa.Table, 
 
 def micros(at: pa.ChunkedArray, never: int) -> np.ndarray:
     """Times as microseconds since 1970, `never` where there is none."""
-    return at.cast(pa.int64()).fill_null(never).to_numpy()
+    numbers: np.ndarray = at.cast(pa.int64()).fill_null(never).to_numpy()
+    return numbers
 
 
 def times(at: np.ndarray, never: int) -> pa.Array:
@@ -146,7 +146,8 @@ def mixed(numbers: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return numbers ^ (numbers >> np.uint64(31))
+    last: np.ndarray = numbers ^ (numbers >> np.uint64(31))
+    return last
 
 
 def digest(value: Any) -> str:

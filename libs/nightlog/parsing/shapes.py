@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from re import _constants as sre
-from re import _parser as sre_parser
+from re import _constants as sre  # type: ignore[attr-defined]  # Python's own parser of expressions has no public name
+from re import _parser as sre_parser  # type: ignore[attr-defined]
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ class LineParser:
 
     def shaped(self, data: np.ndarray) -> np.ndarray:
         """Bytes of text with the digits that no expression tells apart made one."""
-        shaped = self.alike[data]
+        shaped: np.ndarray = self.alike[data]
         for digit, after in self.kept:
             places = np.flatnonzero(data[:-1] == digit)
             places = places[np.isin(data[places + 1], after)]

@@ -16,7 +16,6 @@ from nightlog.systems.spec import System, Timestamp
 Read = Callable[[str], int | None]
 
 MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december")
-DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 # A stamp outside of these is an error, as in `lines`.
@@ -30,12 +29,10 @@ FIELDS = {
     "MMMM": f"(?P<month_name>{'|'.join(MONTHS)})",
     **{letter: rf"(?P<{name}>\d{{1,19}})" for letter, name in zip("dHhms", ("day", "hour", "half_hour", "minute", "second"), strict=True)},
     **{letter * 2: rf"(?P<{name}>\d{{2}})" for letter, name in zip("dHhms", ("day", "hour", "half_hour", "minute", "second"), strict=True)},
-    **{each: f"(?P<weekday>{'|'.join(name[:3] for name in DAYS)})" for each in ("E", "EE", "EEE")},
-    "EEEE": f"(?P<weekday>{'|'.join(DAYS)})",
     "a": "(?P<half>am|pm)",
     **{"X": r"(?P<offset>z|[-+]\d\d(?:\d\d)?)", "XX": r"(?P<offset>z|[-+]\d{4})", "XXX": r"(?P<offset>z|[-+]\d\d:\d\d)"},
     **{"x": r"(?P<offset>[-+]\d\d(?:\d\d)?)", "xx": r"(?P<offset>[-+]\d{4})", "xxx": r"(?P<offset>[-+]\d\d:\d\d)"},
-    **{each: r"(?P<offset>[-+]\d{4})" for each in ("Z", "ZZ", "ZZZ")},
+    **dict.fromkeys(("Z", "ZZ", "ZZZ"), r"(?P<offset>[-+]\d{4})"),
     **{"S" * n: rf"(?P<fraction>\d{{1,{n}}})" for n in range(1, 10)},
 }
 
@@ -102,8 +99,6 @@ def microseconds(found: dict[str, str | None], zone: ZoneInfo | None) -> int | N
     try:
         at = datetime(year, month, int(found.get("day") or 1), hour, int(found.get("minute") or 0), int(found.get("second") or 0), fraction)
     except (ValueError, OverflowError):
-        return None
-    if (weekday := found.get("weekday")) and not DAYS[at.weekday()].startswith(weekday.lower()):
         return None
     offset = found.get("offset")
     if offset and offset.lower() != "z":
