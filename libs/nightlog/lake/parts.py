@@ -78,15 +78,17 @@ def write_part(root: str, spec: TableSpec, rows: pa.Table, **partition: str) -> 
 
 def read_part(root: str, spec: TableSpec, path: str, columns: Sequence[str], between: tuple[str, int, int] | None = None) -> pa.Table:
     """Some columns of a part file; the partition's are not among them. With `between` (column, from, below) only rows in this range."""
+    import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.dataset as pads
 
     filesystem, base = file_system(root)
+    shape = pa.schema([arrow_schema(spec).field(name) for name in columns])
     wanted = None
     if between is not None:
         name, low, high = between
         wanted = (pc.field(name) >= low) & (pc.field(name) < high)
-    return pads.dataset(f"{base}/{spec.path}/{path}", filesystem=filesystem, format="parquet").to_table(list(columns), wanted)
+    return pads.dataset(f"{base}/{spec.path}/{path}", filesystem=filesystem, format="parquet").to_table(list(columns), wanted).cast(shape)
 
 
 def parts_of(lake: Lake, spec: TableSpec, **equal: str | Sequence[str]) -> list[Part]:

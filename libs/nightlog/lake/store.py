@@ -120,18 +120,24 @@ class Lake:
 
     def rows(self, spec: TableSpec, columns: list[str] | None = None, **equal: str) -> list[dict[str, Any]]:
         """Small results without Spark: the rows with these values, as dicts."""
+        found: list[dict[str, Any]] = self.arrow(spec, columns, **equal).to_pylist()
+        return found
+
+    def arrow(self, spec: TableSpec, columns: list[str] | None = None, **equal: str) -> pa.Table:
+        """As `rows`, as an Arrow table; empty where the table is not there yet."""
+        import pyarrow as pa
         import pyarrow.compute as pc
 
         if not self.exists(spec):
-            return []
+            schema = arrow_schema(spec)
+            return (schema if columns is None else pa.schema([schema.field(name) for name in columns])).empty_table()
         condition = None
         for name, value in equal.items():
             column = pc.field(name)
             # A merge by delta-rs writes strings in a form that Arrow cannot compare in a filter.
             same = (column if name in spec.partition else column.cast("string")) == value
             condition = same if condition is None else condition & same
-        found: list[dict[str, Any]] = self.dataset(spec).to_table(columns=columns, filter=condition).to_pylist()
-        return found
+        return self.dataset(spec).to_table(columns=columns, filter=condition)
 
     def dataset(self, spec: TableSpec) -> pads.Dataset:
         """The table for Arrow, DuckDB and Polars. A local one is read by Arrow's own file system: reads through delta-rs' leave
