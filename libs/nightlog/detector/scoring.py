@@ -9,8 +9,10 @@ import pandas as pd
 from pyspark.sql import functions as F
 
 from nightlog.detector.registry import Model, load
+from nightlog.lake.parts import replace_rows
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import PATTERNS, SCORES, VECTORS
+from nightlog.lake.tables import PATTERNS, SCORES
+from nightlog.routing.router import read_vectors
 from nightlog.systems.spec import System
 
 PATTERNS_PER_TASK = 4096
@@ -39,25 +41,27 @@ def score_frame(frame: pd.DataFrame, model: Model, names: dict[str, int], table:
 
 
 def detect(lake: Lake, system: System, ds: str, model: Model, device: str = "auto") -> dict[str, int]:
-    """Score the night's patterns; the model is loaded once a worker. Returns n_scored."""
-    patterns = lake.read(PATTERNS, system=system.name, ds=ds).select("pattern_id", "events")
-    encoder = load(model).manifest.encoder
-    used = patterns.select(F.explode("events.template_id").alias("template_id")).distinct()
-    vectors = lake.frame(lake.read(VECTORS, system=system.name, encoder=encoder).join(used, "template_id", "left_semi"))
-    names = {name: number for number, name in enumerate(vectors["template_id"])}
-    table = np.stack(vectors["vector"].to_list()).astype(np.float32) if names else np.zeros((0, 0), dtype=np.float32)
+    """Score the night's patterns: here where they are few, else by Spark, the model loaded once a worker. Returns n_scored."""
+    patterns = lake.rows(PATTERNS, ["pattern_id", "events"], system=system.name, ds=ds)
+    used = {event["template_id"] for pattern in patterns for event in pattern["events"]}
+    found, table = read_vectors(lake, system.name, load(model).manifest.encoder, used)
+    names = {name: number for number, name in enumerate(found)}
+    counted = system.session.kind == "id"
+    if len(patterns) <= PATTERNS_PER_TASK:
+        rows = score_frame(pd.DataFrame(patterns), model, names, table, counted, device).to_dict("records") if patterns else []
+        replace_rows(lake, SCORES, [row | {"model": model.version} for row in rows], system=system.name, ds=ds)
+        return {"n_scored": len(rows)}
     assert lake.spark is not None
     shared = lake.spark.sparkContext.broadcast((names, table))
-    counted = system.session.kind == "id"
 
     def score(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        known, rows = shared.value
+        known, vectors = shared.value
         for frame in frames:
             if len(frame):
-                yield score_frame(frame, model, known, rows, counted, device)
+                yield score_frame(frame, model, known, vectors, counted, device)
 
-    n = patterns.count()
-    scored = patterns.repartition(1 + n // PATTERNS_PER_TASK, "pattern_id").mapInPandas(score, SCORED)
+    frame = lake.read(PATTERNS, system=system.name, ds=ds).select("pattern_id", "events")
+    scored = frame.repartition(1 + len(patterns) // PATTERNS_PER_TASK, "pattern_id").mapInPandas(score, SCORED)
     placed = scored.withColumns({"system": F.lit(system.name), "ds": F.lit(ds), "model": F.lit(model.version)})
     lake.replace_slice(SCORES, placed, system=system.name, ds=ds)
-    return {"n_scored": n}
+    return {"n_scored": len(patterns)}

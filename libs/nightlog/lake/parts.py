@@ -124,3 +124,11 @@ def commit_parts(lake: Lake, spec: TableSpec, parts: Sequence[Part], **equal: st
     actions += [RemoveAction(part.path, True, now, part.n_bytes, dict(part.partition)) for part in old]
     if actions:
         lake.table(spec).create_write_transaction(actions, "append", schema, list(spec.partition))
+
+
+def replace_rows(lake: Lake, spec: TableSpec, rows: Sequence[dict[str, Any]], **place: str) -> None:
+    """Put rows, few enough for one machine, in the place of a partition, in one commit; columns that a row lacks are null."""
+    import pyarrow as pa
+
+    parts = [write_part(lake.root, spec, pa.Table.from_pylist(list(rows), schema_of(spec)), **place)] if rows else []
+    commit_parts(lake, spec, parts, **place)
