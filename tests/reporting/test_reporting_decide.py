@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from nightlog.detector.calibration import Calibration
 from nightlog.lake.parts import schema_of, write_part
+from nightlog.lake.store import Lake
 from nightlog.lake.tables import EVENTS_TABLE, LINES_TABLE
 from nightlog.reporting.anomalies import Decision, decide
 from nightlog.reporting.evidence import SHOWN_LINES, Known, with_evidence
@@ -185,7 +186,7 @@ def shown(tmp_path: Path, request: pytest.FixtureRequest) -> Shown:
     }
     found = pa.table({"session_id": ["short", "long", "untimed"], "pattern_id": ["p"] * 3, "x": ["kept"] * 3})
     messages = {number: name for name, number in numbers.items()}
-    rows = with_evidence(None, str(tmp_path), found, knowledge, messages, parts[EVENTS_TABLE], parts[LINES_TABLE]).to_pylist()
+    rows = with_evidence(Lake(tmp_path), found, knowledge, messages, parts[EVENTS_TABLE], parts[LINES_TABLE]).to_pylist()
     assert len(rows) == 3
     return {row["session_id"]: row for row in rows}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -40,11 +41,25 @@ def where(values: Mapping[str, str | Sequence[str]]) -> str:
 
 
 class Lake:
-    """The tables under one root folder. `spark` may be None where only delta-rs is used."""
+    """The tables under one root folder.
 
-    def __init__(self, root: Path | str, spark: SparkSession | None = None):
+    `spark` is a session, or what starts one when it is first needed; None where only delta-rs is used.
+    """
+
+    def __init__(self, root: Path | str, spark: SparkSession | Callable[[], SparkSession] | None = None):
         self.root = str(root).rstrip("/")
-        self.spark = spark
+        self.session = spark
+
+    @cached_property
+    def spark(self) -> SparkSession | None:
+        """The Spark session, started if it has to be."""
+        return self.session() if callable(self.session) else self.session
+
+    def close(self) -> None:
+        """End the session, if one was started."""
+        started = self.__dict__.get("spark")
+        if started is not None:
+            started.stop()
 
     def path(self, spec: TableSpec) -> str:
         return f"{self.root}/{spec.path}"

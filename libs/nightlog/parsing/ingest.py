@@ -61,9 +61,9 @@ def ingest_days(lake: Lake, system: System, files: Mapping[str, list[Path]], dat
     n_bytes = sum(path.stat().st_size for path, _, _ in every)
     tasks = plan(every)
     open_ended = to_count(tasks)
-    ends = dict(zip([(piece.path, piece.start) for piece in open_ended], run_tasks(lake.spark, open_ended, ends_in, n_bytes), strict=True))
+    ends = dict(zip([(piece.path, piece.start) for piece in open_ended], run_tasks(lake, open_ended, ends_in, n_bytes), strict=True))
     work = partial(write_lines, root=lake.root, system=system)
-    written = run_tasks(lake.spark, numbered(tasks, ends), work, n_bytes)
+    written = run_tasks(lake, numbered(tasks, ends), work, n_bytes)
     days = list(files)
     tags = [rows for each in written for rows in each.tags]
     if system.labels is not None and system.labels.pattern is not None:
@@ -92,6 +92,7 @@ def write_lines(pieces: Sequence[Piece], root: str, system: System) -> Written:
     done = Written()
     for ds in dict.fromkeys(piece.ds for piece in pieces):
         waiting: list[pa.Table] = []
+        n_waiting = 0
         for piece in pieces:
             for lines in read_piece(piece) if piece.ds == ds else ():
                 done.n_lines += len(lines.texts)
@@ -102,9 +103,10 @@ def write_lines(pieces: Sequence[Piece], root: str, system: System) -> Written:
                     rows, tags = without_labels(rows, system.labels)
                     done.tags.append(tags.append_column("ds", pa.array([ds] * len(tags), pa.string())))
                 waiting.append(rows)
-                if sum(each.nbytes for each in waiting) >= PIECE:
+                n_waiting += rows.nbytes
+                if n_waiting >= PIECE:
                     done.parts.append(write_part(root, LINES_TABLE, pa.concat_tables(waiting), system=system.name, ds=ds))
-                    waiting = []
+                    waiting, n_waiting = [], 0
         if waiting:
             done.parts.append(write_part(root, LINES_TABLE, pa.concat_tables(waiting), system=system.name, ds=ds))
     return done

@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -21,12 +21,9 @@ from nightlog.parsing.ingest import look_back
 from nightlog.parsing.lines import parse_lines
 from nightlog.parsing.sessions import Assignment, Pattern, group_sessions, merged, question_id
 from nightlog.parsing.shapes import by_shape
-from nightlog.parsing.templates import mine, mine_templates
+from nightlog.parsing.templates import WILDCARD, mine, mine_templates
 from nightlog.parsing.work import run_tasks
 from nightlog.systems.spec import System
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 # Bytes of a usual line, to tell from their number how much work lines are; messages that one process mines in a second or two.
 LINE_BYTES = 128
@@ -39,7 +36,7 @@ def parse(lake: Lake, system: System, ds: str, run_id: str) -> dict[str, int]:
     """Parse the night, and before it the look-back days that were ingested but never parsed.
 
     Returns counts: n_blank, n_unparsed, n_untimed, n_events, n_without_session, n_sessions, n_patterns, n_templates,
-    run_n_templates_new.
+    run_n_templates_new, n_beyond_cap.
     """
     waiting = lake.nights(LINES_TABLE, system.name) - lake.nights(EVENTS_TABLE, system.name)
     founded = 0
@@ -62,7 +59,7 @@ def write_events(lake: Lake, system: System, days: list[str], run_id: str) -> di
     if by_shape(system):
         parts = parts_of(lake, LINES_TABLE, system=system.name, ds=days)
         n_bytes = LINE_BYTES * sum(part.n_rows for part in parts)
-        found = joined(run_tasks(lake.spark, parts, partial(parse_part, root=lake.root, system=system), n_bytes))
+        found = joined(run_tasks(lake, parts, partial(parse_part, root=lake.root, system=system), n_bytes))
         founded = add_templates(lake, system, found.messages)
         commit_parts(lake, COUNTS_TABLE, found.counts, system=system.name, ds=days)
         commit_parts(lake, EVENTS_TABLE, found.events, system=system.name, ds=days)
@@ -71,7 +68,7 @@ def write_events(lake: Lake, system: System, days: list[str], run_id: str) -> di
     shown = sorted(found.unmatched, key=lambda row: (row["ds"], row["file"], row["line_no"]))[:SHOWN_UNPARSED]
     for day in days:
         quarantine_lines(lake, system, day, run_id, [row for row in shown if row["ds"] == day])
-    return found.tally | {"run_n_templates_new": founded}
+    return found.tally | founded
 
 
 def joined(parts: list[Parsed]) -> Parsed:
@@ -89,7 +86,7 @@ def joined(parts: list[Parsed]) -> Parsed:
     return whole
 
 
-def write_by_columns(lake: Lake, system: System, days: list[str]) -> tuple[Parsed, int]:
+def write_by_columns(lake: Lake, system: System, days: list[str]) -> tuple[Parsed, dict[str, int]]:
     """The same by Spark's column expressions, for systems whose lines cannot be parsed by shape."""
     from pyspark.sql import Observation
 
@@ -135,26 +132,30 @@ def quarantine_lines(lake: Lake, system: System, ds: str, run_id: str, lines: li
     lake.put(QUARANTINE, aside, system=system.name, ds=ds, stage="parse")
 
 
-def add_templates(lake: Lake, system: System, messages: Mapping[int, tuple[str, str]]) -> int:
-    """Mine the messages (id → text and first night) that were never seen before. Returns how many templates they founded.
+def add_templates(lake: Lake, system: System, messages: Mapping[int, tuple[str, str]]) -> dict[str, int]:
+    """Mine the messages (id → text and first night) that were never seen before.
 
-    Templates go in before the messages that refer to them.
+    Templates go in before the messages that refer to them. Returns run_n_templates_new, how many templates they founded, and
+    n_beyond_cap, how many messages went to a catch-all of wildcards because the system has too many.
     """
     known = {row["message_id"] for row in lake.rows(MESSAGES, ["message_id"], system=system.name)}
     new = {number: found for number, found in messages.items() if number not in known}
     if not new:
-        return 0
+        return {"run_n_templates_new": 0, "n_beyond_cap": 0}
     templates = lake.rows(TEMPLATES, system=system.name)
-    texts = pd.DataFrame({"message_id": list(new), "message": [message for message, _ in new.values()]})
-    mined = mine_messages(lake.spark, texts, pd.DataFrame(templates, columns=TEMPLATES.schema.names), system)
+    texts = pd.DataFrame({"message_id": list(new), "message": [message for message, _ in new.values()]}).sort_values("message")
+    fed = within_cap(texts["message"], system.templates.messages - len(known))
+    distinct = pd.DataFrame({"message_id": range(fed.nunique()), "message": fed.unique()})
+    found = mine_messages(lake, distinct, pd.DataFrame(templates, columns=TEMPLATES.schema.names), system)
+    mined = texts.assign(fed=fed).merge(found.drop(columns="message_id").rename(columns={"message": "fed"}), on="fed")
     mined["first_ds"] = [new[number][1] for number in mined["message_id"]]
     before = {row["template_id"]: row for row in templates}
     rows = []
-    for (name, widened, first_message, n_tokens, ordinal), found in mined.groupby(
+    for (name, widened, first_message, n_tokens, ordinal), of_it in mined.groupby(
         ["template_id", "widened", "first_message", "token_count", "ordinal"], sort=True
     ):
         row = {"system": system.name, "template_id": name, "text": widened, "widened": widened, "first_message": first_message}
-        row |= {"token_count": int(n_tokens), "ordinal": int(ordinal), "first_ds": found["first_ds"].min()}
+        row |= {"token_count": int(n_tokens), "ordinal": int(ordinal), "first_ds": of_it["first_ds"].min()}
         if name not in before or before[name]["widened"] != widened:
             rows.append(row)
     founded = sum(row["template_id"] not in before for row in rows)
@@ -164,12 +165,18 @@ def add_templates(lake: Lake, system: System, messages: Mapping[int, tuple[str, 
         lake.upsert(TEMPLATES, rows, update=["widened"])
     assigned = mined.assign(system=system.name)[list(MESSAGES.schema.names)]
     lake.put_arrow(MESSAGES, pa.Table.from_pandas(assigned, preserve_index=False))
-    return founded
+    return {"run_n_templates_new": founded, "n_beyond_cap": int((fed != texts["message"]).sum())}
 
 
-def mine_messages(spark: SparkSession | None, new: pd.DataFrame, known: pd.DataFrame, system: System) -> pd.DataFrame:
+def within_cap(messages: pd.Series[str], room: int) -> pd.Series[str]:
+    """The messages, those behind the first `room` ones made wildcards alone, one for each word."""
+    beyond = messages.iloc[max(0, room) :].map(lambda message: " ".join(WILDCARD for _ in message.split()))
+    return pd.concat([messages.iloc[: max(0, room)], beyond])
+
+
+def mine_messages(lake: Lake, new: pd.DataFrame, known: pd.DataFrame, system: System) -> pd.DataFrame:
     """Give each new message its template, in this process where they are few. Args and result as those of `mine_templates`."""
-    if spark is not None and len(new) > FEW_MESSAGES:
+    if len(new) > FEW_MESSAGES and (spark := lake.spark) is not None:
         before = spark.createDataFrame(known, TEMPLATES.schema) if len(known) else spark.createDataFrame([], TEMPLATES.schema)
         found = mine_templates(spark.createDataFrame(new, "message_id long, message string"), before, system.name, system.templates)
         return cast("pd.DataFrame", found.toPandas())
@@ -195,7 +202,7 @@ def write_sessions(lake: Lake, system: System, nights: list[str]) -> dict[str, i
         edges = np.linspace(0, BUCKETS, 2 + n // COUNTS_PER_TASK).astype(int).tolist()
         tasks = list(itertools.pairwise(edges)) if n else []
         work = partial(sessions_of_night, root=lake.root, system=system.name, ds=ds, parts=parts, assignment=assignment)
-        done = run_tasks(lake.spark, tasks, work, COUNT_BYTES * n)
+        done = run_tasks(lake, tasks, work, COUNT_BYTES * n)
         sessions += [part for part, _ in done if part is not None]
         patterns = merged(each for _, each in done)
         found = merged([found, patterns])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from nightlog.lake.store import Lake
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -15,8 +15,8 @@ Result = TypeVar("Result")
 SMALL = 8 << 20
 
 
-def run_tasks(spark: SparkSession | None, tasks: Sequence[Task], work: Callable[[Task], Result], n_bytes: int) -> list[Result]:
+def run_tasks(lake: Lake, tasks: Sequence[Task], work: Callable[[Task], Result], n_bytes: int) -> list[Result]:
     """The results of all tasks, in their order. Args: n_bytes: how much text the tasks read, all together."""
-    if spark is None or n_bytes <= SMALL:
+    if n_bytes <= SMALL or lake.spark is None:
         return [work(task) for task in tasks]
-    return spark.sparkContext.parallelize(tasks, len(tasks)).map(work).collect()
+    return lake.spark.sparkContext.parallelize(tasks, len(tasks)).map(work).collect()

@@ -8,18 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightlog.lake.parts import Part, read_part
+from nightlog.lake.store import Lake, arrow_schema
 from nightlog.lake.tables import ANOMALIES, EVENTS_TABLE, LINES_TABLE
 from nightlog.parsing.work import run_tasks
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 SHOWN_LINES = 50
 NO_TIME = np.iinfo(np.int64).min
@@ -114,8 +112,7 @@ def texts_of_part(part: Part, root: str, places: Mapping[tuple[str, str], np.nda
 
 
 def with_evidence(
-    spark: SparkSession | None,
-    root: str,
+    lake: Lake,
     found: pa.Table,
     knowledge: Mapping[str, Mapping[str, Known]],
     messages: Mapping[int, str],
@@ -131,13 +128,13 @@ def with_evidence(
     rows = found.sort_by("session_id")
     if not len(rows):
         events = lines = []
-    seen = run_tasks(spark, events, partial(events_of_part, root=root, of=of), EVENT_BYTES * sum(part.n_rows for part in events))
+    seen = run_tasks(lake, events, partial(events_of_part, root=lake.root, of=of), EVENT_BYTES * sum(part.n_rows for part in events))
     empty = pa.schema([("session", pa.int32()), ("template", pa.int64()), ("n", pa.int64())]).empty_table()
     counted = pa.concat_tables([counts for counts, _ in seen]) if seen else empty
     counted = counted.group_by(["session", "template"]).aggregate([("n", "sum")])
     evidence = evidence_column(counted, of, knowledge, rows.column("pattern_id").to_pylist())
     shown = most_telling(pa.concat_tables([top for _, top in seen])) if seen else None
-    return rows.append_column("evidence", evidence).append_column("lines", lines_column(spark, root, shown, lines, len(rows)))
+    return rows.append_column("evidence", evidence).append_column("lines", lines_column(lake, shown, lines, len(rows)))
 
 
 def evidence_column(counted: pa.Table, of: Wanted, knowledge: Mapping[str, Mapping[str, Known]], patterns: Sequence[str]) -> pa.ListArray:
@@ -152,7 +149,7 @@ def evidence_column(counted: pa.Table, of: Wanted, knowledge: Mapping[str, Mappi
     return pa.array(told, schema_field("evidence"))
 
 
-def lines_column(spark: SparkSession | None, root: str, shown: pa.Table | None, lines: Sequence[Part], n_sessions: int) -> pa.ListArray:
+def lines_column(lake: Lake, shown: pa.Table | None, lines: Sequence[Part], n_sessions: int) -> pa.ListArray:
     """The raw lines of each session in the order of day, time and place."""
     if shown is None or not len(shown):
         return pa.array([[]] * n_sessions, schema_field("lines"))
@@ -161,7 +158,7 @@ def lines_column(spark: SparkSession | None, root: str, shown: pa.Table | None, 
         for ds, file in {(row["ds"], row["file"]) for row in shown.group_by(["ds", "file"]).aggregate([]).to_pylist()}
     }
     n = sum(part.n_rows for part in lines)
-    texts = pa.concat_tables(run_tasks(spark, lines, partial(texts_of_part, root=root, places=places), LINE_BYTES * n))
+    texts = pa.concat_tables(run_tasks(lake, lines, partial(texts_of_part, root=lake.root, places=places), LINE_BYTES * n))
     at = shown.column("at").cast(pa.int64()).fill_null(NO_TIME)
     placed = shown.set_column(shown.schema.get_field_index("at"), "at", at).join(texts, PLACE, join_type="inner")
     placed = placed.sort_by([(name, "ascending") for name in ("session", "ds", "at", "file", "line_no")]).combine_chunks()
@@ -176,6 +173,4 @@ def lines_column(spark: SparkSession | None, root: str, shown: pa.Table | None, 
 
 def schema_field(name: str) -> Any:
     """The type of a column of gold.anomalies in Arrow."""
-    from nightlog.lake.store import arrow_schema
-
     return arrow_schema(ANOMALIES).field(name).type

@@ -179,7 +179,7 @@ def staged_anomalies(lake: Lake, system: System, by: Publication, judged: Judged
     days = [*look_back(system, by.ds), by.ds]
     messages = {row["message_id"]: row["template_id"] for row in lake.rows(MESSAGES, ["message_id", "template_id"], system=system.name)}
     events, lines = (parts_of(lake, spec, system=system.name, ds=days) for spec in (EVENTS_TABLE, LINES_TABLE))
-    shown = with_evidence(lake.spark, lake.root, found, pattern_knowledge(judged), messages, events, lines)
+    shown = with_evidence(lake, found, pattern_knowledge(judged), messages, events, lines)
     schema = schema_of(ANOMALIES)
     same = {"versions": dict(versions), "run_id": by.run_id}
     for name, value in same.items():
