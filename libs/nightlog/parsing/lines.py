@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
-from nightlog.systems.spec import Mask, System
+from nightlog.parsing.keyed import split_keys
+from nightlog.parsing.records import join_records
+from nightlog.systems.spec import WHOLE_LINE, Mask, System
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -16,6 +18,8 @@ MATCHED, NEXT = "\u0001\u0002", "\u0002\u0001"
 MAX_MESSAGE = 8192
 # A stamp outside of these is an error, and pandas and Python could not hold it.
 EARLIEST, LATEST = "1970-01-01", "2262-01-01"
+# Format → how many of its units are a second.
+EPOCHS = {"epoch": 1, "epoch_ms": 10**3, "epoch_us": 10**6, "epoch_ns": 10**9}
 
 
 def java(pattern: str) -> str:
@@ -28,14 +32,23 @@ def java(pattern: str) -> str:
 
 
 def split_header(text: Column, system: System, wanted: list[str]) -> dict[str, Column]:
-    """The wanted header groups of each line, and "matched".
+    """The wanted header fields of each record, and "matched"."""
+    header = system.header
+    if header.kind != "pattern":
+        apart = {} if header.pattern == WHOLE_LINE else split_pattern(text, header.pattern, [n for n in wanted if n in header.groups])
+        return split_keys(text, header, apart, wanted)
+    return split_pattern(text, header.pattern, wanted)
+
+
+def split_pattern(text: Column, pattern: str, wanted: list[str]) -> dict[str, Column]:
+    """The wanted groups of the pattern that matches the whole text, and "matched".
 
     The expression runs once a line: it rewrites a matching line into its groups, with marks between them, `message` last so that
     nothing in it can be taken for a mark; a line that begins like a rewritten one is looked at twice.
     """
-    fields = system.header.fields
+    fields = re.compile(pattern).groupindex
     names = [*(name for name in wanted if name != "message"), "message"]
-    whole = f"(?s)^(?:{java(system.header.pattern)})$"
+    whole = f"(?s)^(?:{java(pattern)})$"
     rewritten = F.regexp_replace(
         F.replace(text, F.lit(NEXT), F.lit("\ufffd")), whole, MATCHED + NEXT.join(f"${fields[name]}" for name in names)
     )
@@ -56,11 +69,11 @@ def timestamp(system: System, fields: dict[str, Column], ds: Column) -> Column:
     stamp = system.timestamp
     if stamp is None:
         return F.to_timestamp(ds)
-    known = fields | {"ds_year": F.left(ds, F.lit(4))}
+    known = fields | {"ds": ds, "ds_year": F.left(ds, F.lit(4))}
     pieces = [known[p] if i % 2 else F.lit(p) for i, p in enumerate(re.split(r"\{(\w+)\}", stamp.value)) if p]
     value = F.regexp_replace(F.concat(*pieces), " +", " ") if " " in stamp.value or len(pieces) > 1 else F.concat(*pieces)
-    if stamp.format == "epoch":
-        return F.timestamp_seconds(value.try_cast("double"))
+    if stamp.format in EPOCHS:
+        return F.timestamp_seconds(value.try_cast("double") / EPOCHS[stamp.format])
     read = F.try_to_timestamp(value, F.lit(stamp.format))
     return read if stamp.timezone == "UTC" else F.to_utc_timestamp(read, stamp.timezone)
 
@@ -82,7 +95,7 @@ def session_ids(system: System, fields: dict[str, Column], at: Column) -> Column
 
 
 def parse_lines(lines: DataFrame, system: System) -> DataFrame:
-    """Lines as parsed: one row a line.
+    """Lines as parsed: one row a line, or a record where these span lines.
 
     Args: lines (ds, file, line_no, text); the label is not in the text any more.
     Returns: (ds, file, line_no, blank boolean, matched boolean, at timestamp, level string, session_ids array<string>,
@@ -90,9 +103,9 @@ def parse_lines(lines: DataFrame, system: System) -> DataFrame:
     """
     wanted = {"message", *({"level"} & set(system.header.fields))}
     wanted |= {system.session.field} if system.session.kind != "window" else set()
-    wanted |= set(re.findall(r"\{(\w+)\}", system.timestamp.value)) - {"ds_year"} if system.timestamp else set()
+    wanted |= set(re.findall(r"\{(\w+)\}", system.timestamp.value)) - {"ds", "ds_year"} if system.timestamp else set()
     fields = split_header(F.col("text"), system, sorted(wanted))
-    split = lines.select(
+    split = (lines if system.record is None else join_records(lines, java(system.record.start), system.record.lines)).select(
         "ds",
         "file",
         "line_no",

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 GROUP = re.compile(r"\(\?P<(\w+)>")
+WHOLE_LINE = r"(?P<message>.*)"
+# The part of JSON paths that Spark and the trial of a new system read alike.
+JSON_PATH = re.compile(r"\$(?:\.[\w-]+|\['[^'\]]+'\]|\[\d+\])+")
+LONGEST_RECORD = 1000  # lines; what follows belongs to no record
 
 
 class Part(BaseModel):
@@ -42,27 +47,71 @@ class Input(Part):
         return self
 
 
-class Header(Part):
-    """A regular expression with named groups that matches a whole line; the group `message` is what gets parsed."""
+class Record(Part):
+    """Where records span lines: a line that begins with `start` begins a record, and what follows continues it.
 
-    pattern: str = r"(?P<message>.*)"
+    The record's first `lines` lines that are not blank make its text, joined by line feeds; `message` may span them. In the lake the
+    lines stay as delivered, and the record has the number of its first line. Lines before the first start, and those after
+    LONGEST_RECORD lines, stand alone.
+    """
+
+    start: str
+    lines: int = Field(50, ge=1, le=LONGEST_RECORD)
+    _compiles = field_validator("start")(compiles)
+
+
+class Header(Part):
+    """How a record is split into fields, of which `message` is what gets parsed.
+
+    `pattern` is a regular expression with named groups that matches the whole record. With a `kind` other than "pattern", its group
+    `message` holds named values: "json" (an object), "logfmt" (key=value, key="value") or "export" (journald's: KEY=value on
+    a line each). Then `keys` says under which key each field is; in JSON a key that begins with $ is a path such as $.http.status.
+    `message` may be a list of keys: the first one's value and, where present, key=value of the others.
+    """
+
+    kind: Literal["pattern", "json", "logfmt", "export"] = "pattern"
+    pattern: str = WHOLE_LINE
+    keys: Mapping[str, str | tuple[str, ...]] = {}
     _compiles = field_validator("pattern")(compiles)
 
     @model_validator(mode="after")
     def has_message(self) -> Self:
-        if "message" not in self.fields:
+        if "message" not in self.groups:
             raise ValueError("the header pattern needs a group (?P<message>…)")
+        if (self.kind == "pattern") == bool(self.keys):
+            raise ValueError("`keys` belong to the kinds json, logfmt and export, and these need them")
+        if self.keys and not self.keys.get("message"):
+            raise ValueError('`keys` need the key of the message, e.g. message = "msg"')
+        for name, keys in self.keys.items():
+            if not re.fullmatch(r"[A-Za-z_]\w*", name) or (name in self.groups and name != "message"):
+                raise ValueError(f"`keys.{name}`: a field's name is a word, and no group of the pattern has it")
+            if name != "message" and not isinstance(keys, str):
+                raise ValueError(f"`keys.{name}`: only `message` may be a list of keys")
+            for key in [keys] if isinstance(keys, str) else keys:
+                if self.kind == "json" and key.startswith("$") and not JSON_PATH.fullmatch(key):
+                    raise ValueError(f"`keys.{name}`: not a path such as $.http.status or $['log.level']: {key}")
         return self
 
     @property
-    def fields(self) -> dict[str, int]:
-        """Group name → group number."""
+    def groups(self) -> dict[str, int]:
+        """Name → number of each group of the pattern."""
         return dict(re.compile(self.pattern).groupindex)
+
+    @property
+    def fields(self) -> list[str]:
+        """The names of all fields."""
+        return list(dict.fromkeys([*self.groups, *self.keys]))
+
+    @property
+    def message_keys(self) -> tuple[str, ...]:
+        """The keys whose values make the message."""
+        keys = self.keys.get("message", ())
+        return (keys,) if isinstance(keys, str) else keys
 
 
 class Timestamp(Part):
-    """`value` is put together from header groups, e.g. "{date} {time}" (`{ds_year}` is the year of the night);
-    `format` is a Spark datetime pattern, or "epoch" for seconds since 1970."""
+    """`value` is put together from header fields, e.g. "{date} {time}" (`{ds}` is the night's day, `{ds_year}` its year); `format` is a
+    Spark datetime pattern, or "epoch" for seconds since 1970 ("epoch_ms", "epoch_us", "epoch_ns": for thousandths, …)."""
 
     value: str
     format: str
@@ -165,6 +214,7 @@ class System(Part):
     role: Literal["source", "target"]
     collaboration: Literal["auto", "generallog", "fusionlog"] = "auto"
     input: Input
+    record: Record | None = None
     header: Header = Header()
     timestamp: Timestamp | None = None
     session: Session
@@ -176,11 +226,11 @@ class System(Part):
 
     @model_validator(mode="after")
     def fields_exist(self) -> Self:
-        known = {*self.header.fields, "ds_year"}
+        known = {*self.header.fields, "ds", "ds_year"}
         used = {self.session.field} if self.session.kind != "window" else set()
         used |= set(re.findall(r"\{(\w+)\}", self.timestamp.value)) if self.timestamp else set()
         if missing := used - known:
-            raise ValueError(f"no such header group: {', '.join(sorted(missing))}; the header has {', '.join(sorted(known))}")
+            raise ValueError(f"no such header field: {', '.join(sorted(missing))}; the header has {', '.join(sorted(known))}")
         if self.session.kind == "window" and self.timestamp is None:
             raise ValueError("sessions by time window need a [timestamp]")
         if self.role == "source" and self.labels is None:
