@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Settings come from the environment: NIGHTLOG_LAKE, NIGHTLOG_DATA, NIGHTLOG_LLM and others.
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint types test-jobs test-dags test-slow demo nightly clean
+.PHONY: help setup test lint types test-jobs test-dags test-slow bench bench-quick demo nightly clean
 MAKEFLAGS += --no-print-directory
 SHELL := bash
 
@@ -39,6 +39,17 @@ test-slow: setup ## the slow tests of libs and jobs
 
 test-dags: setup ## the tests of the DAGs, in Airflow's environment
 	$(AIRFLOW)/python -m pytest --confcutdir=tests/dags tests/dags
+
+bench: setup build/bench/venv/made ## Nightlog beside Drain3 and LogLead on up to 33 million lines (an hour; goes on where it broke off)
+	build/bench/venv/bin/python tests/bench/bench.py
+
+bench-quick: setup build/bench/venv/made ## the same on 1.1 million lines, one round
+	build/bench/venv/bin/python tests/bench/bench.py --quick
+
+build/bench/venv/made: tests/bench/requirements.txt | setup
+	@.uv/bin/uv venv --quiet --allow-existing --no-project --python "$(PYTHON)" build/bench/venv
+	@.uv/bin/uv pip install --quiet --python build/bench/venv/bin/python -r $<
+	@touch $@
 
 DEMO := env -u NIGHTLOG_DATA -u NIGHTLOG_SYSTEMS -u NIGHTLOG_LLM_RECORDED NIGHTLOG_LLM=recorded NIGHTLOG_LAKE=$(CURDIR)/build/demo/lake $(QUICK)
 DEMO_DS := 2026-03-04

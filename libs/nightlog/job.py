@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nightlog.errors import NightlogError
 from nightlog.lake.store import Lake
@@ -16,6 +17,9 @@ from nightlog.night import NEEDS_SPARK, Night, Outcome, Stage, exit_code, utc_no
 from nightlog.settings import Settings
 from nightlog.systems.catalog import choose, load_catalog
 from nightlog.systems.spec import System
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 def arguments(description: str, with_ds: bool = True) -> argparse.ArgumentParser:
@@ -56,18 +60,22 @@ def load_own(settings: Settings) -> list[str]:
 
 @contextmanager
 def open_lake(settings: Settings, app: str, with_spark: bool = True) -> Iterator[Lake]:
-    """The lake, with a Spark session where one is needed; it ends with the block."""
+    """The lake; a Spark session is started when one is first needed, and ends with the block."""
     root = settings.lake if "://" in str(settings.lake) else settings.lake.resolve()
     if not with_spark:
         yield Lake(root)
         return
-    from nightlog.spark import start_spark
 
-    spark = start_spark(app, settings.master, settings.driver_memory)
+    def start() -> SparkSession:
+        from nightlog.spark import start_spark
+
+        return start_spark(app, settings.master, settings.driver_memory)
+
+    lake = Lake(root, start)
     try:
-        yield Lake(root, spark)
+        yield lake
     finally:
-        spark.stop()
+        lake.close()
 
 
 def new_run_id(ds: str) -> str:

@@ -87,6 +87,7 @@ class Night:
         self.settings = settings
         self.clock = clock
         self.data = Path(settings.logs).resolve()
+        self.noted: dict[tuple[str, str], dict[str, Any]] | None = None
 
     @cached_property
     def models(self) -> dict[str, Model]:
@@ -115,14 +116,17 @@ class Night:
         return sorted(self.lake.rows(OUTCOMES, ds=self.ds), key=lambda row: row["at"])
 
     def latest(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """(system, stage) → its last outcome."""
-        return {(str(row["system"]), str(row["stage"])): row for row in self.rows()}
+        """(system, stage) → its last outcome, as the table said when the stage began, and what this run has noted since."""
+        if self.noted is None:
+            self.noted = {(str(row["system"]), str(row["stage"])): row for row in self.rows()}
+        return self.noted
 
     def run_stage(self, stage: Stage) -> Iterator[Outcome]:
         """Run one stage for every system, each outcome noted in ops.outcomes as it comes.
 
         A system whose stage before did not end well is passed over.
         """
+        self.noted = None
         if stage in (Stage.ROUTE, Stage.DETECT, Stage.PUBLISH):
             _ = self.models
         if stage == Stage.LABEL:
@@ -178,8 +182,10 @@ class Night:
             outcome, detail = ("transient" if is_transient(error) else "failed"), first_line(error)
             log.exception("%s %s %s", system.name, self.ds, stage)
         result = Outcome(system.name, stage, outcome, detail, counts, round(time.monotonic() - started, 3))
-        row = {"run_id": self.run_id, "ds": self.ds, "system": system.name, "stage": stage.value, "outcome": outcome}
-        self.lake.put(OUTCOMES, [row | {"detail": detail, "counts": counts, "seconds": result.seconds, "at": self.clock()}])
+        row: dict[str, Any] = {"run_id": self.run_id, "ds": self.ds, "system": system.name, "stage": stage.value, "outcome": outcome}
+        row |= {"detail": detail, "counts": counts, "seconds": result.seconds, "at": self.clock()}
+        self.lake.put(OUTCOMES, [row])
+        self.latest()[system.name, stage.value] = row
         return result
 
     def work(self, stage: Stage, system: System) -> Counts:
@@ -220,7 +226,12 @@ class Night:
 
         counts = parse(self.lake, system, self.ds, self.run_id)
         breaches = check_counts(system.name, self.ds, self.counted(system) | counts)
-        return counts, "; ".join(found.text for found in breaches) or None
+        notes = [found.text for found in breaches]
+        if n := counts.pop("n_beyond_cap"):
+            notes.append(
+                f"{n:,} distinct messages are beyond templates.messages = {system.templates.messages:,} and have no template of their own"
+            )
+        return counts, "; ".join(notes) or None
 
     def publish(self, system: System) -> Counts:
         """Publish what the earlier stages made."""

@@ -1,16 +1,18 @@
-"""Which files are a night's, where a packed file is damaged, and how lines are numbered over splits. No Spark."""
+"""Which files are a night's, and what becomes of a packed file that is damaged."""
 
 from __future__ import annotations
 
 import gzip
 import lzma
 import random
+import re
 from datetime import date
 from pathlib import Path
 
 import pytest
 from nightlog.errors import FormatError
-from nightlog.parsing.files import check_whole, damage, find_days, find_files, offsets, relative
+from nightlog.parsing.files import find_days, find_files, relative
+from nightlog.parsing.pieces import plan, read_piece
 from nightlog.systems.spec import Input
 from parsing_help import make_system, put_file
 
@@ -83,11 +85,16 @@ PACKERS = {"gz": lambda content: gzip.compress(content, mtime=0), "xz": lzma.com
 CONTENT = random.Random(1).randbytes(50_000) + b"line\n" * 10_000
 
 
+def read(path: Path, data: Path) -> int:
+    """How many lines a file has, read as a night reads it."""
+    return sum(len(lines.texts) for task in plan([(path, relative(path, data), DS)]) for piece in task for lines in read_piece(piece))
+
+
 @pytest.mark.parametrize("kind", PACKERS)
-def test_a_whole_file_has_no_damage(tmp_path: Path, kind: str) -> None:
-    assert damage(put_file(tmp_path, f"whole.{kind}", PACKERS[kind](CONTENT))) is None
-    assert damage(put_file(tmp_path, f"two.{kind}", PACKERS[kind](b"one\n") + PACKERS[kind](b"two\n"))) is None
-    assert damage(put_file(tmp_path, f"nothing.{kind}", PACKERS[kind](b""))) is None
+def test_a_whole_file_is_read_to_its_end(tmp_path: Path, kind: str) -> None:
+    assert read(put_file(tmp_path, f"two.{kind}", PACKERS[kind](b"one\n") + PACKERS[kind](b"two\n")), tmp_path) == 2
+    assert read(put_file(tmp_path, f"whole.{kind}", PACKERS[kind](CONTENT)), tmp_path) == CONTENT.count(b"\n")
+    assert read(put_file(tmp_path, f"nothing.{kind}", PACKERS[kind](b"")), tmp_path) == 0
 
 
 @pytest.mark.parametrize("kind", PACKERS)
@@ -95,50 +102,17 @@ def test_a_whole_file_has_no_damage(tmp_path: Path, kind: str) -> None:
 def test_a_truncated_file_is_named_with_its_byte_and_what_to_do(tmp_path: Path, kind: str, share: float) -> None:
     packed = PACKERS[kind](CONTENT)
     path = put_file(tmp_path, f"app/cut.{kind}", packed[: int(share * len(packed))])
-    where = damage(path)
-    assert where is not None and 0 < where[0] <= path.stat().st_size
     with pytest.raises(FormatError) as caught:
-        check_whole([put_file(tmp_path, "plain.log", "x\n"), path], tmp_path)
-    message = str(caught.value)
-    assert message.startswith(f"app/cut.{kind}: ")
-    assert f"byte {where[0]:,} of {path.stat().st_size:,}" in message
-    assert "deliver it again" in message
+        read(path, tmp_path)
+    found = re.fullmatch(rf"app/cut\.{kind}: not readable after byte ([\d,]+) of ([\d,]+): .*deliver it again.*", str(caught.value))
+    assert found is not None
+    assert 0 < int(found[1].replace(",", "")) <= int(found[2].replace(",", "")) == path.stat().st_size
 
 
 @pytest.mark.parametrize("kind", PACKERS)
 def test_altered_bytes_and_plain_text_under_a_packed_name_are_damage(tmp_path: Path, kind: str) -> None:
     packed = bytearray(PACKERS[kind](CONTENT))
     packed[len(packed) // 2] ^= 0xFF
-    assert damage(put_file(tmp_path, f"altered.{kind}", bytes(packed))) is not None
-    assert damage(put_file(tmp_path, f"plain.{kind}", b"never packed\n")) is not None
-
-
-def numbers(splits: list[dict[str, int | str]], names: dict[str, str]) -> dict[str, list[int]]:
-    """The line numbers that `offsets` gives to every line of every split."""
-    shifts = {(uri, split): (file, shift) for uri, split, file, shift in offsets(splits, names)}
-    lines: dict[str, list[int]] = {}
-    for each in sorted(splits, key=lambda s: (s["uri"], s["split"])):
-        file, shift = shifts[str(each["uri"]), int(each["split"])]
-        lines.setdefault(file, []).extend(range(int(each["first"]) + shift, int(each["first"]) + int(each["n"]) + shift))
-    return lines
-
-
-def test_lines_are_numbered_through_splits_whatever_partition_read_which() -> None:
-    """Ordinals carry the partition in their upper bits, and partitions hold splits in any order."""
-    splits: list[dict[str, int | str]] = [
-        {"uri": "file:///d/a.log", "split": 200, "first": 0, "n": 5},
-        {"uri": "file:///d/b.log", "split": 0, "first": 5, "n": 3},
-        {"uri": "file:///d/a.log", "split": 0, "first": 1 << 33, "n": 7},
-        {"uri": "file:///d/a.log", "split": 100, "first": 2 << 33, "n": 1},
-    ]
-    names = {"/d/a.log": "a.log", "/d/b.log": "b.log"}
-    expected = {"a.log": list(range(1, 14)), "b.log": [1, 2, 3]}
-    assert numbers(splits, names) == expected
-    for seed in range(5):
-        assert numbers(random.Random(seed).sample(splits, len(splits)), names) == expected
-
-
-def test_a_file_is_known_again_under_the_name_that_a_uri_gives_it() -> None:
-    splits = [{"uri": "file:///d/caf%C3%A9%20100%25%20a+b.log", "split": 0, "first": 0, "n": 2}]
-    assert [row[2] for row in offsets(splits, {"/d/café 100% a+b.log": "café"})] == ["café"]
-    assert offsets([], {}) == []
+    for name, content in (("altered", bytes(packed)), ("plain", b"never packed\n")):
+        with pytest.raises(FormatError):
+            read(put_file(tmp_path, f"{name}.{kind}", content), tmp_path)

@@ -16,7 +16,18 @@ import pyarrow.parquet as pq
 import pytest
 from nightlog.errors import NoInput
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import EVENTS_TABLE, LABELS, LINES_TABLE, MESSAGES, PATTERNS, QUARANTINE, SESSIONS, TEMPLATES, TableSpec
+from nightlog.lake.tables import (
+    COUNTS_TABLE,
+    EVENTS_TABLE,
+    LABELS,
+    LINES_TABLE,
+    MESSAGES,
+    PATTERNS,
+    QUARANTINE,
+    SESSIONS,
+    TEMPLATES,
+    TableSpec,
+)
 from nightlog.parsing.ingest import ingest, look_back
 from nightlog.parsing.parse import parse
 from nightlog.systems.spec import Input, Labels, Session
@@ -28,7 +39,7 @@ TAG = "DISKROT"
 SYSTEM = make_system(
     role="source", input=Input(path="app/{ds}*"), labels=Labels(pattern=r"(?P<label>\S+) "), session=Session(kind="id", pattern=r"req-\w+")
 )
-TABLES = (LINES_TABLE, LABELS, MESSAGES, TEMPLATES, EVENTS_TABLE, SESSIONS, PATTERNS, QUARANTINE)
+TABLES = (LINES_TABLE, LABELS, MESSAGES, TEMPLATES, EVENTS_TABLE, COUNTS_TABLE, SESSIONS, PATTERNS, QUARANTINE)
 
 pytestmark = pytest.mark.slow
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import gzip
 import lzma
-import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from nightlog.errors import FormatError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import LABELS, LINES_TABLE
-from nightlog.parsing.files import LineReader
+from nightlog.parsing.files import relative
 from nightlog.parsing.ingest import ingest
+from nightlog.parsing.pieces import CHUNK, MAX_LINE, PIECE, ends_in, numbered, plan, read_piece, to_count
 from nightlog.systems.spec import Input, Labels
 from parsing_help import make_system, put_file
-from pyspark.sql import SparkSession
 
+DS = "2026-03-04"
 TEXT = "first\nsecond ü 漢 🙂\n\n  fourth \n".encode()
 FILES = {
     "plain.log": TEXT,
@@ -47,16 +46,23 @@ FILES = {
 Lines = dict[str, list[tuple[int, str, bool]]]
 
 
-@pytest.fixture(scope="module")
-def read(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Lines:
-    """File → its (line_no, text, replaced), all files read at once."""
-    data = tmp_path_factory.mktemp("files with [marks]")
-    paths = [put_file(data, name, content) for name, content in FILES.items()]
+def lines_of(data: Path, paths: Sequence[Path], piece: int = PIECE) -> Lines:
+    """File → its (line_no, text, replaced), read in pieces of so many bytes."""
+    tasks = plan([(path, relative(path, data), DS) for path in paths], piece)
+    tasks = numbered(tasks, {(each.path, each.start): ends_in(each) for each in to_count(tasks)})
     found: Lines = defaultdict(list)
-    with LineReader(spark, data) as reader:
-        for row in reader.read(paths).collect():
-            found[row["file"]].append((row["line_no"], row["text"], row["replaced"]))
-    return {name: sorted(lines) for name, lines in found.items()}
+    for each in [piece for task in tasks for piece in task]:
+        for lines in read_piece(each, piece):
+            numbers = range(lines.first, lines.first + len(lines.texts))
+            found[each.file] += zip(numbers, lines.texts.to_pylist(), map(bool, lines.replaced), strict=True)
+    return found
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory: pytest.TempPathFactory) -> Lines:
+    """All files, read at once."""
+    data = tmp_path_factory.mktemp("files with [marks]")
+    return lines_of(data, [put_file(data, name, content) for name, content in FILES.items()])
 
 
 def test_plain_gzip_and_xz_give_the_same_lines(read: Lines) -> None:
@@ -99,39 +105,32 @@ def test_no_file_is_added_or_lost(read: Lines) -> None:
     assert set(read) == {name for name in FILES if not name.startswith(("empty", "zero"))}
 
 
-def test_what_was_unpacked_aside_is_removed(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    aside = tmp_path / "aside"
-    aside.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(aside))
-    with LineReader(spark, tmp_path) as reader:
-        assert reader.readable(put_file(tmp_path, "a.log.xz", lzma.compress(TEXT))).read_bytes() == TEXT
-        assert list(aside.iterdir())
-    assert not list(aside.iterdir())
+@pytest.mark.parametrize("piece", [1, 2, 7, 16, 64, 4096])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_file_that_is_read_in_pieces_has_the_same_lines_in_order(tmp_path: Path, piece: int, pack: Callable[[bytes], bytes]) -> None:
+    texts = [f"{i} {'ü' * (i * 7 % 23)}" for i in range(1, 80)] + ["", "", "last without an end"]
+    path = put_file(tmp_path, "long.log" + (".gz" if pack is gzip.compress else ""), pack("\n".join(texts).encode()))
+    assert lines_of(tmp_path, [path], piece)[path.name] == [(number, text, False) for number, text in enumerate(texts, 1)]
 
 
-@contextmanager
-def split_every(spark: SparkSession, n_bytes: int) -> Iterator[None]:
-    """Let Spark read files in pieces of so many bytes."""
-    key = "spark.sql.files.maxPartitionBytes"
-    before = spark.conf.get(key)
-    spark.conf.set(key, n_bytes)
-    try:
-        yield
-    finally:
-        spark.conf.set(key, before)
+def test_small_files_share_a_task_and_a_large_one_has_several(tmp_path: Path) -> None:
+    paths = [put_file(tmp_path, f"{n:02d}.log", b"line\n" * 10) for n in range(20)] + [put_file(tmp_path, "large.log", b"line\n" * 500)]
+    tasks = plan([(path, path.name, DS) for path in paths], 1000)
+    assert [len(task) for task in tasks[:2]] == [20, 1]
+    assert sum(piece.path == str(paths[-1]) for task in tasks for piece in task) == 3
 
 
-def test_a_file_that_is_read_in_splits_is_numbered_in_order(spark: SparkSession, tmp_path: Path) -> None:
-    long, short = 3000, 700
-    names = {"long.log": long, "short.log": short}
-    paths = [put_file(tmp_path, name, "".join(f"{i} {'x' * (i % 50)}\n" for i in range(1, n + 1))) for name, n in names.items()]
-    with split_every(spark, 4096), LineReader(spark, tmp_path) as reader:
-        lines = reader.read(paths)
-        assert lines.rdd.getNumPartitions() > 10
-        found = lines.collect()
-    assert all(row["line_no"] == int(row["text"].split(" ")[0]) for row in found)
-    for name, n in names.items():
-        assert sorted(row["line_no"] for row in found if row["file"] == name) == list(range(1, n + 1))
+def test_a_line_that_is_too_long_is_cut_and_counted_and_no_other(tmp_path: Path) -> None:
+    long = "é" * MAX_LINE
+    content = f"before\n{long}\nbetween\n{long}".encode()
+    for pack, name in ((bytes, "a.log"), (gzip.compress, "a.log.gz")):
+        path = put_file(tmp_path, name, pack(content))
+        found = lines_of(tmp_path, [path], CHUNK)[name]
+        assert [number for number, _, _ in found] == [1, 2, 3, 4]
+        assert [len(text.encode()) for _, text, _ in found] == [6, MAX_LINE, 7, MAX_LINE]
+        assert not any(replaced for _, _, replaced in found)
+        (piece,) = plan([(path, name, DS)])[0]
+        assert sum(lines.n_cut for lines in read_piece(piece)) == 2
 
 
 @pytest.mark.parametrize("kind", ["gz", "xz"])

@@ -7,13 +7,18 @@ import random
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
-from nightlog.parsing.sessions import for_nights, group_patterns, group_sessions, power_of_two
-from pyspark.sql import DataFrame, SparkSession
+from nightlog.parsing.events import spark_hash
+from nightlog.parsing.parse import settle_bounds
+from nightlog.parsing.sessions import COUNTS, Assignment, group_sessions, merged, pattern_id, powers_of_two, question_id
+from nightlog.systems.spec import System
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 DAYS = ["2026-03-02", "2026-03-03", "2026-03-04"]
 NOON = datetime(2026, 3, 4, 12)
-EVENTS = "ds string, session_id string, at timestamp, message_id long"
 
 Event = tuple[str, str | None, datetime | None, int]
 Rows = dict[tuple[str, str], dict[str, Any]]
@@ -38,26 +43,41 @@ def happenings() -> list[Event]:
     return events
 
 
+# Messages 1 and 2 have templates of their own; 3 and 4 share one.
+TEMPLATE = {1: "t-b", 2: "t-a", 3: "t-c", 4: "t-c"}
+ASSIGNMENT = Assignment.of(TEMPLATE.items())
+
+
+def as_counts(events: list[Event], night: str, look_back: int) -> pa.Table:
+    """The events that a night looks at, each counted alone."""
+    first = (datetime.fromisoformat(night) - timedelta(days=look_back)).date().isoformat()
+    rows = [
+        {"session_id": session, "message_id": message, "n": 1, "first_at": at, "last_at": at, "own": ds == night}
+        for ds, session, at, message in events
+        if session is not None and first <= ds <= night
+    ]
+    return pa.Table.from_pylist(rows, COUNTS)
+
+
+def grouped(events: list[Event], nights: list[str], look_back: int = 1) -> Rows:
+    found: Rows = {}
+    for night in nights:
+        sessions, patterns = group_sessions(as_counts(events, night, look_back), ASSIGNMENT)
+        for row in sessions.to_pylist():
+            assert (night, row["session_id"]) not in found
+            for name in ("started_at", "ended_at"):
+                row[name] = row[name] and row[name].replace(tzinfo=None)
+            found[night, row["session_id"]] = row | {"events": patterns[row["pattern_id"]].events}
+    return found
+
+
 @pytest.fixture(scope="module")
-def messages(spark: SparkSession) -> DataFrame:
-    """Messages 1 and 2 have templates of their own; 3 and 4 share one."""
-    return spark.createDataFrame([(1, "t-b"), (2, "t-a"), (3, "t-c"), (4, "t-c")], "message_id long, template_id string")
-
-
-def grouped(spark: SparkSession, messages: DataFrame, events: list[Event], nights: list[str], look_back: int = 1) -> Rows:
-    placed = for_nights(spark.createDataFrame(events, EVENTS).repartition(3), nights, look_back)
-    rows = group_sessions(placed, messages).collect()
-    assert len({(row["ds"], row["session_id"]) for row in rows}) == len(rows)
-    return {(row["ds"], row["session_id"]): row.asDict(recursive=True) for row in rows}
-
-
-@pytest.fixture(scope="module")
-def night_rows(spark: SparkSession, messages: DataFrame) -> Rows:
-    return grouped(spark, messages, happenings(), DAYS)
+def night_rows() -> Rows:
+    return grouped(happenings(), DAYS)
 
 
 def counts(row: dict[str, Any]) -> dict[str, int]:
-    return {event["template_id"]: event["count"] for event in row["events"]}
+    return dict(row["events"])
 
 
 def test_a_session_over_midnight_is_whole_on_the_second_night_and_on_both_nights(night_rows: Rows) -> None:
@@ -94,78 +114,115 @@ def test_a_pattern_is_named_by_its_templates_alone(night_rows: Rows) -> None:
     assert all(len(contents) == 1 for contents in by_pattern.values())
     assert len(by_pattern) == len(set().union(*by_pattern.values()))
     for row in night_rows.values():
-        names = [event["template_id"] for event in row["events"]]
+        names = [name for name, _ in row["events"]]
         assert names == sorted(set(names))
 
 
-def test_several_nights_in_one_go_are_what_they_are_one_by_one(spark: SparkSession, messages: DataFrame, night_rows: Rows) -> None:
-    ds = DAYS[2]
-    alone = grouped(spark, messages, [event for event in happenings() if event[0] in DAYS[1:]], [ds])
-    assert alone == {key: row for key, row in night_rows.items() if key[0] == ds}
-    without = grouped(spark, messages, happenings(), DAYS, look_back=0)
+def test_without_look_back_only_the_night_counts(night_rows: Rows) -> None:
+    without = grouped(happenings(), DAYS, look_back=0)
     assert counts(without[DAYS[1], "over-midnight"]) == {"t-a": 4}
     assert without.keys() == night_rows.keys()
 
 
-def test_the_order_of_events_has_no_influence(spark: SparkSession, messages: DataFrame, night_rows: Rows) -> None:
+def test_the_order_of_events_and_counting_them_together_have_no_influence(night_rows: Rows) -> None:
     shuffled = random.Random(5).sample(happenings(), len(happenings()))
-    assert grouped(spark, messages, shuffled, DAYS) == night_rows
+    assert grouped(shuffled, DAYS) == night_rows
+    table = as_counts(happenings(), DAYS[2], 1)
+    together = table.group_by(["session_id", "message_id", "own"]).aggregate([("n", "sum"), ("first_at", "min"), ("last_at", "max")])
+    named = together.rename_columns({"n_sum": "n", "first_at_min": "first_at", "last_at_max": "last_at"}).select(COUNTS.names)
+    for one, other in zip(group_sessions(table, ASSIGNMENT), group_sessions(named, ASSIGNMENT), strict=True):
+        assert (one.sort_by("session_id") if isinstance(one, pa.Table) else one) == (
+            other.sort_by("session_id") if isinstance(other, pa.Table) else other
+        )
 
 
-def test_counts_are_rounded_down_to_powers_of_two_exactly(spark: SparkSession, messages: DataFrame) -> None:
+def test_counts_are_rounded_down_to_powers_of_two_exactly() -> None:
     repeated = [(DAYS[2], f"s-{n}", NOON, 1 if n % 2 else 4) for n in range(1, 71) for _ in range(n)]
-    found = grouped(spark, messages, repeated, DAYS[2:])
+    found = grouped(repeated, DAYS[2:])
     assert {n: counts(found[DAYS[2], f"s-{n}"]) for n in range(1, 71)} == {n: {"t-b" if n % 2 else "t-c": rounded(n)} for n in range(1, 71)}
     assert found[DAYS[2], "s-32"]["pattern_id"] == found[DAYS[2], "s-62"]["pattern_id"] != found[DAYS[2], "s-64"]["pattern_id"]
 
 
-def test_counts_beyond_what_a_double_holds_are_rounded_exactly(spark: SparkSession) -> None:
+def test_counts_beyond_what_a_double_holds_are_rounded_exactly() -> None:
     edges = [2**40, 2**40 - 1, 2**40 + 1, 2**53 - 1, 2**53, 2**62 - 1, 2**62, 2**63 - 1]
-    rows = spark.createDataFrame([(n,) for n in edges], "n long").select("n", power_of_two("n").alias("r"))
-    assert {row["n"]: row["r"] for row in rows.collect()} == {n: rounded(n) for n in edges}
+    assert [1 << exponent for exponent in powers_of_two(np.array(edges)).tolist()] == [rounded(n) for n in edges]
 
 
-def test_patterns_count_their_sessions_and_show_the_first(spark: SparkSession, messages: DataFrame) -> None:
-    placed = for_nights(spark.createDataFrame(happenings(), EVENTS), DAYS, 1)
-    sessions = group_sessions(placed, messages).cache()
-    patterns = {(row["ds"], row["pattern_id"]): row for row in group_patterns(sessions, counted=True).collect()}
-    found = sessions.collect()
-    assert len(patterns) == len({(row["ds"], row["pattern_id"]) for row in found})
-    for (ds, pattern_id), row in patterns.items():
-        members = sorted(each["session_id"] for each in found if (each["ds"], each["pattern_id"]) == (ds, pattern_id))
-        assert (row["n_sessions"], row["example_session_id"]) == (len(members), members[0])
-        assert row["question_id"] == pattern_id, "where counts tell something, each pattern is a question"
-    assert max(row["n_sessions"] for row in patterns.values()) == 3
-    sessions.unpersist()
+def test_ids_are_what_spark_makes_of_the_same_values(spark: SparkSession) -> None:
+    """Lakes hold ids that Spark computed."""
+    events = (("t-a", 4), ("t-b", 1))
+    row = (
+        spark.range(1)
+        .select(
+            F.expr(
+                "substring(sha2(to_json(array(named_struct('template_id', 't-a', 'count', 4L), "
+                "named_struct('template_id', 't-b', 'count', 1L))), 256), 1, 16)"
+            ).alias("pattern"),
+            F.expr("substring(sha2(to_json(array('t-a', 't-b')), 256), 1, 16)").alias("question"),
+            F.xxhash64(F.lit("größe <NUM>")).alias("message"),
+        )
+        .first()
+    )
+    assert row is not None
+    assert (row["pattern"], row["question"], row["message"]) == (pattern_id(events), question_id(events, False), spark_hash("größe <NUM>"))
 
 
-def test_where_counts_tell_nothing_a_question_is_a_set_of_templates(spark: SparkSession, messages: DataFrame) -> None:
-    """Messages 1 and 2 have templates of their own; 3 and 4 share one."""
+def test_patterns_count_their_sessions_and_show_the_first() -> None:
+    sessions, patterns = group_sessions(as_counts(happenings(), DAYS[2], 1), ASSIGNMENT)
+    members: dict[str, list[str]] = {}
+    for row in sessions.to_pylist():
+        members.setdefault(row["pattern_id"], []).append(row["session_id"])
+    assert {name: (each.n_sessions, each.example_session_id) for name, each in patterns.items()} == {
+        name: (len(found), min(found)) for name, found in members.items()
+    }
+    assert max(each.n_sessions for each in patterns.values()) == 3
+    for name, each in patterns.items():
+        assert question_id(each.events, counted=True) == name, "where counts tell something, each pattern is a question"
+
+
+def test_groups_of_sessions_are_put_together() -> None:
+    events = [event for event in happenings() if event[1] is not None]
+    halves = [[event for event in events if hash(event[1]) % 2 == half] for half in range(2)]
+    found = merged(group_sessions(as_counts(half, DAYS[2], 1), ASSIGNMENT)[1] for half in halves)
+    assert found == group_sessions(as_counts(events, DAYS[2], 1), ASSIGNMENT)[1]
+
+
+def test_where_counts_tell_nothing_a_question_is_a_set_of_templates() -> None:
     logged = {"a": (1, 1, 2), "b": (2, 1), "c": (2, 2, 2, 2, 1), "d": (1, 3), "e": (4, 1, 1), "f": (1,)}
-    events = [(day, session, NOON, message) for day in DAYS[1:] for session, found in logged.items() for message in found]
-
-    def asked(events: list[Event], counted: bool) -> dict[tuple[str, str], str]:
-        placed = for_nights(spark.createDataFrame(events, EVENTS).repartition(3), DAYS[1:], 0)
-        sessions = group_sessions(placed, messages).cache()
-        questions = {(row["ds"], row["pattern_id"]): row["question_id"] for row in group_patterns(sessions, counted).collect()}
-        found = {(row["ds"], row["session_id"]): questions[row["ds"], row["pattern_id"]] for row in sessions.collect()}
-        sessions.unpersist()
-        return found
-
-    found = asked(events, counted=False)
-    sets = {name: {messages_template(number) for number in numbers} for name, numbers in logged.items()}
-    for (one_day, one), question in found.items():
-        for (_, other), same in found.items():
-            assert (question == same) == (sets[one] == sets[other]), (one_day, one, other)
-    assert asked(random.Random(3).sample(events, len(events)), counted=False) == found
-    assert len(set(found.values())) == 3 < len(set(asked(events, counted=True).values())) == 6
+    rows = grouped([(DAYS[1], session, NOON, message) for session, found in logged.items() for message in found], DAYS[1:2])
+    asked = {session: question_id(row["events"], False) for (_, session), row in rows.items()}
+    sets = {name: frozenset(TEMPLATE[number] for number in numbers) for name, numbers in logged.items()}
+    assert all((asked[one] == asked[other]) == (sets[one] == sets[other]) for one in sets for other in sets)
+    assert len(set(asked.values())) == 3 < len({row["pattern_id"] for row in rows.values()}) == 6
 
 
-def messages_template(number: int) -> str:
-    return {1: "t-b", 2: "t-a", 3: "t-c", 4: "t-c"}[number]
+def test_no_counts_are_no_sessions() -> None:
+    sessions, patterns = group_sessions(COUNTS.empty_table(), ASSIGNMENT)
+    assert (len(sessions), patterns) == (0, {})
 
 
-def test_what_begins_just_before_midnight_is_judged_once_and_whole_with_the_next_night(spark: SparkSession, messages: DataFrame) -> None:
+SYSTEM = {
+    "name": "shop",
+    "role": "target",
+    "input": {"path": "shop-{ds}.log"},
+    "header": {"pattern": r"(?P<time>\S+) (?P<message>.*)"},
+    "session": {"kind": "id", "pattern": r"req-\d+"},
+}
+
+
+def nights_of(events: list[Event], timezone: str = "UTC") -> dict[str, list[str]]:
+    """The nights on which each session is judged."""
+    stamp = {"value": "{time}", "format": "yyyy-MM-dd HH:mm:ss", "timezone": timezone}
+    system = System.model_validate(SYSTEM | {"timestamp": stamp})
+    found: dict[str, list[str]] = {}
+    for night in DAYS:
+        sessions, _ = group_sessions(as_counts(events, night, 1), ASSIGNMENT, settle_bounds(system, night))
+        for row in sessions.to_pylist():
+            found.setdefault(row["session_id"], []).append(night)
+    return found
+
+
+def test_what_begins_just_before_midnight_is_judged_once_and_whole_with_the_next_night() -> None:
     first, second, _ = DAYS
     events: list[Event] = [
         (first, "cut", datetime(2026, 3, 2, 23, 55), 1),
@@ -176,20 +233,10 @@ def test_what_begins_just_before_midnight_is_judged_once_and_whole_with_the_next
         (second, "noon", datetime(2026, 3, 3, 12), 3),
         (first, "untimed", None, 1),
     ]
-    placed = for_nights(spark.createDataFrame(events, EVENTS), DAYS, 1)
-    rows = group_sessions(placed, messages, settle_minutes=10).collect()
-
-    nights: dict[str, list[str]] = {}
-    for row in sorted(rows, key=lambda row: row["ds"]):
-        nights.setdefault(row["session_id"], []).append(row["ds"])
-    assert nights == {"cut": [second], "done": [second], "steady": DAYS, "noon": [second], "untimed": [first]}
-    assert {row["session_id"]: row["n_events"] for row in rows if row["ds"] == second} == {"cut": 2, "done": 1, "steady": 3, "noon": 1}
+    assert nights_of(events) == {"cut": [second], "done": [second], "steady": DAYS, "noon": [second], "untimed": [first]}
 
 
-def test_midnight_is_that_of_the_systems_time_zone(spark: SparkSession, messages: DataFrame) -> None:
-    events: list[Event] = [
-        (DAYS[0], name, at, 1) for name, at in (("late", datetime(2026, 3, 2, 22, 55)), ("utc", datetime(2026, 3, 2, 20, 55)))
-    ]
-    placed = for_nights(spark.createDataFrame(events, EVENTS), DAYS[:2], 1)
-    rows = group_sessions(placed, messages, settle_minutes=10, timezone="Europe/Berlin").collect()
-    assert {(row["ds"], row["session_id"]) for row in rows} == {(DAYS[1], "late"), (DAYS[0], "utc")}
+def test_midnight_is_that_of_the_systems_time_zone() -> None:
+    starts = {"late": datetime(2026, 3, 2, 22, 55), "early": datetime(2026, 3, 2, 20, 55)}
+    events: list[Event] = [(DAYS[0], name, at, 1) for name, at in starts.items()]
+    assert nights_of(events, "Europe/Berlin") == {"late": [DAYS[1]], "early": [DAYS[0]]}

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from nightlog.detector.calibration import Calibration
-from nightlog.reporting.anomalies import SHOWN_LINES, decide, with_evidence
-from pyspark.sql import Row, SparkSession
+from nightlog.lake.parts import schema_of, write_part
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import EVENTS_TABLE, LINES_TABLE
+from nightlog.reporting.anomalies import Decision, decide
+from nightlog.reporting.evidence import SHOWN_LINES, Known, with_evidence
 
 GENERAL, FOREIGN = 0.5, 0.8
 SAME = Calibration(1.0, 0.0)
@@ -26,6 +32,16 @@ VERDICT = "question_id string, label string, confidence double, reason string"
 ANSWER = "question_id string, answer string, told string"
 
 
+def table(rows: Iterable[tuple[Any, ...]], schema: str) -> list[dict[str, Any]]:
+    """Rows as dicts; the schema names the columns: `pattern_id string, route string`."""
+    names = [column.split(" ")[0] for column in schema.split(", ")]
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def decided_of(*given: Any, **more: Any) -> list[Decision]:
+    return list(decide(*given, **more))
+
+
 def expected(route: str, label: str | None, probability: float, answer: str | None) -> tuple[str, str, float] | None:
     """(decided_by, status, score) of an anomalous pattern, None of a normal one."""
     if answer is not None:
@@ -40,91 +56,85 @@ def expected(route: str, label: str | None, probability: float, answer: str | No
 
 
 @pytest.fixture(scope="module")
-def decided(spark: SparkSession) -> dict[str, Row]:
+def decided() -> dict[str, Decision]:
     cases = random.Random(1).sample(sorted(CASES.items()), len(CASES))
-    patterns = spark.createDataFrame([(name, f"question {name}") for name, _ in cases], "pattern_id string, question_id string")
-    routes = spark.createDataFrame(
-        [(name, case[0], 0.25) for name, case in cases[::-1]], "pattern_id string, route string, similarity double"
-    )
-    scores = spark.createDataFrame([(name, case[2]) for name, case in cases], "pattern_id string, probability double")
+    patterns = table([(name, f"question {name}") for name, _ in cases], "pattern_id string, question_id string")
+    routes = table([(name, case[0], 0.25) for name, case in cases[::-1]], "pattern_id string, route string, similarity double")
+    scores = table([(name, case[2]) for name, case in cases], "pattern_id string, probability double")
     said = [(f"question {name}", case[1], 0.66, "the LLM's reason") for name, case in cases if case[1]]
     said.append(("never seen tonight", "anomalous", 1.0, "old"))
     told = [(f"question {name}", case[3], "kim answered") for name, case in cases if case[3]]
     told.append(("never seen tonight", "anomalous", "old"))
-    rows = decide(
-        patterns, routes, scores, spark.createDataFrame(said, VERDICT), spark.createDataFrame(told, ANSWER), GENERAL, FOREIGN, SAME
-    ).collect()
-    assert len({row["pattern_id"] for row in rows}) == len(rows)
-    return {row["pattern_id"]: row for row in rows}
+    rows = decided_of(patterns, routes, scores, table(said, VERDICT), table(told, ANSWER), GENERAL, FOREIGN, SAME)
+    assert len({row.pattern_id for row in rows}) == len(rows)
+    return {row.pattern_id: row for row in rows}
 
 
-def test_every_combination_of_route_verdict_and_probability_is_decided_as_it_should_be(decided: dict[str, Row]) -> None:
-    found = {name: (row["decided_by"], row["status"], row["score"]) for name, row in decided.items()}
+def test_every_combination_of_route_verdict_and_probability_is_decided_as_it_should_be(decided: dict[str, Decision]) -> None:
+    found = {name: (row.decided_by, row.status, row.score) for name, row in decided.items()}
     assert found == {name: judged for name, case in CASES.items() if (judged := expected(*case))}
 
 
-def test_the_route_goes_with_the_decision(decided: dict[str, Row]) -> None:
-    assert all(row["route"] == CASES[name][0] for name, row in decided.items())
+def test_the_route_goes_with_the_decision(decided: dict[str, Decision]) -> None:
+    assert all(row.route == CASES[name][0] for name, row in decided.items())
 
 
-def test_the_llm_is_quoted_and_the_small_model_explains_itself(decided: dict[str, Row]) -> None:
-    assert decided["proprietary/anomalous/0.3/None"]["reason"] == "the LLM's reason"
-    assert decided["proprietary/normal/0.3/anomalous"]["reason"] == decided["general/None/0.3/anomalous"]["reason"] == "kim answered"
+def test_the_llm_is_quoted_and_the_small_model_explains_itself(decided: dict[str, Decision]) -> None:
+    assert decided["proprietary/anomalous/0.3/None"].reason == "the LLM's reason"
+    assert decided["proprietary/normal/0.3/anomalous"].reason == decided["general/None/0.3/anomalous"].reason == "kim answered"
     for name, words in {
         "general/normal/0.7/None": ("0.70", "threshold 0.50", "labelled systems", "0.25"),
         "proprietary/unclear/0.9/None": ("0.90", "threshold 0.80", "could not tell", "0.25"),
         "proprietary/None/0.9/None": ("0.90", "threshold 0.80", "not judged it yet", "0.25"),
     }.items():
         for word in words:
-            assert word in decided[name]["reason"], name
+            assert word in decided[name].reason, name
 
 
-def test_a_system_that_the_llm_may_not_see_waits_for_nobody(spark: SparkSession) -> None:
-    rows = decide(
-        spark.createDataFrame([("sure", "q1"), ("unsure", "q2")], "pattern_id string, question_id string"),
-        spark.createDataFrame(
-            [(name, "proprietary", 0.1) for name in ("sure", "unsure")], "pattern_id string, route string, similarity double"
-        ),
-        spark.createDataFrame([("sure", 0.9), ("unsure", 0.7)], "pattern_id string, probability double"),
-        spark.createDataFrame([], VERDICT),
-        spark.createDataFrame([], ANSWER),
+def test_a_system_that_the_llm_may_not_see_waits_for_nobody() -> None:
+    rows = decided_of(
+        table([("sure", "q1"), ("unsure", "q2")], "pattern_id string, question_id string"),
+        table([(name, "proprietary", 0.1) for name in ("sure", "unsure")], "pattern_id string, route string, similarity double"),
+        table([("sure", 0.9), ("unsure", 0.7)], "pattern_id string, probability double"),
+        table([], VERDICT),
+        table([], ANSWER),
         GENERAL,
         FOREIGN,
         SAME,
         llm_allowed=False,
-    ).collect()
-    assert [(row["pattern_id"], row["decided_by"], row["status"]) for row in rows] == [("sure", "small_model", "open")]
-    assert "may not be asked" in rows[0]["reason"]
+    )
+    assert [(row.pattern_id, row.decided_by, row.status) for row in rows] == [("sure", "small_model", "open")]
+    assert "may not be asked" in rows[0].reason
 
 
-def test_where_the_llm_could_not_tell_an_anomaly_must_be_more_likely_than_not(spark: SparkSession) -> None:
+def test_where_the_llm_could_not_tell_an_anomaly_must_be_more_likely_than_not() -> None:
     names = [("doubtful", 0.3), ("likely", 0.6), ("waiting", 0.3)]
-    rows = decide(
-        spark.createDataFrame([(name, name) for name, _ in names], "pattern_id string, question_id string"),
-        spark.createDataFrame([(name, "proprietary", 0.1) for name, _ in names], "pattern_id string, route string, similarity double"),
-        spark.createDataFrame(names, "pattern_id string, probability double"),
-        spark.createDataFrame([(name, "unclear", 0.0, "?") for name in ("doubtful", "likely")], VERDICT),
-        spark.createDataFrame([], ANSWER),
+    rows = decided_of(
+        table([(name, name) for name, _ in names], "pattern_id string, question_id string"),
+        table([(name, "proprietary", 0.1) for name, _ in names], "pattern_id string, route string, similarity double"),
+        table(names, "pattern_id string, probability double"),
+        table([(name, "unclear", 0.0, "?") for name in ("doubtful", "likely")], VERDICT),
+        table([], ANSWER),
         GENERAL,
         0.04,
         SAME,
-    ).collect()
-    assert {row["pattern_id"]: row["status"] for row in rows} == {"likely": "open", "waiting": "provisional"}
+    )
+    assert {row.pattern_id: row.status for row in rows} == {"likely": "open", "waiting": "provisional"}
 
 
-def test_patterns_of_one_question_share_verdict_and_answer(spark: SparkSession) -> None:
+def test_patterns_of_one_question_share_verdict_and_answer() -> None:
     names = [("p1", "q-judged"), ("p2", "q-judged"), ("p3", "q-answered"), ("p4", "q-answered")]
-    rows = decide(
-        spark.createDataFrame(names, "pattern_id string, question_id string"),
-        spark.createDataFrame([(name, "proprietary", 0.1) for name, _ in names], "pattern_id string, route string, similarity double"),
-        spark.createDataFrame([(name, 0.1) for name, _ in names], "pattern_id string, probability double"),
-        spark.createDataFrame([("q-judged", "anomalous", 0.7, "lost"), ("q-answered", "normal", 0.7, "fine")], VERDICT),
-        spark.createDataFrame([("q-answered", "anomalous", "kim answered")], ANSWER),
+    rows = decided_of(
+        table(names, "pattern_id string, question_id string"),
+        table([(name, "proprietary", 0.1) for name, _ in names], "pattern_id string, route string, similarity double"),
+        table([(name, 0.1) for name, _ in names], "pattern_id string, probability double"),
+        table([("q-judged", "anomalous", 0.7, "lost"), ("q-answered", "normal", 0.7, "fine")], VERDICT),
+        table([("q-answered", "anomalous", "kim answered")], ANSWER),
         GENERAL,
         FOREIGN,
         SAME,
-    ).collect()
-    assert {(row["pattern_id"], row["decided_by"], row["score"]) for row in rows} == {
+    )
+    assert {(row.pattern_id, row.decided_by, row.score) for row in rows} == {
         ("p1", "llm", 0.7),
         ("p2", "llm", 0.7),
         ("p3", "feedback", 1.0),
@@ -152,26 +162,33 @@ def happenings() -> list[tuple[str, str, str, int, datetime | None, str]]:
     return events
 
 
-@pytest.fixture(scope="module", params=[0, 1])
-def shown(spark: SparkSession, request: pytest.FixtureRequest) -> Shown:
+@pytest.fixture(params=[0, 1])
+def shown(tmp_path: Path, request: pytest.FixtureRequest) -> Shown:
+    """The sessions with their evidence, from events and lines in any order, in several parts."""
     events = random.Random(request.param).sample(happenings(), len(happenings()))
-    texts = [(ds, file, line_no, f"text of {file}:{line_no}") for _, ds, file, line_no, _, _ in events]
-    known = [("p", name, f"text {name}", "like this" if name != "t-rare" else None, 0.5, weight) for name, weight in WEIGHTS.items()]
-    rows = with_evidence(
-        spark.createDataFrame(
-            [(name, "p", "kept") for name in ("long", "short", "untimed")], "session_id string, pattern_id string, x string"
-        ),
-        spark.createDataFrame(
-            events, "session_id string, ds string, file string, line_no long, at timestamp, template_id string"
-        ).repartition(3),
-        spark.createDataFrame(texts[::-1], "ds string, file string, line_no long, text string"),
-        spark.createDataFrame(
-            known,
-            "pattern_id string, template_id string, template string, nearest_source_template string, similarity double, weight double",
-        ),
-    ).collect()
+    numbers = {name: number for number, name in enumerate(sorted(WEIGHTS))}
+    seen = [
+        {"session_id": session, "ds": ds, "file": file, "line_no": n, "at": at, "message_id": numbers[name], "level": None}
+        for session, ds, file, n, at, name in events
+    ]
+    texts = [row | {"text": f"text of {row['file']}:{row['line_no']}"} for row in seen[::-1]]
+    parts = {
+        spec: [
+            write_part(str(tmp_path), spec, pa.Table.from_pylist(some, schema_of(spec)), system="app", ds=ds)
+            for ds in DAYS
+            for start in range(3)
+            if (some := [row for row in rows if row["ds"] == ds][start::3])
+        ]
+        for spec, rows in ((EVENTS_TABLE, seen), (LINES_TABLE, texts))
+    }
+    knowledge = {
+        "p": {name: Known(f"text {name}", "like this" if name != "t-rare" else None, 0.5, weight) for name, weight in WEIGHTS.items()}
+    }
+    found = pa.table({"session_id": ["short", "long", "untimed"], "pattern_id": ["p"] * 3, "x": ["kept"] * 3})
+    messages = {number: name for name, number in numbers.items()}
+    rows = with_evidence(Lake(tmp_path), found, knowledge, messages, parts[EVENTS_TABLE], parts[LINES_TABLE]).to_pylist()
     assert len(rows) == 3
-    return {row["session_id"]: row.asDict(recursive=True) for row in rows}
+    return {row["session_id"]: row for row in rows}
 
 
 def test_the_evidence_is_every_template_with_its_count_the_most_telling_first(shown: Shown) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from nightlog.lake.tables import PATTERNS, ROUTES, VECTORS
 from nightlog.routing.router import (
     BLOCK,
     LEAST_TAU,
+    Nearest,
     SourceTemplates,
     choose_tau,
     is_general,
@@ -22,7 +24,6 @@ from nightlog.routing.router import (
     route_patterns,
 )
 from nightlog.systems.spec import Input, Session, System
-from pyspark.sql import SparkSession
 
 DS = "2026-03-04"
 
@@ -96,52 +97,37 @@ def test_tau_does_not_depend_on_the_order_of_sources() -> None:
 
 # Patterns
 
-PATTERN = "pattern_id string, events array<struct<template_id: string, count: long>>"
-NEAR = "template_id string, source string, nearest_source_template string, similarity double"
+
+def pattern(name: str, templates: Iterable[str]) -> dict[str, Any]:
+    return {"pattern_id": name, "events": [{"template_id": template, "count": 2} for template in templates]}
 
 
-def test_the_least_familiar_template_decides(spark: SparkSession) -> None:
-    patterns = {"all-known": "ab", "one-strange": "abz", "at-tau": "b", "below": "c", "no-vector": "an", "only-unknown": "n"}
-    rows = [(name, [(template, 2) for template in templates]) for name, templates in patterns.items()]
-    near = [("a", "bgl", "A", 0.99), ("b", "bgl", "B", 0.8), ("c", "os", "C", 0.79), ("z", "os", "Z", -0.2)]
-    for parts in (1, 3):
-        frame = spark.createDataFrame(rows, PATTERN).repartition(parts)
-        found = route_patterns(frame, spark.createDataFrame(near[::-1], NEAR).repartition(parts), 0.8).collect()
-        assert len(found) == len(rows)
-        by_id = {row["pattern_id"]: row for row in found}
-        assert {name: row["route"] for name, row in by_id.items()} == {
-            "all-known": "general",
-            "one-strange": "proprietary",
-            "at-tau": "general",
-            "below": "proprietary",
-            "no-vector": "proprietary",
-            "only-unknown": "proprietary",
-        }
-        assert {name: row["similarity"] for name, row in by_id.items()} == {
-            "all-known": 0.8,
-            "one-strange": -0.2,
-            "at-tau": 0.8,
-            "below": 0.79,
-            "no-vector": -1.0,
-            "only-unknown": -1.0,
-        }
-        assert [tuple(each) for each in by_id["one-strange"]["nearest"]] == [near[0], near[1], near[3]]
-        assert [tuple(each) for each in by_id["no-vector"]["nearest"]] == [near[0], ("n", None, None, None)]
+def test_the_least_familiar_template_decides() -> None:
+    patterns = {"all-known": "ab", "one-strange": "zba", "at-tau": "b", "below": "c", "no-vector": "an", "only-unknown": "n"}
+    near = {"a": ("bgl", "A", 0.99), "b": ("bgl", "B", 0.8), "c": ("os", "C", 0.79), "z": ("os", "Z", -0.2)}
+    nearest = {name: Nearest(*each) for name, each in near.items()}
+    found = route_patterns([pattern(*each) for each in patterns.items()], nearest, 0.8)
+    assert {row["pattern_id"]: (row["route"], row["similarity"]) for row in found} == {
+        "all-known": ("general", 0.8),
+        "one-strange": ("proprietary", -0.2),
+        "at-tau": ("general", 0.8),
+        "below": ("proprietary", 0.79),
+        "no-vector": ("proprietary", -1.0),
+        "only-unknown": ("proprietary", -1.0),
+    }
+    by_id = {row["pattern_id"]: row["nearest"] for row in found}
+    assert [each["nearest_source_template"] for each in by_id["one-strange"]] == ["A", "B", "Z"]
+    assert by_id["no-vector"][1] == {"template_id": "n"}
 
 
-def test_spark_finds_the_sources_that_numpy_finds(spark: SparkSession) -> None:
+def test_each_template_has_the_source_that_is_most_like_it() -> None:
     ours, theirs = unit(50, 3), unit(30, 4)
     sources = SourceTemplates(theirs, tuple(f"text {n}" for n in range(30)), tuple("ab"[n % 2] for n in range(30)))
-    frame = spark.createDataFrame([(f"t{n}", row.tolist()) for n, row in enumerate(ours)], "template_id string, vector array<float>")
-    found = {row["template_id"]: row for row in nearest_sources(frame.repartition(3), sources).collect()}
+    found = nearest_sources([f"t{n}" for n in range(50)], ours, sources)
     where, cosine = most_similar(ours, theirs)
-    assert len(found) == 50
     for n in range(50):
-        row = found[f"t{n}"]
-        assert (row["nearest_source_template"], row["source"]) == (f"text {where[n]}", "ab"[where[n] % 2])
-        assert row["similarity"] == pytest.approx(float(cosine[n]), abs=6e-5)
-    nobody = SourceTemplates(np.zeros((0, 8), dtype=np.float32), (), ())
-    assert nearest_sources(frame, nobody).collect() == []
+        assert found[f"t{n}"] == ("ab"[where[n] % 2], f"text {where[n]}", pytest.approx(float(cosine[n]), abs=6e-5))
+    assert nearest_sources(["t"], ours[:1], SourceTemplates(np.zeros((0, 8), dtype=np.float32), (), ())) == {}
 
 
 @pytest.fixture
@@ -174,19 +160,13 @@ def test_a_night_is_routed_into_its_slice_with_the_vectors_of_the_models_encoder
     assert [(row["pattern_id"], row["route"], row["model"]) for row in lake.rows(ROUTES)] == [("strange", "general", "m2")]
 
 
-def test_patterns_in_memory_are_general_where_the_nights_are(spark: SparkSession) -> None:
+def test_patterns_in_memory_are_general_where_the_nights_are() -> None:
     ours, sources = unit(12, 5), unit(30, 6)
     events = [((a, 1), (b, 2)) for a in range(12) for b in range(a + 1, 12)]
-    frame = spark.createDataFrame([(f"t{n}", row.tolist()) for n, row in enumerate(ours)], "template_id string, vector array<float>")
-    patterns = spark.createDataFrame(
-        [(f"p{n}", [(f"t{row}", count) for row, count in pattern]) for n, pattern in enumerate(events)],
-        "pattern_id string, events array<struct<template_id: string, count: bigint>>",
-    )
     known = SourceTemplates(sources, tuple(f"s{n}" for n in range(30)), ("x",) * 30)
-    nearest = nearest_sources(frame, known)
-    tau = sorted(row["similarity"] for row in nearest.collect())[4]  # exactly one template's similarity, rounding included
-    rows = route_patterns(patterns, nearest, tau).collect()
-    wanted = {row["pattern_id"]: row["route"] == "general" for row in rows}
+    nearest = nearest_sources([f"t{n:02d}" for n in range(12)], ours, known)
+    tau = sorted(each.similarity for each in nearest.values())[4]  # exactly one template's similarity, rounding included
+    rows = route_patterns([pattern(f"p{n}", [f"t{row:02d}" for row, _ in each]) for n, each in enumerate(events)], nearest, tau)
     found = is_general(ours, events, sources, tau)
-    assert {f"p{n}": bool(general) for n, general in enumerate(found)} == wanted
+    assert {f"p{n}": bool(general) for n, general in enumerate(found)} == {row["pattern_id"]: row["route"] == "general" for row in rows}
     assert 0 < found.sum() < len(found)

@@ -28,7 +28,7 @@ def run(ds: Ds, systems: Systems = "", lake: LakeOption = None, data: DataOption
     chosen = chosen_systems(settings, systems)
     check_ds(ds)
     outcomes: dict[str, str] = {}
-    with err.status("starting Spark"), open_lake(settings, "nightlog run") as tables:
+    with open_lake(settings, "nightlog run") as tables:
         night = Night(ds, new_run_id(ds), chosen, tables, settings, utc_now)
         for stage in Stage:
             started, totals, told = time.monotonic(), dict[str, int](), list[str]()

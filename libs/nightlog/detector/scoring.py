@@ -9,11 +9,14 @@ import pandas as pd
 from pyspark.sql import functions as F
 
 from nightlog.detector.registry import Model, load
+from nightlog.lake.parts import replace_rows
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import PATTERNS, SCORES, TEMPLATES, VECTORS
+from nightlog.lake.tables import PATTERNS, SCORES, TEMPLATES
+from nightlog.routing.router import read_vectors
 from nightlog.systems.spec import System
 
 PATTERNS_PER_TASK = 4096
+Templates = tuple[list[str], np.ndarray, tuple[str, ...]]  # ids, vectors (n, d) and texts, in one order
 SCORED = "pattern_id string, probability double, weights array<struct<template_id: string, weight: double>>"
 
 
@@ -39,35 +42,40 @@ def score_frame(frame: pd.DataFrame, model: Model, names: dict[str, int], table:
 
 
 def detect(lake: Lake, system: System, ds: str, model: Model, device: str = "auto") -> dict[str, int]:
-    """Score the night's patterns; the model is loaded once a worker. Returns n_scored.
+    """Score the night's patterns: here where they are few, else by Spark, the model loaded once a worker. Returns n_scored.
 
     The weights of a pattern's templates sum to 1: the GRU's attention, or, of a MetaProto, how rare the template is in the system.
     """
-    patterns = lake.read(PATTERNS, system=system.name, ds=ds).select("pattern_id", "events")
-    encoder = load(model).manifest.encoder
-    used = patterns.select(F.explode("events.template_id").alias("template_id")).distinct()
-    texts = lake.read(TEMPLATES, system=system.name).select("template_id", "text")
-    vectors = lake.frame(
-        lake.read(VECTORS, system=system.name, encoder=encoder).join(used, "template_id", "left_semi").join(texts, "template_id", "left")
-    )
-    names = {name: number for number, name in enumerate(vectors["template_id"])}
-    table = np.stack(vectors["vector"].to_list()).astype(np.float32) if names else np.zeros((0, 0), dtype=np.float32)
-    assert lake.spark is not None
-    shared = lake.spark.sparkContext.broadcast((names, table, tuple(vectors["text"])))
+    patterns = lake.rows(PATTERNS, ["pattern_id", "events"], system=system.name, ds=ds)
+    used = {event["template_id"] for pattern in patterns for event in pattern["events"]}
+    names, vectors = read_vectors(lake, system.name, load(model).manifest.encoder, used)
+    texts = {row["template_id"]: row["text"] for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
+    templates = (names, vectors, tuple(texts[name] for name in names))
     counted = system.session.kind == "id"
+    if len(patterns) <= PATTERNS_PER_TASK:
+        rows = score_patterns(pd.DataFrame(patterns), model, templates, counted, device).to_dict("records") if patterns else []
+        replace_rows(lake, SCORES, [row | {"model": model.version} for row in rows], system=system.name, ds=ds)
+        return {"n_scored": len(rows)}
+    assert lake.spark is not None
+    shared = lake.spark.sparkContext.broadcast(templates)
 
     def score(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        known, rows, said = shared.value
         for frame in frames:
-            if len(frame) and model.detector == "metaproto":
-                from nightlog.detector.metaproto import scoring
+            if len(frame):
+                yield score_patterns(frame, model, shared.value, counted, device)
 
-                yield scoring.score_frame(frame, load(model).metaproto, scoring.NightTemplates(tuple(known), said, rows))
-            elif len(frame):
-                yield score_frame(frame, model, known, rows, counted, device)
-
-    n = patterns.count()
-    scored = patterns.repartition(1 + n // PATTERNS_PER_TASK, "pattern_id").mapInPandas(score, SCORED)
+    frame = lake.read(PATTERNS, system=system.name, ds=ds).select("pattern_id", "events")
+    scored = frame.repartition(1 + len(patterns) // PATTERNS_PER_TASK, "pattern_id").mapInPandas(score, SCORED)
     placed = scored.withColumns({"system": F.lit(system.name), "ds": F.lit(ds), "model": F.lit(model.version)})
     lake.replace_slice(SCORES, placed, system=system.name, ds=ds)
-    return {"n_scored": n}
+    return {"n_scored": len(patterns)}
+
+
+def score_patterns(frame: pd.DataFrame, model: Model, templates: Templates, counted: bool, device: str) -> pd.DataFrame:
+    """Patterns scored by the kind of model that serves."""
+    names, vectors, texts = templates
+    if model.detector == "metaproto":
+        from nightlog.detector.metaproto import scoring
+
+        return scoring.score_frame(frame, load(model).metaproto, scoring.NightTemplates(tuple(names), texts, vectors))
+    return score_frame(frame, model, {name: number for number, name in enumerate(names)}, vectors, counted, device)

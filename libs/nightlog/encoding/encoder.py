@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, FloatType
 
@@ -15,7 +17,6 @@ from nightlog.lake.tables import TEMPLATES, VECTORS
 from nightlog.systems.spec import System
 
 if TYPE_CHECKING:
-    import numpy as np
     from pyspark.sql import DataFrame
 
 ENCODER = "all-MiniLM-L6-v2"
@@ -53,14 +54,35 @@ def make_encoder(device: str) -> Callable[[np.ndarray], np.ndarray]:
     return encode
 
 
+@lru_cache(maxsize=1)
+def encoder_here(device: str) -> Callable[[np.ndarray], np.ndarray]:
+    """The predict function of this process, loaded when it is first needed."""
+    return make_encoder(device)
+
+
 def embed(lake: Lake, system: System, device: str = "auto") -> dict[str, int]:
-    """Embed the system's templates that have no vector yet. Returns run_n_embedded; starts no model where there is none."""
-    known = lake.read(VECTORS, system=system.name).where(F.col("encoder") == ENCODER).select("template_id")
-    new = lake.read(TEMPLATES, system=system.name).join(known, "template_id", "left_anti").select("system", "template_id", "text")
-    n = new.count()
-    if n:
-        lake.append(VECTORS, encode_templates(new.repartition(1 + n // TEXTS_PER_TASK, "template_id"), device))
-    return {"run_n_embedded": n}
+    """Embed the system's templates that have no vector yet: here where they are few, else by Spark. Returns run_n_embedded; loads no
+    encoder where there is none."""
+    vectors = lake.rows(VECTORS, ["template_id", "encoder"], system=system.name)
+    known = {row["template_id"] for row in vectors if row["encoder"] == ENCODER}
+    texts = {row["template_id"]: row["text"] for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
+    new = sorted(texts.keys() - known)
+    if 0 < len(new) <= TEXTS_PER_TASK:
+        found = encoder_here(device)(np.array([texts[name] for name in new], dtype=object))
+        lake.put(
+            VECTORS,
+            [
+                {"system": system.name, "template_id": name, "encoder": ENCODER, "vector": vector.tolist()}
+                for name, vector in zip(new, found, strict=True)
+            ],
+        )
+    elif new:
+        assert lake.spark is not None
+        rows = lake.spark.createDataFrame(
+            [(system.name, name, texts[name]) for name in new], "system string, template_id string, text string"
+        )
+        lake.append(VECTORS, encode_templates(rows.repartition(1 + len(new) // TEXTS_PER_TASK, "template_id"), device))
+    return {"run_n_embedded": len(new)}
 
 
 def encode_templates(templates: DataFrame, device: str) -> DataFrame:

@@ -12,6 +12,7 @@ from nightlog.lake.store import Lake, where
 from nightlog.lake.tables import (
     ALL_TABLES,
     ANOMALIES,
+    COUNTS_TABLE,
     EVENTS_TABLE,
     LABELS,
     LINES_TABLE,
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
     from delta.tables import DeltaTable as SparkTable
 
 LEAST_REPLAY_DAYS = 7  # Delta refuses to remove younger files: a reader or writer of a long job may still need them
-BRONZE, SILVER, GOLD = (LINES_TABLE, LABELS, QUARANTINE), (EVENTS_TABLE, SESSIONS, PATTERNS, ROUTES, SCORES), (ANOMALIES, NIGHTS)
+BRONZE, SILVER, GOLD = (
+    (LINES_TABLE, LABELS, QUARANTINE),
+    (EVENTS_TABLE, COUNTS_TABLE, SESSIONS, PATTERNS, ROUTES, SCORES),
+    (ANOMALIES, NIGHTS),
+)
 
 Night = tuple[str, str]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -40,11 +41,25 @@ def where(values: Mapping[str, str | Sequence[str]]) -> str:
 
 
 class Lake:
-    """The tables under one root folder. `spark` may be None where only delta-rs is used."""
+    """The tables under one root folder.
 
-    def __init__(self, root: Path | str, spark: SparkSession | None = None):
+    `spark` is a session, or what starts one when it is first needed; None where only delta-rs is used.
+    """
+
+    def __init__(self, root: Path | str, spark: SparkSession | Callable[[], SparkSession] | None = None):
         self.root = str(root).rstrip("/")
-        self.spark = spark
+        self.session = spark
+
+    @cached_property
+    def spark(self) -> SparkSession | None:
+        """The Spark session, started if it has to be."""
+        return self.session() if callable(self.session) else self.session
+
+    def close(self) -> None:
+        """End the session, if one was started."""
+        started = self.__dict__.get("spark")
+        if started is not None:
+            started.stop()
 
     def path(self, spec: TableSpec) -> str:
         return f"{self.root}/{spec.path}"
@@ -120,18 +135,24 @@ class Lake:
 
     def rows(self, spec: TableSpec, columns: list[str] | None = None, **equal: str) -> list[dict[str, Any]]:
         """Small results without Spark: the rows with these values, as dicts."""
+        found: list[dict[str, Any]] = self.arrow(spec, columns, **equal).to_pylist()
+        return found
+
+    def arrow(self, spec: TableSpec, columns: list[str] | None = None, **equal: str) -> pa.Table:
+        """As `rows`, as an Arrow table; empty where the table is not there yet."""
+        import pyarrow as pa
         import pyarrow.compute as pc
 
         if not self.exists(spec):
-            return []
+            schema = arrow_schema(spec)
+            return (schema if columns is None else pa.schema([schema.field(name) for name in columns])).empty_table()
         condition = None
         for name, value in equal.items():
             column = pc.field(name)
             # A merge by delta-rs writes strings in a form that Arrow cannot compare in a filter.
             same = (column if name in spec.partition else column.cast("string")) == value
             condition = same if condition is None else condition & same
-        found: list[dict[str, Any]] = self.dataset(spec).to_table(columns=columns, filter=condition).to_pylist()
-        return found
+        return self.dataset(spec).to_table(columns=columns, filter=condition)
 
     def dataset(self, spec: TableSpec) -> pads.Dataset:
         """The table for Arrow, DuckDB and Polars. A local one is read by Arrow's own file system: reads through delta-rs' leave
@@ -141,41 +162,47 @@ class Lake:
         local = None if "://" in self.root else SubTreeFileSystem(self.path(spec), LocalFileSystem())
         return self.table(spec).to_pyarrow_dataset(filesystem=local)
 
-    def put(self, spec: TableSpec, rows: list[dict[str, Any]], **replace: str) -> None:
+    def put(self, spec: TableSpec, rows: list[dict[str, Any]], **replace: str | Sequence[str]) -> None:
         """Write small rows in one commit: appended, or in the place of all rows with the `replace` values."""
+        if rows or (replace and self.exists(spec)):
+            self.put_arrow(spec, arrow_table(spec, rows), **replace)
+
+    def put_arrow(self, spec: TableSpec, rows: pa.Table, **replace: str | Sequence[str]) -> None:
+        """As `put`, rows with all columns of the table, in any order."""
         from deltalake import write_deltalake
 
-        if not rows and not (replace and self.exists(spec)):
-            return
-        table = arrow_table(spec, rows)
+        table = rows.select(spec.schema.names).cast(arrow_schema(spec))
         if replace and self.exists(spec):
             write_deltalake(self.path(spec), table, mode="overwrite", predicate=where(replace))
         else:
             write_deltalake(self.path(spec), table, mode="append", partition_by=list(spec.partition) or None)
 
-    def upsert(self, spec: TableSpec, rows: list[dict[str, Any]]) -> None:
-        """Insert or replace small rows by the table's key, in one commit."""
+    def upsert(self, spec: TableSpec, rows: list[dict[str, Any]], update: Iterable[str] = ()) -> None:
+        """Insert small rows by the table's key or replace those there, in one commit; with `update` only these columns of them."""
         if not self.exists(spec):
             return self.put(spec, rows)
-        (
-            self.table(spec)
-            .merge(
-                arrow_table(spec, rows),
-                " and ".join(f"old.{key} = new.{key}" for key in spec.key),
-                source_alias="new",
-                target_alias="old",
-            )
-            .when_matched_update_all()
-            .when_not_matched_insert_all()
-            .execute()
+        merge = self.table(spec).merge(
+            arrow_table(spec, rows),
+            " and ".join(f"old.{key} = new.{key}" for key in spec.key),
+            source_alias="new",
+            target_alias="old",
         )
+        changed = {name: f"new.{name}" for name in update}
+        merge = merge.when_matched_update(changed) if changed else merge.when_matched_update_all()
+        merge.when_not_matched_insert_all().execute()
         return None
+
+
+def arrow_schema(spec: TableSpec) -> pa.Schema:
+    """The table's columns in Arrow's types."""
+    import pyarrow as pa
+    from deltalake import Schema
+
+    return pa.schema(Schema.from_json(json.dumps(spec.schema.jsonValue())).to_arrow())
 
 
 def arrow_table(spec: TableSpec, rows: list[dict[str, Any]]) -> pa.Table:
     """Rows in the types of the table; columns that a row lacks are null."""
     import pyarrow as pa
-    from deltalake import Schema
 
-    schema = pa.schema(Schema.from_json(json.dumps(spec.schema.jsonValue())).to_arrow())
-    return pa.Table.from_pylist(rows, schema=schema)
+    return pa.Table.from_pylist(rows, schema=arrow_schema(spec))

@@ -60,6 +60,7 @@ class TableSpec:
     key: tuple[str, ...]
     partition: tuple[str, ...] = ("system", "ds")
     writer: Literal["spark", "delta-rs"] = "spark"
+    sorted_by: str | None = None
 
     @property
     def schema(self) -> StructType:
@@ -128,9 +129,23 @@ EVENTS_TABLE = TableSpec(
         col("level", STRING, "the header's level, where it has one"),
         col("session_id", STRING, "null where the line carries no id"),
         col("message_id", LONG, "its masked message"),
-        col("message", STRING, "the masked message itself"),
     ),
     ("system", "file", "line_no", "session_id"),
+)
+COUNTS_TABLE = TableSpec(
+    "silver.counts",
+    (
+        SYSTEM,
+        DS,
+        col("session_id", STRING, "the session"),
+        col("message_id", LONG, "a masked message in it"),
+        col("n", LONG, "how often, in one part of the day's lines; the parts of a day add up"),
+        col("first_at", TIME, "the first of these events"),
+        col("last_at", TIME, "the last of them"),
+        col("bucket", INT, "0 to 65535, by the session's id; the rows of a file are in its order"),
+    ),
+    ("system", "ds", "session_id", "message_id"),
+    sorted_by="bucket",
 )
 SESSIONS = TableSpec(
     "silver.sessions",
@@ -433,6 +448,7 @@ ALL_TABLES = (
     MESSAGES,
     TEMPLATES,
     EVENTS_TABLE,
+    COUNTS_TABLE,
     SESSIONS,
     PATTERNS,
     VECTORS,

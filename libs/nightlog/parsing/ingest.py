@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyspark.sql import functions as F
+import numpy as np
 
 from nightlog.errors import FormatError, NoInput
+from nightlog.lake.parts import Part, commit_parts, write_part
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import LABELS, LINES_TABLE
-from nightlog.parsing.files import LineReader, check_whole, find_files, relative
-from nightlog.parsing.lines import java
-from nightlog.systems.spec import System
+from nightlog.parsing.files import find_files, relative
+from nightlog.parsing.pieces import MAX_LINE, PIECE, Lines, Piece, ends_in, numbered, plan, read_piece, to_count
+from nightlog.parsing.work import run_tasks
+from nightlog.systems.spec import Labels, System
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    import pyarrow as pa
 
 
 def look_back(system: System, ds: str) -> list[str]:
@@ -39,55 +43,109 @@ def ingest(lake: Lake, system: System, ds: str, data: Path) -> tuple[dict[str, i
         raise NoInput(f"no file matches {system.input.path.replace('{ds}', ds)} under the data folder")
     present = lake.nights(LINES_TABLE, system.name)
     earlier = {day: found for day in look_back(system, ds) if day not in present and (found := find_files(system, data, day))}
-    detail = None
+    notes = []
     if earlier:
         try:
             ingest_days(lake, system, earlier, data)
         except FormatError as error:
-            detail = f"sessions that began before the night are judged on the night alone: {error}"
-    return ingest_days(lake, system, {ds: files}, data), detail
+            notes.append(f"sessions that began before the night are judged on the night alone: {error}")
+    counts = ingest_days(lake, system, {ds: files}, data)
+    if n_cut := counts.pop("n_cut"):
+        notes.append(f"{n_cut:,} lines were longer than {MAX_LINE:,} bytes and are kept without their ends")
+    return counts, "; ".join(notes) or None
 
 
 def ingest_days(lake: Lake, system: System, files: Mapping[str, list[Path]], data: Path) -> dict[str, int]:
-    """The files of some days into their slices of bronze.lines, in one commit. Returns n_files, n_lines, n_replaced."""
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
-    from pyspark.sql import Observation
-
-    assert lake.spark is not None
-    counts = Observation()
-    days = lake.spark.createDataFrame(
-        [(relative(path, data), ds) for ds, found in files.items() for path in found], "file string, ds string"
-    )
-    every = [path for found in files.values() for path in found]
-    try:
-        with LineReader(lake.spark, data) as reader:
-            lines = reader.read(every).join(F.broadcast(days), "file")
-            counted = lines.observe(counts, F.count("*").alias("n_lines"), F.count_if("replaced").alias("n_replaced"))
-            write_lines(lake, system, list(files), counted)
-    except (PySparkException, Py4JJavaError):
-        check_whole(every, data)
-        raise
-    return {"n_files": len(every)} | {name: int(n or 0) for name, n in counts.get.items()}
+    """The files of some days into their slices of bronze.lines, in one commit. Returns n_files, n_lines, n_replaced, n_cut."""
+    every = [(path, relative(path, data), ds) for ds, found in files.items() for path in found]
+    n_bytes = sum(path.stat().st_size for path, _, _ in every)
+    tasks = plan(every)
+    open_ended = to_count(tasks)
+    ends = dict(zip([(piece.path, piece.start) for piece in open_ended], run_tasks(lake, open_ended, ends_in, n_bytes), strict=True))
+    work = partial(write_lines, root=lake.root, system=system)
+    written = run_tasks(lake, numbered(tasks, ends), work, n_bytes)
+    days = list(files)
+    tags = [rows for each in written for rows in each.tags]
+    if system.labels is not None and system.labels.pattern is not None:
+        put_labels(lake, system, days, tags)
+    commit_parts(lake, LINES_TABLE, [part for each in written for part in each.parts], system=system.name, ds=days)
+    counts = {name: sum(getattr(each, name) for each in written) for name in ("n_lines", "n_replaced", "n_cut")}
+    return {"n_files": len(every)} | counts
 
 
-def write_lines(lake: Lake, system: System, days: list[str], lines: DataFrame) -> None:
-    """Write slices of lines; a label at the start of a line is cut off, so that nothing after this stage can see it."""
-    placed = lines.withColumn("system", F.lit(system.name))
-    labels = system.labels
-    if labels is None or labels.pattern is None:
-        lake.replace_slice(LINES_TABLE, placed, system=system.name, ds=days)
+@dataclass
+class Written:
+    """What a task has written and counted; `tags` are the labels that stood in its lines."""
+
+    parts: list[Part] = field(default_factory=list)
+    tags: list[pa.Table] = field(default_factory=list)
+    n_lines: int = 0
+    n_replaced: int = 0
+    n_cut: int = 0
+
+
+def write_lines(pieces: Sequence[Piece], root: str, system: System) -> Written:
+    """One task: the lines of some pieces as part files of bronze.lines; a label at the start of a line is cut off, so that nothing
+    after this stage can see it."""
+    import pyarrow as pa
+
+    done = Written()
+    for ds in dict.fromkeys(piece.ds for piece in pieces):
+        waiting: list[pa.Table] = []
+        n_waiting = 0
+        for piece in pieces:
+            for lines in read_piece(piece) if piece.ds == ds else ():
+                done.n_lines += len(lines.texts)
+                done.n_replaced += int(lines.replaced.sum())
+                done.n_cut += lines.n_cut
+                rows = table_of(lines, piece.file)
+                if system.labels is not None and system.labels.pattern is not None:
+                    rows, tags = without_labels(rows, system.labels)
+                    done.tags.append(tags.append_column("ds", pa.array([ds] * len(tags), pa.string())))
+                waiting.append(rows)
+                n_waiting += rows.nbytes
+                if n_waiting >= PIECE:
+                    done.parts.append(write_part(root, LINES_TABLE, pa.concat_tables(waiting), system=system.name, ds=ds))
+                    waiting, n_waiting = [], 0
+        if waiting:
+            done.parts.append(write_part(root, LINES_TABLE, pa.concat_tables(waiting), system=system.name, ds=ds))
+    return done
+
+
+def table_of(lines: Lines, file: str) -> pa.Table:
+    """Lines as rows (file, line_no, text)."""
+    import pyarrow as pa
+
+    n = len(lines.texts)
+    files = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, dtype=np.int32)), pa.array([file], pa.string()))
+    return pa.table({"file": files, "line_no": np.arange(lines.first, lines.first + n, dtype=np.int64), "text": lines.texts})
+
+
+def without_labels(rows: pa.Table, labels: Labels) -> tuple[pa.Table, pa.Table]:
+    """The rows without the labels at the starts of their texts, and the labels as rows (file, line_no, label, tag)."""
+    import pyarrow as pa
+
+    assert labels.pattern is not None
+    start = re.compile(labels.pattern, re.DOTALL | re.ASCII)
+    texts = rows.column("text").to_pylist()
+    found = [start.match(text) for text in texts]
+    rest = [text[match.end() :] if match else text for text, match in zip(texts, found, strict=True)]
+    tags = [match["label"] if match else None for match in found]
+    labelled = rows.select(["file", "line_no"]).append_column("tag", pa.array(tags, pa.string()))
+    labelled = labelled.filter(pa.array([match is not None for match in found]))
+    normal = set(labels.normal)
+    marks = [int(tag not in normal) for tag in labelled.column("tag").to_pylist()]
+    return rows.set_column(2, "text", pa.array(rest, pa.string())), labelled.append_column("label", pa.array(marks, pa.int32()))
+
+
+def put_labels(lake: Lake, system: System, days: list[str], tags: Sequence[pa.Table]) -> None:
+    """Write the labels of some days, in one commit."""
+    import pyarrow as pa
+
+    if not tags:
+        lake.put(LABELS, [], system=system.name, ds=days)
         return
-    start = f"(?s)^(?:{java(labels.pattern)})"
-    tag = F.regexp_extract("text", start, re.compile(labels.pattern).groupindex["label"])
-    tags = placed.select(
-        "system",
-        "ds",
-        "file",
-        "line_no",
-        F.lit(None).cast("string").alias("session_id"),
-        (~tag.isin(*labels.normal)).cast("int").alias("label"),
-        tag.alias("tag"),
-    ).where(F.col("text").rlike(start))
-    lake.replace_slice(LABELS, tags, system=system.name, ds=days)
-    lake.replace_slice(LINES_TABLE, placed.withColumn("text", F.regexp_replace("text", start, "")), system=system.name, ds=days)
+    rows = pa.concat_tables([each.set_column(0, "file", each.column("file").cast(pa.string())) for each in tags])
+    n = len(rows)
+    whole = rows.append_column("system", pa.array([system.name] * n, pa.string())).append_column("session_id", pa.nulls(n, pa.string()))
+    lake.put_arrow(LABELS, whole, system=system.name, ds=days)

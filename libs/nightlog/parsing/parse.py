@@ -1,47 +1,96 @@
-"""Stage parse: bronze.lines → silver.messages, templates, events, sessions, patterns."""
+"""Stage parse: bronze.lines → silver.messages, templates, events, counts, sessions, patterns."""
 
 from __future__ import annotations
 
+import itertools
 import json
-from typing import Any
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, cast
+from zoneinfo import ZoneInfo
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 from pyspark.sql import functions as F
 
+from nightlog.lake.parts import Part, commit_parts, parts_of, read_part, schema_of, write_part
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import EVENTS_TABLE, LINES_TABLE, MESSAGES, PATTERNS, QUARANTINE, SESSIONS, TEMPLATES
+from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE, MESSAGES, PATTERNS, QUARANTINE, SESSIONS, TEMPLATES
+from nightlog.parsing.events import BUCKETS, SHOWN_UNPARSED, TALLIED, Parsed, parse_part
 from nightlog.parsing.ingest import look_back
 from nightlog.parsing.lines import parse_lines
-from nightlog.parsing.sessions import for_nights, group_patterns, group_sessions
-from nightlog.parsing.templates import mine_templates
+from nightlog.parsing.sessions import Assignment, Pattern, group_sessions, merged, question_id
+from nightlog.parsing.shapes import by_shape
+from nightlog.parsing.stamps import EPOCH, MICROSECOND
+from nightlog.parsing.templates import WILDCARD, mine, mine_templates
+from nightlog.parsing.work import run_tasks
 from nightlog.systems.spec import System
 
-SHOWN_UNPARSED = 100
+# Bytes of a usual line, to tell from their number how much work lines are; messages that one process mines in a second or two.
+LINE_BYTES = 128
+FEW_MESSAGES = 5000
+# Counts that one task groups in a second or two, and the bytes of text that take as long as one of them.
+COUNTS_PER_TASK, COUNT_BYTES = 1_500_000, 64
 
 
 def parse(lake: Lake, system: System, ds: str, run_id: str) -> dict[str, int]:
     """Parse the night, and before it the look-back days that were ingested but never parsed.
 
     Returns counts: n_blank, n_unparsed, n_untimed, n_events, n_without_session, n_sessions, n_patterns, n_templates,
-    run_n_templates_new.
+    run_n_templates_new, n_beyond_cap.
     """
     waiting = lake.nights(LINES_TABLE, system.name) - lake.nights(EVENTS_TABLE, system.name)
     founded = 0
     if earlier := [day for day in look_back(system, ds) if day in waiting]:
-        write_events(lake, system, earlier, run_id)
-        founded = add_templates(lake, system, earlier)
+        founded = write_events(lake, system, earlier, run_id)["run_n_templates_new"]
     counts = parse_nights(lake, system, [ds], run_id)
     return counts | {"run_n_templates_new": counts["run_n_templates_new"] + founded}
 
 
 def parse_nights(lake: Lake, system: System, nights: list[str], run_id: str) -> dict[str, int]:
     """Parse some nights in one go, each table in one commit. Returns the counts of `parse` over all of them."""
-    counts = write_events(lake, system, nights, run_id)
-    founded = add_templates(lake, system, nights)
-    return counts | write_sessions(lake, system, nights) | {"run_n_templates_new": founded}
+    return write_events(lake, system, nights, run_id) | write_sessions(lake, system, nights)
 
 
 def write_events(lake: Lake, system: System, days: list[str], run_id: str) -> dict[str, int]:
-    """One pass over the days' lines into their slices of silver.events; lines that do not match are counted, a few of them shown."""
+    """The days' lines as events, counts and messages; lines that do not match are counted, a few of them shown.
+
+    Messages and their templates go in before the events that refer to them, so that a run that breaks off is made good by the next.
+    """
+    if by_shape(system):
+        parts = parts_of(lake, LINES_TABLE, system=system.name, ds=days)
+        n_bytes = LINE_BYTES * sum(part.n_rows for part in parts)
+        found = joined(run_tasks(lake, parts, partial(parse_part, root=lake.root, system=system), n_bytes))
+        founded = add_templates(lake, system, found.messages)
+        commit_parts(lake, COUNTS_TABLE, found.counts, system=system.name, ds=days)
+        commit_parts(lake, EVENTS_TABLE, found.events, system=system.name, ds=days)
+    else:
+        found, founded = write_by_columns(lake, system, days)
+    shown = sorted(found.unmatched, key=lambda row: (row["ds"], row["file"], row["line_no"]))[:SHOWN_UNPARSED]
+    for day in days:
+        quarantine_lines(lake, system, day, run_id, [row for row in shown if row["ds"] == day])
+    return found.tally | founded
+
+
+def joined(parts: list[Parsed]) -> Parsed:
+    """What became of several parts, as of one."""
+    whole = Parsed(tally=dict.fromkeys(TALLIED, 0))
+    for each in parts:
+        whole.events += each.events
+        whole.counts += each.counts
+        whole.unmatched += each.unmatched
+        for name, n in each.tally.items():
+            whole.tally[name] += n
+        for number, (message, ds) in each.messages.items():
+            before = whole.messages.get(number)
+            whole.messages[number] = (message, ds if before is None else min(ds, before[1]))
+    return whole
+
+
+def write_by_columns(lake: Lake, system: System, days: list[str]) -> tuple[Parsed, dict[str, int]]:
+    """The same by Spark's column expressions, for systems whose lines cannot be parsed by shape."""
     from pyspark.sql import Observation
 
     by_line, by_event = Observation(), Observation()
@@ -59,16 +108,22 @@ def write_events(lake: Lake, system: System, days: list[str], run_id: str) -> di
         .where("matched")
         .withColumns({"system": F.lit(system.name), "session_id": F.explode_outer("session_ids")})
         .observe(by_event, F.count("*").alias("n_events"))
+        .localCheckpoint()
     )
+    found = Parsed(tally={name: int(n or 0) for name, n in (by_line.get | by_event.get).items()})
+    messages = events.groupBy("message_id", "message").agg(F.min("ds").alias("ds"))
+    found.messages = {row["message_id"]: (row["message"], row["ds"]) for row in messages.toLocalIterator()}
+    founded = add_templates(lake, system, found.messages)
+    counts = events.where("session_id is not null").groupBy("system", "ds", "session_id", "message_id")
+    counted = counts.agg(F.count("*").alias("n"), F.min("at").alias("first_at"), F.max("at").alias("last_at"))
+    bucket = F.pmod(F.xxhash64("session_id"), F.lit(BUCKETS))
+    lake.replace_slice(COUNTS_TABLE, counted.withColumn("bucket", bucket).sort("bucket"), system=system.name, ds=days)
     lake.replace_slice(EVENTS_TABLE, events, system=system.name, ds=days)
-    counts = {name: int(n or 0) for name, n in (by_line.get | by_event.get).items()}
-    shown: list[dict[str, Any]] = []
-    if counts["n_unparsed"]:
+    if found.tally["n_unparsed"]:
         first = parsed.where(unmatched).select("ds", "file", "line_no").orderBy("ds", "file", "line_no").limit(SHOWN_UNPARSED)
-        shown = [row.asDict() for row in first.join(lines, ["ds", "file", "line_no"]).select("ds", "file", "line_no", "text").collect()]
-    for day in days:
-        quarantine_lines(lake, system, day, run_id, [row for row in shown if row["ds"] == day])
-    return counts
+        shown = first.join(lines, ["ds", "file", "line_no"]).select("ds", "file", "line_no", "text")
+        found.unmatched = [row.asDict() for row in shown.collect()]
+    return found, founded
 
 
 def quarantine_lines(lake: Lake, system: System, ds: str, run_id: str, lines: list[dict[str, Any]]) -> None:
@@ -80,46 +135,125 @@ def quarantine_lines(lake: Lake, system: System, ds: str, run_id: str, lines: li
     lake.put(QUARANTINE, aside, system=system.name, ds=ds, stage="parse")
 
 
-def add_templates(lake: Lake, system: System, days: list[str]) -> int:
-    """Mine the days' messages that were never seen before. Returns how many templates they founded.
+def add_templates(lake: Lake, system: System, messages: Mapping[int, tuple[str, str]]) -> dict[str, int]:
+    """Mine the messages (id → text and first night) that were never seen before.
 
-    Templates go in before the messages that refer to them.
+    Templates go in before the messages that refer to them. Returns run_n_templates_new, how many templates they founded, and
+    n_beyond_cap, how many messages went to a catch-all of wildcards because the system has too many.
     """
-    seen = lake.read(EVENTS_TABLE, system=system.name, ds=days).select("ds", "message_id", "message").distinct()
-    first = seen.groupBy("message_id", "message").agg(F.min("ds").alias("first_ds"))
-    # Checkpoints, not caches: Spark recomputes a cached frame once a table that it was read from is written.
-    new = first.join(lake.read(MESSAGES, system=system.name).select("message_id"), "message_id", "left_anti").localCheckpoint()
-    if new.isEmpty():
-        return 0
-    mined = mine_templates(new, lake.read(TEMPLATES, system=system.name), system.name, system.templates)
-    mined = mined.join(new.select("message_id", "first_ds"), "message_id").withColumn("system", F.lit(system.name)).localCheckpoint()
-    touched = (
-        mined.withColumn("text", F.col("widened"))
-        .groupBy("system", "template_id", "text", "widened", "first_message", "token_count", "ordinal", "founded")
-        .agg(F.min("first_ds").alias("first_ds"))
-    )
-    lake.merge(TEMPLATES, touched.select(*TEMPLATES.schema.names), update=["widened"])
-    lake.append(MESSAGES, mined)
-    return touched.where("founded").count()
+    known = {row["message_id"] for row in lake.rows(MESSAGES, ["message_id"], system=system.name)}
+    new = {number: found for number, found in messages.items() if number not in known}
+    if not new:
+        return {"run_n_templates_new": 0, "n_beyond_cap": 0}
+    templates = lake.rows(TEMPLATES, system=system.name)
+    texts = pd.DataFrame({"message_id": list(new), "message": [message for message, _ in new.values()]}).sort_values("message")
+    fed = within_cap(texts["message"], system.templates.messages - len(known))
+    distinct = pd.DataFrame({"message_id": range(fed.nunique()), "message": fed.unique()})
+    found = mine_messages(lake, distinct, pd.DataFrame(templates, columns=TEMPLATES.schema.names), system)
+    mined = texts.assign(fed=fed).merge(found.drop(columns="message_id").rename(columns={"message": "fed"}), on="fed")
+    mined["first_ds"] = [new[number][1] for number in mined["message_id"]]
+    before = {row["template_id"]: row for row in templates}
+    rows = []
+    for (name, widened, first_message, n_tokens, ordinal), of_it in mined.groupby(
+        ["template_id", "widened", "first_message", "token_count", "ordinal"], sort=True
+    ):
+        row = {"system": system.name, "template_id": name, "text": widened, "widened": widened, "first_message": first_message}
+        row |= {"token_count": int(n_tokens), "ordinal": int(ordinal), "first_ds": of_it["first_ds"].min()}
+        if name not in before or before[name]["widened"] != widened:
+            rows.append(row)
+    founded = sum(row["template_id"] not in before for row in rows)
+    if founded == len(rows):
+        lake.put(TEMPLATES, rows)
+    else:
+        lake.upsert(TEMPLATES, rows, update=["widened"])
+    assigned = mined.assign(system=system.name)[list(MESSAGES.schema.names)]
+    lake.put_arrow(MESSAGES, pa.Table.from_pandas(assigned, preserve_index=False))
+    return {"run_n_templates_new": founded, "n_beyond_cap": int((fed != texts["message"]).sum())}
+
+
+def within_cap(messages: pd.Series[str], room: int) -> pd.Series[str]:
+    """The messages, those behind the first `room` ones made wildcards alone, one for each word."""
+    beyond = messages.iloc[max(0, room) :].map(lambda message: " ".join(WILDCARD for _ in message.split()))
+    return pd.concat([messages.iloc[: max(0, room)], beyond])
+
+
+def mine_messages(lake: Lake, new: pd.DataFrame, known: pd.DataFrame, system: System) -> pd.DataFrame:
+    """Give each new message its template, in this process where they are few. Args and result as those of `mine_templates`."""
+    if len(new) > FEW_MESSAGES and (spark := lake.spark) is not None:
+        before = spark.createDataFrame(known, TEMPLATES.schema) if len(known) else spark.createDataFrame([], TEMPLATES.schema)
+        found = mine_templates(spark.createDataFrame(new, "message_id long, message string"), before, system.name, system.templates)
+        return cast("pd.DataFrame", found.toPandas())
+    mine_group = mine(system.name, system.templates)
+    n_tokens = new["message"].map(lambda message: len(message.split()))
+    groups = [mine_group((n,), group, known[known["token_count"] == n]) for n, group in new.groupby(n_tokens)]
+    return pd.concat(groups, ignore_index=True)
 
 
 def write_sessions(lake: Lake, system: System, nights: list[str]) -> dict[str, int]:
-    """The nights' sessions and patterns, from their events and those of the look-back days. Returns n_sessions, n_patterns, n_templates."""
-    days = sorted({day for ds in nights for day in (*look_back(system, ds), ds)})
-    events = for_nights(lake.read(EVENTS_TABLE, system=system.name, ds=days), nights, system.session.lookback_days)
-    messages = lake.read(MESSAGES, system=system.name)
-    timezone = system.timestamp.timezone if system.timestamp is not None else "UTC"
-    grouped = group_sessions(events, messages, system.settle_minutes, timezone)
-    sessions = grouped.withColumn("system", F.lit(system.name)).persist()
-    try:
-        lake.replace_slice(SESSIONS, sessions, system=system.name, ds=nights)
-        patterns = group_patterns(sessions, system.session.kind == "id").withColumn("system", F.lit(system.name))
-        lake.replace_slice(PATTERNS, patterns, system=system.name, ds=nights)
-    finally:
-        sessions.unpersist()
-    counted = lake.read(PATTERNS, system=system.name, ds=nights).agg(
-        F.coalesce(F.sum("n_sessions"), F.lit(0)).alias("n_sessions"),
-        F.count_distinct("pattern_id").alias("n_patterns"),
-        F.coalesce(F.size(F.array_distinct(F.flatten(F.collect_set("events.template_id")))), F.lit(0)).alias("n_templates"),
-    )
-    return {name: int(n) for row in counted.collect() for name, n in row.asDict().items()}
+    """The nights' sessions and patterns, from the counts of their events and those of the look-back days.
+
+    Returns n_sessions, n_patterns, n_templates.
+    """
+    messages = lake.rows(MESSAGES, ["message_id", "template_id"], system=system.name)
+    assignment = Assignment.of((row["message_id"], row["template_id"]) for row in messages)
+    sessions: list[Part] = []
+    rows: list[Part] = []
+    found: dict[str, Pattern] = {}
+    for ds in nights:
+        parts = parts_of(lake, COUNTS_TABLE, system=system.name, ds=[*look_back(system, ds), ds])
+        n = sum(part.n_rows for part in parts)
+        edges = np.linspace(0, BUCKETS, 2 + n // COUNTS_PER_TASK).astype(int).tolist()
+        tasks = list(itertools.pairwise(edges)) if n else []
+        work = partial(sessions_of_night, root=lake.root, system=system, ds=ds, parts=parts, assignment=assignment)
+        done = run_tasks(lake, tasks, work, COUNT_BYTES * n)
+        sessions += [part for part, _ in done if part is not None]
+        patterns = merged(each for _, each in done)
+        found = merged([found, patterns])
+        if patterns:
+            table = patterns_table(patterns, system.session.kind == "id")
+            rows.append(write_part(lake.root, PATTERNS, table, system=system.name, ds=ds))
+    commit_parts(lake, SESSIONS, sessions, system=system.name, ds=nights)
+    commit_parts(lake, PATTERNS, rows, system=system.name, ds=nights)
+    return {
+        "n_sessions": sum(each.n_sessions for each in found.values()),
+        "n_patterns": len(found),
+        "n_templates": len({name for each in found.values() for name, _ in each.events}),
+    }
+
+
+def sessions_of_night(
+    buckets: tuple[int, int], root: str, system: System, ds: str, parts: list[Part], assignment: Assignment
+) -> tuple[Part | None, dict[str, Pattern]]:
+    """One task: the sessions of some buckets, written beside those of the others, and their patterns."""
+    columns = ["session_id", "message_id", "n", "first_at", "last_at"]
+    tables = []
+    for part in parts:
+        rows = read_part(root, COUNTS_TABLE, part.path, columns, ("bucket", *buckets))
+        tables.append(rows.append_column("own", pa.array(np.full(len(rows), dict(part.partition)["ds"] == ds))))
+    sessions, patterns = group_sessions(pa.concat_tables(tables), assignment, settle_bounds(system, ds))
+    return (write_part(root, SESSIONS, sessions, system=system.name, ds=ds) if len(sessions) else None), patterns
+
+
+def settle_bounds(system: System, ds: str) -> tuple[int, int] | None:
+    """See `settled`: `settle_minutes` before the night's first and last midnight in the system's time zone, as microseconds since 1970."""
+    if not system.settle_minutes or system.timestamp is None:
+        return None
+    zone, settle = ZoneInfo(system.timestamp.timezone), timedelta(minutes=system.settle_minutes)
+    midnight = datetime.fromisoformat(ds).replace(tzinfo=zone)
+    begin, end = ((at.astimezone(UTC) - settle - EPOCH) // MICROSECOND for at in (midnight, midnight + timedelta(days=1)))
+    return begin, end
+
+
+def patterns_table(patterns: Mapping[str, Pattern], counted: bool) -> pa.Table:
+    """Patterns as the columns of silver.patterns but the partition's. Args: counted, whether counts tell something."""
+    rows = [
+        {
+            "pattern_id": name,
+            "question_id": question_id(pattern.events, counted),
+            "events": [{"template_id": template, "count": count} for template, count in pattern.events],
+            "n_sessions": pattern.n_sessions,
+            "example_session_id": pattern.example_session_id,
+        }
+        for name, pattern in sorted(patterns.items())
+    ]
+    return pa.Table.from_pylist(rows, schema_of(PATTERNS))

@@ -1,99 +1,195 @@
-"""Events → sessions → patterns."""
+"""Counts of events → sessions → patterns, by sorting and adding up whole columns."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from pyspark.sql import functions as F
+import numpy as np
+import pyarrow as pa
 
-if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+AT = pa.timestamp("us", tz="UTC")
+NEVER_FIRST, NEVER_LAST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
+COUNTS = pa.schema(
+    [("session_id", pa.string()), ("message_id", pa.int64()), ("n", pa.int64()), ("first_at", AT), ("last_at", AT), ("own", pa.bool_())]
+)
+SESSIONS = pa.schema(
+    [("session_id", pa.string()), ("pattern_id", pa.string()), ("started_at", AT), ("ended_at", AT), ("n_events", pa.int64())]
+)
 
 
-def for_nights(events: DataFrame, nights: Sequence[str], look_back_days: int) -> DataFrame:
-    """Events with the nights on which they count: their own and the `look_back_days` after it, of those that are asked for.
+@dataclass
+class Pattern:
+    """A multiset of templates (template id → count, a power of two, in the order of ids), and the sessions that are like it."""
 
-    Returns: events with `night` and `own`, true where the night is the event's day; one row for each night of an event.
+    events: tuple[tuple[str, int], ...]
+    n_sessions: int
+    example_session_id: str
+
+
+@dataclass
+class Assignment:
+    """Which template each message has: message ids in order, and for each its place among the template ids, which are in order too."""
+
+    message_ids: np.ndarray
+    places: np.ndarray
+    template_ids: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[int, str]]) -> Assignment:
+        """From pairs of message id and template id."""
+        found = sorted(rows)
+        names = sorted({name for _, name in found})
+        numbers = {name: number for number, name in enumerate(names)}
+        ids = np.array([number for number, _ in found], dtype=np.int64)
+        return cls(ids, np.array([numbers[name] for _, name in found], dtype=np.int64), names)
+
+    def template_of(self, message_ids: np.ndarray) -> np.ndarray:
+        """The place of each message's template, -1 where it has none."""
+        if not len(self.message_ids):
+            return np.full(len(message_ids), -1)
+        at = np.minimum(np.searchsorted(self.message_ids, message_ids), len(self.message_ids) - 1)
+        return np.where(self.message_ids[at] == message_ids, self.places[at], -1)
+
+
+def settled(own: np.ndarray, started: np.ndarray, settle: tuple[int, int] | None) -> np.ndarray:
+    """Which sessions are judged on a night: those with events of it, and those that began just before it, but none that begins just
+    before its end; its first moments alone may look broken.
+
+    Args: own (n,) bool; started (n,) microseconds, NEVER_FIRST where no event has a time: then the events alone count; settle: from when
+    on a session is the night's own whatever its events' day, and from when on it is the next night's; None for neither.
     """
-    if len(nights) == 1:
-        placed = events.withColumn("night", F.lit(nights[0]))
-    else:
-        wanted = F.array(*map(F.lit, nights))
-        last = F.date_add(F.to_date("ds"), look_back_days).cast("string")
-        placed = events.withColumn("night", F.explode(F.filter(wanted, lambda night: night.between(F.col("ds"), last))))
-    return placed.withColumn("own", F.col("ds") == F.col("night"))
+    if settle is None:
+        return own
+    timed = started != NEVER_FIRST
+    return np.asarray((own | (timed & (started >= settle[0]))) & ~(timed & (started >= settle[1])))
 
 
-def group_sessions(events: DataFrame, messages: DataFrame, settle_minutes: int = 0, timezone: str = "UTC") -> DataFrame:
-    """The sessions that have events on a night, judged on these and on those of its look-back days.
+def group_sessions(counts: pa.Table, assignment: Assignment, settle: tuple[int, int] | None = None) -> tuple[pa.Table, dict[str, Pattern]]:
+    """The sessions that are judged on a night (see `settled`), by its events and those of the look-back days, and their patterns.
 
-    What began in the last `settle_minutes` before midnight has not been seen whole: it belongs to the next night alone.
-
-    Args: events (night, own, session_id, at, message_id); messages (message_id, template_id); timezone, whose midnight ends a night.
-    Returns: (ds the night, session_id, pattern_id, events array<struct<template_id, count>> in order of template_id with counts in
-    powers of two, started_at, ended_at, n_events); one row a night and session. The order of events and their partitioning have
-    no influence.
+    Args: counts: COUNTS, where a message of a session may stand more than once; `own` says whether the events are of the night.
+    Returns: SESSIONS, one row a session; pattern_id → pattern. The order of counts has no influence.
     """
-    counted = (
-        events.where(F.col("session_id").isNotNull())
-        .join(F.broadcast(messages.select("message_id", "template_id")), "message_id")
-        .groupBy("night", "session_id", "template_id")
-        .agg(
-            F.count("*").alias("n"),
-            F.min("at").alias("first_at"),
-            F.max("at").alias("last_at"),
-            F.max("own").alias("own"),
-        )
-        .withColumn("rounded", power_of_two("n"))
-    )
-    return (
-        counted.groupBy(F.col("night").alias("ds"), "session_id")
-        .agg(
-            F.sort_array(F.collect_list(F.struct("template_id", F.col("rounded").alias("count")))).alias("events"),
-            F.min("first_at").alias("started_at"),
-            F.max("last_at").alias("ended_at"),
-            F.sum("n").alias("n_events"),
-            F.max("own").alias("own"),
-        )
-        .where(is_of_night(settle_minutes, timezone))
-        .select("ds", "session_id", pattern_id(F.col("events")).alias("pattern_id"), "events", "started_at", "ended_at", "n_events")
-    )
+    template = assignment.template_of(counts.column("message_id").to_numpy())
+    keep = template >= 0
+    named = counts.column("session_id").combine_chunks().dictionary_encode()
+    named = named.combine_chunks() if isinstance(named, pa.ChunkedArray) else named
+    session = np.asarray(named.indices, dtype=np.int64)[keep]
+    if not len(session):
+        return SESSIONS.empty_table(), {}
+    width = max(1, len(assignment.template_ids))
+    key = session * width + template[keep]
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    starts = np.flatnonzero(np.diff(key, prepend=-1))
+    n = np.add.reduceat(counts.column("n").to_numpy()[keep][order], starts)
+    first = np.minimum.reduceat(micros(counts.column("first_at"), NEVER_FIRST)[keep][order], starts)
+    last = np.maximum.reduceat(micros(counts.column("last_at"), NEVER_LAST)[keep][order], starts)
+    own = np.maximum.reduceat(counts.column("own").to_numpy(zero_copy_only=False)[keep][order], starts)
+    session, template = key[starts] // width, key[starts] % width
+
+    bounds = np.flatnonzero(np.diff(session, prepend=-1))
+    started = np.minimum.reduceat(first, bounds)
+    is_own = settled(np.maximum.reduceat(own, bounds), started, settle)
+    exponent = powers_of_two(n)
+    which, patterns = distinct_patterns(template, exponent, bounds, assignment.template_ids)
+    rows = pa.table(
+        {
+            "session_id": named.dictionary.take(pa.array(session[bounds])),
+            "pattern_id": pa.array(list(patterns), pa.string()).take(pa.array(which)),
+            "started_at": times(started, NEVER_FIRST),
+            "ended_at": times(np.maximum.reduceat(last, bounds), NEVER_LAST),
+            "n_events": np.add.reduceat(n, bounds),
+        }
+    ).filter(pa.array(is_own))
+    told = rows.group_by("pattern_id").aggregate([([], "count_all"), ("session_id", "min")]).to_pylist()
+    return rows, {row["pattern_id"]: Pattern(patterns[row["pattern_id"]], row["count_all"], row["session_id_min"]) for row in told}
 
 
-def is_of_night(settle_minutes: int, timezone: str) -> Column:
-    """Whether a session (ds, own, started_at) is judged on the night `ds`: it has events of it, or began just before it, and not just
-    before its end. Without times only the events count."""
-    if not settle_minutes:
-        return F.col("own")
-    begin, end = (F.to_utc_timestamp(F.date_add("ds", days).cast("timestamp"), timezone) for days in (0, 1))
-    settle = F.expr(f"interval {settle_minutes} minutes")
-    fresh = F.coalesce(F.col("started_at") >= begin - settle, F.lit(False))
-    cut = F.coalesce(F.col("started_at") >= end - settle, F.lit(False))
-    return (F.col("own") | fresh) & ~cut
+def micros(at: pa.ChunkedArray, never: int) -> np.ndarray:
+    """Times as microseconds since 1970, `never` where there is none."""
+    numbers: np.ndarray = at.cast(pa.int64()).fill_null(never).to_numpy()
+    return numbers
 
 
-def power_of_two(count: str) -> Column:
-    """A count rounded down to a power of two, by its bits: logarithms of doubles are not exact."""
-    return F.expr(f"shiftleft(1L, length(bin({count})) - 1)")
+def times(at: np.ndarray, never: int) -> pa.Array:
+    """The reverse of `micros`."""
+    return pa.array(at, pa.int64(), mask=at == never).cast(AT)
 
 
-def pattern_id(events: Column) -> Column:
-    """Hash of a multiset of templates that is in order."""
-    return F.substring(F.sha2(F.to_json(events), 256), 1, 16)
+def powers_of_two(counts: np.ndarray) -> np.ndarray:
+    """The exponent of the greatest power of two in each count, by its bits: logarithms of doubles are not exact.
+
+    >>> powers_of_two(np.array([1, 2, 3, 2**62 - 1])).tolist()
+    [0, 1, 1, 61]
+    """
+    left, exponent = counts.astype(np.int64), np.zeros(len(counts), dtype=np.int64)
+    for step in (32, 16, 8, 4, 2, 1):
+        big = left >= 1 << step
+        exponent[big] += step
+        left = np.where(big, left >> step, left)
+    return exponent
 
 
-def question_id(counted: bool) -> Column:
+def distinct_patterns(
+    template: np.ndarray, exponent: np.ndarray, bounds: np.ndarray, names: Sequence[str]
+) -> tuple[np.ndarray, dict[str, tuple[tuple[str, int], ...]]]:
+    """Which pattern each session has, and the patterns: pattern_id → (template id, count) in order of the ids.
+
+    Args: template and exponent of the count, one row a template of a session; bounds: where each session's rows begin.
+    Sessions are told apart by 128 bits that are added up over their rows.
+    """
+    row = (template * 64 + exponent).astype(np.uint64)
+    sums = np.stack([np.add.reduceat(mixed(row + np.uint64(seed)), bounds) for seed in (0x9E3779B97F4A7C15, 0x3C6EF372FE94F82A)], axis=1)
+    _, at, which = np.unique(np.ascontiguousarray(sums).view("V16").ravel(), return_index=True, return_inverse=True)
+    ends = np.append(bounds[1:], len(template))
+    patterns = {}
+    for number in at.tolist():
+        rows = range(bounds[number], ends[number])
+        events = tuple((names[template[place]], 1 << int(exponent[place])) for place in rows)
+        patterns[pattern_id(events)] = events
+    return which, patterns
+
+
+def mixed(numbers: np.ndarray) -> np.ndarray:
+    """Numbers of 64 bits with their bits mixed well (splitmix64)."""
+    with np.errstate(over="ignore"):
+        numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    last: np.ndarray = numbers ^ (numbers >> np.uint64(31))
+    return last
+
+
+def digest(value: Any) -> str:
+    """The first 16 hex digits of the SHA-256 of a value as JSON."""
+    return hashlib.sha256(json.dumps(value, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+def pattern_id(events: Sequence[tuple[str, int]]) -> str:
+    """Hash of a multiset of templates that is in order.
+
+    >>> pattern_id([("t-a", 1), ("t-b", 2)])
+    '2fdc91e2ec1ea6f8'
+    """
+    return digest([{"template_id": name, "count": count} for name, count in events])
+
+
+def question_id(events: Sequence[tuple[str, int]], counted: bool) -> str:
     """What is asked about a pattern: the pattern, or where counts tell nothing the hash of its set of templates."""
-    return F.col("pattern_id") if counted else pattern_id(F.col("events.template_id"))
+    return pattern_id(events) if counted else digest([name for name, _ in events])
 
 
-def group_patterns(sessions: DataFrame, counted: bool) -> DataFrame:
-    """The distinct patterns of each night's sessions: (ds, pattern_id, question_id, events, n_sessions, example_session_id).
-
-    Args: counted, whether counts tell something: in a session that is the life of one thing, not in what a node or an hour happened to log.
-    """
-    patterns = sessions.groupBy("ds", "pattern_id").agg(
-        F.first("events").alias("events"), F.count("*").alias("n_sessions"), F.min("session_id").alias("example_session_id")
-    )
-    return patterns.withColumn("question_id", question_id(counted))
+def merged(found: Iterable[Mapping[str, Pattern]]) -> dict[str, Pattern]:
+    """The patterns of several groups of sessions as of one."""
+    whole: dict[str, Pattern] = {}
+    for each in found:
+        for name, pattern in each.items():
+            before = whole.setdefault(name, pattern)
+            if before is not pattern:
+                example = min(before.example_session_id, pattern.example_session_id)
+                whole[name] = Pattern(pattern.events, before.n_sessions + pattern.n_sessions, example)
+    return whole

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
-from pyspark.sql import functions as F
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from nightlog.detector.registry import Loaded
 from nightlog.errors import GateFailed
+from nightlog.lake.parts import commit_parts, parts_of, schema_of, write_part
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import (
     ANOMALIES,
@@ -32,11 +34,15 @@ from nightlog.llm.analysts import system_answers
 from nightlog.llm.questions import latest_verdicts
 from nightlog.parsing.ingest import look_back
 from nightlog.quality.gates import Breach, anomaly_expectations, check, night_expectations
-from nightlog.reporting.anomalies import decide, with_evidence
+from nightlog.reporting.anomalies import decide
+from nightlog.reporting.evidence import Known, with_evidence
 from nightlog.systems.spec import System
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+DECISIONS = pa.schema(
+    [(name, pa.string()) for name in ("pattern_id", "route")]
+    + [("score", pa.float64())]
+    + [(name, pa.string()) for name in ("decided_by", "status", "reason")]
+)
 
 TAUS = tuple(n / 20 for n in range(2, 20))
 WORK = (
@@ -103,16 +109,14 @@ def stop_on_critical(system: str, ds: str, breaches: list[Breach], advice: str) 
     return breaches
 
 
-def verdicts_and_answers(lake: Lake, system: System, prompt: str, llm: str | None) -> tuple[DataFrame, DataFrame]:
+def verdicts_and_answers(lake: Lake, system: System, prompt: str, llm: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """What the LLM (see `latest_verdicts`) and what analysts say of the system's questions, as `decide` takes them."""
-    assert lake.spark is not None
     found = latest_verdicts(lake, system, prompt, llm)
-    verdicts = [(name, row["label"], row["confidence"], row["reason"]) for name, row in found.items()]
-    answers = [(name, row["label"], told(row)) for name, row in system_answers(lake, system, found).items()]
-    return (
-        lake.spark.createDataFrame(verdicts, "question_id string, label string, confidence double, reason string"),
-        lake.spark.createDataFrame(answers, "question_id string, answer string, told string"),
-    )
+    verdicts = [{"question_id": name} | {key: row[key] for key in ("label", "confidence", "reason")} for name, row in found.items()]
+    answers = [
+        {"question_id": name, "answer": row["label"], "told": told(row)} for name, row in system_answers(lake, system, found).items()
+    ]
+    return verdicts, answers
 
 
 def told(answer: Mapping[str, Any]) -> str:
@@ -126,23 +130,47 @@ def told(answer: Mapping[str, Any]) -> str:
     return f"{answer['answered_by']} answered on {day} that this is {answer['label']}{name} (group {answer['group']})"
 
 
-def pattern_knowledge(lake: Lake, system: System, ds: str) -> DataFrame:
+@dataclass
+class Judged:
+    """The night's patterns, routes and scores, and the texts of the templates in them."""
+
+    patterns: list[dict[str, Any]]
+    routes: list[dict[str, Any]]
+    scores: list[dict[str, Any]]
+    texts: dict[str, str]
+
+
+def read_judged(lake: Lake, system: System, ds: str) -> Judged:
+    """What the earlier stages made of the night, read once."""
+    place = {"system": system.name, "ds": ds}
+    patterns = lake.rows(PATTERNS, ["pattern_id", "question_id", "events", "n_sessions"], **place)
+    routes = lake.rows(ROUTES, ["pattern_id", "route", "similarity", "nearest"], **place)
+    scores = lake.rows(SCORES, ["pattern_id", "probability", "weights"], **place)
+    used = {event["template_id"] for row in patterns for event in row["events"] or ()}
+    texts = lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)
+    return Judged(patterns, routes, scores, {row["template_id"]: row["text"] for row in texts if row["template_id"] in used})
+
+
+def pattern_knowledge(judged: Judged) -> dict[str, dict[str, Known]]:
     """What is known of each template of each pattern of the night: its text, nearest source template and attention."""
-    routes = lake.read(ROUTES, system=system.name, ds=ds).select("pattern_id", F.explode("nearest").alias("near"))
-    near = routes.select("pattern_id", "near.template_id", "near.nearest_source_template", "near.similarity")
-    scores = lake.read(SCORES, system=system.name, ds=ds).select("pattern_id", F.explode("weights").alias("seen"))
-    seen = scores.select("pattern_id", "seen.template_id", "seen.weight")
-    texts = lake.read(TEMPLATES, system=system.name).select("template_id", F.col("text").alias("template"))
-    return seen.join(near, ["pattern_id", "template_id"], "left").join(texts, "template_id", "left")
+    near = {(row["pattern_id"], each["template_id"]): each for row in judged.routes for each in row["nearest"] or ()}
+    knowledge: dict[str, dict[str, Known]] = {}
+    for row in judged.scores:
+        for each in row["weights"] or ():
+            name = each["template_id"]
+            nearest = near.get((row["pattern_id"], name), {})
+            known = Known(judged.texts.get(name), nearest.get("nearest_source_template"), nearest.get("similarity"), each["weight"])
+            knowledge.setdefault(row["pattern_id"], {})[name] = known
+    return knowledge
 
 
-def anomalous_sessions(lake: Lake, system: System, by: Publication) -> DataFrame:
+def anomalous_sessions(lake: Lake, system: System, by: Publication, judged: Judged) -> pa.Table:
     """The night's sessions whose pattern is judged anomalous, each with the decision."""
-    name, ds, manifest = system.name, by.ds, by.model.manifest
+    manifest = by.model.manifest
     decided = decide(
-        lake.read(PATTERNS, system=name, ds=ds),
-        lake.read(ROUTES, system=name, ds=ds),
-        lake.read(SCORES, system=name, ds=ds),
+        judged.patterns,
+        judged.routes,
+        judged.scores,
         *verdicts_and_answers(lake, system, by.prompt, by.llm),
         manifest.threshold,
         manifest.foreign_threshold,
@@ -150,38 +178,38 @@ def anomalous_sessions(lake: Lake, system: System, by: Publication) -> DataFrame
         manifest.calibration,
         system.llm.allowed,
     )
-    return lake.read(SESSIONS, system=name, ds=ds).join(decided, "pattern_id")
+    rows = pa.Table.from_pylist([asdict(each) for each in decided], DECISIONS)
+    sessions = lake.arrow(SESSIONS, system=system.name, ds=by.ds).select(["session_id", "pattern_id", "started_at", "ended_at", "n_events"])
+    return sessions.set_column(1, "pattern_id", sessions.column("pattern_id").cast(pa.string())).join(rows, "pattern_id", join_type="inner")
 
 
-def staged_anomalies(lake: Lake, system: System, by: Publication, found: DataFrame, versions: Mapping[str, str | None]) -> DataFrame:
-    """The rows that the night would publish, all columns of gold.anomalies, for the anomalous sessions `found`."""
+def staged_anomalies(lake: Lake, system: System, by: Publication, judged: Judged, versions: Mapping[str, str | None]) -> pa.Table:
+    """The rows that the night would publish: all columns of gold.anomalies but the partition's, in the order of session ids."""
+    found = anomalous_sessions(lake, system, by, judged)
     days = [*look_back(system, by.ds), by.ds]
-    templates = lake.read(MESSAGES, system=system.name).select("message_id", "template_id")
-    events = lake.read(EVENTS_TABLE, system=system.name).where(F.col("ds").isin(days))
-    placed = events.select("session_id", "ds", "file", "line_no", "at", "message_id")
-    own = placed.join(found.select("session_id"), "session_id", "left_semi").join(F.broadcast(templates), "message_id")
-    lines = lake.read(LINES_TABLE, system=system.name).where(F.col("ds").isin(days))
-    told = with_evidence(found, own, lines, pattern_knowledge(lake, system, by.ds))
-    stamp = F.struct(*[F.lit(version).cast("string").alias(name) for name, version in versions.items()])
-    return told.withColumns({"versions": stamp, "run_id": F.lit(by.run_id)}).select(*ANOMALIES.schema.names)
+    messages = {row["message_id"]: row["template_id"] for row in lake.rows(MESSAGES, ["message_id", "template_id"], system=system.name)}
+    events, lines = (parts_of(lake, spec, system=system.name, ds=days) for spec in (EVENTS_TABLE, LINES_TABLE))
+    shown = with_evidence(lake, found, pattern_knowledge(judged), messages, events, lines)
+    schema = schema_of(ANOMALIES)
+    same = {"versions": dict(versions), "run_id": by.run_id}
+    for name, value in same.items():
+        shown = shown.append_column(name, pa.array([value] * len(shown), schema.field(name).type))
+    return shown.select(schema.names).cast(schema)
 
 
-def texts_hash(lake: Lake, system: System, ds: str) -> str:
+def texts_hash(judged: Judged) -> str:
     """Hash of the texts of the night's templates: what vectors, verdicts and evidence were about."""
-    used = lake.read(PATTERNS, system=system.name, ds=ds).select(F.explode("events.template_id").alias("template_id")).distinct()
-    texts = lake.read(TEMPLATES, system=system.name).join(used, "template_id", "left_semi").select("template_id", "text")
-    rows = sorted((row["template_id"], row["text"]) for row in texts.collect())
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(sorted(map(list, judged.texts.items()))).encode()).hexdigest()[:16]
 
 
-def tau_curve(lake: Lake, system: System, ds: str, tau: float) -> tuple[list[dict[str, float]], float]:
+def tau_curve(judged: Judged, tau: float) -> tuple[list[dict[str, float]], float]:
     """The share of sessions whose pattern would be proprietary at other thresholds, and at the one in force."""
-    sizes = lake.read(PATTERNS, system=system.name, ds=ds).select("pattern_id", "n_sessions")
-    found = lake.read(ROUTES, system=system.name, ds=ds).join(sizes, "pattern_id").select("similarity", "n_sessions").collect()
-    total = max(1, sum(row["n_sessions"] for row in found))
+    sizes = {row["pattern_id"]: row["n_sessions"] for row in judged.patterns}
+    found = [(row["similarity"], sizes[row["pattern_id"]]) for row in judged.routes if row["pattern_id"] in sizes]
+    total = max(1, sum(n for _, n in found))
 
     def share(threshold: float) -> float:
-        return float(round(sum(row["n_sessions"] for row in found if row["similarity"] < threshold) / total, 6))
+        return float(round(sum(n for similarity, n in found if similarity < threshold) / total, 6))
 
     return [{"tau": at, "proprietary_share": share(at)} for at in TAUS], share(tau)
 
@@ -195,26 +223,22 @@ def publish(lake: Lake, system: System, by: Publication, counts: Mapping[str, in
     """
     place = {"system": system.name, "ds": by.ds}
     manifest = by.model.manifest
-    texts = texts_hash(lake, system, by.ds)
-    versions = {"model": by.model.version, "prompt": by.prompt, "llm": by.llm, "encoder": manifest.encoder, "templates": texts}
-    found = anomalous_sessions(lake, system, by).persist()
-    staged = staged_anomalies(lake, system, by, found, versions).persist()
-    try:
-        narrow = lake.frame(
-            staged.select(
-                *[field.name for field in ANOMALIES.columns if field.name not in ("lines", "evidence", "versions")],
-                F.coalesce(F.size("lines"), F.lit(0)).alias("n_lines"),
-                F.coalesce(F.size("evidence"), F.lit(0)).alias("n_evidence"),
-            )
-        )
-        breaches = check(narrow, anomaly_expectations(by.ds, system.name)) if len(narrow) else []
-        quarantine(lake, system.name, by, narrow, breaches)
-        stop_on_critical(system.name, by.ds, breaches, f"The rows are in {QUARANTINE.name}")
-        lake.replace_slice(ANOMALIES, staged, **place)
-    finally:
-        staged.unpersist()
-        found.unpersist()
-    curve, share = tau_curve(lake, system, by.ds, manifest.tau)
+    judged = read_judged(lake, system, by.ds)
+    versions = {
+        "model": by.model.version,
+        "prompt": by.prompt,
+        "llm": by.llm,
+        "encoder": manifest.encoder,
+        "templates": texts_hash(judged),
+    }
+    staged = staged_anomalies(lake, system, by, judged, versions)
+    narrow = narrow_frame(staged, place)
+    breaches = check(narrow, anomaly_expectations(by.ds, system.name)) if len(narrow) else []
+    quarantine(lake, system.name, by, narrow, breaches)
+    stop_on_critical(system.name, by.ds, breaches, f"The rows are in {QUARANTINE.name}")
+    written = [write_part(lake.root, ANOMALIES, staged, **place)] if len(staged) else []
+    commit_parts(lake, ANOMALIES, written, **place)
+    curve, share = tau_curve(judged, manifest.tau)
     done = {"n_anomalies": len(narrow), "n_provisional": int((narrow["status"] == "provisional").sum()) if len(narrow) else 0}
     warnings = "; ".join(found.text for found in breaches) or None
     row: dict[str, Any] = {**place, "outcome": "done", "detail": warnings, "run_id": by.run_id, "run_seconds": seconds, "run_at": by.now}
@@ -223,6 +247,15 @@ def publish(lake: Lake, system: System, by: Publication, counts: Mapping[str, in
     row |= {"proprietary_share": share, "tau": manifest.tau, "tau_curve": curve, "versions": versions}
     lake.put(NIGHTS, [row], **place)
     return done, warnings
+
+
+def narrow_frame(staged: pa.Table, place: Mapping[str, str]) -> pd.DataFrame:
+    """What the gate looks at: no raw lines, no evidence, but how many of them."""
+    narrow = staged.drop_columns(["lines", "evidence", "versions"])
+    for name in ("lines", "evidence"):
+        narrow = narrow.append_column(f"n_{name}", pc.list_value_length(staged.column(name)))
+    frame: pd.DataFrame = narrow.to_pandas().assign(**place)
+    return frame
 
 
 def quarantine(lake: Lake, system: str, by: Publication, rows: pd.DataFrame, breaches: list[Breach]) -> None:

@@ -6,26 +6,29 @@ general. Tau comes from the sources alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
-from pyspark.sql import functions as F
 
+from nightlog.lake.parts import replace_rows
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import PATTERNS, ROUTES, VECTORS
 from nightlog.systems.spec import System
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
 BLOCK = 4096
 DIGITS = 4
-NEAREST = "template_id string, source string, nearest_source_template string, similarity double"
 LEAST_TAU, TAU_QUANTILE = 0.5, 0.95
 NOTHING_GENERAL = 1.01  # no similarity is as high: everything is asked about
+
+
+class Nearest(NamedTuple):
+    """The source template that a template is most like, and its cosine in [-1, 1]."""
+
+    source: str
+    nearest_source_template: str
+    similarity: float
 
 
 @dataclass(frozen=True)
@@ -76,51 +79,51 @@ def choose_tau(vectors: Mapping[str, np.ndarray], patterns: Mapping[str, list[li
     return max(LEAST_TAU, round(float(np.quantile(similarities, TAU_QUANTILE)), 4)) if similarities else LEAST_TAU
 
 
-def route_patterns(patterns: DataFrame, nearest: DataFrame, tau: float) -> DataFrame:
+def route_patterns(patterns: Iterable[Mapping[str, Any]], nearest: Mapping[str, Nearest], tau: float) -> list[dict[str, Any]]:
     """Call a pattern general if its least familiar template is at least `tau` like a source template.
 
-    Args: patterns (pattern_id, events array<struct<template_id, count>>); nearest (template_id, source,
-    nearest_source_template, similarity in [-1, 1]).
-    Returns: (pattern_id, similarity, route "general" | "proprietary", nearest array); one row a pattern.
+    Args: patterns (pattern_id, events of (template_id, count)); nearest: template id → its most similar source template.
+    Returns: one row a pattern (pattern_id, similarity, route "general" | "proprietary", nearest in the order of template ids).
     """
-    templates = patterns.select("pattern_id", F.explode("events.template_id").alias("template_id"))
-    return (
-        templates.join(nearest, "template_id", "left")
-        .groupBy("pattern_id")
-        .agg(
-            F.min(F.coalesce("similarity", F.lit(-1.0))).alias("similarity"),
-            F.sort_array(F.collect_list(F.struct("template_id", "source", "nearest_source_template", "similarity"))).alias("nearest"),
-        )
-        .withColumn("route", F.when(F.col("similarity") >= tau, "general").otherwise("proprietary"))
-    )
+    rows = []
+    for pattern in patterns:
+        names = sorted(event["template_id"] for event in pattern["events"])
+        found = [nearest.get(name) for name in names]
+        least = min((each.similarity if each is not None else -1.0 for each in found), default=-1.0)
+        near = [{"template_id": name} | (each._asdict() if each else {}) for name, each in zip(names, found, strict=True)]
+        route = "general" if least >= tau else "proprietary"
+        rows.append({"pattern_id": pattern["pattern_id"], "similarity": least, "route": route, "nearest": near})
+    return rows
 
 
-def nearest_sources(vectors: DataFrame, sources: SourceTemplates) -> DataFrame:
-    """For each template (template_id, vector) its most similar source template: NEAREST. Rounded, so that the order of a matrix
-    product's additions cannot change a row."""
+def nearest_sources(names: Sequence[str], vectors: np.ndarray, sources: SourceTemplates) -> dict[str, Nearest]:
+    """For each template (row i of `vectors` is that of `names[i]`) its most similar source template. Rounded, so that the order of a
+    matrix product's additions cannot change a row."""
+    if not len(sources.texts) or not len(names):
+        return {}
+    where, cosine = most_similar(vectors, sources.vectors)
+    rounded = np.round(cosine.astype(float), DIGITS).tolist()
+    return {
+        name: Nearest(sources.systems[row], sources.texts[row], similarity)
+        for name, row, similarity in zip(names, where.tolist(), rounded, strict=True)
+    }
 
-    def look_up(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        for frame in frames:
-            if len(sources.texts) and len(frame):
-                where, cosine = most_similar(np.stack(frame["vector"].to_list()).astype(np.float32), sources.vectors)
-                yield pd.DataFrame(
-                    {
-                        "template_id": frame["template_id"],
-                        "source": [sources.systems[i] for i in where],
-                        "nearest_source_template": [sources.texts[i] for i in where],
-                        "similarity": np.round(cosine.astype(float), DIGITS),
-                    }
-                )
 
-    return vectors.select("template_id", "vector").mapInPandas(look_up, NEAREST)
+def read_vectors(lake: Lake, system: str, encoder: str, used: Iterable[str]) -> tuple[list[str], np.ndarray]:
+    """The vectors of some templates of a system, in the order of their ids: names, and (n, d) float32."""
+    rows = lake.rows(VECTORS, ["template_id", "vector"], system=system, encoder=encoder)
+    wanted = set(used)
+    found = {row["template_id"]: row["vector"] for row in rows if row["template_id"] in wanted}
+    names = sorted(found)
+    return names, np.array([found[name] for name in names], dtype=np.float32) if names else np.zeros((0, 0), dtype=np.float32)
 
 
 def route(lake: Lake, system: System, ds: str, sources: SourceTemplates, tau: float, model: str, encoder: str) -> dict[str, int]:
     """Route the night's patterns. Returns n_proprietary."""
-    patterns = lake.read(PATTERNS, system=system.name, ds=ds)
-    used = patterns.select(F.explode("events.template_id").alias("template_id")).distinct()
-    vectors = lake.read(VECTORS, system=system.name, encoder=encoder).join(used, "template_id", "left_semi")
-    routed = route_patterns(patterns, nearest_sources(vectors, sources), tau)
-    placed = routed.withColumns({"system": F.lit(system.name), "ds": F.lit(ds), "model": F.lit(model)})
-    lake.replace_slice(ROUTES, placed, system=system.name, ds=ds)
-    return {"n_proprietary": lake.read(ROUTES, system=system.name, ds=ds).where("route = 'proprietary'").count()}
+    patterns = lake.rows(PATTERNS, ["pattern_id", "events"], system=system.name, ds=ds)
+    used = {event["template_id"] for pattern in patterns for event in pattern["events"]}
+    names, vectors = read_vectors(lake, system.name, encoder, used)
+    place = {"system": system.name, "ds": ds}
+    routed = route_patterns(patterns, nearest_sources(names, vectors, sources), tau)
+    replace_rows(lake, ROUTES, [row | {"model": model} for row in routed], **place)
+    return {"n_proprietary": sum(row["route"] == "proprietary" for row in routed)}

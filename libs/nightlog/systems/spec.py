@@ -164,6 +164,7 @@ class Templates(Part):
     depth: int = Field(4, ge=3, le=10)
     max_children: int = Field(100, ge=2)
     cap: int = Field(2000, ge=1, description="templates of one token count; what comes after goes to a catch-all")
+    messages: int = Field(200_000, ge=1, description="distinct masked messages that are mined; what comes after goes to a catch-all")
 
 
 class Labels(Part):

@@ -1,0 +1,134 @@
+"""Part files of a table that workers write beside each other, and the one commit that puts them in the place of a slice.
+
+Nothing is seen of a part before its commit; parts of a run that broke off are removed by VACUUM.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nightlog.lake.store import Lake, arrow_schema
+from nightlog.lake.tables import TableSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# One compression for what lines and events are made of: a third smaller than snappy here, and as quick to write (docs/performance.md).
+COMPRESSION, LEVEL = "zstd", 1
+ROW_GROUP, SORTED_ROW_GROUP = 1 << 19, 1 << 15
+
+
+@dataclass(frozen=True)
+class Part:
+    """A written file of a partition: its path under the table's root, its bytes and rows."""
+
+    path: str
+    partition: tuple[tuple[str, str], ...]
+    n_bytes: int
+    n_rows: int
+
+
+def file_system(root: str) -> tuple[Any, str]:
+    """Arrow's file system for a lake's root, and the root's path in it."""
+    from pyarrow.fs import FileSystem, LocalFileSystem
+
+    return FileSystem.from_uri(root) if "://" in root else (LocalFileSystem(), root)
+
+
+def schema_of(spec: TableSpec) -> pa.Schema:
+    """The columns of a part file: those of the table without the partition's."""
+    import pyarrow as pa
+
+    return pa.schema([field for field in arrow_schema(spec) if field.name not in spec.partition])
+
+
+def write_part(root: str, spec: TableSpec, rows: pa.Table, **partition: str) -> Part:
+    """Write rows (every column of the table but the partition's, in any order) as one file of a partition."""
+    import pyarrow.parquet as pq
+
+    schema = schema_of(spec)
+    filesystem, base = file_system(root)
+    place = "/".join(f"{name}={partition[name]}" for name in spec.partition)
+    path = f"{place}/part-{uuid.uuid4()}.{COMPRESSION}.parquet"
+    whole = f"{base}/{spec.path}/{path}"
+    filesystem.create_dir(whole.rsplit("/", 1)[0], recursive=True)
+    # What repeats is coded by a dictionary; numbers that rise are stored as differences; other strings as they are.
+    coded = [name for name in rows.column_names if name in ("file", "level", "message_id")]
+    rising = {"line_no": "DELTA_BINARY_PACKED"} if "line_no" in rows.column_names else None
+    shaped = rows.select(schema.names).cast(schema)
+    pq.write_table(
+        shaped,
+        whole,
+        filesystem=filesystem,
+        compression=COMPRESSION,
+        compression_level=LEVEL,
+        use_dictionary=coded,
+        column_encoding=rising,
+        row_group_size=SORTED_ROW_GROUP if spec.sorted_by else ROW_GROUP,
+        coerce_timestamps="us",
+        store_schema=False,
+    )
+    return Part(path, tuple((name, partition[name]) for name in spec.partition), filesystem.get_file_info(whole).size, len(rows))
+
+
+def read_part(root: str, spec: TableSpec, path: str, columns: Sequence[str], between: tuple[str, int, int] | None = None) -> pa.Table:
+    """Some columns of a part file; the partition's are not among them. With `between` (column, from, below) only rows in this range."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.dataset as pads
+
+    filesystem, base = file_system(root)
+    shape = pa.schema([arrow_schema(spec).field(name) for name in columns])
+    wanted = None
+    if between is not None:
+        name, low, high = between
+        wanted = (pc.field(name) >= low) & (pc.field(name) < high)
+    return pads.dataset(f"{base}/{spec.path}/{path}", filesystem=filesystem, format="parquet").to_table(list(columns), wanted).cast(shape)
+
+
+def parts_of(lake: Lake, spec: TableSpec, **equal: str | Sequence[str]) -> list[Part]:
+    """The committed files of the partitions with these values, in the order of their paths."""
+    from urllib.parse import unquote
+
+    import pyarrow as pa
+
+    if not lake.exists(spec):
+        return []
+    found = []
+    for row in pa.table(lake.table(spec).get_add_actions(flatten=True)).to_pylist():
+        partition = {name: row[f"partition.{name}"] for name in spec.partition}
+        if all(partition[name] == value if isinstance(value, str) else partition[name] in value for name, value in equal.items()):
+            part = Part(unquote(row["path"]), tuple(partition.items()), row["size_bytes"], row["num_records"] or 0)
+            found.append(part)
+    return sorted(found, key=lambda part: part.path)
+
+
+def commit_parts(lake: Lake, spec: TableSpec, parts: Sequence[Part], **equal: str | Sequence[str]) -> None:
+    """Put the parts in the place of all files of the partitions with these values, in one commit. No parts clear the slice."""
+    from deltalake import DeltaTable, Schema
+    from deltalake.transaction import AddAction, RemoveAction
+
+    schema = Schema.from_json(json.dumps(spec.schema.jsonValue()))
+    old = parts_of(lake, spec, **equal)
+    if not lake.exists(spec):
+        DeltaTable.create(lake.path(spec), schema, partition_by=list(spec.partition))
+    now = int(time.time() * 1000)
+    actions: list[Any] = [
+        AddAction(part.path, part.n_bytes, dict(part.partition), now, True, json.dumps({"numRecords": part.n_rows})) for part in parts
+    ]
+    actions += [RemoveAction(part.path, True, now, part.n_bytes, dict(part.partition)) for part in old]
+    if actions:
+        lake.table(spec).create_write_transaction(actions, "append", schema, list(spec.partition))
+
+
+def replace_rows(lake: Lake, spec: TableSpec, rows: Sequence[dict[str, Any]], **place: str) -> None:
+    """Put rows, few enough for one machine, in the place of a partition, in one commit; columns that a row lacks are null."""
+    import pyarrow as pa
+
+    parts = [write_part(lake.root, spec, pa.Table.from_pylist(list(rows), schema_of(spec)), **place)] if rows else []
+    commit_parts(lake, spec, parts, **place)

@@ -1,0 +1,238 @@
+"""One task of parsing: a part of bronze.lines → its events, the counts of its sessions, and its distinct masked messages.
+
+Works on whole columns of bytes; only each new shape of a line, and each distinct time stamp, is looked at by Python (see `shapes`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from nightlog.lake.parts import Part, read_part, write_part
+from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE
+from nightlog.parsing.shapes import LineParser, Shape
+from nightlog.parsing.stamps import EPOCH, MICROSECOND, reader
+from nightlog.systems.spec import System
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Shapes that a worker remembers from one part to the next, and how long they may be.
+REMEMBERED, REMEMBERED_LENGTH = 50_000, 2_000
+SHOWN_UNPARSED = 100
+SPARK_SEED = 42
+# Sessions fall into so many buckets; a task of the next step takes a range of them.
+BUCKETS = 1 << 16
+BLANKS = re.compile(" +")
+AT = pa.timestamp("us", tz="UTC")
+TALLIED = ("n_blank", "n_unparsed", "n_untimed", "n_without_session", "n_events")
+
+
+@dataclass
+class Parsed:
+    """What became of one part: its files, its counts, its messages by id with the night, and the first lines without a header."""
+
+    events: list[Part] = field(default_factory=list)
+    counts: list[Part] = field(default_factory=list)
+    tally: dict[str, int] = field(default_factory=dict)
+    messages: dict[int, tuple[str, str]] = field(default_factory=dict)
+    unmatched: list[dict[str, Any]] = field(default_factory=list)
+
+
+def parse_part(part: Part, root: str, system: System) -> Parsed:
+    """Parse one part of bronze.lines and write its events and counts beside those of the other parts, uncommitted."""
+    ds = dict(part.partition)["ds"]
+    lines = read_part(root, LINES_TABLE, part.path, ["file", "line_no", "text"])
+    events, parsed = parse_table(lines, system, ds)
+    place = {"system": system.name, "ds": ds}
+    if len(events):
+        parsed.events = [write_part(root, EVENTS_TABLE, events, **place)]
+        counted = count_sessions(events)
+        parsed.counts = [write_part(root, COUNTS_TABLE, counted, **place)] if len(counted) else []
+    return parsed
+
+
+@lru_cache(maxsize=16)
+def parser_of(system: str) -> tuple[LineParser, dict[str, Shape], Callable[[str], int | None] | None]:
+    """The compiled expressions of a system (as JSON), the shapes that this worker has seen, and what reads its stamps."""
+    spec = System.model_validate_json(system)
+    return LineParser(spec), {}, reader(spec.timestamp) if spec.timestamp else None
+
+
+def spark_hash(text: str) -> int:
+    """What Spark's xxhash64 gives for a string; the id of a masked message."""
+    number: int = xxhash.xxh64_intdigest(text.encode(), seed=SPARK_SEED)
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+class Text:
+    """Lines in one buffer of bytes. `starts` has one place more than there are lines."""
+
+    def __init__(self, texts: pa.ChunkedArray):
+        whole = texts.combine_chunks() if texts.num_chunks != 1 else texts.chunk(0)
+        whole = whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
+        _, offsets, data = whole.buffers()
+        self.n = len(whole)
+        self.starts = np.frombuffer(offsets, np.int32)[whole.offset : whole.offset + self.n + 1].astype(np.int64)
+        self.data = np.frombuffer(data, np.uint8)[: self.starts[-1]] if data is not None else np.zeros(0, dtype=np.uint8)
+
+    def line(self, number: int) -> str:
+        return self.data[self.starts[number] : self.starts[number + 1]].tobytes().decode()
+
+    def take(self, rows: np.ndarray, first: np.ndarray, last: np.ndarray) -> pa.StringArray:
+        """Some bytes of some lines as strings; the places are counted from the line's start."""
+        lengths = last - first
+        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        places = np.repeat(self.starts[rows] + first - offsets[:-1], lengths)
+        places += np.arange(offsets[-1])
+        return pa.StringArray.from_buffers(len(rows), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(self.data[places]))
+
+
+def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Parsed]:
+    """Lines (file, line_no, text) of one night as events: the columns of silver.events but the partition's; one row for each session
+    that a line names, or one without a session."""
+    parser, known, read = parser_of(system.model_dump_json())
+    text = Text(lines.column("text"))
+    shapes, of_line = shapes_of(text, parser, known)
+    matched, blank = (np.array([getattr(shape, name) for shape in shapes], dtype=bool)[of_line] for name in ("matched", "blank"))
+    rows = np.flatnonzero(matched)
+    at = stamps(text, shapes, of_line, rows, parser, read, ds)
+    session_rows, sessions = session_column(text, shapes, of_line, rows, at, system)
+    texts = {message: number for number, message in enumerate(dict.fromkeys(shape.message for shape in shapes if shape.matched))}
+    ids = np.array([spark_hash(message) for message in texts], dtype=np.int64)
+    code = np.array([texts.get(shape.message, 0) for shape in shapes], dtype=np.int64)[of_line[rows]]
+    levels = {level: number for number, level in enumerate(dict.fromkeys(shape.level for shape in shapes))}
+    level = np.array([levels[shape.level] for shape in shapes], dtype=np.int32)[of_line[rows]]
+    places = lines.select(["file", "line_no"]).take(rows[session_rows])
+    events = pa.table(
+        {
+            "file": places.column("file"),
+            "line_no": places.column("line_no"),
+            "at": at.take(session_rows),
+            "level": pa.DictionaryArray.from_arrays(level[session_rows], pa.array(list(levels), pa.string())).cast(pa.string()),
+            "session_id": sessions,
+            "message_id": ids[code[session_rows]] if len(ids) else np.zeros(0, dtype=np.int64),
+        }
+    )
+    unmatched = np.flatnonzero(~matched & ~blank)
+    named = np.zeros(len(rows), dtype=bool)
+    named[session_rows[np.asarray(pc.is_valid(sessions))]] = True
+    parsed = Parsed(messages={number: (message, ds) for number, message in zip(ids.tolist(), texts, strict=True)})
+    parsed.tally = {
+        "n_blank": int(blank.sum()),
+        "n_unparsed": len(unmatched),
+        "n_untimed": at.null_count,
+        "n_without_session": int(len(rows) - named.sum()),
+        "n_events": len(events),
+    }
+    shown = lines.take(unmatched[:SHOWN_UNPARSED]).to_pylist()
+    parsed.unmatched = [row | {"ds": ds} for row in shown]
+    return events, parsed
+
+
+def shapes_of(text: Text, parser: LineParser, known: dict[str, Shape]) -> tuple[list[Shape], np.ndarray]:
+    """The shapes of the lines: a list, and for each line its place in it. Lines that a shape does not hold for have one of their own."""
+    shaped = pa.StringArray.from_buffers(text.n, pa.py_buffer(text.starts.astype(np.int32)), pa.py_buffer(parser.shaped(text.data)))
+    coded = shaped.dictionary_encode()
+    of_line = np.array(coded.indices, dtype=np.int64)
+    shapes = []
+    for each in coded.dictionary.to_pylist():
+        shape = known.get(each)
+        if shape is None:
+            shape = parser.parse(each)
+            if not each.isascii():
+                shape = Shape(shape.blank, shape.matched, False)
+            if len(each) <= REMEMBERED_LENGTH:
+                if len(known) >= REMEMBERED:
+                    known.clear()
+                known[each] = shape
+        shapes.append(shape)
+    inexact = np.array([not shape.exact for shape in shapes], dtype=bool)
+    if inexact.any():
+        own: dict[str, int] = {}
+        for number in np.flatnonzero(inexact[of_line]).tolist():
+            line = text.line(number)
+            if line not in own:
+                own[line] = len(shapes)
+                shapes.append(parser.parse(line))
+            of_line[number] = own[line]
+    return shapes, of_line
+
+
+def stamps(
+    text: Text, shapes: Sequence[Shape], of_line: np.ndarray, rows: np.ndarray, parser: LineParser, read: Any, ds: str
+) -> pa.TimestampArray:
+    """The times of the matched lines `rows`; null where one cannot be read. Without stamps the night's first instant."""
+    if read is None:
+        day = (datetime.fromisoformat(ds).replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+        return pa.array(np.full(len(rows), day)).cast(AT)
+    of_row = of_line[rows]
+    columns: list[Any] = []
+    for number, piece in enumerate(parser.pieces):
+        if number % 2 == 0 or piece == "ds_year":
+            columns.append(pa.scalar(ds[:4] if piece == "ds_year" and number % 2 else piece, pa.string()))
+            continue
+        spans = np.array([shape.stamp[number] if shape.stamp else (0, 0) for shape in shapes], dtype=np.int64).reshape(-1, 2)[of_row]
+        columns.append(text.take(rows, spans[:, 0], spans[:, 1]))
+    coded = pc.binary_join_element_wise(*columns, pa.scalar("", pa.string())).dictionary_encode()
+    times = [read(BLANKS.sub(" ", each) if parser.squeeze else each) for each in coded.dictionary.to_pylist()]
+    return pa.array(times, AT).take(coded.indices)
+
+
+def session_column(
+    text: Text, shapes: Sequence[Shape], of_line: np.ndarray, rows: np.ndarray, at: pa.TimestampArray, system: System
+) -> tuple[np.ndarray, pa.StringArray]:
+    """The events of the matched lines `rows`: for each event its place in `rows`, and its session, null where the line names none."""
+    everyone = np.arange(len(rows))
+    if system.session.kind == "window":
+        width = system.session.window_minutes * 60 * 1_000_000
+        micros = at.cast(pa.int64())
+        numbers = np.asarray(micros.fill_null(0)) // width * width
+        starts = pa.array(numbers, mask=np.asarray(micros.is_null())).cast(AT).dictionary_encode()
+        names = [f"{start:%Y-%m-%dT%H:%MZ}" for start in starts.dictionary.to_pylist()]
+        return everyone, pa.array(names, pa.string()).take(starts.indices)
+    of_row = of_line[rows]
+    n_ids = np.array([len(shape.ids) for shape in shapes], dtype=np.int64)
+    begins = np.concatenate([[0], np.cumsum(n_ids)])
+    flat = np.array([span for shape in shapes for span in shape.ids], dtype=np.int64).reshape(-1, 2)
+    n = n_ids[of_row]
+    event_rows = np.repeat(everyone, n)
+    nth = np.arange(len(event_rows)) - np.repeat(np.cumsum(n) - n, n)
+    spans = flat[begins[of_row[event_rows]] + nth]
+    sessions = text.take(rows[event_rows], spans[:, 0], spans[:, 1])
+    several = np.flatnonzero(n[event_rows] > 1)
+    if len(several):
+        pairs = zip(event_rows[several].tolist(), sessions.take(several).to_pylist(), strict=True)
+        seen: set[tuple[int, str]] = set()
+        keep = np.ones(len(event_rows), dtype=bool)
+        for place, pair in zip(several.tolist(), pairs, strict=True):
+            keep[place] = pair not in seen
+            seen.add(pair)
+        event_rows, sessions = event_rows[keep], sessions.filter(pa.array(keep))
+    alone = np.flatnonzero(n == 0)
+    if len(alone):
+        order = np.argsort(np.concatenate([event_rows, alone]), kind="stable")
+        event_rows = np.concatenate([event_rows, alone])[order]
+        sessions = pa.concat_arrays([sessions, pa.nulls(len(alone), pa.string())]).take(order)
+    return event_rows, sessions
+
+
+def count_sessions(events: pa.Table) -> pa.Table:
+    """How often each message stands in each session of some events, from when to when: the columns of silver.counts, by bucket."""
+    named = events.select(["session_id", "message_id", "at"]).filter(pc.is_valid(events.column("session_id")))
+    grouped = named.group_by(["session_id", "message_id"]).aggregate([([], "count_all"), ("at", "min"), ("at", "max")])
+    rows = grouped.rename_columns({"count_all": "n", "at_min": "first_at", "at_max": "last_at"})
+    coded = rows.column("session_id").combine_chunks().dictionary_encode()
+    buckets = np.array([spark_hash(each) % BUCKETS for each in coded.dictionary.to_pylist()], dtype=np.int32)
+    placed = rows.append_column("bucket", pa.array(buckets[np.asarray(coded.indices)], pa.int32()))
+    return placed.sort_by([("bucket", "ascending"), ("session_id", "ascending")])

@@ -1,0 +1,258 @@
+"""Pieces of log files: planned by their bytes, read once, cut into lines by arithmetic on whole buffers.
+
+A plain file is cut into pieces of `PIECE` bytes; a line belongs to the piece in which it begins. A compressed file is one piece, and
+small files share a task. Lines end with a line feed; one carriage return before it is dropped.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import itertools
+import lzma
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from nightlog.errors import FormatError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PIECE = 64 << 20
+CHUNK = 1 << 20
+# Longer lines are cut: nobody reads them, and one of them must not fill a worker's memory.
+MAX_LINE = 1 << 20
+FEED, RETURN = 10, 13
+OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+BROKEN = (EOFError, zlib.error, lzma.LZMAError, OSError)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Bytes [start, end) of a file of a night, or a whole compressed one; `first` is the number of its first line."""
+
+    path: str
+    file: str
+    ds: str
+    start: int
+    end: int
+    first: int = 1
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Some lines that follow each other: texts (valid UTF-8), the number of the first, which had bytes that are not UTF-8, and how
+    many were cut."""
+
+    texts: pa.StringArray
+    first: int
+    replaced: np.ndarray
+    n_cut: int
+
+
+def plan(files: Sequence[tuple[Path, str, str]], piece: int = PIECE) -> list[list[Piece]]:
+    """Tasks of about `piece` bytes each, in the order of the files (path, name in the lake, night); numbers of lines are still to come."""
+    tasks: list[list[Piece]] = []
+    room = 0
+    for path, file, ds in files:
+        size = path.stat().st_size
+        step = piece if path.suffix not in OPENERS else max(size, 1)
+        for start in range(0, size, step):
+            end = min(size, start + step)
+            if end - start > room:
+                tasks.append([])
+                room = piece
+            tasks[-1].append(Piece(str(path), file, ds, start, end))
+            room -= end - start
+    return tasks
+
+
+def ends_in(piece: Piece) -> int:
+    """How many line ends lie in a piece of a plain file."""
+    n = 0
+    with Path(piece.path).open("rb") as file:
+        file.seek(piece.start)
+        left = piece.end - piece.start
+        while left and (data := file.read(min(CHUNK, left))):
+            n += data.count(b"\n")
+            left -= len(data)
+    return n
+
+
+def to_count(tasks: Sequence[Sequence[Piece]]) -> list[Piece]:
+    """The pieces whose line ends must be known before the pieces behind them can be numbered."""
+    pieces = [piece for task in tasks for piece in task]
+    return [piece for piece, after in itertools.pairwise(pieces) if piece.path == after.path]
+
+
+def numbered(tasks: Sequence[Sequence[Piece]], ends: dict[tuple[str, int], int]) -> list[list[Piece]]:
+    """The tasks with the number of each piece's first line. Args: ends: (path, start) → line ends in that piece.
+
+    A line that is open at the start of a piece belongs to the piece before, so what begins in a piece has its number by the ends
+    before it, plus one for the open line.
+    """
+    seen: dict[str, int] = {}
+    placed: list[list[Piece]] = []
+    for task in tasks:
+        placed.append([])
+        for piece in task:
+            before = seen.get(piece.path, 0)
+            placed[-1].append(replace(piece, first=before + 1))
+            seen[piece.path] = before + ends.get((piece.path, piece.start), 0)
+    return placed
+
+
+def read_piece(piece: Piece, limit: int = PIECE) -> Iterator[Lines]:
+    """The lines of a piece, at most about `limit` bytes at once. Raises FormatError where a compressed file cannot be read to its end."""
+    path = Path(piece.path)
+    opener = OPENERS.get(path.suffix)
+    if opener is None:
+        with path.open("rb") as file:
+            yield from whole_lines(plain_blocks(file, piece, limit), piece.first + int(starts_inside(file, piece)), limit)
+        return
+    with path.open("rb") as raw:
+        if not piece.end:
+            return
+        with opener(raw) as unpacked:
+            try:
+                yield from whole_lines(iter(lambda: unpacked.read(CHUNK), b""), 1, limit)
+            except BROKEN as error:
+                if getattr(error, "errno", None) is not None:
+                    raise
+                raise FormatError(
+                    f"{piece.file}: not readable after byte {raw.tell():,} of {piece.end:,}: {error}; "
+                    "nothing of the file was published: deliver it again and run the night again"
+                ) from error
+
+
+def starts_inside(file: IO[bytes], piece: Piece) -> bool:
+    """Whether a piece of a plain file begins inside of a line, which is then the piece's before."""
+    if not piece.start:
+        return False
+    file.seek(piece.start - 1)
+    return file.read(1) != b"\n"
+
+
+def plain_blocks(file: IO[bytes], piece: Piece, limit: int) -> Iterator[bytes]:
+    """The bytes of the lines that begin in a piece: without the line that is open at its start, with the end of its last one."""
+    at = piece.start
+    if starts_inside(file, piece):
+        file.seek(at)
+        while True:
+            line = file.readline(CHUNK)
+            at += len(line)
+            if not line or line.endswith(b"\n") or at >= piece.end:
+                break
+        if at >= piece.end:
+            return
+    file.seek(at)
+    last = b"\n"
+    while at < piece.end and (data := file.read(min(limit, piece.end - at))):
+        at += len(data)
+        last = data[-1:]
+        yield data
+    while last != b"\n" and (data := file.readline(CHUNK)):
+        last = data[-1:]
+        yield data
+
+
+def whole_lines(blocks: Iterator[bytes], first: int, limit: int) -> Iterator[Lines]:
+    """Blocks of bytes as lines. What is open at the end of a block is carried over, no more than MAX_LINE bytes of it and a mark."""
+    held: list[bytes] = []
+    n_held = carried = 0
+    for data in blocks:
+        end = data.rfind(b"\n") + 1
+        if not end:
+            # A line without an end: only so much of it is kept that it is seen to be too long.
+            if carried <= MAX_LINE:
+                held.append(data[: MAX_LINE + 1 - carried])
+                n_held += len(held[-1])
+            carried += len(data)
+            continue
+        start = 0
+        if carried > MAX_LINE:
+            start = data.index(b"\n")
+        held.append(data[start:end] if start or end < len(data) else data)
+        n_held += end - start
+        rest = data[end:]
+        carried = len(rest)
+        if n_held >= limit:
+            lines = split_lines(b"".join(held), first)
+            yield lines
+            first += len(lines.texts)
+            held, n_held = [], 0
+        if rest:
+            kept = rest[: MAX_LINE + 1]
+            held.append(kept)
+            n_held += len(kept)
+    if n_held:
+        yield split_lines(b"".join(held), first)
+
+
+def split_lines(data: bytes, first: int) -> Lines:
+    """Bytes as numbered lines; bytes that are not UTF-8 become U+FFFD."""
+    import pyarrow as pa
+
+    buffer = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(buffer == FEED)
+    if not len(ends) or ends[-1] != len(buffer) - 1:
+        ends = np.append(ends, len(buffer))
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    if not len(buffer):
+        starts = ends = np.zeros(0, dtype=np.int64)
+    lengths = ends - starts
+    n_cut = int((lengths > MAX_LINE).sum())
+    drop = ends[ends < len(buffer)]
+    if b"\r\n" in data:
+        returned = drop[(drop > 0) & (buffer[drop - 1] == RETURN)]
+        lengths = lengths - np.isin(ends, returned)
+        drop = np.concatenate([drop, returned - 1])
+    if data.endswith(b"\r") and len(lengths) and lengths[-1]:
+        lengths[-1] -= 1
+        drop = np.append(drop, len(buffer) - 1)
+    keep = np.ones(len(buffer), dtype=bool)
+    keep[drop] = False
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    kept = buffer[keep]
+    texts = pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(kept))
+    replaced = np.zeros(len(lengths), dtype=bool)
+    if not n_cut and (not len(kept) or kept.max() < 0x80):
+        return Lines(texts, first, replaced, 0)
+    odd = np.unique(np.searchsorted(offsets, np.flatnonzero(kept >= 0x80), side="right") - 1)
+    fixed: dict[int, str] = {}
+    for number in np.union1d(odd, np.flatnonzero(lengths > MAX_LINE)).tolist():
+        raw = kept[offsets[number] : offsets[number + 1]].tobytes()
+        if len(raw) > MAX_LINE:
+            raw = cut(raw)
+        text = raw.decode(errors="replace")
+        replaced[number] = text.encode() != raw
+        if replaced[number] or len(raw) < lengths[number]:
+            fixed[number] = text
+    if fixed:
+        texts = replace_some(texts, fixed)
+    return Lines(texts, first, replaced, n_cut)
+
+
+def cut(line: bytes) -> bytes:
+    """The first MAX_LINE bytes of a line, or a few less, so that no letter is cut in two."""
+    end = MAX_LINE
+    while end > MAX_LINE - 4 and line[end] & 0xC0 == 0x80:
+        end -= 1
+    return line[:end]
+
+
+def replace_some(texts: pa.StringArray, fixed: dict[int, str]) -> pa.StringArray:
+    """The texts with some of them exchanged."""
+    import pyarrow as pa
+
+    parts, done = [], 0
+    for number, text in fixed.items():
+        parts += [texts.slice(done, number - done), pa.array([text], pa.string())]
+        done = number + 1
+    return pa.concat_arrays([*parts, texts.slice(done)])

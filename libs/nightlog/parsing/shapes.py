@@ -1,0 +1,200 @@
+"""Shapes of lines: a line with its digits made alike. Lines of one shape are parsed once.
+
+Header, masks and session ids are regular expressions that hardly ever tell one digit from another. So where all digits that the
+expressions do not tell apart become one digit, lines that become equal are matched at the same places: one line of a shape says
+where the groups, ids and stamps of all of them are, and what their masked message is. Eleven million lines of HDFS have a few
+thousand shapes. Lines of which this is not true (digits that survive masking, letters outside of ASCII) are parsed one by one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from re import _constants as sre  # type: ignore[attr-defined]  # Python's own parser of expressions has no public name
+from re import _parser as sre_parser  # type: ignore[attr-defined]
+from typing import Any
+
+import numpy as np
+
+from nightlog.parsing.lines import MAX_MESSAGE
+from nightlog.parsing.stamps import reader, stamp_pieces
+from nightlog.systems.spec import System
+
+DIGITS = range(0x30, 0x3A)
+DIGIT = re.compile("[0-9]")
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is known of all lines of a shape: places are offsets in bytes from the line's start.
+
+    `exact` says whether it holds for every line of the shape; where not, the other fields hold for the one line that was parsed.
+    """
+
+    blank: bool
+    matched: bool
+    exact: bool
+    message: str = ""
+    level: str | None = None
+    ids: tuple[Span, ...] = ()
+    stamp: tuple[Span | str, ...] = ()
+
+
+def by_shape(system: System) -> bool:
+    """Whether a system's lines can be parsed by their shapes; where not, Spark's column expressions do it (`lines`)."""
+    if system.record is not None or system.header.kind != "pattern":
+        return False
+    if system.timestamp is not None and (reader(system.timestamp) is None or "{ds}" in system.timestamp.value):
+        return False
+    try:
+        LineParser(system)
+    except (re.error, ValueError):
+        return False
+    return True
+
+
+class LineParser:
+    """The expressions of a system, compiled, and which digits they tell apart."""
+
+    def __init__(self, system: System):
+        self.header = re.compile(system.header.pattern, re.DOTALL | re.ASCII)
+        self.masks = [(re.compile(each.pattern, re.ASCII), each.placeholder) for each in system.all_masks]
+        self.session = system.session
+        self.ids = re.compile(system.session.pattern, re.ASCII) if system.session.pattern is not None else None
+        self.pieces = stamp_pieces(system)
+        # As in `lines`: a stamp of several pieces may have runs of blanks in it.
+        self.squeeze = system.timestamp is not None and (" " in system.timestamp.value or sum(map(bool, self.pieces)) > 1)
+        self.fields = system.header.groups
+        patterns = [self.header, *[mask for mask, _ in self.masks], *([self.ids] if self.ids else [])]
+        self.alike, self.kept = digits_alike(patterns)
+
+    def shaped(self, data: np.ndarray) -> np.ndarray:
+        """Bytes of text with the digits that no expression tells apart made one."""
+        shaped: np.ndarray = self.alike[data]
+        for digit, after in self.kept:
+            places = np.flatnonzero(data[:-1] == digit)
+            places = places[np.isin(data[places + 1], after)]
+            shaped[places] = digit
+        return shaped
+
+    def parse(self, text: str) -> Shape:
+        """One line: its own, or that of a shape."""
+        blank = not text.strip(" ")
+        found = self.header.fullmatch(text)
+        if found is None or blank:
+            return Shape(blank, False, True)
+        message = found["message"] or ""
+        masked = message[:MAX_MESSAGE]
+        for mask, name in self.masks:
+            masked = mask.sub(name, masked)
+        masked = masked.strip(" ")
+        level = (found["level"] or "") if "level" in self.fields else None
+        exact = not DIGIT.search(masked) and not (level and DIGIT.search(level))
+        place = bytes_of(text)
+        ids = tuple((place(start), place(end)) for start, end in self.id_spans(text, found))
+        stamp: list[Span | str] = []
+        for number, piece in enumerate(self.pieces):
+            if number % 2 == 0 or piece == "ds_year":
+                stamp.append(piece)
+            else:
+                start, end = found.span(piece)
+                stamp.append((place(max(start, 0)), place(max(end, 0))))
+        return Shape(blank, True, exact, masked, level, ids, tuple(stamp))
+
+    def id_spans(self, text: str, found: re.Match[str]) -> Iterator[Span]:
+        """Where the session ids stand in a line, empty ones left out; the same id may stand there twice."""
+        if self.session.kind == "window":
+            return
+        begin, end = found.span(self.session.field)
+        if begin < 0:
+            return
+        if self.ids is None:
+            field = text[begin:end]
+            begin, end = begin + len(field) - len(field.lstrip(" ")), end - len(field) + len(field.rstrip(" "))
+            if begin < end:
+                yield begin, end
+            return
+        group = min(1, self.ids.groups)
+        for each in self.ids.finditer(text[begin:end]):
+            first, last = each.span(group)
+            if first < last:
+                yield begin + first, begin + last
+
+
+def bytes_of(text: str) -> Any:
+    """What turns a place in a text into one in its UTF-8 bytes."""
+    return int if text.isascii() else (lambda place: len(text[:place].encode()))
+
+
+def digits_alike(patterns: Sequence[re.Pattern[str]]) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+    """Which digits may be exchanged without any pattern noticing.
+
+    Returns: a table of 256 bytes that maps each digit to the least one that is like it, and digits that stay as they are before
+    certain bytes: the 0 of `0x` is told from other digits, but only before an x. Raises ValueError where a pattern refers back to
+    what it has matched.
+    """
+    told: list[frozenset[int]] = []
+    before: list[tuple[int, frozenset[int]]] = []
+    for pattern in patterns:
+        for kind, found in distinctions(sre_parser.parse(pattern.pattern, pattern.flags & ~re.UNICODE | re.ASCII)):
+            if kind is None:
+                told.append(found)
+            else:
+                before.append((kind, found))
+    classes: dict[tuple[bool, ...], list[int]] = {}
+    named = {digit for digit, _ in before}
+    for digit in DIGITS:
+        classes.setdefault(tuple(digit in each for each in told), []).append(digit)
+    table = np.arange(256, dtype=np.uint8)
+    for members in classes.values():
+        like = next((digit for digit in members if digit not in named), None)
+        for digit in members:
+            # A digit that matters before some bytes must not be what another digit is changed to.
+            table[digit] = digit if like is None else like
+    return table, [(digit, np.array(sorted(after), dtype=np.uint8)) for digit, after in before]
+
+
+def distinctions(tree: Any) -> Iterator[tuple[int | None, frozenset[int]]]:
+    """The sets of digits that an expression tells from others: (None, digits), or (a digit, the bytes before which alone it matters)."""
+    nodes = list(tree)
+    for number, (kind, value) in enumerate(nodes):
+        if kind in (sre.LITERAL, sre.NOT_LITERAL):
+            if value in DIGITS:
+                after = following(nodes[number + 1 :]) if kind is sre.LITERAL else None
+                yield (None, frozenset([value])) if after is None else (value, after)
+        elif kind is sre.IN:
+            members = frozenset(digit for digit in DIGITS if any(holds(item, digit) for item in value))
+            if 0 < len(members) < len(DIGITS):
+                yield None, members
+        elif kind in (sre.GROUPREF, sre.GROUPREF_EXISTS, sre.GROUPREF_IGNORE):
+            raise ValueError("an expression that refers back")
+        elif isinstance(value, (tuple, list)):
+            for part in value if kind is not sre.BRANCH else value[1]:
+                if isinstance(part, sre_parser.SubPattern):
+                    yield from distinctions(part)
+        elif isinstance(value, sre_parser.SubPattern):
+            yield from distinctions(value)
+
+
+def following(nodes: list[Any]) -> frozenset[int] | None:
+    """The bytes one of which must come next, letters in both cases; None where that is not said by letters alone."""
+    if not nodes:
+        return None
+    kind, value = nodes[0]
+    items = [(kind, value)] if kind is sre.LITERAL else value if kind is sre.IN else []
+    letters = [item for each, item in items if each is sre.LITERAL]
+    if not letters or len(letters) != len(items) or any(letter in DIGITS or letter > 0x7F for letter in letters):
+        return None
+    return frozenset(ord(case) for letter in letters for case in (chr(letter).lower(), chr(letter).upper()))
+
+
+def holds(item: tuple[Any, Any], digit: int) -> bool:
+    """Whether a part of a set of letters holds a digit."""
+    kind, value = item
+    if kind is sre.LITERAL:
+        return bool(value == digit)
+    if kind is sre.RANGE:
+        return bool(value[0] <= digit <= value[1])
+    return kind is sre.CATEGORY and value in (sre.CATEGORY_DIGIT, sre.CATEGORY_WORD, sre.CATEGORY_NOT_SPACE)

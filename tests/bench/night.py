@@ -1,0 +1,100 @@
+"""Nightlog as the bench runs it: `parse` (files to patterns), `night` (a first night, then the same night again) or `many` systems."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from corpus import DS
+from nightlog.lake.store import Lake
+from nightlog.night import Night, Stage
+from nightlog.settings import Settings
+from nightlog.spark import start_spark
+from nightlog.systems.catalog import load_catalog
+from nightlog.systems.spec import Header, Input, Session, System, Timestamp
+
+
+def stage(name: str) -> None:
+    print(f"@stage {name}", flush=True)
+
+
+def hdfs() -> System:
+    """The shipped system, its files not packed."""
+    return load_catalog()["hdfs"].model_copy(update={"input": Input(path="hdfs/hdfs-{ds}.log")})
+
+
+def small(name: str) -> System:
+    return System(
+        name=name,
+        role="target",
+        input=Input(path=f"{name}/{{ds}}.log"),
+        header=Header(pattern=r"(?P<date>\S+) (?P<time>\S+) (?P<level>[A-Z]+) (?P<message>.*)"),
+        timestamp=Timestamp(value="{date} {time}", format="yyyy-MM-dd HH:mm:ss"),
+        session=Session(kind="id", pattern=r"req-\d+"),
+    )
+
+
+def add_model(lake: Lake) -> None:
+    """A small model of the usual size with the weights that it starts from: what it says is worth nothing, what it costs is the same."""
+    import torch
+    from nightlog.detector.calibration import Calibration
+    from nightlog.detector.meta import Config
+    from nightlog.detector.network import Network
+    from nightlog.detector.registry import Manifest, promote, save
+    from nightlog.detector.training import with_shape
+    from nightlog.encoding.encoder import DIMENSIONS, ENCODER
+
+    torch.manual_seed(1)
+    shape = with_shape(Config(device="cpu"), DIMENSIONS).shape
+    texts = tuple(f"source template {n}" for n in range(200))
+    vectors = np.eye(200, DIMENSIONS, dtype=np.float32)
+    sources = ("source",) * 200
+    manifest = Manifest(ENCODER, 0.9, 0.9, 0.9, Calibration(), shape, texts, sources, ("source",), {})
+    promote(lake, save(lake, Network(shape), vectors, manifest, {}, datetime.now(UTC)).version)
+
+
+def run(lake: Lake, systems: list[System], settings: Settings, run_id: str, stages: list[Stage], prefix: str = "") -> None:
+    for each in stages:
+        stage(prefix + each.value)
+        night = Night(DS, run_id, systems, lake, settings, lambda: datetime.now(UTC))
+        for outcome in night.run_stage(each):
+            if outcome.outcome != "done":
+                raise SystemExit(f"{outcome.system} {each}: {outcome.outcome}: {outcome.detail}")
+            if len(systems) == 1:
+                print(outcome.counts, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=["parse", "night", "many"])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--lake", type=Path, required=True)
+    parser.add_argument("--llm", type=Path, help="the recorded LLM's server")
+    given = parser.parse_args()
+    lake = Lake(given.lake, lambda: start_spark("nightlog bench"))
+    if given.what != "many" and lake.spark is not None:
+        print("Spark is there", flush=True)
+    systems = [small(path.name) for path in sorted(given.data.iterdir()) if path.is_dir()] if given.what == "many" else [hdfs()]
+    if given.what == "parse":
+        run(lake, systems, Settings(data=given.data, llm="off", device="cpu"), "first", [Stage.INGEST, Stage.PARSE])
+        return
+    stage("model")
+    add_model(lake)
+    if given.what == "many":
+        run(lake, systems, Settings(data=given.data, llm="off", device="cpu"), "first", list(Stage))
+        return
+    with subprocess.Popen([sys.executable, str(given.llm), "--port", "0"], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().strip()
+        settings = Settings(data=given.data, llm="openai", OPENAI_BASE_URL=address, OPENAI_API_KEY="recorded", device="cpu")
+        run(lake, systems, settings, "first", list(Stage))
+        run(lake, systems, settings, "second", list(Stage), "again-")
+        server.terminate()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Parsing by shape gives what Spark's column expressions give for every line alone."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from nightlog.parsing.events import parse_table
+from nightlog.parsing.lines import parse_lines
+from nightlog.parsing.shapes import LineParser, by_shape
+from nightlog.systems.catalog import load_catalog
+from nightlog.systems.spec import Header, Mask, Session, System, Timestamp
+from parsing_help import make_system
+from pyspark.sql import SparkSession
+
+DS = "2026-03-04"
+WORDS = (
+    *(
+        "10.0.0.1",
+        "10.250.19.102:50010",
+        "/10.0.0.7",
+        "0x1f",
+        "0X1F",
+        "1x0",
+        "00x0x1",
+        "deadbeef01",
+        "blk_-16089",
+        "blk_7",
+        "req-a1 req-b2",
+    ),
+    *(
+        "req-a1 req-a1",
+        "123e4567-e89b-12d3-a456-426614174000",
+        "/var/log/x9.log",
+        "-12.5",
+        "00:1b:44:11:3a:b7",
+        "word",
+        "=",
+        "[",
+        "é7",
+        "漢",
+    ),
+    *("took 5 ms", "  ", "v1.2", "user42", "\t", "<NUM>", "x\u2028y", "\u00a0", "n1", "end"),
+)
+SYSTEMS = {
+    "stamped": make_system(),
+    "masks that leave digits": make_system(default_masks=False, masks=(Mask(name="ODD", pattern="[13579]+"),)),
+    "own masks": make_system(masks=(Mask(name="BLK", pattern=r"blk_-?\d+"), Mask(name="ONE", pattern=r"(?<=req-a)1"))),
+    "field": make_system(
+        header=Header(pattern=r"(?P<date>\S+) (?P<time>\S+) (?P<level>\w+)(?: (?P<node> *\w+)?)? ?(?P<message>.*)"),
+        timestamp=Timestamp(value="{date}  {time}", format="yyyy-MM-dd HH:mm:ss"),
+        session=Session(kind="field", field="node"),
+    ),
+    "window": make_system(session=Session(kind="window", window_minutes=7)),
+    "whole lines": make_system(header=Header(), timestamp=None),
+    "level with digits": make_system(header=Header(pattern=r"(?P<date>\S+) (?P<level>\S+) (?P<message>.*)"), timestamp=None),
+}
+
+
+def lines_of(seed: int, n: int) -> list[str]:
+    rng = random.Random(seed)
+    lines = ["", "   ", "no header 7", "2026-03-04 99:00:00 INFO late req-z9", "2026-03-04 10:00:00 INFO " + "word 17 " * 2000]
+    for _ in range(n):
+        stamp = f"2026-03-0{rng.randint(1, 9)} {rng.randint(0, 25):02d}:{rng.randint(0, 59):02d}:{rng.randint(0, 59):02d}"
+        lines.append(f"{stamp} {rng.choice(['INFO', 'WARN'])} {' '.join(rng.choices(WORDS, k=rng.randint(0, 6)))}")
+    return lines
+
+
+def by_columns(spark: SparkSession, system: System, lines: list[str]) -> list[tuple[Any, ...]]:
+    rows = [(DS, "a.log", number, text) for number, text in enumerate(lines, 1)]
+    parsed = (
+        parse_lines(spark.createDataFrame(rows, "ds string, file string, line_no long, text string"), system).where("matched").collect()
+    )
+    found = []
+    for row in parsed:
+        for session in row["session_ids"] or [None]:
+            found.append((row["line_no"], row["at"], row["level"], session, row["message_id"], row["message"]))
+    return sorted(found, key=str)
+
+
+def by_shapes(system: System, lines: list[str]) -> list[tuple[Any, ...]]:
+    table = pa.table({"file": ["a.log"] * len(lines), "line_no": np.arange(1, len(lines) + 1), "text": pa.array(lines, pa.string())})
+    events, parsed = parse_table(table, system, DS)
+    assert parsed.tally["n_events"] == len(events)
+    texts = {number: text for number, (text, _) in parsed.messages.items()}
+    found = []
+    for row in events.to_pylist():
+        at = row["at"] and row["at"].replace(tzinfo=None)
+        found.append((row["line_no"], at, row["level"], row["session_id"], row["message_id"], texts[row["message_id"]]))
+    return sorted(found, key=str)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_lines_parsed_by_shape_are_what_they_are_one_by_one(spark: SparkSession, name: str) -> None:
+    system, lines = SYSTEMS[name], lines_of(7, 600)
+    assert by_shape(system)
+    expected = by_columns(spark, system, lines)
+    assert len(expected) > 300
+    for one, other in zip(by_shapes(system, lines), expected, strict=True):
+        assert one == other
+
+
+ZONED = "yyyy-MM-dd HH:mm:ss,SSS"
+STAMPS = {
+    "yyyy-MM-dd HH:mm:ss": [
+        "2026-03-04 05:06:07",
+        "2026-02-30 05:06:07",
+        "2026-3-4 5:6:7",
+        "9999-03-04 05:06:07",
+        "- -",
+        "2024-02-29 00:00:00",
+    ],
+    "yyMMdd HHmmss": ["081109 203615", "260704 240000", "26074 120000", "000101 000000"],
+    "yyyy-MM-dd'T'HH:mm:ss.SSSXXX": [
+        "2026-03-04T05:06:07.250+02:00",
+        "2026-03-04T05:06:07.25Z",
+        "2026-03-04T05:06:07",
+        "2026-03-04T05:06:07.1-11:30",
+    ],
+    ZONED: ["2026-03-29 02:30:00,999", "2026-10-25 02:30:00,001", "2026-03-04 05:06:07,1234"],
+    "yyyy MMM d HH:mm:ss": [
+        "2026 Mar 4 05:06:07",
+        "2026 mar 14 05:06:07",
+        "2026 Foo 4 05:06:07",
+        "2026 Sept 4 05:06:07",
+        "2026 Mar 04 05:06:07",
+    ],
+    "dd/MMM/yyyy:HH:mm:ss Z": ["04/Mar/2026:05:06:07 +0100", "04/Mar/2026:05:06:07 -0930", "04/Mar/2026:05:06:07"],
+    "M/d/yyyy h:mm:ss a": ["3/4/2026 5:06:07 PM", "12/14/2026 12:00:00 am", "3/4/2026 13:00:00 PM", "3/4/2026 0:00:00 AM"],
+    "HH:mm": ["05:06", "24:00", "5:06"],
+    "epoch": [
+        "1772600767",
+        "1772600767.5",
+        "0",
+        "soon",
+        "nan",
+        "1772600767123",
+        "99999999999999999999",
+        "-1",
+        "1e9",
+        "1_0",
+        "+7",
+        "5d",
+        "",
+    ],
+}
+
+
+@pytest.mark.parametrize(("zone", "forms"), [("UTC", list(STAMPS)), ("Europe/Berlin", [ZONED, "epoch"])])
+def test_stamps_are_read_as_spark_reads_them(spark: SparkSession, zone: str, forms: list[str]) -> None:
+    for form in forms:
+        header = Header(pattern=r"\[(?P<stamp>[^\]]*)\] (?P<message>.*)")
+        system = make_system(header=header, timestamp=Timestamp(value="{stamp}", format=form, timezone=zone))
+        assert by_shape(system)
+        lines = [f"[{stamp}] x" for stamp in STAMPS[form]]
+        assert [row[1] for row in by_shapes(system, lines)] == [row[1] for row in by_columns(spark, system, lines)], (form, zone)
+
+
+def test_digits_are_told_apart_where_an_expression_does() -> None:
+    def shaped(text: str, **more: Any) -> str:
+        return (
+            LineParser(make_system(header=Header(), timestamp=None, **more))
+            .shaped(np.frombuffer(text.encode(), np.uint8))
+            .tobytes()
+            .decode()
+        )
+
+    assert shaped("0x10 and 1x0 at 10:00") == "0x11 and 1x1 at 11:11"
+    none = {"default_masks": False, "session": Session(kind="id", pattern=r"id(\d+)")}
+    assert shaped("0x1029", **none) == shaped("9x5555", **none)
+    odd = none | {"masks": (Mask(name="ODD", pattern="[13579]+"),)}
+    assert shaped("1357", **odd) != shaped("1356", **odd)
+    assert shaped("13", **odd) == shaped("97", **odd)
+
+
+def test_what_cannot_be_parsed_by_shape_is_left_to_spark() -> None:
+    assert not by_shape(make_system(masks=(Mask(name="TWICE", pattern=r"(\d)\1"),)))
+    assert not by_shape(make_system(timestamp=Timestamp(value="{time}", format="EEE MMM dd")))
+    assert all(by_shape(system) for system in load_catalog().values())
