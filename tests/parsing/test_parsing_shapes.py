@@ -12,7 +12,7 @@ from nightlog.parsing.events import parse_table
 from nightlog.parsing.lines import parse_lines
 from nightlog.parsing.shapes import LineParser, by_shape
 from nightlog.systems.catalog import load_catalog
-from nightlog.systems.spec import Header, Mask, Session, System, Timestamp
+from nightlog.systems.spec import Header, Mask, Record, Session, System, Timestamp
 from parsing_help import make_system
 from pyspark.sql import SparkSession
 
@@ -53,6 +53,10 @@ SYSTEMS = {
         header=Header(pattern=r"(?P<date>\S+) (?P<time>\S+) (?P<level>\w+)(?: (?P<node> *\w+)?)? ?(?P<message>.*)"),
         timestamp=Timestamp(value="{date}  {time}", format="yyyy-MM-dd HH:mm:ss"),
         session=Session(kind="field", field="node"),
+    ),
+    "day of the night": make_system(
+        header=Header(pattern=r"(?P<date>\S+) (?P<time>\S+) (?P<message>.*)"),
+        timestamp=Timestamp(value="{ds} {time}", format="yyyy-MM-dd HH:mm:ss"),
     ),
     "window": make_system(session=Session(kind="window", window_minutes=7)),
     "whole lines": make_system(header=Header(), timestamp=None),
@@ -179,4 +183,6 @@ def test_digits_are_told_apart_where_an_expression_does() -> None:
 def test_what_cannot_be_parsed_by_shape_is_left_to_spark() -> None:
     assert not by_shape(make_system(masks=(Mask(name="TWICE", pattern=r"(\d)\1"),)))
     assert not by_shape(make_system(timestamp=Timestamp(value="{time}", format="EEE MMM dd")))
+    assert not by_shape(make_system(record=Record(start=r"\d{4}-")))
+    assert not by_shape(make_system(header=Header(kind="json", keys={"message": "msg"}), timestamp=None))
     assert all(by_shape(system) for system in load_catalog().values())

@@ -19,7 +19,7 @@ import xxhash
 
 from nightlog.lake.parts import Part, read_part, write_part
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE
-from nightlog.parsing.shapes import LineParser, Shape
+from nightlog.parsing.shapes import DAY, LineParser, Shape
 from nightlog.parsing.stamps import EPOCH, MICROSECOND, reader
 from nightlog.systems.spec import System
 
@@ -179,8 +179,9 @@ def stamps(
     of_row = of_line[rows]
     columns: list[Any] = []
     for number, piece in enumerate(parser.pieces):
-        if number % 2 == 0 or piece == "ds_year":
-            columns.append(pa.scalar(ds[:4] if piece == "ds_year" and number % 2 else piece, pa.string()))
+        if number % 2 == 0 or piece in DAY:
+            value = {"ds": ds, "ds_year": ds[:4]}[piece] if number % 2 else piece
+            columns.append(pa.scalar(value, pa.string()))
             continue
         spans = np.array([shape.stamp[number] if shape.stamp else (0, 0) for shape in shapes], dtype=np.int64).reshape(-1, 2)[of_row]
         columns.append(text.take(rows, spans[:, 0], spans[:, 1]))
