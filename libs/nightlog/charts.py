@@ -1,4 +1,4 @@
-"""Charts as inline SVG for pages that load nothing. Colours are classes (c0 … c5, muted), so that `CHART_STYLE` decides on light and dark."""
+"""Charts as inline SVG for pages that load nothing. Colours are classes (c0 … c5, muted): `CHART_STYLE` decides on light and dark."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import sys
 from rich.text import Text
 
 # isort: off
-from nightlog.cli import nights, tables, analysts, models  # noqa: F401
+from nightlog.cli import nights, reports, tables, analysts, models  # noqa: F401
 
 # isort: on
 from nightlog.cli.app import app

@@ -2,7 +2,9 @@
 
 from nightlog.charts import CHART_STYLE
 
-STYLE = CHART_STYLE + """body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+STYLE = (
+    CHART_STYLE
+    + """body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
 main { max-width: 1240px; margin: 0 auto; padding: 24px 16px 64px; }
 h1, h2, h3 { line-height: 1.2; margin: 1.6em 0 .4em; }
 h1 { margin-top: 0; }
@@ -20,3 +22,4 @@ th, td { padding: 4px 14px 4px 0; border-bottom: 1px solid var(--rule); text-ali
 thead th { color: var(--soft); }
 th:first-child { text-align: left; }
 """
+)
