@@ -105,8 +105,8 @@ class Outcome:
 class SystemNight:
     """One system's night.
 
-    `night`: its row of gold.nights, empty where there is none; `totals`: sessions by status and by who decided; `trend`: anomalies of the
-    last nights, None for those that are not in the lake; `kinds`: the first by rank; `n_kinds`: how many there are.
+    `night`: its row of gold.nights, all None where there is none; `totals`: sessions by status and by who decided; `trend`: anomalies of
+    the last nights, None for those that are not in the lake; `kinds`: the first by rank; `n_kinds`: how many there are.
     """
 
     ds: str

@@ -52,21 +52,19 @@ def is_unseen(char: str) -> bool:
 
 
 def symbol(char: str) -> str:
-    """What is shown for an unseen character: a control picture, else its number.
+    """What is shown for an unseen character: its number.
 
-    >>> symbol("\\x1b"), symbol("\\x7f"), symbol("\\u202e")
-    ('␛', '␡', '⟨U+202E⟩')
+    >>> symbol("\\x1b"), symbol("\\u202e")
+    ('⟨U+001B⟩', '⟨U+202E⟩')
     """
-    if ord(char) < 0x20:
-        return chr(0x2400 + ord(char))
-    return "␡" if char == "\x7f" else f"⟨U+{ord(char):04X}⟩"
+    return f"⟨U+{ord(char):04X}⟩"
 
 
 def visible(text: object) -> Markup:
     """Text of logs, LLMs or analysts as HTML: inert, every unseen character shown as a symbol, very long text cut.
 
     >>> visible("<b>\\x00")
-    Markup('&lt;b&gt;<span class="unseen">␀</span>')
+    Markup('&lt;b&gt;<span class="unseen">⟨U+0000⟩</span>')
     """
     whole = "" if text is None else str(text)
     parts: list[Markup] = []
@@ -170,7 +168,8 @@ def head_line(night: SystemNight) -> str:
         n = night.day_before.n_new
         told.append(f"{n_of(n, 'kind') if n else 'No kind'} {'was' if n in (0, 1) else 'were'} not there the night before.")
     if waiting := night.totals.get("provisional", 0):
-        told.append(f"{n_of(waiting, 'session')} {'is' if waiting == 1 else 'are'} provisional: the LLM has not judged them yet.")
+        verb, them = ("is", "it") if waiting == 1 else ("are", "them")
+        told.append(f"{n_of(waiting, 'session')} {verb} provisional: the LLM has not judged {them} yet.")
     if night.outcome.outcome != "done":
         told.append(f"The last run did not publish ({troubled(night)}); this is what an earlier run found.")
     return " ".join(told)
