@@ -53,13 +53,14 @@ TAU_CURVE = ArrayType(struct(tau=DOUBLE, proprietary_share=DOUBLE))
 
 @dataclass(frozen=True)
 class TableSpec:
-    """One table: `schema.name`, its columns, how it is partitioned, what identifies a row, and its one writer."""
+    """One table: `schema.name`, its columns, how it is partitioned, what identifies a row, its one writer, and what a row is."""
 
     name: str
     columns: tuple[StructField, ...]
     key: tuple[str, ...]
     partition: tuple[str, ...] = ("system", "ds")
     writer: Literal["spark", "delta-rs"] = "spark"
+    about: str = ""
 
     @property
     def schema(self) -> StructType:
@@ -75,6 +76,7 @@ LINES_TABLE = TableSpec(
     "bronze.lines",
     (SYSTEM, DS, FILE, LINE_NO, col("text", STRING, "the line as delivered, without its label; bytes that are not UTF-8 replaced")),
     ("system", "file", "line_no"),
+    about="a line of a system's log file, as it was delivered",
 )
 LABELS = TableSpec(
     "bronze.labels",
@@ -89,6 +91,7 @@ LABELS = TableSpec(
     ),
     ("system", "file", "line_no"),
     ("system",),
+    about="a known label of a line or a session, kept apart from all that models and prompts see",
 )
 MESSAGES = TableSpec(
     "silver.messages",
@@ -101,6 +104,7 @@ MESSAGES = TableSpec(
     ),
     ("system", "message_id"),
     ("system",),
+    about="a distinct masked message and the template that it belongs to",
 )
 TEMPLATES = TableSpec(
     "silver.templates",
@@ -116,6 +120,7 @@ TEMPLATES = TableSpec(
     ),
     ("system", "template_id"),
     ("system",),
+    about="a template of a system",
 )
 EVENTS_TABLE = TableSpec(
     "silver.events",
@@ -131,6 +136,7 @@ EVENTS_TABLE = TableSpec(
         col("message", STRING, "the masked message itself"),
     ),
     ("system", "file", "line_no", "session_id"),
+    about="an event: a parsed line in one of the sessions that it belongs to",
 )
 SESSIONS = TableSpec(
     "silver.sessions",
@@ -144,6 +150,7 @@ SESSIONS = TableSpec(
         col("n_events", LONG, "events, look-back days included"),
     ),
     ("system", "ds", "session_id"),
+    about="a session with events in the night",
 )
 PATTERNS = TableSpec(
     "silver.patterns",
@@ -157,6 +164,7 @@ PATTERNS = TableSpec(
         col("example_session_id", STRING, "the first of them in the order of ids"),
     ),
     ("system", "ds", "pattern_id"),
+    about="a distinct pattern of the night's sessions",
 )
 VECTORS = TableSpec(
     "silver.template_vectors",
@@ -168,6 +176,7 @@ VECTORS = TableSpec(
     ),
     ("system", "template_id", "encoder"),
     ("system",),
+    about="a template's sentence vector",
 )
 ROUTES = TableSpec(
     "silver.routes",
@@ -185,6 +194,7 @@ ROUTES = TableSpec(
         col("model", STRING, "version of the model whose source templates and tau were used"),
     ),
     ("system", "ds", "pattern_id"),
+    about="where the router sent a pattern of the night",
 )
 SCORES = TableSpec(
     "silver.scores",
@@ -197,6 +207,7 @@ SCORES = TableSpec(
         col("model", STRING, "version of the small model"),
     ),
     ("system", "ds", "pattern_id"),
+    about="what the small model says of a pattern of the night",
 )
 VERDICTS = TableSpec(
     "silver.verdicts",
@@ -223,6 +234,7 @@ VERDICTS = TableSpec(
     ("system", "question_id", "prompt", "llm"),
     (),
     "delta-rs",
+    about="what an LLM says of a question, under one prompt",
 )
 ANSWERS = TableSpec(
     "ops.answers",
@@ -238,6 +250,7 @@ ANSWERS = TableSpec(
     ("system", "group", "answered_at"),
     (),
     "delta-rs",
+    about="an analyst's answer about a group of questions",
 )
 LLM_CALLS = TableSpec(
     "ops.llm_calls",
@@ -262,6 +275,7 @@ LLM_CALLS = TableSpec(
     ("run_id", "ds", "system", "at"),
     (),
     "delta-rs",
+    about="a request to the LLM",
 )
 ANOMALIES = TableSpec(
     "gold.anomalies",
@@ -285,6 +299,7 @@ ANOMALIES = TableSpec(
     ),
     ("ds", "system", "session_id"),
     ("ds", "system"),
+    about="an anomalous session of a night",
 )
 NIGHTS = TableSpec(
     "gold.nights",
@@ -324,6 +339,7 @@ NIGHTS = TableSpec(
     ("ds", "system"),
     (),
     "delta-rs",
+    about="a night of a system: what was read, found and spent",
 )
 OUTCOMES = TableSpec(
     "ops.outcomes",
@@ -341,6 +357,7 @@ OUTCOMES = TableSpec(
     ("run_id", "ds", "system", "stage", "at"),
     (),
     "delta-rs",
+    about="what became of a system in a stage of a run",
 )
 QUARANTINE = TableSpec(
     "ops.quarantine",
@@ -355,6 +372,7 @@ QUARANTINE = TableSpec(
     ("system", "ds", "stage", "row"),
     (),
     "delta-rs",
+    about="a row that broke a rule and was set aside",
 )
 MODELS = TableSpec(
     "ops.models",
@@ -371,6 +389,7 @@ MODELS = TableSpec(
     ("version",),
     (),
     "delta-rs",
+    about="a version of a small model",
 )
 PSEUDO_LABELS = TableSpec(
     "ops.pseudo_labels",
@@ -389,6 +408,7 @@ PSEUDO_LABELS = TableSpec(
     ("system", "model", "pattern_id"),
     (),
     "delta-rs",
+    about="a label that a distilled model learnt from",
 )
 
 ALL_TABLES = (
