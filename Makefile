@@ -59,6 +59,7 @@ demo: setup ## a real night of the sample corpus, from raw logs to anomalies
 	$(DEMO) $(JOBS)/nightlog train
 	$(DEMO) $(MAKE) nightly DS=$(DEMO_DS) SYSTEMS=
 	$(JOBS)/nightlog anomalies --ds $(DEMO_DS) --lake $(CURDIR)/build/demo/lake
+	@echo "The night's page:" && $(JOBS)/nightlog report --ds $(DEMO_DS) --lake $(CURDIR)/build/demo/lake
 
 # On screen: what the stages print; Airflow itself only speaks of failures, not of every second that it waits for a retry.
 nightly: export AIRFLOW__LOGGING__LOG_FORMAT := %(asctime)s %(message)s

@@ -142,6 +142,25 @@ class Night:
 
                 outcome, detail = before["outcome"], before["detail"]
                 publish_unfinished(self.lake, system.name, self.run_id, self.ds, outcome, detail, self.clock())
+        if stage == Stage.PUBLISH:
+            yield from self.report()
+
+    def report(self) -> Iterator[Outcome]:
+        """Write the night's pages, once all systems are published. A page that cannot be written fails nothing: the published system stays
+        `done`, and its outcome says why there is no page; `nightlog report` tries again."""
+        from nightlog.reporting.page import write_pages
+
+        try:
+            failed = write_pages(self.lake, self.ds).failed
+        except Exception as error:
+            log.exception("%s: no pages", self.ds)
+            failed = dict.fromkeys((system.name for system in self.systems), first_line(error))
+        for name, why in failed.items():
+            row = self.latest().get((name, Stage.PUBLISH))
+            if row is not None and row["run_id"] == self.run_id and row["outcome"] == "done":
+                detail = "; ".join(part for part in (row["detail"], f"no page: {why}") if part)
+                self.lake.put(OUTCOMES, [row | {"detail": detail, "counts": dict(row["counts"] or ()), "at": self.clock()}])
+                yield Outcome(name, Stage.PUBLISH, "done", detail, {}, 0.0)
 
     def finished(self, system: System, stage: Stage, latest: dict[tuple[str, str], dict[str, Any]]) -> bool:
         """Whether this run has just done the stage for the system, and nothing before or behind it was done since.

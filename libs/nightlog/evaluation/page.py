@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from nightlog.evaluation.charts import Bar, Series, bars, square
+from nightlog.charts import Bar, Series, bars, square
 from nightlog.evaluation.curves import pooled, precision_recall, reliability, steps
 from nightlog.evaluation.markdown import PROTOCOL, RECALLED, shown
 from nightlog.evaluation.matrix import Result

@@ -53,7 +53,7 @@ TAU_CURVE = ArrayType(struct(tau=DOUBLE, proprietary_share=DOUBLE))
 
 @dataclass(frozen=True)
 class TableSpec:
-    """One table: `schema.name`, its columns, how it is partitioned, what identifies a row, and its one writer."""
+    """One table: `schema.name`, its columns, how it is partitioned, what identifies a row, its one writer, and what a row is."""
 
     name: str
     columns: tuple[StructField, ...]
@@ -61,6 +61,7 @@ class TableSpec:
     partition: tuple[str, ...] = ("system", "ds")
     writer: Literal["spark", "delta-rs"] = "spark"
     sorted_by: str | None = None
+    about: str = ""
 
     @property
     def schema(self) -> StructType:
@@ -76,6 +77,7 @@ LINES_TABLE = TableSpec(
     "bronze.lines",
     (SYSTEM, DS, FILE, LINE_NO, col("text", STRING, "the line as delivered, without its label; bytes that are not UTF-8 replaced")),
     ("system", "file", "line_no"),
+    about="a line of a system's log file, as it was delivered",
 )
 LABELS = TableSpec(
     "bronze.labels",
@@ -90,6 +92,7 @@ LABELS = TableSpec(
     ),
     ("system", "file", "line_no"),
     ("system",),
+    about="a known label of a line or a session, kept apart from all that models and prompts see",
 )
 MESSAGES = TableSpec(
     "silver.messages",
@@ -102,6 +105,7 @@ MESSAGES = TableSpec(
     ),
     ("system", "message_id"),
     ("system",),
+    about="a distinct masked message and the template that it belongs to",
 )
 TEMPLATES = TableSpec(
     "silver.templates",
@@ -117,6 +121,7 @@ TEMPLATES = TableSpec(
     ),
     ("system", "template_id"),
     ("system",),
+    about="a template of a system",
 )
 EVENTS_TABLE = TableSpec(
     "silver.events",
@@ -131,6 +136,7 @@ EVENTS_TABLE = TableSpec(
         col("message_id", LONG, "its masked message"),
     ),
     ("system", "file", "line_no", "session_id"),
+    about="an event: a parsed line in one of the sessions that it belongs to",
 )
 COUNTS_TABLE = TableSpec(
     "silver.counts",
@@ -146,6 +152,7 @@ COUNTS_TABLE = TableSpec(
     ),
     ("system", "ds", "session_id", "message_id"),
     sorted_by="bucket",
+    about="how often a message stands in a session on one day: what sessions are made from",
 )
 SESSIONS = TableSpec(
     "silver.sessions",
@@ -159,6 +166,7 @@ SESSIONS = TableSpec(
         col("n_events", LONG, "events, look-back days included"),
     ),
     ("system", "ds", "session_id"),
+    about="a session with events in the night",
 )
 PATTERNS = TableSpec(
     "silver.patterns",
@@ -172,6 +180,7 @@ PATTERNS = TableSpec(
         col("example_session_id", STRING, "the first of them in the order of ids"),
     ),
     ("system", "ds", "pattern_id"),
+    about="a distinct pattern of the night's sessions",
 )
 VECTORS = TableSpec(
     "silver.template_vectors",
@@ -183,6 +192,7 @@ VECTORS = TableSpec(
     ),
     ("system", "template_id", "encoder"),
     ("system",),
+    about="a template's sentence vector",
 )
 ROUTES = TableSpec(
     "silver.routes",
@@ -200,6 +210,7 @@ ROUTES = TableSpec(
         col("model", STRING, "version of the model whose source templates and tau were used"),
     ),
     ("system", "ds", "pattern_id"),
+    about="where the router sent a pattern of the night",
 )
 SCORES = TableSpec(
     "silver.scores",
@@ -212,6 +223,7 @@ SCORES = TableSpec(
         col("model", STRING, "version of the small model"),
     ),
     ("system", "ds", "pattern_id"),
+    about="what the small model says of a pattern of the night",
 )
 VERDICTS = TableSpec(
     "silver.verdicts",
@@ -243,6 +255,7 @@ VERDICTS = TableSpec(
     ("system", "question_id", "prompt", "llm"),
     (),
     "delta-rs",
+    about="what an LLM says of a question, under one prompt",
 )
 ANSWERS = TableSpec(
     "ops.answers",
@@ -258,6 +271,7 @@ ANSWERS = TableSpec(
     ("system", "group", "answered_at"),
     (),
     "delta-rs",
+    about="an analyst's answer about a group of questions",
 )
 LLM_CALLS = TableSpec(
     "ops.llm_calls",
@@ -282,6 +296,7 @@ LLM_CALLS = TableSpec(
     ("run_id", "ds", "system", "round", "at"),
     (),
     "delta-rs",
+    about="a request to the LLM",
 )
 LLM_BATCHES = TableSpec(
     "ops.llm_batches",
@@ -310,6 +325,7 @@ LLM_BATCHES = TableSpec(
     ("batch",),
     (),
     "delta-rs",
+    about="a batch of requests to the LLM, from before it is sent until its answers are collected",
 )
 ANOMALIES = TableSpec(
     "gold.anomalies",
@@ -333,6 +349,7 @@ ANOMALIES = TableSpec(
     ),
     ("ds", "system", "session_id"),
     ("ds", "system"),
+    about="an anomalous session of a night",
 )
 NIGHTS = TableSpec(
     "gold.nights",
@@ -375,6 +392,7 @@ NIGHTS = TableSpec(
     ("ds", "system"),
     (),
     "delta-rs",
+    about="a night of a system: what was read, found and spent",
 )
 OUTCOMES = TableSpec(
     "ops.outcomes",
@@ -392,6 +410,7 @@ OUTCOMES = TableSpec(
     ("run_id", "ds", "system", "stage", "at"),
     (),
     "delta-rs",
+    about="what became of a system in a stage of a run",
 )
 QUARANTINE = TableSpec(
     "ops.quarantine",
@@ -406,6 +425,7 @@ QUARANTINE = TableSpec(
     ("system", "ds", "stage", "row"),
     (),
     "delta-rs",
+    about="a row that broke a rule and was set aside",
 )
 MODELS = TableSpec(
     "ops.models",
@@ -422,6 +442,7 @@ MODELS = TableSpec(
     ("version",),
     (),
     "delta-rs",
+    about="a version of a small model",
 )
 PSEUDO_LABELS = TableSpec(
     "ops.pseudo_labels",
@@ -440,6 +461,7 @@ PSEUDO_LABELS = TableSpec(
     ("system", "model", "pattern_id"),
     (),
     "delta-rs",
+    about="a label that a distilled model learnt from",
 )
 
 ALL_TABLES = (

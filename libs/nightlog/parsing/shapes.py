@@ -24,6 +24,8 @@ from nightlog.systems.spec import System
 DIGITS = range(0x30, 0x3A)
 DIGIT = re.compile("[0-9]")
 Span = tuple[int, int]
+# What a stamp may hold that is not in the line.
+DAY = ("ds", "ds_year")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def by_shape(system: System) -> bool:
     """Whether a system's lines can be parsed by their shapes; where not, Spark's column expressions do it (`lines`)."""
     if system.record is not None or system.header.kind != "pattern":
         return False
-    if system.timestamp is not None and (reader(system.timestamp) is None or "{ds}" in system.timestamp.value):
+    if system.timestamp is not None and reader(system.timestamp) is None:
         return False
     try:
         LineParser(system)
@@ -66,7 +68,7 @@ class LineParser:
         self.pieces = stamp_pieces(system)
         # As in `lines`: a stamp of several pieces may have runs of blanks in it.
         self.squeeze = system.timestamp is not None and (" " in system.timestamp.value or sum(map(bool, self.pieces)) > 1)
-        self.fields = system.header.groups
+        self.fields = system.header.fields
         patterns = [self.header, *[mask for mask, _ in self.masks], *([self.ids] if self.ids else [])]
         self.alike, self.kept = digits_alike(patterns)
 
@@ -96,7 +98,7 @@ class LineParser:
         ids = tuple((place(start), place(end)) for start, end in self.id_spans(text, found))
         stamp: list[Span | str] = []
         for number, piece in enumerate(self.pieces):
-            if number % 2 == 0 or piece == "ds_year":
+            if number % 2 == 0 or piece in DAY:
                 stamp.append(piece)
             else:
                 start, end = found.span(piece)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nightlog.errors import ConfigError
-from nightlog.lake.store import Lake
-from nightlog.lake.tables import ALL_TABLES, ANOMALIES, OUTCOMES
+from nightlog.lake.store import Lake, arrow_table
+from nightlog.lake.tables import ALL_TABLES, ANOMALIES, OUTCOMES, TableSpec
+from nightlog.reporting.views import VIEWS, view_sql
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
-
-VIEWS = {"v_anomalies": "gold.anomalies", "v_nights": "gold.nights"}
+    import pyarrow.dataset as pads
 
 
 def anomalies(lake: Lake, ds: str, system: str | None) -> list[dict[str, Any]]:
@@ -21,11 +22,12 @@ def anomalies(lake: Lake, ds: str, system: str | None) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["system"], -(row["score"] or 0), row["session_id"]))
 
 
-def query(lake: Lake, sql: str) -> pa.Table:
-    """Run SQL by DuckDB over the lake's tables, named as everywhere (`gold.anomalies`), and the views v_anomalies and v_nights.
+def connect(lake: Lake, with_absent: bool = False) -> duckdb.DuckDBPyConnection:
+    """DuckDB over the lake's tables, named as everywhere (`gold.anomalies`), and the views; it reaches no file, and writes none.
 
     The SQL reads the tables and nothing else: no file, no network, no extension, no setting; what it makes is gone with the answer.
-    Raises ConfigError with DuckDB's message where the SQL is wrong.
+
+    Args: with_absent: tables that are not there yet are empty ones, instead of unknown.
     """
     import duckdb
 
@@ -34,17 +36,38 @@ def query(lake: Lake, sql: str) -> pa.Table:
     )
     connection = duckdb.connect(config=closed | {"temp_directory": "", "allow_persistent_secrets": "false"})
     for spec in ALL_TABLES:
-        if lake.exists(spec):
+        there = lake.exists(spec)
+        if there or with_absent:
             schema, name = spec.name.split(".")
             connection.execute(f"create schema if not exists {schema}")
-            connection.register(f"_{schema}_{name}", lake.dataset(spec))
+            connection.register(f"_{schema}_{name}", readable(lake, spec) if there else arrow_table(spec, []))
             connection.execute(f"create view {spec.name} as select * from _{schema}_{name}")
-            for view in (view for view, over in VIEWS.items() if over == spec.name):
-                connection.execute(f"create view {view} as select * from {spec.name}")
+            for view in (view for view in VIEWS if view.over is spec):
+                connection.execute(f"create view {view.name} as {view_sql(view)}")
     connection.execute("set enable_external_access = false")
     connection.execute("set lock_configuration = true")
+    return connection
+
+
+def readable(lake: Lake, spec: TableSpec) -> pads.Dataset | pads.Scanner:
+    """A table as DuckDB can read it, nothing of it read yet.
+
+    A merge by delta-rs writes strings in a form that Arrow cannot compare in a filter, so DuckDB filters the small tables itself: a
+    scanner takes no filters.
+    """
+    dataset = lake.dataset(spec)
+    return dataset if "ds" in spec.partition else dataset.scanner()
+
+
+def query(lake: Lake, sql: str) -> pa.Table:
+    """Run SQL by DuckDB over the lake's tables and views, see `connect`.
+
+    Raises ConfigError with DuckDB's message where the SQL is wrong.
+    """
+    import duckdb
+
     try:
-        found = connection.sql(sql)
+        found = connect(lake).sql(sql)
         if found is None:
             raise ConfigError("that is no query: the lake is read only; start with select, with, describe or show")
         return found.to_arrow_table()

@@ -1,10 +1,32 @@
-"""Charts as inline SVG. Colours are classes (c0 … c5, muted), so that the page's style sheet decides on light and dark."""
+"""Charts as inline SVG for pages that load nothing. Colours are classes (c0 … c5, muted): `CHART_STYLE` decides on light and dark."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+
+CHART_STYLE = """
+:root { color-scheme: light dark; --paper: #fff; --ink: #1c2024; --soft: #5f6770; --rule: #dde1e6; --grey: #a9b0b8;
+  --c0: #0b66c3; --c1: #c4570a; --c2: #16845c; --c3: #9a3fa5; --c4: #b8860b; --c5: #44546a; }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #14171a; --ink: #e6e9ec; --soft: #9aa3ac; --rule: #2c3238; --grey: #626b74;
+    --c0: #5aa9f5; --c1: #f2935c; --c2: #4cc497; --c3: #d48ade; --c4: #e0b64a; --c5: #a9b8cc; }
+}
+.c0 { color: var(--c0); } .c1 { color: var(--c1); } .c2 { color: var(--c2); } .c3 { color: var(--c3); } .c4 { color: var(--c4); }
+.c5 { color: var(--c5); } .muted { color: var(--grey); }
+.line { fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round; }
+.dashed { stroke-dasharray: 5 4; }
+.dot { fill: currentColor; stroke: var(--paper); stroke-width: 1.5; stroke-dasharray: none; }
+.bar { fill: currentColor; }
+.interval { stroke: var(--ink); fill: none; stroke-width: 1.2; }
+.grid { stroke: var(--rule); fill: none; }
+.ideal { stroke: var(--grey); stroke-dasharray: 3 4; fill: none; }
+text { fill: var(--ink); font-size: 12px; }
+.tick, .axis { fill: var(--soft); font-size: 11px; }
+.end { text-anchor: end; } .mid { text-anchor: middle; }
+svg { display: block; max-width: 100%; height: auto; }
+"""
 
 Point = tuple[float, float]
 SIDE, LEFT, TOP, BOTTOM, RIGHT = 240, 40, 8, 34, 10
@@ -81,6 +103,43 @@ def bars(rows: Sequence[Bar], limit: float, about: str) -> str:
     return svg(NAMES + BAR + VALUES, ROW * len(rows), parts, about)
 
 
+@dataclass(frozen=True)
+class Column:
+    """A column of a chart over nights: `value` is None where nothing is known; `strong` columns stand out."""
+
+    name: str
+    value: float | None
+    strong: bool = False
+
+
+def columns(values: Sequence[Column], about: str, height: int = 90, step: int = 26, labels: bool = True) -> str:
+    """Columns from 0 to the greatest value, each named by its title; a dot on the base line where nothing is known.
+
+    With `labels` the greatest value, the first and the last name are written out; without, the picture is small enough for a line of text.
+    """
+    top = max((column.value for column in values if column.value is not None), default=0)
+    left, above, below = (8 * len(f"{top:,g}") + 8, 8, 20) if labels else (0, 1, 1)
+    base, width = above + height, left + step * len(values)
+    parts = [f'<path class="grid" d="M{left} {base + 0.5}h{step * len(values)}"/>']
+    for number, column in enumerate(values):
+        x = left + step * number
+        told = f"<title>{escape(column.name)}: {'not in the lake' if column.value is None else f'{column.value:,g}'}</title>"
+        if column.value is None:
+            parts.append(f'<circle class="bar muted" cx="{x + step / 2:g}" cy="{base - 1.5}" r="1.5">{told}</circle>')
+            continue
+        tall = max(1.0, height * column.value / top) if column.value else 0.0
+        colour = "c1" if column.strong else "c0"
+        parts.append(f'<rect class="bar {colour}" x="{x + 1}" y="{base - tall:.1f}" width="{step - 2}" height="{tall:.1f}">{told}</rect>')
+    if labels and values:
+        parts.append(f'<text x="{left - 6}" y="{above + 6}" class="tick end">{top:,g}</text>')
+        parts.append(f'<text x="{left - 6}" y="{base + 4}" class="tick end">0</text>')
+        parts.append(f'<text x="{left}" y="{base + 16}" class="tick">{escape(values[0].name)}</text>')
+        if len(values) > 6:
+            parts.append(f'<text x="{width}" y="{base + 16}" class="tick end">{escape(values[-1].name)}</text>')
+    return svg(width, base + below, parts, about)
+
+
 def svg(width: float, height: float, parts: Sequence[str], about: str) -> str:
-    """A picture that scales down with the page."""
-    return f'<svg viewBox="0 0 {width} {height}" style="max-width:{width}px" role="img" aria-label="{escape(about)}">{"".join(parts)}</svg>'
+    """A picture that scales down with the page; without a style attribute, which a strict content security policy would refuse."""
+    size = f'width="{width:g}" viewBox="0 0 {width:g} {height:g}"'
+    return f'<svg {size} role="img" aria-label="{escape(about)}">{"".join(parts)}</svg>'

@@ -1,0 +1,41 @@
+"""Commands of the night's page."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nightlog.cli.app import app
+from nightlog.cli.options import Ds, LakeOption
+from nightlog.cli.output import err, safe
+from nightlog.errors import EXIT_PERMANENT
+
+
+@app.command()
+def report(
+    ds: Ds,
+    with_open: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    lake: LakeOption = None,
+) -> None:
+    """Rebuild a night's pages from the lake and say where they lie; the night itself writes them as it publishes.
+
+    Example: nightlog report --ds 2026-03-04 --open
+    """
+    import webbrowser
+    from pathlib import Path
+
+    from nightlog.job import settings_from
+    from nightlog.lake.store import Lake
+    from nightlog.night import check_ds
+    from nightlog.reporting.page import write_pages
+
+    root = settings_from(lake=lake).lake
+    written = write_pages(Lake(root if "://" in str(root) else root.resolve()), check_ds(ds))
+    for system, why in sorted(written.failed.items()):
+        err.print(safe(f"{system}: no page: {why}"), soft_wrap=True)
+    print(written.page)
+    if with_open:
+        webbrowser.open(written.page if "://" in written.page else Path(written.page).as_uri())
+    if written.failed:
+        raise typer.Exit(EXIT_PERMANENT)

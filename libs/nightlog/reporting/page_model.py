@@ -1,0 +1,244 @@
+"""What a night's page says, as plain values. Pure: no lake, no HTML."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any, NamedTuple
+
+from nightlog.llm.differences import difference, distance, levels
+from nightlog.llm.items import Events
+
+STAGES = ("ingest", "parse", "embed", "route", "detect", "label", "publish")
+MARKED_LINES = 8
+SHOWN_LINES = 12
+
+
+class Line(NamedTuple):
+    """A raw line of a session: when, where, what, and whether its template is among the telling ones."""
+
+    at: datetime | None
+    file: str
+    line_no: int
+    text: str
+    marked: bool
+
+
+class Gap(NamedTuple):
+    """Lines that the page leaves out."""
+
+    n_lines: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a pattern has more and less than the nearest normal one.
+
+    `by`: "llm" where it is what the second round showed to the LLM, "night" where it was found among the night's normal patterns; then
+    `n_sessions` is how many sessions that one had.
+    """
+
+    by: str
+    added: Events
+    missing: Events
+    n_sessions: int | None = None
+
+
+@dataclass(frozen=True)
+class Session:
+    """One of a kind's sessions."""
+
+    session_id: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    n_events: int | None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The night's anomalous sessions of one pattern."""
+
+    system: str
+    pattern_id: str
+    n_sessions: int
+    score: float | None
+    decided_by: str
+    route: str
+    status: str
+    reason: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    new_since_day: bool = False
+    new_since_week: bool = False
+    nights: Mapping[str, int] = field(default_factory=dict)
+    said: Mapping[str, Any] | None = None
+    change: Change | None = None
+    evidence: tuple[Mapping[str, Any], ...] = ()
+    sessions: tuple[Session, ...] = ()
+    n_lines: int = 0
+    lines: tuple[Line | Gap, ...] = ()
+
+
+@dataclass(frozen=True)
+class Against:
+    """Tonight's kinds against an earlier night: how many are new (and their sessions), how many are gone. `known`: that night is there."""
+
+    ds: str
+    known: bool
+    n_new: int = 0
+    n_new_sessions: int = 0
+    n_gone: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a system: done | no_input | gated | failed | transient, in which stage, and why."""
+
+    outcome: str
+    stage: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class SystemNight:
+    """One system's night.
+
+    `night`: its row of gold.nights, all None where there is none; `totals`: sessions by status and by who decided; `trend`: anomalies of
+    the last nights, None for those that are not in the lake; `kinds`: the first by rank; `n_kinds`: how many there are.
+    """
+
+    ds: str
+    system: str
+    outcome: Outcome
+    night: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    n_anomalies: int = 0
+    n_kinds: int = 0
+    totals: Mapping[str, int] = field(default_factory=dict)
+    kinds: tuple[Kind, ...] = ()
+    day_before: Against | None = None
+    week_before: Against | None = None
+    trend: tuple[tuple[str, int | None], ...] = ()
+    templates: tuple[Mapping[str, Any], ...] = ()
+    n_templates_new: int = 0
+    quarantined: tuple[tuple[str, int], ...] = ()
+    costs: tuple[Mapping[str, Any], ...] = ()
+    stages: tuple[tuple[str, str, float], ...] = ()
+
+    @property
+    def published(self) -> bool:
+        """Whether there is something to show, of this run or of an earlier one."""
+        return self.night.get("outcome") == "done"
+
+
+def day(ds: str, days: int) -> str:
+    """The day some days later, or earlier.
+
+    >>> day("2026-03-01", -1)
+    '2026-02-28'
+    """
+    return (date.fromisoformat(ds) + timedelta(days=days)).isoformat()
+
+
+def outcome_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Outcome, tuple[str, ...], tuple[tuple[str, str, float], ...]]:
+    """What became of a system, from its rows of ops.outcomes for the night: the outcome, warnings, and (stage, outcome, seconds).
+
+    The last row of each stage counts. A stage that was done again and had no next stage since has failed in it.
+    """
+    last = {row["stage"]: row for row in sorted(rows, key=lambda row: row["at"])}
+    seen = [last[stage] for stage in STAGES if stage in last]
+    times = tuple((row["stage"], row["outcome"], float(row["seconds"] or 0)) for row in seen)
+    warnings = tuple(f"{row['stage']}: {row['detail']}" for row in seen if row["outcome"] == "done" and row["detail"])
+    before: Mapping[str, Any] | None = None
+    for stage in STAGES:
+        row = last.get(stage)
+        if row is None or (before is not None and row["at"] < before["at"]):
+            after = f"nothing is known of it after stage {before['stage']}" if before else "it never began"
+            return Outcome("failed", stage, f"{after}: see the log of stage {stage}"), warnings, times
+        if row["outcome"] != "done":
+            return Outcome(row["outcome"], stage, row["detail"] or ""), warnings, times
+        before = row
+    return Outcome("done"), warnings, times
+
+
+def telling(evidence: Sequence[Mapping[str, Any]], change: Change | None) -> set[str]:
+    """The template ids whose lines stand out: what the session has more than the nearest normal pattern; where that is not known or says
+    nothing, the templates with at least half of the greatest attention."""
+    if change is not None and (added := {template for template, _ in change.added}):
+        found = {row["template_id"] for row in evidence if row["template"] in added}
+        if found:
+            return found
+    greatest = max((row["weight"] or 0 for row in evidence), default=0)
+    return {row["template_id"] for row in evidence if (row["weight"] or 0) >= greatest / 2}
+
+
+def sampled(lines: Sequence[Line], limit: int = SHOWN_LINES, limit_marked: int = MARKED_LINES) -> tuple[Line | Gap, ...]:
+    """At most `limit` lines in their order, with gaps: the first and the last, evenly chosen marked ones, then lines beside marked ones.
+
+    >>> lines = [Line(None, "f", n, "x", n == 5) for n in range(9)]
+    >>> [line.line_no if isinstance(line, Line) else f"{line.n_lines} more" for line in sampled(lines, limit=4)]
+    [0, '3 more', 4, 5, '2 more', 8]
+    """
+    if len(lines) <= limit:
+        return tuple(lines)
+    marked = [n for n, line in enumerate(lines) if line.marked]
+    kept = {0, len(lines) - 1} | set(evenly(marked, limit_marked))
+    near = sorted(set(range(len(lines))) - kept, key=lambda n: (min((abs(n - m) for m in marked), default=n), n))
+    kept |= set(near[: max(0, limit - len(kept))])
+    found: list[Line | Gap] = []
+    before = -1
+    for n in sorted(kept):
+        if n > before + 1:
+            found.append(Gap(n - before - 1))
+        found.append(lines[n])
+        before = n
+    return tuple(found)
+
+
+def evenly(values: Sequence[int], limit: int) -> list[int]:
+    """At most `limit` of the values, evenly spread, the first and the last among them.
+
+    >>> evenly(list(range(10)), 4)
+    [0, 3, 6, 9]
+    """
+    if len(values) <= limit:
+        return list(values)
+    return [values[round(n * (len(values) - 1) / (limit - 1))] for n in range(limit)]
+
+
+class NormalPatterns:
+    """Normal patterns to compare with, the commonest first: (sessions, events)."""
+
+    def __init__(self, patterns: Sequence[tuple[int, Events]]):
+        self.patterns = [(n_sessions, events, levels(events)) for n_sessions, events in patterns]
+
+    def nearest(self, events: Events) -> Change | None:
+        """The difference to the nearest of them; of several as near to the commonest. None where there is none."""
+        own = levels(events)
+        ranked = min(enumerate(self.patterns), key=lambda each: (distance(own, each[1][2]), each[0]), default=None)
+        if ranked is None:
+            return None
+        _, (n_sessions, other, _) = ranked
+        change = difference(events, other)
+        return Change("night", change.added, change.missing, n_sessions)
+
+
+def merged_trend(nights: Sequence[SystemNight]) -> tuple[tuple[str, int | None], ...]:
+    """The anomalies of all systems by night; None where no system has the night."""
+    total: dict[str, int | None] = {}
+    for system in nights:
+        for ds, n in system.trend:
+            old = total.get(ds)
+            total[ds] = old if n is None else n + (old or 0)
+    return tuple(sorted(total.items()))
+
+
+def summed(rows: Iterable[Mapping[str, Any]], columns: Collection[str]) -> dict[str, float]:
+    """The sums of some columns, as of a bill."""
+    found = Counter[str]()
+    for row in rows:
+        for name in columns:
+            found[name] += row[name] or 0
+    return {name: round(found[name], 6) for name in columns}
