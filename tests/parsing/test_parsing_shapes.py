@@ -185,4 +185,4 @@ def test_what_cannot_be_parsed_by_shape_is_left_to_spark() -> None:
     assert not by_shape(make_system(timestamp=Timestamp(value="{time}", format="EEE MMM dd")))
     assert not by_shape(make_system(record=Record(start=r"\d{4}-")))
     assert not by_shape(make_system(header=Header(kind="json", keys={"message": "msg"}), timestamp=None))
-    assert all(by_shape(system) for system in load_catalog().values())
+    assert all(by_shape(system) for system in load_catalog().values() if system.record is None)
