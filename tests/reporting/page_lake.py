@@ -86,7 +86,11 @@ def put_night(lake: Lake, system: str, ds: str, patterns: list[str], **more: Any
                     {"template": TEXTS[name], "template_id": name, "count": n, "similarity": 0.2, "weight": 1 / len(counts)}
                     for name, n in counts.items()
                 ]
-                about = {"started_at": noon + timedelta(minutes=number), "ended_at": noon + timedelta(hours=1), "n_events": len(lines)}
+                about = {
+                    "started_at": noon + timedelta(minutes=number),
+                    "ended_at": noon + timedelta(hours=1),
+                    "n_events": len(lines),
+                }
                 about |= {"session_id": session, "pattern_id": pattern, "route": "proprietary", "versions": VERSIONS, "run_id": "r"}
                 found.append(place | about | judged | {"lines": lines, "evidence": evidence})
     lake.put(PATTERNS, rows, **place)
@@ -98,14 +102,17 @@ def put_night(lake: Lake, system: str, ds: str, patterns: list[str], **more: Any
     lake.put(NIGHTS, [place | counted | of_night | more], **place)
 
 
-def note(lake: Lake, system: str, ds: str = DS, until: str = "publish", outcome: str = "done", detail: str | None = None) -> None:
-    """Outcomes of the stages up to one that ended so."""
+def note(
+    lake: Lake, system: str, ds: str = DS, until: str = "publish", outcome: str = "done", detail: str | None = None, after: int = 0
+) -> None:
+    """Outcomes of the stages up to one that ended so; `after`: so many minutes later."""
     rows: list[dict[str, Any]] = []
     for number, stage in enumerate(STAGES[: STAGES.index(until) + 1]):
         last = stage == until
         told = {"outcome": outcome if last else "done", "detail": detail if last else None, "counts": {"n_anomalies": 1} if last else {}}
         rows.append(
-            {"run_id": "r", "ds": ds, "system": system, "stage": stage, "seconds": 1.5, "at": NOON + timedelta(minutes=number)} | told
+            {"run_id": "r", "ds": ds, "system": system, "stage": stage, "seconds": 1.5, "at": NOON + timedelta(minutes=after + number)}
+            | told
         )
     lake.put(OUTCOMES, rows)
 

@@ -173,7 +173,7 @@ def pattern_id(events: Sequence[tuple[str, int]]) -> str:
     """Hash of a multiset of templates that is in order.
 
     >>> pattern_id([("t-a", 1), ("t-b", 2)])
-    '2fdc91e2ec1ea6f8'
+    '2047a7b501c004b7'
     """
     return digest([{"template_id": name, "count": count} for name, count in events])
 

@@ -63,6 +63,7 @@ VIEWS = (
             "system",
             "outcome",
             "detail",
+            "n_files",
             "n_lines",
             "n_blank",
             "n_unparsed",

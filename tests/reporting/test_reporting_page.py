@@ -1,0 +1,321 @@
+"""The night's page: what it says, in which order, what it leaves out, and that hostile text stays text."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from datetime import timedelta
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from nightlog.errors import ConfigError
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES
+from nightlog.reporting.page import write_pages
+from nightlog.reporting.page_model import Change, Gap, Line, NormalPatterns, outcome_of, sampled, telling
+from nightlog.reporting.tables import query
+from page_lake import DS, NOON, WEEK, big_lake, note, put_night, small_lake
+
+FORBIDDEN = {"img", "iframe", "object", "embed", "link", "base", "audio", "video", "foreignobject", "use", "image", "textarea", "template"}
+VOID = {"meta", "input", "br"}
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes, the text inside `code`, and whether tags close in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.inside: dict[str, list[str]] = {}
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open:
+            self.inside.setdefault(self.open[-1], []).append(data)
+
+
+def read(lake: Lake, name: str = "index") -> str:
+    return Path(lake.root, "reports", DS, f"{name}.html").read_text(encoding="utf-8")
+
+
+def words(page: str) -> str:
+    """What a person reads: without tags, blanks in one."""
+    body = re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.S)
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", body)))
+
+
+def kind(page: str, pattern: str) -> str:
+    """The part of a system's page about one kind."""
+    return re.split(r'<details class="kind"', page.partition(f'id="{pattern}"')[2])[0].partition("<section")[0]
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    made = small_lake(str(tmp_path_factory.mktemp("small") / "lake"))
+    written = write_pages(made, DS)
+    assert written == (f"{made.root}/reports/{DS}/index.html", {})
+    return made
+
+
+def test_sessions_of_a_kind_are_one_row_and_what_waits_comes_behind(lake: Lake) -> None:
+    page = read(lake, "shop")
+    assert re.findall(r'<details class="kind" id="([^"]+)"', page) == ["p-lost", "p-evil", "p-slow", "p-hush"]
+    lost = words(kind(page, "p-lost"))
+    assert "0.90" in lost and "a disk was lost" in lost and "9 sessions · LLM · proprietary" in lost
+    assert "4 sessions more" in lost and "p-lost-4" in lost and "p-lost-5" not in lost
+    assert "provisional: the LLM has not judged it yet" in words(kind(page, "p-slow"))
+    assert "suppressed" in words(kind(page, "p-hush")) and "analyst" in words(kind(page, "p-evil"))
+    assert "13 of 55 sessions are anomalous, of 4 kinds. 1 kind was not there the night before. 1 session is provisional" in words(page)
+
+
+def test_lines_that_tell_most_stand_out_with_their_times(lake: Lake) -> None:
+    lost = kind(read(lake, "shop"), "p-lost")
+    lines = re.findall(r'<li( class="marked")?><time>([\d:.]+)</time> (?:<mark>)?<code dir="ltr">(.*?)</code>', lost)
+    assert [bool(marked) for marked, _, _ in lines] == [False] * 5 + [True] * 2
+    assert all("disk &lt;NUM&gt; lost" in text for marked, _, text in lines if marked)
+    times = [time for _, time, _ in lines]
+    assert times == sorted(times) and len(set(times)) == 7
+
+
+def test_a_kind_is_compared_with_the_nearest_normal_pattern(lake: Lake) -> None:
+    def change(pattern: str) -> list[str]:
+        return re.findall(r'<li class="((?:more|less)">.*?)</li>', kind(read(lake, "shop"), pattern))
+
+    (more,) = change("p-lost")
+    assert more.startswith("more") and "2×" in more and "disk &lt;NUM&gt; lost" in more, "against p-normal, not against p-rare"
+    assert "40 sessions" in words(kind(read(lake, "shop"), "p-lost"))
+    added, missing = change("p-hush")
+    assert "slow answer" in added and missing.startswith("less") and "open &lt;FILE&gt;" in missing, "as the LLM was shown it"
+    assert "first unclear, 0.50" in words(kind(read(lake, "shop"), "p-hush"))
+
+
+def test_a_kind_has_its_history_and_the_night_what_is_new_in_it(lake: Lake) -> None:
+    page = read(lake, "shop")
+    slow, lost = words(kind(page, "p-slow")), words(kind(page, "p-lost"))
+    assert f"First seen {WEEK}" in slow and f"Last seen {DS} on 3 nights" in slow
+    assert f"First seen {DS}" in lost and "on 1 night" in lost and "new since the night before" in lost
+    assert "new since" not in slow
+    assert f'sessions of this kind by night; {WEEK}: 1; 2026-03-03: 1; {DS}: 1"' in page
+    said = words(page)
+    assert "the night before (2026-03-03): 1 new kind with 9 sessions; 0 kinds of then are gone" in said
+    assert f"a week before ({WEEK}): 3 new kinds with 12 sessions" in said
+    assert re.search(r"1 template that no earlier night had\..*disk <NUM> lost 9 9", said)
+    assert f"anomalous sessions by night; {WEEK}: 1; 2026-03-03: 4; {DS}: 13" in page
+
+
+def test_the_page_tells_of_quality_cost_and_run(lake: Lake) -> None:
+    said = words(read(lake, "shop"))
+    assert "Unparsed 3 0.3 %" in said and "1 row: no header" in said
+    assert "Proprietary 40 %" in said and "LLM cost $0.012" in said and "Questions 30" in said and "Tokens 1,000" in said
+    assert "publish: 1.5 s" in said and "Model m1" in said
+
+
+def test_the_page_of_the_night_names_every_system_and_why_it_failed(lake: Lake) -> None:
+    page = read(lake)
+    said = words(page)
+    assert (
+        "13 anomalous sessions of 4 kinds in 4 systems. 1 of them is provisional. void had no input. mail stopped at a quality gate."
+        in said
+    )
+    assert "void : no input: no file matches void.log" in said and "stage parse: 20 of 61 lines do not match" in said
+    links = {attributes["href"] for tag, attributes in Tags(page).seen if tag == "a"}
+    assert links == {"#anomalies", "shop.html", "mail.html", "void.html", "index.system.html"} | {
+        f"shop.html#{pattern}" for pattern in ("p-lost", "p-slow", "p-evil", "p-hush")
+    }
+    assert "Nothing was published: stopped by a quality gate in stage parse" in words(read(lake, "mail"))
+    assert "None of 40 sessions is anomalous" in words(read(lake, "index.system"))
+
+
+@pytest.mark.parametrize("name", ["index", "shop", "mail"])
+def test_hostile_text_is_text(lake: Lake, name: str) -> None:
+    page = read(lake, name)
+    tags = Tags(page)
+    assert not tags.open
+    assert not {tag for tag, _ in tags.seen} & FORBIDDEN
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]", page)
+    assert [tag for tag, _ in tags.seen].count("script") == 1
+    assert not [
+        key for _, attributes in tags.seen for key in attributes if key.startswith("on") or key in ("style", "src", "srcdoc", "action")
+    ]
+    said = words(page)
+    assert "<img src=x onerror=alert(2)> ⟨U+001B⟩ [31m ⟨U+0000⟩ ⟨U+202E⟩ gnp.exe" in re.sub(" +", " ", said)
+    assert "{{ 7*7 }} &amp; 'q\" \u05d0\u05d1" in said
+
+
+@pytest.mark.parametrize("name", ["index", "shop"])
+def test_the_page_loads_nothing_and_allows_only_its_own_style_and_script(lake: Lake, name: str) -> None:
+    page = read(lake, name)
+    tags = Tags(page)
+    policy = next(attributes["content"] or "" for _, attributes in tags.seen if attributes.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; ") and "unsafe" not in policy
+
+    def hashed(tag: str) -> str:
+        content = re.search(f"<{tag}>(.*?)</{tag}>", page, re.S)
+        assert content is not None
+        return "'sha256-" + base64.b64encode(hashlib.sha256(content[1].encode()).digest()).decode() + "'"
+
+    assert f"style-src {hashed('style')}; script-src {hashed('script')};" in policy
+    assert not re.search(r"https?:|url\(|@import", page)
+    ids = [attributes["id"] for _, attributes in tags.seen if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {attributes["aria-labelledby"] for _, attributes in tags.seen if "aria-labelledby" in attributes} <= set(ids)
+    assert all(attributes.get("aria-label") for tag, attributes in tags.seen if tag == "svg")
+
+
+def test_the_same_lake_gives_the_same_bytes_and_a_second_run_changes_only_what_tells_of_it(tmp_path: Path) -> None:
+    lake = small_lake(str(tmp_path / "lake"))
+    names = ("index", "shop", "mail", "index.system")
+    write_pages(lake, DS)
+    first = {name: read(lake, name) for name in names}
+    write_pages(lake, DS)
+    assert {name: read(lake, name) for name in names} == first
+
+    put_night(lake, "shop", DS, ["p-hush", "p-evil", "p-slow", "p-lost", "p-rare", "p-normal"], run_id="again", run_seconds=9.0)
+    again = [row | {"run_id": "again", "seconds": 7.0, "at": row["at"] + timedelta(hours=1)} for row in lake.rows(OUTCOMES, system="shop")]
+    lake.put(OUTCOMES, [row | {"counts": dict(row["counts"] or ())} for row in again])
+    write_pages(lake, DS)
+    second = read(lake, "shop")
+    assert second != first["shop"] and "again" in second
+
+    def apart(page: str) -> str:
+        page = re.sub(r'<section aria-labelledby="run".*?</section>', "", page, flags=re.S)
+        return re.sub(r"<time>.*?</time>|a\.log:\d+", "", page)  # the fixture numbers its lines anew
+
+    assert apart(second) == apart(first["shop"])
+    assert read(lake) == first["index"]
+
+
+def test_the_page_follows_later_runs(tmp_path: Path) -> None:
+    lake = small_lake(str(tmp_path / "lake"))
+    write_pages(lake, DS)
+    put_night(lake, "void", DS, ["p-normal", "p-lost"])
+    note(lake, "void", after=30)
+    late = NOON + timedelta(hours=2)
+    failed = {
+        "run_id": "late",
+        "ds": DS,
+        "system": "shop",
+        "stage": "parse",
+        "outcome": "failed",
+        "detail": "the file is cut",
+        "seconds": 1.0,
+    }
+    lake.put(OUTCOMES, [failed | {"at": late}])
+    write_pages(lake, DS)
+    said = words(read(lake))
+    assert "22 anomalous sessions of 5 kinds" in said and "void had no input" not in said and "shop failed." in said
+    shop = words(read(lake, "shop"))
+    assert "The last run did not publish (failed in stage parse); this is what an earlier run found." in shop
+    assert "the file is cut" in shop and "p-lost-0" in shop
+
+
+def test_a_system_that_cannot_be_read_costs_the_others_nothing(tmp_path: Path) -> None:
+    lake = small_lake(str(tmp_path / "lake"))
+    put_night(lake, "void", DS, ["p-normal", "p-lost"])
+    for file in Path(lake.path(ANOMALIES), f"ds={DS}", "system=shop").glob("*.parquet"):
+        file.unlink()
+    written = write_pages(lake, DS)
+    assert set(written.failed) == {"shop"}
+    assert not Path(lake.root, "reports", DS, "shop.html").exists()
+    said = words(read(lake))
+    assert "No page could be written for shop." in said and written.failed["shop"][:40] in said
+    assert "p-lost-0" in words(read(lake, "void"))
+
+
+def test_a_night_that_the_lake_does_not_know_is_an_error(lake: Lake, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no night 2026-03-09"):
+        write_pages(lake, "2026-03-09")
+    with pytest.raises(ConfigError, match="holds no night"):
+        write_pages(Lake(tmp_path / "nowhere"), DS)
+
+
+def test_a_lake_behind_a_url_gets_its_pages_too(tmp_path: Path) -> None:
+    plain = small_lake(str(tmp_path / "lake"))
+    write_pages(plain, DS)
+    expected = read(plain, "shop")
+    Path(plain.root, "reports", DS, "shop.html").unlink()
+    written = write_pages(Lake(f"file://{tmp_path}/lake"), DS)
+    assert written.failed == {}
+    assert read(plain, "shop") == expected
+
+
+def test_300_000_anomalous_sessions_make_a_small_page_that_says_where_the_rest_is(tmp_path: Path) -> None:
+    lake = big_lake(str(tmp_path / "lake"))
+    write_pages(lake, DS)
+    page = read(lake, "big")
+    kinds = re.findall(r'<details class="kind" id="([^"]+)"', page)
+    assert kinds == [f"p{number:015d}" for number in range(2999, 2799, -1)]
+    assert len(page) < 2_000_000 and len(read(lake)) < 500_000
+    said = words(page)
+    assert "300,000 of 3,000,000 sessions are anomalous, of 3,000 kinds" in said and "95 sessions more" in said
+    rest = re.search(r"2,800 kinds more: nightlog query \"([^\"]+)\"", said)
+    assert rest is not None
+    hidden = query(lake, rest[1]).to_pydict()["pattern_id"]
+    assert len(hidden) == 2800 and not set(hidden) & set(kinds)
+    of_kind = re.search(r"All of them, with their lines: nightlog query \"([^\"]+)\"", words(kind(page, kinds[0])))
+    assert of_kind is not None
+    assert query(lake, of_kind[1]).num_rows == 100
+    assert "2,900 kinds more" in words(read(lake))
+
+
+# The pure parts
+
+
+def test_long_sessions_are_sampled_around_what_tells() -> None:
+    lines = [Line(None, "f", n, "x", 100 <= n < 130) for n in range(400)]
+    shown = sampled(lines)
+    kept = [each for each in shown if isinstance(each, Line)]
+    assert len(kept) == 12 and [kept[0].line_no, kept[-1].line_no] == [0, 399]
+    assert sum(line.marked for line in kept) >= 8 and {100, 129} <= {line.line_no for line in kept}
+    assert len(kept) + sum(each.n_lines for each in shown if isinstance(each, Gap)) == 400
+    assert len([each for each in sampled([line._replace(marked=False) for line in lines]) if isinstance(each, Line)]) == 12
+    assert sampled(lines[:3]) == tuple(lines[:3]) and sampled([]) == ()
+
+
+def test_what_tells_is_the_difference_else_the_attention() -> None:
+    evidence = [{"template_id": "a", "template": "A", "weight": 0.7}, {"template_id": "b", "template": "B", "weight": 0.3}]
+    assert telling(evidence, Change("llm", (("B", 1),), ())) == {"b"}
+    assert telling(evidence, Change("llm", (), (("C", 1),))) == {"a"}
+    assert telling(evidence, None) == {"a"} and telling([], None) == set()
+
+
+def test_of_equally_near_normal_patterns_the_commonest_is_taken() -> None:
+    normal = NormalPatterns([(9, (("a", 1), ("b", 1))), (5, (("a", 1), ("c", 1)))])
+    assert normal.nearest((("a", 1),)) == Change("night", (), (("b", 1),), 9)
+    assert normal.nearest((("a", 1), ("c", 1), ("d", 2))) == Change("night", (("d", 2),), (), 5)
+    assert NormalPatterns([]).nearest((("a", 1),)) is None
+
+
+def test_a_stage_done_again_with_nothing_behind_it_has_failed() -> None:
+    def rows(*stages: tuple[str, str, int]) -> list[dict[str, object]]:
+        return [{"stage": s, "outcome": o, "detail": None, "seconds": 1.0, "at": NOON + timedelta(minutes=m)} for s, o, m in stages]
+
+    names = ("ingest", "parse", "embed", "route", "detect", "label", "publish")
+    done = rows(*((name, "done", minute) for minute, name in enumerate(names)))
+    assert outcome_of(done)[0].outcome == "done"
+    again = outcome_of([*done, *rows(("ingest", "done", 20), ("parse", "done", 21))])[0]
+    assert (again.outcome, again.stage) == ("failed", "embed") and "after stage parse" in again.why
+    assert outcome_of([*done, *rows(("publish", "gated", 20))])[0].outcome == "gated"
+    assert (outcome_of(done[:3])[0].outcome, outcome_of(done[:3])[0].stage) == ("failed", "route")
+
+
+def test_nights_without_outcomes_show_what_gold_says(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    lake.put(NIGHTS, [{"ds": DS, "system": "old", "outcome": "failed", "detail": "the disk was full"}])
+    write_pages(lake, DS)
+    assert "old failed." in words(read(lake)) and "the disk was full" in words(read(lake, "old"))
