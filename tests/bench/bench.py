@@ -157,6 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="1.1 million lines, one round")
     parser.add_argument("--copies", type=int, nargs="*", help="only these sizes, in copies of 222,579 lines (or systems)")
+    parser.add_argument("--programs", nargs="*", help="only these")
     parser.add_argument("--rounds", type=int, default=3, help="no more rounds than this")
     given = parser.parse_args()
     shared = Path(os.environ.get("NIGHTLOG_SHARED", ROOT.parent / "shared"))
@@ -167,6 +168,8 @@ def main() -> None:
     records: list[dict[str, Any]] = json.loads(results.read_text()) if results.is_file() else []
     for job in plan(given.quick):
         if job.round > given.rounds or (given.copies is not None and job.copies not in given.copies):
+            continue
+        if given.programs is not None and job.program not in given.programs:
             continue
         lines = job.copies * (5000 if job.program == "nightlog-many" else LINES)
         if any((each["program"], each["lines"], each["round"]) == (job.program, lines, job.round) for each in records):
