@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import ANOMALIES, ANSWERS, LLM_CALLS, OUTCOMES, PATTERNS, VERDICTS
+from nightlog.lake.tables import ANOMALIES, ANSWERS, LLM_CALLS, NIGHTS, OUTCOMES, PATTERNS, VERDICTS
 from nightlog.llm.prompt import prompt_hash
 from nightlog.systems.catalog import load_catalog
 
@@ -214,3 +214,16 @@ def test_costs_are_listed_by_night(tmp_path: Path) -> None:
     (row,) = json.loads(nightlog("cost", "--lake", lake.root, "--since", DS, "--system", "shop", "--format", "json").stdout)
     assert (row["ds"], row["money"], row["sessions_asked"]) == (DS, 0.25, None)
     assert "0.25" in nightlog("cost", "--lake", lake.root).stdout
+
+
+def test_report_rebuilds_the_nights_page_and_says_where_it_is(published: Path) -> None:
+    lake = Lake(published)
+    lake.put(NIGHTS, [{"ds": DS, "system": system, "outcome": "done", "n_sessions": 9} for system in ("shop", "mail")])
+    done = nightlog("report", "--ds", DS, "--lake", str(published))
+    assert (done.returncode, done.stderr) == (0, "")
+    page = Path(done.stdout.strip())
+    assert page == published / "reports" / DS / "index.html"
+    assert "the disk went away" in page.read_text(encoding="utf-8")
+    assert "\x1b" not in (page.parent / "shop.html").read_text(encoding="utf-8")
+    unknown = nightlog("report", "--ds", "2026-03-09", "--lake", str(published))
+    assert unknown.returncode == 30 and "holds no night 2026-03-09" in unknown.stderr
