@@ -86,6 +86,7 @@ def test_the_docs_example_for_polars(in_lakes_folder: Lake) -> None:
     assert names["said"].rows() == [("shop", "anomalous", 0.7, "gone")]
 
 
+@pytest.mark.slow
 def test_the_docs_example_for_spark(in_lakes_folder: Lake, spark: SparkSession, tmp_path: Path) -> None:
     text = example("spark")
     assert 'Lake("lake", spark)' in text
