@@ -11,7 +11,7 @@ its reason, its evidence and its raw lines. `nightlog anomalies --ds DAY` shows 
 | `route` | patterns | `silver.routes`: general (the small model judges) or proprietary (the LLM does) |
 | `detect` | patterns | `silver.scores`: the small model's probabilities |
 | `label` | proprietary patterns not yet judged | `silver.verdicts`. With no LLM to be had the night goes on, its rows say `provisional` |
-| `publish` | all of it, through the quality gates | `gold.anomalies`, `gold.nights` |
+| `publish` | all of it, through the quality gates | `gold.anomalies`, `gold.nights`, and the page `reports/DAY/index.html` in the lake |
 | `report_outcomes` | `ops.outcomes` | one line a system in its log; red if one failed |
 
 **One system's failure stops only that system.** Each stage handles all systems; what failed for one of them is a row in

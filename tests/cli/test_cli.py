@@ -16,7 +16,7 @@ import pytest
 from batch_stub import BatchStub
 from llm_stub import completion
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import ANOMALIES, ANSWERS, LLM_BATCHES, LLM_CALLS, OUTCOMES, PATTERNS, VERDICTS
+from nightlog.lake.tables import ANOMALIES, ANSWERS, LLM_BATCHES, LLM_CALLS, NIGHTS, OUTCOMES, PATTERNS, VERDICTS
 from nightlog.llm.prompt import prompt_hash
 from nightlog.systems.catalog import load_catalog
 
@@ -245,3 +245,16 @@ def test_batches_are_collected_by_hand(tmp_path: Path) -> None:
     assert f"nightlog run --ds {DS}" in found.stderr
     assert "no batch is open" in again.stderr
     assert [(row["question_id"], row["label"]) for row in lake.rows(VERDICTS)] == [("q1", "anomalous")]
+
+
+def test_report_rebuilds_the_nights_page_and_says_where_it_is(published: Path) -> None:
+    lake = Lake(published)
+    lake.put(NIGHTS, [{"ds": DS, "system": system, "outcome": "done", "n_sessions": 9} for system in ("shop", "mail")])
+    done = nightlog("report", "--ds", DS, "--lake", str(published))
+    assert (done.returncode, done.stderr) == (0, "")
+    page = Path(done.stdout.strip())
+    assert page == published / "reports" / DS / "index.html"
+    assert "the disk went away" in page.read_text(encoding="utf-8")
+    assert "\x1b" not in (page.parent / "shop.html").read_text(encoding="utf-8")
+    unknown = nightlog("report", "--ds", "2026-03-09", "--lake", str(published))
+    assert unknown.returncode == 30 and "holds no night 2026-03-09" in unknown.stderr
