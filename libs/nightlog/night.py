@@ -159,7 +159,9 @@ class Night:
             row = self.latest().get((name, Stage.PUBLISH))
             if row is not None and row["run_id"] == self.run_id and row["outcome"] == "done":
                 detail = "; ".join(part for part in (row["detail"], f"no page: {why}") if part)
-                self.lake.put(OUTCOMES, [row | {"detail": detail, "counts": dict(row["counts"] or ()), "at": self.clock()}])
+                row = row | {"detail": detail, "counts": dict(row["counts"] or ()), "at": self.clock()}
+                self.lake.put(OUTCOMES, [row])
+                self.latest()[name, Stage.PUBLISH.value] = row
                 yield Outcome(name, Stage.PUBLISH, "done", detail, {}, 0.0)
 
     def finished(self, system: System, stage: Stage, latest: dict[tuple[str, str], dict[str, Any]]) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import ANOMALIES, LINES_TABLE, NIGHTS, QUARANTINE, VERDICTS
 from nightlog.night import Night, Stage, exit_code
+from nightlog.reporting.page import write_pages
 from nightlog.settings import Settings
 from nightlog.systems.spec import LLM
 from nights import add_toy_model, rows_of, run_night, small_system, snapshot
@@ -64,6 +65,17 @@ def test_each_bad_input_has_its_outcome_and_the_others_go_on(lake: Lake, tmp_pat
     flagged = rows_of(lake, ANOMALIES, ds=DS, system="good")
     assert {row["status"] for row in flagged} == {"provisional"}
     assert len(flagged) == 6
+
+    page = Path(lake.root, "reports", DS, "index.html").read_text(encoding="utf-8")
+    n = len(rows_of(lake, ANOMALIES, ds=DS))
+    for told in ("absent had no input", "garbled stopped at a quality gate", "cut failed", "20 of 61 lines", f"{n} anomalous sessions"):
+        assert told in page
+    assert "ERROR s9 disk gone" in Path(lake.root, "reports", DS, "good.html").read_text(encoding="utf-8")
+    before = {file.name: file.read_bytes() for file in Path(lake.root, "reports", DS).iterdir()}
+    write_pages(lake, DS)
+    assert {file.name: file.read_bytes() for file in Path(lake.root, "reports", DS).iterdir()} == before, (
+        "a rebuild gives what the night wrote"
+    )
     for row in flagged:
         raw = {(line["file"], line["line_no"]): line["text"] for line in rows_of(lake, LINES_TABLE, system="good")}
         assert row["lines"] and all(raw[line["file"], line["line_no"]] == line["text"] for line in row["lines"])
