@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,9 @@ from nightlog.evaluation.matrix import Matrix, Result, plan
 from nightlog.evaluation.modes import llm_only
 from nightlog.evaluation.page import results_page
 from nightlog.evaluation.summary import Stat, line, overview
+from tags import Tags
 
 TARGETS = ["hdfs_blocks", "bgl_nodes", "openstack_vms"]
-VOID = {"meta", "br"}
 
 
 @pytest.fixture(scope="module")
@@ -26,31 +25,10 @@ def results(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Resu
     return list(matrix.run(plan(TARGETS, ["llm_only", "small_model"], 2, ["deployment", "paper"])))
 
 
-class Tags(HTMLParser):
-    """Opened tags with their attributes; raises where tags do not close in order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[tuple[str, dict[str, str | None]]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
 def test_the_page_is_whole_and_loads_nothing(results: list[Result]) -> None:
     page = results_page(results)
     assert not re.search(r"https?:|//[a-z]|@import|url\(|<script", page)
-    tags = Tags()
-    tags.feed(page)
+    tags = Tags(page)
     assert not tags.open
     assert not {"src", "href"} & {name for _, attributes in tags.seen for name in attributes}
     assert "prefers-color-scheme: dark" in page

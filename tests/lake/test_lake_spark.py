@@ -58,11 +58,10 @@ def template(name: str, text: str, widened: str) -> Row:
     return {"system": "a", "template_id": name, "text": text, "widened": widened, "ordinal": 1}
 
 
-def test_a_merge_inserts_new_keys_and_sets_only_what_is_named(lake: Lake) -> None:
-    lake.merge(TEMPLATES, frame(lake, TEMPLATES, [template("t1", "one", "one"), template("t2", "two", "two")]), update=["widened"])
+def test_an_upsert_inserts_new_keys_and_sets_only_what_is_named(lake: Lake) -> None:
+    lake.upsert(TEMPLATES, [template("t1", "one", "one"), template("t2", "two", "two")], update=["widened"])
     other = template("t1", "other system", "other system") | {"system": "b"}
-    lake.merge(TEMPLATES, frame(lake, TEMPLATES, [template("t1", "changed", "<*>"), template("t3", "three", "three"), other]), ["widened"])
-    lake.merge(TEMPLATES, frame(lake, TEMPLATES, [template("t2", "changed", "changed")]))
+    lake.upsert(TEMPLATES, [template("t1", "changed", "<*>"), template("t3", "three", "three"), other], ["widened"])
     found = sorted((row["system"], row["template_id"], row["text"], row["widened"]) for row in lake.rows(TEMPLATES))
     assert found == [
         ("a", "t1", "one", "<*>"),

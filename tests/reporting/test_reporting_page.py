@@ -7,7 +7,6 @@ import hashlib
 import re
 from datetime import timedelta
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -18,35 +17,9 @@ from nightlog.reporting.page import write_pages
 from nightlog.reporting.page_model import Change, Gap, Line, NormalPatterns, outcome_of, sampled, telling
 from nightlog.reporting.tables import query
 from page_lake import DS, NOON, WEEK, big_lake, note, put_night, small_lake
+from tags import Tags
 
 FORBIDDEN = {"img", "iframe", "object", "embed", "link", "base", "audio", "video", "foreignobject", "use", "image", "textarea", "template"}
-VOID = {"meta", "input", "br"}
-
-
-class Tags(HTMLParser):
-    """Every tag with its attributes, the text inside `code`, and whether tags close in order."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[tuple[str, dict[str, str | None]]] = []
-        self.inside: dict[str, list[str]] = {}
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open:
-            self.inside.setdefault(self.open[-1], []).append(data)
 
 
 def read(lake: Lake, name: str = "index") -> str:

@@ -73,7 +73,10 @@ def teach(
         raise ConfigError('no labelled system has files under the data folder: give --data, or a system file with role = "source"')
     config = with_shape(config, sources[0].vectors.shape[1])
     targets = list(targets)
-    unlabelled = [read_patterns(lake, target, ENCODER) for target in targets if lake.nights(PATTERNS, target.name)]
+    known = [target for target in targets if lake.nights(PATTERNS, target.name)]
+    for target in known:
+        embed(lake, target, config.device)  # a night may have ended between its parsing and its embedding
+    unlabelled = [read_patterns(lake, target, ENCODER) for target in known]
     unlabelled = [patterns for patterns in unlabelled if len(patterns.ids) and len(patterns.vectors)]
     trained = train(sources, unlabelled, config)
     manifest = Manifest(

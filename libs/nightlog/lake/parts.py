@@ -18,7 +18,7 @@ from nightlog.lake.tables import TableSpec
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# One compression for what lines and events are made of: a third smaller than snappy here, and as quick to write (docs/performance.md).
+# One compression for what lines and events are made of: half the bytes of snappy, and quicker to write (docs/decisions.md).
 COMPRESSION, LEVEL = "zstd", 1
 ROW_GROUP, SORTED_ROW_GROUP = 1 << 19, 1 << 15
 

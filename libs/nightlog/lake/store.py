@@ -61,6 +61,14 @@ class Lake:
         if started is not None:
             started.stop()
 
+    def check(self, spec: TableSpec, wanted: Iterable[str], there: Iterable[str]) -> None:
+        """Raise SchemaMismatch where a table lacks columns that are to be read."""
+        if missing := set(wanted) - set(there):
+            raise SchemaMismatch(
+                f"{spec.name} at {self.path(spec)} lacks {', '.join(sorted(missing))}; "
+                "it was written by another version of Nightlog: move the lake away or rebuild the table"
+            )
+
     def path(self, spec: TableSpec) -> str:
         return f"{self.root}/{spec.path}"
 
@@ -72,11 +80,7 @@ class Lake:
         if not self.exists(spec):
             return self.spark.createDataFrame([], spec.schema)
         rows = self.spark.read.format("delta").load(self.path(spec))
-        if missing := set(spec.schema.names) - set(rows.columns):
-            raise SchemaMismatch(
-                f"{spec.name} at {self.path(spec)} lacks {', '.join(sorted(missing))}; "
-                "it was written by another version of Nightlog: move the lake away or rebuild the table"
-            )
+        self.check(spec, spec.schema.names, rows.columns)
         rows = rows.select(*spec.schema.names)
         return rows.where(where(equal)) if equal else rows
 
@@ -92,23 +96,6 @@ class Lake:
         """Add rows of a keyed table that are known to be new."""
         shaped = rows.select(*[rows[field.name].cast(field.dataType).alias(field.name, metadata=field.metadata) for field in spec.columns])
         shaped.write.format("delta").mode("append").partitionBy(*spec.partition).save(self.path(spec))
-
-    def merge(self, spec: TableSpec, rows: DataFrame, update: Iterable[str] = ()) -> None:
-        """Insert rows with new keys; for known keys set only the columns named in `update`."""
-        from delta.tables import DeltaTable
-
-        assert self.spark is not None
-        if not self.exists(spec):
-            return self.append(spec, rows)
-        merge = (
-            DeltaTable.forPath(self.spark, self.path(spec))
-            .alias("old")
-            .merge(rows.alias("new"), " and ".join(f"old.{key} = new.{key}" for key in spec.key))
-        )
-        if changed := {name: f"new.{name}" for name in update}:
-            merge = merge.whenMatchedUpdate(set=changed)
-        merge.whenNotMatchedInsertAll().execute()
-        return None
 
     # delta-rs
 
@@ -152,7 +139,9 @@ class Lake:
             # A merge by delta-rs writes strings in a form that Arrow cannot compare in a filter.
             same = (column if name in spec.partition else column.cast("string")) == value
             condition = same if condition is None else condition & same
-        return self.dataset(spec).to_table(columns=columns, filter=condition)
+        dataset = self.dataset(spec)
+        self.check(spec, spec.schema.names if columns is None else columns, dataset.schema.names)
+        return dataset.to_table(columns=columns, filter=condition)
 
     def dataset(self, spec: TableSpec) -> pads.Dataset:
         """The table for Arrow, DuckDB and Polars. A local one is read by Arrow's own file system: reads through delta-rs' leave
