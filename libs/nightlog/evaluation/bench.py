@@ -12,7 +12,7 @@ from queue import Empty, Queue
 
 from nightlog.errors import ConfigError
 from nightlog.evaluation.case import Mode
-from nightlog.evaluation.corpus import BENCHMARKS, MAIN, Encode, sessions_folder
+from nightlog.evaluation.corpus import BENCHMARKS, MAIN, Encode, sessions_folder, sources_of
 from nightlog.evaluation.markdown import results_markdown
 from nightlog.evaluation.matrix import Cell, Matrix, Result, plan
 from nightlog.evaluation.modes import MODES
@@ -84,8 +84,8 @@ def run_benchmark(
     """Run the cells, one result as it comes, and write results.json, results.md and index.html to `out` when the last has come.
 
     `out` also keeps finished cells, template vectors and verdicts, so that a second run only does what is missing. The LLM's budget
-    of a night does not hold here: a benchmark asks about all sessions of a system at once. With several `workers` each target is run
-    by one process, several at a time.
+    of a night does not hold here: a benchmark asks about all sessions of a system at once. With several `workers` the targets are
+    shared out to as many processes.
     Raises: ConfigError where the data is missing, GateFailed where the leakage audit finds something.
     """
     found: dict[Cell, Result] = {}
@@ -110,14 +110,18 @@ def matrix_of(settings: Settings, out: Path, encode: Encode | None = None, modes
 
 
 def side_by_side(settings: Settings, cells: Sequence[Cell], out: Path, workers: int) -> Iterator[Result]:
-    """The results of all cells, in no order: one target after the other in each of some processes."""
-    by_target: dict[str, list[Cell]] = {}
+    """The results of all cells, in no order: one group of targets after the other in each of some processes.
+
+    Targets with the same sources stay together, since what sources teach is learnt once in a process; the largest group comes first.
+    """
+    by_sources: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells:
-        by_target.setdefault(cell.target, []).append(cell)
+        by_sources.setdefault(sources_of(cell.target), []).append(cell)
+    groups = sorted(by_sources.values(), key=len, reverse=True)
     with get_context("spawn").Manager() as manager:
         results: Queue[Result] = manager.Queue()
         with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            running = [pool.submit(run_target, settings, part, out, results) for part in by_target.values()]
+            running = [pool.submit(run_some, settings, part, out, results) for part in groups]
             for _ in cells:
                 while (result := next_of(results)) is None:
                     for done in running:
@@ -134,8 +138,8 @@ def next_of(results: Queue[Result]) -> Result | None:
         return None
 
 
-def run_target(settings: Settings, cells: Sequence[Cell], out: Path, results: Queue[Result]) -> None:
-    """In a process of its own: the cells of one target, on one core."""
+def run_some(settings: Settings, cells: Sequence[Cell], out: Path, results: Queue[Result]) -> None:
+    """In a process of its own: some cells, on one core."""
     import torch
 
     torch.set_num_threads(1)

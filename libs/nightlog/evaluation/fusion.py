@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 
@@ -18,31 +16,13 @@ from nightlog.detector.predict import predict
 from nightlog.detector.training import Transfer, fit, measure_transfer, tau_of, with_shape
 from nightlog.distillation.rounds import Fusion, distil
 from nightlog.evaluation.case import Case, Judgement
+from nightlog.evaluation.once import once
 from nightlog.llm.groups import rank_questions
 from nightlog.llm.items import Item, Label, Verdict
 from nightlog.llm.rounds import Asked, ask_both_rounds, group_keys, judged_alike
 from nightlog.routing.router import is_general
 
-T = TypeVar("T")
-KEPT = 32
 CALIBRATION_SEED = 0
-
-_kept: dict[tuple[str, ...], object] = {}
-
-
-def once(name: str, case: Case, seed: int | None, make: Callable[[], T]) -> T:
-    """What `make` gives for this case; modes that need the same model of the same case train it once."""
-    digest = hashlib.sha256()
-    for part in (*case.sources, case.adaptation):
-        for array in (part.sessions, getattr(part, "anomalous", np.zeros(0))):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        digest.update("\0".join(part.ids).encode())
-    key = (name, case.target if seed is not None else "", str(seed), digest.hexdigest())
-    if key not in _kept:
-        while len(_kept) >= KEPT:
-            del _kept[next(iter(_kept))]
-        _kept[key] = make()
-    return _kept[key]  # type: ignore[return-value]
 
 
 def config_of(case: Case) -> Config:
@@ -52,12 +32,13 @@ def config_of(case: Case) -> Config:
 
 def small(case: Case) -> Network:
     """The small model of a case: meta-trained on its sources, with the adaptation part as the unlabelled target."""
-    return once("small", case, case.seed, lambda: fit(case.sources, [case.adaptation], config_of(case)))
+    return once("small", case.seed, [*case.sources, case.adaptation], lambda: fit(case.sources, [case.adaptation], config_of(case)))
 
 
 def transfer(case: Case) -> Transfer:
     """What the sources of a case say about the small model's word on a new system."""
-    return once("transfer", case, CALIBRATION_SEED, lambda: measure_transfer(case.sources, replace(config_of(case), seed=CALIBRATION_SEED)))
+    config = replace(config_of(case), seed=CALIBRATION_SEED)
+    return once("transfer", CALIBRATION_SEED, case.sources, lambda: measure_transfer(case.sources, config))
 
 
 def probabilities(network: Network, patterns: Patterns, calibration: Calibration) -> np.ndarray:
@@ -94,6 +75,14 @@ def ask(case: Case, patterns: Patterns, chosen: np.ndarray | None, before: Asked
     return ask_both_rounds(case.judge, case.system, list(every.values()), sessions, known, neighbours)
 
 
+def ask_adaptation(case: Case, chosen: np.ndarray | None = None) -> Asked:
+    """Both rounds about the adaptation part, or the chosen patterns of it: the same for every seed and any number of answers."""
+    patterns = case.adaptation if chosen is None else case.adaptation.take(np.flatnonzero(chosen))
+    judge = case.judge.name if case.judge is not None else "nobody"
+    found = once(f"asked {judge} about {case.target}", 0, [case.adaptation, patterns], lambda: ask(case, case.adaptation, chosen))
+    return replace(found, verdicts=dict(found.verdicts))
+
+
 def answered(case: Case, verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]:
     """The verdicts after an analyst has answered about the groups where an answer changes most; an answer has round 0."""
     settled = dict(verdicts)
@@ -124,7 +113,7 @@ def llm_only(case: Case) -> Judgement:
 
 def llm_two_rounds(case: Case) -> Judgement:
     """The LLM alone with its second round."""
-    first = ask(case, case.adaptation, None)
+    first = ask_adaptation(case)
     second = ask(case, case.test, None, first, items_of(case.adaptation))
     return by_verdicts(case, second.verdicts, sum(first.items) + sum(second.items))
 
@@ -145,7 +134,7 @@ def generallog(case: Case) -> Judgement:
     trusted = found.trusted
     known, tau = np.concatenate([source.vectors for source in case.sources]), tau_of(case.sources)
     routed = [is_general(part.vectors, part.events, known, tau) & trusted for part in (case.adaptation, case.test)]
-    first = ask(case, case.adaptation, ~routed[0])
+    first = ask_adaptation(case, ~routed[0])
     first.verdicts = answered(case, first.verdicts)
     second = ask(case, case.test, ~routed[1], first, items_of(case.adaptation, ~routed[0]))
     said = by_verdicts(case, second.verdicts, sum(first.items) + sum(second.items))
@@ -160,7 +149,7 @@ def generallog(case: Case) -> Judgement:
 
 def fusionlog(case: Case) -> Judgement:
     """FusionLog, arXiv 2511.05878: the LLM judges the adaptation part; the small model learns it and alone judges the test part."""
-    found = ask(case, case.adaptation, None)
+    found = ask_adaptation(case)
     distilled = distil(small(case), case.sources, case.adaptation, answered(case, found.verdicts), config_of(case), Fusion())
     said = probabilities(distilled.network, case.test, Calibration())
     last = distilled.rounds[-1] if distilled.rounds else None

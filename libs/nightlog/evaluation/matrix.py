@@ -73,7 +73,8 @@ def plan(
     """All cells, the baselines of a target before its modes.
 
     What the seed cannot change is run once: under the paper protocol it changes the target's sessions, so everything is run with every
-    seed. The negative control of modes that learn from the sources alone is run once a target.
+    seed. The negative control of modes that learn from the sources alone is run once a target. Analysts answer under the deployment
+    protocol: none ever sees a system whose classes are balanced.
     Raises: ConfigError where a target is not known.
     """
     cells: list[Cell] = []
@@ -86,7 +87,7 @@ def plan(
                 cells += [Cell(target, BASELINE + name, protocol, seed) for seed in range(every)]
             for mode in modes:
                 every = seeds if protocol == "paper" or mode not in SEEDLESS else 1
-                given = (*(answers if mode in WITH_ANSWERS else (0,)), *EXAMPLES.get(mode, ()))
+                given = (*(answers if mode in WITH_ANSWERS and protocol == "deployment" else (0,)), *EXAMPLES.get(mode, ()))
                 cells += [Cell(target, mode, protocol, seed, k) for k in given for seed in range(every)]
                 if mode in FROM_SOURCES and protocol == "deployment":
                     cells.append(Cell(target, mode, protocol, 0, control=True))

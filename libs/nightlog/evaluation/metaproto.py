@@ -6,7 +6,7 @@ chooses without labels. `learner:NAME` knows the sources alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -14,17 +14,20 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from nightlog.detector.metaproto.detector import HALF, Fold, MetaProto, Options, examples_to_label, fit, two_classes
+from nightlog.detector.metaproto.detector import HALF, Fold, MetaProto, Options, adapted, examples_to_label, learn, two_classes
 from nightlog.detector.metaproto.few_shot import Task, oversample
 from nightlog.detector.metaproto.selection import class_weights
-from nightlog.detector.metaproto.threshold import HeldOut, choose_rule, sigmoid
+from nightlog.detector.metaproto.threshold import HeldOut, Rule, choose_rule, sigmoid
 from nightlog.detector.metaproto.view import View, scaled
+from nightlog.detector.patterns import Source
 from nightlog.errors import ConfigError
 from nightlog.evaluation.case import Case, Judgement, Mode
+from nightlog.evaluation.once import once
 
 SHOTS = (5, 10, 20)
+BINS = 32  # weighted quantiles of 200 columns take longer than the boosting itself; some hundred patterns have no more to tell
 LEARNERS: dict[str, Callable[[int], ClassifierMixin]] = {
-    "gradient_boosting": lambda seed: HistGradientBoostingClassifier(random_state=seed),
+    "gradient_boosting": lambda seed: HistGradientBoostingClassifier(max_bins=BINS, random_state=seed),
     "logistic_regression": lambda seed: LogisticRegression(C=0.1, max_iter=1000),
     "random_forest": lambda seed: RandomForestClassifier(n_estimators=100, min_samples_leaf=2, random_state=seed, n_jobs=1),
 }
@@ -32,12 +35,7 @@ LEARNERS: dict[str, Callable[[int], ClassifierMixin]] = {
 
 def metaproto(case: Case) -> Judgement:
     """Zero labels: the sources, and the target's drift-labelled sample as far as there is one."""
-    return _said(fit(case.sources, case.adaptation, case.seed), case)
-
-
-def metaproto_k(case: Case, labelled: Mapping[int, bool]) -> Judgement:
-    """With labelled examples: pattern number of the adaptation part → anomalous."""
-    return _said(fit(case.sources, case.adaptation, case.seed).with_labels(case.adaptation, labelled), case)
+    return _said(_fitted(case), case)
 
 
 def metaproto_asking(k: int) -> Mode:
@@ -49,7 +47,7 @@ def metaproto_asking(k: int) -> Mode:
     def mode(case: Case) -> Judgement:
         if case.oracle is None or case.answers < k:
             raise ConfigError(f"metaproto@{k} on {case.target}: needs an oracle with {k} answers, got {case.answers}")
-        detector = fit(case.sources, case.adaptation, case.seed)
+        detector = _fitted(case)
         numbers = examples_to_label(detector, case.adaptation, k)
         labelled = {number: case.oracle([case.adaptation.questions[number]]) for number in numbers}
         return _said(detector.with_labels(case.adaptation, labelled), case)
@@ -66,19 +64,10 @@ def learner(name: str) -> Mode:
         raise ConfigError(f"no learner `{name}`; known: {', '.join(LEARNERS)}")
 
     def mode(case: Case) -> Judgement:
-        selector = Options().selector
-        scored = []
-        for number, held in enumerate(case.sources):
-            others = [source for i, source in enumerate(case.sources) if i != number]
-            if two_classes([held]) and two_classes(others):
-                inner = Fold.of(others, selector)
-                logit = _logits(_trained(name, inner, case.seed), scaled(View.of(held).see(held), inner.chosen))
-                scored.append(HeldOut(logit, held.sessions * held.anomalous, held.sessions * (1 - held.anomalous)))
-        rule = choose_rule(scored)
-        fold, view = Fold.of(case.sources, selector), View.of(case.adaptation)
-        model = _trained(name, fold, case.seed)
-        at = rule.threshold(_logits(model, scaled(view.see(case.adaptation), fold.chosen)), case.adaptation.sessions)
-        probability = sigmoid(_logits(model, scaled(view.see(case.test), fold.chosen)) - at)
+        model, chosen, rule = once(f"learner {name}", case.seed, case.sources, lambda: _learnt(name, case.sources, case.seed))
+        view = View.of(case.adaptation)
+        at = rule.threshold(_logits(model, scaled(view.see(case.adaptation), chosen)), case.adaptation.sessions)
+        probability = sigmoid(_logits(model, scaled(view.see(case.test), chosen)) - at)
         detail = {"threshold_split": float(rule.kind == "split"), "threshold_logit": at, "held_out_f1": rule.held_out_f1}
         return Judgement(probability, probability >= HALF, detail=detail)
 
@@ -91,6 +80,24 @@ def metaproto_with_examples(case: Case) -> Judgement:
 
 
 METAPROTO_MODES: dict[str, Mode] = {"metaproto": metaproto_with_examples} | {f"learner:{name}": learner(name) for name in LEARNERS}
+
+
+def _fitted(case: Case) -> MetaProto:
+    """What the sources teach is the same with any number of examples: it is learnt once."""
+    return adapted(once("metaproto", case.seed, case.sources, lambda: learn(case.sources, case.seed)), case.adaptation)
+
+
+def _learnt(name: str, sources: Sequence[Source], seed: int) -> tuple[ClassifierMixin, np.ndarray, Rule]:
+    """A learner trained on all sources, the columns that it reads, and the rule of its threshold from sources held out in turn."""
+    selector, scored = Options().selector, []
+    for number, held in enumerate(sources):
+        others = [source for i, source in enumerate(sources) if i != number]
+        if two_classes([held]) and two_classes(others):
+            inner = Fold.of(others, selector)
+            logit = _logits(_trained(name, inner, seed), scaled(View.of(held).see(held), inner.chosen))
+            scored.append(HeldOut(logit, held.sessions * held.anomalous, held.sessions * (1 - held.anomalous)))
+    fold = Fold.of(sources, selector)
+    return _trained(name, fold, seed), fold.chosen, choose_rule(scored)
 
 
 def _said(detector: MetaProto, case: Case) -> Judgement:

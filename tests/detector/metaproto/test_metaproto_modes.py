@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from metaproto_help import QUICK, system, unlabelled
 from nightlog.detector.metaproto import detector
-from nightlog.detector.metaproto.detector import Fold, by_class
+from nightlog.detector.metaproto.detector import Fold, by_class, fit
 from nightlog.errors import ConfigError
 from nightlog.evaluation import metaproto as modes
 from nightlog.evaluation.case import Case
-from nightlog.evaluation.metaproto import LEARNERS, METAPROTO_MODES, learner, metaproto_asking, metaproto_k
+from nightlog.evaluation.metaproto import LEARNERS, METAPROTO_MODES, learner, metaproto_asking
 from nightlog.systems.catalog import load_catalog
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def test_answers_come_from_the_oracle_alone_and_are_counted(case: Case) -> None:
     assert len(set(asked)) == len(asked) == 10 and set(asked) <= set(case.adaptation.questions)
     assert said.detail["labelled"] == 10
     given = {case.adaptation.questions.index(question): labels[question] for question in asked}
-    np.testing.assert_array_equal(metaproto_k(case, given).probability, said.probability)
+    taught = fit(case.sources, case.adaptation, case.seed).with_labels(case.adaptation, given)
+    np.testing.assert_array_equal(taught.probability(case.test), said.probability)
 
 
 def test_without_an_oracle_or_with_an_unknown_learner_it_says_so(case: Case) -> None:
