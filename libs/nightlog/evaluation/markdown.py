@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from nightlog.evaluation.baselines import BASELINES
 from nightlog.evaluation.corpus import MAIN
 from nightlog.evaluation.matrix import Result
+from nightlog.evaluation.modes import KNOWN
 from nightlog.evaluation.summary import (
     Record,
     Stat,
@@ -44,6 +45,8 @@ def results_markdown(results: Sequence[Result]) -> str:
             parts.append(f"### Negative control: labels of the sources shuffled\n\n{control_table(controls)}")
     parts.append(f"## What was asked\n\n{cost_table(results)}")
     parts.append(f"## Leakage audit\n\n{audit_table(results)}")
+    run = dict.fromkeys(result.cell.mode for result in results)
+    parts.append("## What the modes know\n\n" + "\n".join(f"- `{name}`: {KNOWN[name]}." for name in run if name in KNOWN))
     parts.append("## What the baselines know\n\n" + "\n".join(f"- `{name}`: {baseline.note}." for name, baseline in BASELINES.items()))
     return "\n\n".join(parts) + "\n"
 
