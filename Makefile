@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Settings come from the environment: NIGHTLOG_LAKE, NIGHTLOG_DATA, NIGHTLOG_LLM and others.
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint types test-jobs test-dags test-slow bench bench-quick demo nightly clean
+.PHONY: help setup test lint types test-jobs test-dags test-slow cluster-test bench bench-quick demo nightly clean
 MAKEFLAGS += --no-print-directory
 SHELL := bash
 
@@ -32,13 +32,16 @@ types: setup ## mypy, strict on libs and jobs
 	$(JOBS)/mypy
 
 test-jobs: setup ## the quick tests of libs and jobs
-	$(QUICK) $(JOBS)/pytest --ignore=tests/dags -m "not slow"
+	$(QUICK) $(JOBS)/pytest --ignore=tests/dags -m "not slow and not cluster"
 
 test-slow: setup ## the slow tests of libs and jobs
 	$(QUICK) $(JOBS)/pytest --ignore=tests/dags -m slow
 
 test-dags: setup ## the tests of the DAGs, in Airflow's environment
 	$(AIRFLOW)/python -m pytest --confcutdir=tests/dags tests/dags
+
+cluster-test: setup ## a night on a Spark standalone cluster of two workers, compared with one machine's (some minutes)
+	$(JOBS)/pytest -m cluster tests/cluster
 
 bench: setup build/bench/venv/made ## Nightlog beside Drain3 and LogLead on up to 33 million lines (an hour; goes on where it broke off)
 	build/bench/venv/bin/python tests/bench/bench.py

@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from functools import cached_property
@@ -24,6 +24,7 @@ from nightlog.errors import (
     NoInput,
     TransientError,
 )
+from nightlog.lake.gathered import Write, commit
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import OUTCOMES
 from nightlog.settings import Settings
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from nightlog.llm.judge import Judge
 
 log = logging.getLogger(__name__)
+
+# For so long the writes of systems wait for each other, so that small ones share their commits.
+TOGETHER_S = 5.0
 
 Counts = tuple[dict[str, int], str | None]
 
@@ -122,26 +126,35 @@ class Night:
         return self.noted
 
     def run_stage(self, stage: Stage) -> Iterator[Outcome]:
-        """Run one stage for every system, each outcome noted in ops.outcomes as it comes.
+        """Run one stage for every system, each outcome noted in ops.outcomes.
 
-        A system whose stage before did not end well is passed over.
+        A system whose stage before did not end well is passed over. What small systems write waits for `TOGETHER_S`, and is then committed
+        with one commit a table, their outcomes behind it: a run that is killed loses no more than that.
         """
         self.noted = None
         if stage in (Stage.ROUTE, Stage.DETECT, Stage.PUBLISH):
             _ = self.models
         if stage == Stage.LABEL:
             _ = self.judge
+        waiting: list[tuple[Outcome | None, list[Write]]] = []
+        since = time.monotonic()
         for system in self.systems:
             latest = self.latest()
             if self.finished(system, stage, latest):
                 continue
             if (before := self.unfinished(system, stage, latest)) is None:
-                yield self.attempt(stage, system)
+                waiting.append(self.attempt(stage, system))
             elif stage == Stage.PUBLISH:
                 from nightlog.reporting.publish import publish_unfinished
 
                 outcome, detail = before["outcome"], before["detail"]
-                publish_unfinished(self.lake, system.name, self.run_id, self.ds, outcome, detail, self.clock())
+                with self.lake.gathering() as writes:
+                    publish_unfinished(self.lake, system.name, self.run_id, self.ds, outcome, detail, self.clock())
+                waiting.append((None, writes))
+            if time.monotonic() - since >= TOGETHER_S:
+                yield from self.note(waiting)
+                waiting, since = [], time.monotonic()
+        yield from self.note(waiting)
         if stage == Stage.PUBLISH:
             yield from self.report()
 
@@ -184,30 +197,56 @@ class Night:
                 return row
         return None
 
-    def attempt(self, stage: Stage, system: System) -> Outcome:
-        """Run one stage for one system; whatever it raises becomes its outcome, so that the other systems go on."""
+    def attempt(self, stage: Stage, system: System) -> tuple[Outcome, list[Write]]:
+        """Run one stage for one system; whatever it raises becomes its outcome, so that the other systems go on. Returns the outcome and
+        what waits to be committed before it is noted; answers of an LLM never wait."""
         started = time.monotonic()
         counts: dict[str, int] = {}
+        writes: list[Write] = []
         try:
-            counts, detail = self.work(stage, system)
+            if stage == Stage.LABEL:
+                counts, detail = self.work(stage, system)
+            else:
+                with self.lake.gathering() as writes:
+                    counts, detail = self.work(stage, system)
             outcome = "done"
-        except NoInput as error:
-            outcome, detail = "no_input", str(error)
-        except GateFailed as error:
-            outcome, detail = "gated", str(error)
-        except TransientError as error:
-            outcome, detail = "transient", str(error)
-        except NightlogError as error:
-            outcome, detail = "failed", str(error)
         except Exception as error:
-            outcome, detail = ("transient" if is_transient(error) else "failed"), first_line(error)
-            log.exception("%s %s %s", system.name, self.ds, stage)
-        result = Outcome(system.name, stage, outcome, detail, counts, round(time.monotonic() - started, 3))
-        row: dict[str, Any] = {"run_id": self.run_id, "ds": self.ds, "system": system.name, "stage": stage.value, "outcome": outcome}
-        row |= {"detail": detail, "counts": counts, "seconds": result.seconds, "at": self.clock()}
-        self.lake.put(OUTCOMES, [row])
-        self.latest()[system.name, stage.value] = row
-        return result
+            outcome, detail = outcome_of(error)
+            if not isinstance(error, NightlogError):
+                log.exception("%s %s %s", system.name, self.ds, stage)
+        return Outcome(system.name, stage, outcome, detail, counts, round(time.monotonic() - started, 3)), writes
+
+    def note(self, waiting: Sequence[tuple[Outcome | None, list[Write]]]) -> Iterator[Outcome]:
+        """Commit what some systems have written, then their outcomes. Where the commit fails, each is tried alone: what cannot be committed
+        is the outcome of its system."""
+        try:
+            commit(self.lake, [write for _, writes in waiting for write in writes])
+            outcomes = [outcome for outcome, _ in waiting if outcome is not None]
+        except Exception:
+            log.exception("%s: what %d systems wrote could not be committed together", self.ds, len(waiting))
+            outcomes = [found for outcome, writes in waiting if (found := self.committed_alone(outcome, writes)) is not None]
+        rows = []
+        for each in outcomes:
+            row: dict[str, Any] = {"run_id": self.run_id, "ds": self.ds, "system": each.system, "stage": each.stage.value}
+            row |= {"outcome": each.outcome, "detail": each.detail, "counts": each.counts, "seconds": each.seconds, "at": self.clock()}
+            rows.append(row)
+        self.lake.put(OUTCOMES, rows)
+        for row in rows:
+            self.latest()[str(row["system"]), str(row["stage"])] = row
+        yield from outcomes
+
+    def committed_alone(self, outcome: Outcome | None, writes: list[Write]) -> Outcome | None:
+        """The outcome of a system after its own writes were committed, or why they were not."""
+        try:
+            commit(self.lake, writes)
+        except Exception as error:
+            log.exception(
+                "%s: what %s wrote could not be committed", self.ds, outcome.system if outcome else "a system that is not published"
+            )
+            if outcome is not None:
+                what, detail = outcome_of(error)
+                return replace(outcome, outcome=what, detail=detail)
+        return outcome
 
     def work(self, stage: Stage, system: System) -> Counts:
         """Call the one library function of a stage."""
@@ -284,6 +323,14 @@ def is_transient(error: Exception) -> bool:
     return bool(names & {"Py4JNetworkError", "ConnectionError", "CommitFailedError"}) or any(
         word in text for word in ("ConcurrentAppendException", "ConcurrentDeleteReadException", "Python worker exited unexpectedly")
     )
+
+
+def outcome_of(error: Exception) -> tuple[str, str]:
+    """What an error makes of a system: the outcome and its detail."""
+    for kind, outcome in ((NoInput, "no_input"), (GateFailed, "gated"), (TransientError, "transient"), (NightlogError, "failed")):
+        if isinstance(error, kind):
+            return outcome, str(error)
+    return ("transient" if is_transient(error) else "failed"), first_line(error)
 
 
 def first_line(error: Exception) -> str:

@@ -52,7 +52,7 @@ def detect(lake: Lake, system: System, ds: str, model: Model, device: str = "aut
     texts = {row["template_id"]: row["text"] for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
     templates = (names, vectors, tuple(texts[name] for name in names))
     counted = system.session.kind == "id"
-    if len(patterns) <= PATTERNS_PER_TASK:
+    if not patterns or lake.here(len(patterns), PATTERNS_PER_TASK):
         rows = score_patterns(pd.DataFrame(patterns), model, templates, counted, device).to_dict("records") if patterns else []
         replace_rows(lake, SCORES, [row | {"model": model.version} for row in rows], system=system.name, ds=ds)
         return {"n_scored": len(rows)}

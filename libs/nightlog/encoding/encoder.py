@@ -67,7 +67,7 @@ def embed(lake: Lake, system: System, device: str = "auto") -> dict[str, int]:
     known = {row["template_id"] for row in vectors if row["encoder"] == ENCODER}
     texts = {row["template_id"]: row["text"] for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
     new = sorted(texts.keys() - known)
-    if 0 < len(new) <= TEXTS_PER_TASK:
+    if new and lake.here(len(new), TEXTS_PER_TASK):
         found = encoder_here(device)(np.array([texts[name] for name in new], dtype=object))
         lake.put(
             VECTORS,

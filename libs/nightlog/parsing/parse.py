@@ -179,7 +179,7 @@ def within_cap(messages: pd.Series[str], room: int) -> pd.Series[str]:
 
 def mine_messages(lake: Lake, new: pd.DataFrame, known: pd.DataFrame, system: System) -> pd.DataFrame:
     """Give each new message its template, in this process where they are few. Args and result as those of `mine_templates`."""
-    if len(new) > FEW_MESSAGES and (spark := lake.spark) is not None:
+    if not lake.here(len(new), FEW_MESSAGES) and (spark := lake.spark) is not None:
         before = spark.createDataFrame(known, TEMPLATES.schema) if len(known) else spark.createDataFrame([], TEMPLATES.schema)
         found = mine_templates(spark.createDataFrame(new, "message_id long, message string"), before, system.name, system.templates)
         return cast("pd.DataFrame", found.toPandas())
