@@ -217,14 +217,16 @@ class Night:
         return Outcome(system.name, stage, outcome, detail, counts, round(time.monotonic() - started, 3)), writes
 
     def note(self, waiting: Sequence[tuple[Outcome | None, list[Write]]]) -> Iterator[Outcome]:
-        """Commit what some systems have written, then their outcomes. Where the commit fails, each is tried alone: what cannot be committed
-        is the outcome of its system."""
-        try:
-            commit(self.lake, [write for _, writes in waiting for write in writes])
-            outcomes = [outcome for outcome, _ in waiting if outcome is not None]
-        except Exception:
-            log.exception("%s: what %d systems wrote could not be committed together", self.ds, len(waiting))
-            outcomes = [found for outcome, writes in waiting if (found := self.committed_alone(outcome, writes)) is not None]
+        """Commit what some systems have written, then their outcomes; what cannot be committed is the outcome of its system."""
+        failed = commit(self.lake, [writes for _, writes in waiting])
+        outcomes = []
+        for number, (outcome, _) in enumerate(waiting):
+            error = failed.get(number)
+            if error is not None:
+                log.error("%s: what %s wrote could not be committed", self.ds, outcome or "a system", exc_info=error)
+            if outcome is not None:
+                what, detail = (outcome.outcome, outcome.detail) if error is None else outcome_of(error)
+                outcomes.append(replace(outcome, outcome=what, detail=detail))
         rows = []
         for each in outcomes:
             row: dict[str, Any] = {"run_id": self.run_id, "ds": self.ds, "system": each.system, "stage": each.stage.value}
@@ -234,19 +236,6 @@ class Night:
         for row in rows:
             self.latest()[str(row["system"]), str(row["stage"])] = row
         yield from outcomes
-
-    def committed_alone(self, outcome: Outcome | None, writes: list[Write]) -> Outcome | None:
-        """The outcome of a system after its own writes were committed, or why they were not."""
-        try:
-            commit(self.lake, writes)
-        except Exception as error:
-            log.exception(
-                "%s: what %s wrote could not be committed", self.ds, outcome.system if outcome else "a system that is not published"
-            )
-            if outcome is not None:
-                what, detail = outcome_of(error)
-                return replace(outcome, outcome=what, detail=detail)
-        return outcome
 
     def work(self, stage: Stage, system: System) -> Counts:
         """Call the one library function of a stage."""

@@ -7,7 +7,8 @@ The tables are committed in the order in which they were first written, so that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from nightlog.lake.parts import Part
     from nightlog.lake.store import Lake
+
+log = logging.getLogger(__name__)
 
 Place = Mapping[str, str | Sequence[str]]
 
@@ -43,18 +46,36 @@ class Rows:
 Write = Parts | Rows
 
 
-def commit(lake: Lake, writes: Iterable[Write]) -> None:
-    """Make all these writes, those of a table in one commit. In one call, a table's rows are either appended or replaced."""
+def commit(lake: Lake, waiting: Sequence[Sequence[Write]]) -> dict[int, Exception]:
+    """Make the writes of several writers, those of a table in one commit. In one call, a table's rows are either appended or replaced.
+
+    Where a table's commit fails, each writer is tried alone. Returns the writers (by their number) whose writes could not be committed,
+    each with the reason; the tables behind that one are not written for them.
+    """
+    failed: dict[int, Exception] = {}
+    for name in dict.fromkeys(write.spec.name for writes in waiting for write in writes):
+        of_table = {number: [write for write in writes if write.spec.name == name] for number, writes in enumerate(waiting)}
+        left = {number: found for number, found in of_table.items() if found and number not in failed}
+        try:
+            commit_table(lake, [write for found in left.values() for write in found])
+        except Exception as error:
+            log.warning("%s: %d writers could not be committed together, each is tried alone: %s", name, len(left), error)
+            for number, found in left.items():
+                try:
+                    commit_table(lake, found)
+                except Exception as own:
+                    failed[number] = own
+    return failed
+
+
+def commit_table(lake: Lake, writes: Sequence[Write]) -> None:
+    """Make writes of one table: one commit, or one for each way in which rows are replaced."""
     from nightlog.lake.parts import commit_slices
 
-    by_table: dict[str, list[Write]] = {}
-    for write in writes:
-        by_table.setdefault(write.spec.name, []).append(write)
-    for found in by_table.values():
-        if slices := [write for write in found if isinstance(write, Parts)]:
-            commit_slices(lake, slices[0].spec, [(write.parts, write.place) for write in slices])
-        for rows in joined([write for write in found if isinstance(write, Rows)]):
-            lake.write_rows(rows.spec, rows.rows, **rows.place)
+    if slices := [write for write in writes if isinstance(write, Parts)]:
+        commit_slices(lake, slices[0].spec, [(write.parts, write.place) for write in slices])
+    for rows in joined([write for write in writes if isinstance(write, Rows)]):
+        lake.write_rows(rows.spec, rows.rows, **rows.place)
 
 
 def joined(writes: Sequence[Rows]) -> list[Rows]:

@@ -99,10 +99,12 @@ class Lake:
         if self.gathered:
             waiting, self.gathered = self.gathered, None
             try:
-                commit(self, waiting)
+                failed = commit(self, [waiting])
                 waiting.clear()
             finally:
                 self.gathered = waiting
+            for error in failed.values():
+                raise error
 
     def check(self, spec: TableSpec, wanted: Iterable[str], there: Iterable[str]) -> None:
         """Raise SchemaMismatch where a table lacks columns that are to be read."""
