@@ -270,12 +270,14 @@ class Night:
 
     def parse(self, system: System) -> Counts:
         """Parse, then let the gate look at the counts."""
-        from nightlog.parsing.parse import parse
+        from nightlog.parsing.parse import LONG_SESSION, parse
         from nightlog.reporting.publish import check_counts
 
         counts = parse(self.lake, system, self.ds, self.run_id)
         breaches = check_counts(system.name, self.ds, self.counted(system) | counts)
         notes = [found.text for found in breaches]
+        if n := counts.pop("n_long_sessions"):
+            notes.append(f"{n:,} sessions have more than {LONG_SESSION:,} events; a few lines of each are shown")
         if n := counts.pop("n_beyond_cap"):
             notes.append(
                 f"{n:,} distinct messages are beyond templates.messages = {system.templates.messages:,} and have no template of their own"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from nightlog.lake.store import Lake
 from nightlog.lake.tables import ALL_TABLES, OUTCOMES, TableSpec
 from nightlog.night import Stage
 from nightlog.spark import delta_jars
+from nights import add_toy_model
 from standalone import process, standalone
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +37,7 @@ def lakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lake, Lake
     alone, spread = folder / "alone", folder / "spread"
     env = {name: value for name, value in os.environ.items() if not name.startswith("NIGHTLOG_")} | {"NIGHTLOG_LLM": "recorded"}
     env |= {"NIGHTLOG_DEVICE": "cpu"}
-    run([str(BIN / "nightlog"), "train", "--systems", "postfix,postgres"], env | {"NIGHTLOG_LAKE": str(alone)})
+    add_toy_model(Lake(alone))
     shutil.copytree(alone, spread)
     run([str(BIN / "nightlog"), "run", "--ds", DS, "--systems", SYSTEMS], env | {"NIGHTLOG_LAKE": str(alone)})
     spread_env = env | {"NIGHTLOG_LAKE": str(spread), "NIGHTLOG_IN_PROCESS": "false", "PYSPARK_DRIVER_PYTHON": sys.executable}
@@ -107,9 +109,10 @@ def test_the_night_has_anomalies_and_every_stage_was_done(lakes: tuple[Lake, Lak
 def test_executors_did_the_work(lakes: tuple[Lake, Lake]) -> None:
     """Both workers ran tasks that succeeded."""
     folder = Path(lakes[1].root).parent
-    events = [line for path in (folder / "events").rglob("*") if path.is_file() for line in path.read_text().splitlines()]
-    ended = [line for line in events if '"Event":"SparkListenerTaskEnd"' in line and '"Reason":"Success"' in line]
-    assert {number for number in ("0", "1") for line in ended if f'"Executor ID":"{number}"' in line} == {"0", "1"}
+    lines = [line for path in (folder / "events").rglob("events_*") for line in path.read_bytes().split(b"\n") if line]
+    events = [json.loads(line) for line in lines]
+    ended = [each for each in events if each["Event"] == "SparkListenerTaskEnd" and each["Task End Reason"]["Reason"] == "Success"]
+    assert {each["Task Info"]["Executor ID"] for each in ended} == {"0", "1"}
 
 
 def test_a_process_and_its_children_end_with_the_block_even_on_failure(tmp_path: Path) -> None:
