@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Settings come from the environment: NIGHTLOG_LAKE, NIGHTLOG_DATA, NIGHTLOG_LLM and others.
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint types test-jobs test-dags test-slow bench bench-quick demo nightly clean
+.PHONY: help setup test lint types test-jobs test-dags test-slow cluster-test bench bench-quick bench-bounds demo nightly clean
 MAKEFLAGS += --no-print-directory
 SHELL := bash
 
@@ -32,7 +32,7 @@ types: setup ## mypy, strict on libs and jobs
 	$(JOBS)/mypy
 
 test-jobs: setup ## the quick tests of libs and jobs
-	$(QUICK) $(JOBS)/pytest --ignore=tests/dags -m "not slow"
+	$(QUICK) $(JOBS)/pytest --ignore=tests/dags -m "not slow and not cluster"
 
 test-slow: setup ## the slow tests of libs and jobs
 	$(QUICK) $(JOBS)/pytest --ignore=tests/dags -m slow
@@ -40,11 +40,17 @@ test-slow: setup ## the slow tests of libs and jobs
 test-dags: setup ## the tests of the DAGs, in Airflow's environment
 	$(AIRFLOW)/python -m pytest --confcutdir=tests/dags tests/dags
 
+cluster-test: setup ## a night on a Spark standalone cluster of two workers, compared with one machine's (some minutes)
+	$(JOBS)/pytest -m cluster tests/cluster
+
 bench: setup build/bench/venv/made ## Nightlog beside Drain3 and LogLead on up to 33 million lines (an hour; goes on where it broke off)
 	build/bench/venv/bin/python tests/bench/bench.py
 
 bench-quick: setup build/bench/venv/made ## the same on 1.1 million lines, one round
 	build/bench/venv/bin/python tests/bench/bench.py --quick
+
+bench-bounds: setup ## the bounds: one id of 5 million events, 300,000 messages, a line of 50 MB, 2,000 files, 200,000 templates
+	$(JOBS)/python tests/bench/bounds.py
 
 build/bench/venv/made: tests/bench/requirements.txt | setup
 	@.uv/bin/uv venv --quiet --allow-existing --no-project --python "$(PYTHON)" build/bench/venv

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from nightlog.errors import NightlogError
-from nightlog.lake.store import Lake
+from nightlog.lake.store import Lake, lake_root
 from nightlog.night import NEEDS_SPARK, Night, Outcome, Stage, exit_code, utc_now
-from nightlog.settings import Settings
+from nightlog.settings import Profile, Settings
 from nightlog.systems.catalog import choose, load_catalog
 from nightlog.systems.spec import System
 
@@ -32,6 +32,7 @@ def arguments(description: str, with_ds: bool = True) -> argparse.ArgumentParser
     parser.add_argument("--data", type=Path, help="folder of the log files")
     parser.add_argument("--run-id", help="name of the run; a retry under the same name does not repeat what was finished")
     parser.add_argument("--master", help="Spark master")
+    parser.add_argument("--profile", choices=get_args(Profile), help="how Spark is set; default: local where the master is, else cluster")
     return parser
 
 
@@ -61,7 +62,7 @@ def load_own(settings: Settings) -> list[str]:
 @contextmanager
 def open_lake(settings: Settings, app: str, with_spark: bool = True) -> Iterator[Lake]:
     """The lake; a Spark session is started when one is first needed, and ends with the block."""
-    root = settings.lake if "://" in str(settings.lake) else settings.lake.resolve()
+    root = lake_root(settings.lake)
     if not with_spark:
         yield Lake(root)
         return
@@ -69,9 +70,9 @@ def open_lake(settings: Settings, app: str, with_spark: bool = True) -> Iterator
     def start() -> SparkSession:
         from nightlog.spark import start_spark
 
-        return start_spark(app, settings.master, settings.driver_memory)
+        return start_spark(app, settings.master, settings.driver_memory, settings.profile)
 
-    lake = Lake(root, start)
+    lake = Lake(root, start, settings.in_process)
     try:
         yield lake
     finally:
@@ -100,7 +101,8 @@ def run_teaching(work: Callable[[Settings, str, Callable[[str], None]], None], d
     given = arguments(description, with_ds=False).parse_args(argv)
     log_to_stderr()
     try:
-        work(settings_from(lake=given.lake, data=given.data, master=given.master), given.systems, lambda text: print(text, flush=True))
+        settings = settings_from(lake=given.lake, data=given.data, master=given.master, profile=given.profile)
+        work(settings, given.systems, lambda text: print(text, flush=True))
     except NightlogError as error:
         print(f"nightlog: {error}", file=sys.stderr)
         return error.exit_code
@@ -112,7 +114,7 @@ def run_stage(stage: Stage, description: str, argv: Sequence[str] | None = None)
     given = arguments(description).parse_args(argv)
     log_to_stderr()
     try:
-        settings = settings_from(lake=given.lake, data=given.data, master=given.master)
+        settings = settings_from(lake=given.lake, data=given.data, master=given.master, profile=given.profile)
         systems = chosen_systems(settings, given.systems)
         with open_lake(settings, f"nightlog {stage}", stage in NEEDS_SPARK) as lake:
             night = Night(given.ds, given.run_id or new_run_id(given.ds), systems, lake, settings, utc_now)

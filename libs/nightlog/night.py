@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from functools import cached_property
@@ -24,6 +24,7 @@ from nightlog.errors import (
     NoInput,
     TransientError,
 )
+from nightlog.lake.gathered import Write, commit
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import OUTCOMES
 from nightlog.settings import Settings
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from nightlog.llm.judge import Judge
 
 log = logging.getLogger(__name__)
+
+# For so long the writes of systems wait for each other, so that small ones share their commits.
+TOGETHER_S = 5.0
 
 Counts = tuple[dict[str, int], str | None]
 
@@ -122,26 +126,35 @@ class Night:
         return self.noted
 
     def run_stage(self, stage: Stage) -> Iterator[Outcome]:
-        """Run one stage for every system, each outcome noted in ops.outcomes as it comes.
+        """Run one stage for every system, each outcome noted in ops.outcomes.
 
-        A system whose stage before did not end well is passed over.
+        A system whose stage before did not end well is passed over. What small systems write waits for `TOGETHER_S`, and is then committed
+        with one commit a table, their outcomes behind it: a run that is killed loses no more than that.
         """
         self.noted = None
         if stage in (Stage.ROUTE, Stage.DETECT, Stage.PUBLISH):
             _ = self.models
         if stage == Stage.LABEL:
             _ = self.judge
+        waiting: list[tuple[Outcome | None, list[Write]]] = []
+        since = time.monotonic()
         for system in self.systems:
             latest = self.latest()
             if self.finished(system, stage, latest):
                 continue
             if (before := self.unfinished(system, stage, latest)) is None:
-                yield self.attempt(stage, system)
+                waiting.append(self.attempt(stage, system))
             elif stage == Stage.PUBLISH:
                 from nightlog.reporting.publish import publish_unfinished
 
                 outcome, detail = before["outcome"], before["detail"]
-                publish_unfinished(self.lake, system.name, self.run_id, self.ds, outcome, detail, self.clock())
+                with self.lake.gathering() as writes:
+                    publish_unfinished(self.lake, system.name, self.run_id, self.ds, outcome, detail, self.clock())
+                waiting.append((None, writes))
+            if time.monotonic() - since >= TOGETHER_S:
+                yield from self.note(waiting)
+                waiting, since = [], time.monotonic()
+        yield from self.note(waiting)
         if stage == Stage.PUBLISH:
             yield from self.report()
 
@@ -184,30 +197,45 @@ class Night:
                 return row
         return None
 
-    def attempt(self, stage: Stage, system: System) -> Outcome:
-        """Run one stage for one system; whatever it raises becomes its outcome, so that the other systems go on."""
+    def attempt(self, stage: Stage, system: System) -> tuple[Outcome, list[Write]]:
+        """Run one stage for one system; whatever it raises becomes its outcome, so that the other systems go on. Returns the outcome and
+        what waits to be committed before it is noted; answers of an LLM never wait."""
         started = time.monotonic()
         counts: dict[str, int] = {}
+        writes: list[Write] = []
         try:
-            counts, detail = self.work(stage, system)
+            if stage == Stage.LABEL:
+                counts, detail = self.work(stage, system)
+            else:
+                with self.lake.gathering() as writes:
+                    counts, detail = self.work(stage, system)
             outcome = "done"
-        except NoInput as error:
-            outcome, detail = "no_input", str(error)
-        except GateFailed as error:
-            outcome, detail = "gated", str(error)
-        except TransientError as error:
-            outcome, detail = "transient", str(error)
-        except NightlogError as error:
-            outcome, detail = "failed", str(error)
         except Exception as error:
-            outcome, detail = ("transient" if is_transient(error) else "failed"), first_line(error)
-            log.exception("%s %s %s", system.name, self.ds, stage)
-        result = Outcome(system.name, stage, outcome, detail, counts, round(time.monotonic() - started, 3))
-        row: dict[str, Any] = {"run_id": self.run_id, "ds": self.ds, "system": system.name, "stage": stage.value, "outcome": outcome}
-        row |= {"detail": detail, "counts": counts, "seconds": result.seconds, "at": self.clock()}
-        self.lake.put(OUTCOMES, [row])
-        self.latest()[system.name, stage.value] = row
-        return result
+            outcome, detail = outcome_of(error)
+            if not isinstance(error, NightlogError):
+                log.exception("%s %s %s", system.name, self.ds, stage)
+        return Outcome(system.name, stage, outcome, detail, counts, round(time.monotonic() - started, 3)), writes
+
+    def note(self, waiting: Sequence[tuple[Outcome | None, list[Write]]]) -> Iterator[Outcome]:
+        """Commit what some systems have written, then their outcomes; what cannot be committed is the outcome of its system."""
+        failed = commit(self.lake, [writes for _, writes in waiting])
+        outcomes = []
+        for number, (outcome, _) in enumerate(waiting):
+            error = failed.get(number)
+            if error is not None:
+                log.error("%s: what %s wrote could not be committed", self.ds, outcome or "a system", exc_info=error)
+            if outcome is not None:
+                what, detail = (outcome.outcome, outcome.detail) if error is None else outcome_of(error)
+                outcomes.append(replace(outcome, outcome=what, detail=detail))
+        rows = []
+        for each in outcomes:
+            row: dict[str, Any] = {"run_id": self.run_id, "ds": self.ds, "system": each.system, "stage": each.stage.value}
+            row |= {"outcome": each.outcome, "detail": each.detail, "counts": each.counts, "seconds": each.seconds, "at": self.clock()}
+            rows.append(row)
+        self.lake.put(OUTCOMES, rows)
+        for row in rows:
+            self.latest()[str(row["system"]), str(row["stage"])] = row
+        yield from outcomes
 
     def work(self, stage: Stage, system: System) -> Counts:
         """Call the one library function of a stage."""
@@ -242,12 +270,14 @@ class Night:
 
     def parse(self, system: System) -> Counts:
         """Parse, then let the gate look at the counts."""
-        from nightlog.parsing.parse import parse
+        from nightlog.parsing.parse import LONG_SESSION, parse
         from nightlog.reporting.publish import check_counts
 
         counts = parse(self.lake, system, self.ds, self.run_id)
         breaches = check_counts(system.name, self.ds, self.counted(system) | counts)
         notes = [found.text for found in breaches]
+        if n := counts.pop("n_long_sessions"):
+            notes.append(f"{n:,} sessions have more than {LONG_SESSION:,} events; a few lines of each are shown")
         if n := counts.pop("n_beyond_cap"):
             notes.append(
                 f"{n:,} distinct messages are beyond templates.messages = {system.templates.messages:,} and have no template of their own"
@@ -284,6 +314,14 @@ def is_transient(error: Exception) -> bool:
     return bool(names & {"Py4JNetworkError", "ConnectionError", "CommitFailedError"}) or any(
         word in text for word in ("ConcurrentAppendException", "ConcurrentDeleteReadException", "Python worker exited unexpectedly")
     )
+
+
+def outcome_of(error: Exception) -> tuple[str, str]:
+    """What an error makes of a system: the outcome and its detail."""
+    for kind, outcome in ((NoInput, "no_input"), (GateFailed, "gated"), (TransientError, "transient"), (NightlogError, "failed")):
+        if isinstance(error, kind):
+            return outcome, str(error)
+    return ("transient" if is_transient(error) else "failed"), first_line(error)
 
 
 def first_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Provider = Literal["openai", "recorded", "off"]
 Mode = Literal["chat", "batch"]
+Profile = Literal["local", "cluster", "gpu"]
 
 
 class Prices(NamedTuple):
@@ -72,6 +73,8 @@ class Settings(BaseSettings):
     openai_base_url: str | None = Field(None, validation_alias="OPENAI_BASE_URL")
     openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")
     master: str = "local[*]"
+    profile: Profile | None = Field(None, description="how Spark is set (`spark.py`); default: local where the master is, else cluster")
+    in_process: bool = Field(True, description="work smaller than starting Spark is done in the stage's own process; false: Spark does all")
     driver_memory: str = "4g"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     bronze_days: int = Field(90, ge=1, description="nights' lines are kept for so many days, by `nightlog maintain`")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightlog.errors import ConfigError
+from nightlog.settings import Profile
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -31,6 +33,43 @@ LOCAL = {
     "spark.sql.shuffle.partitions": "4",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
 }
+# Workers that are not the driver's: the work is done by Python processes beside each executor's JVM, so most of its memory is overhead.
+CLUSTER = {
+    "spark.executor.memory": "1g",
+    "spark.executor.memoryOverhead": "3g",
+    "spark.executor.cores": "2",
+    "spark.excludeOnFailure.enabled": "true",
+}
+# One GPU an executor, and one task at a time on it: the only place where GPUs are asked for.
+GPU = {
+    "spark.executor.resource.gpu.amount": "1",
+    "spark.task.resource.gpu.amount": "1",
+    "spark.executor.resource.gpu.discoveryScript": str(Path(__file__).parent / "gpus.sh"),
+}
+PROFILES: dict[Profile, dict[str, str]] = {"local": LOCAL, "cluster": CLUSTER, "gpu": CLUSTER | GPU}
+
+
+def profile_of(master: str) -> Profile:
+    """The profile of a master where none is named.
+
+    >>> profile_of("local[*]"), profile_of("yarn")
+    ('local', 'cluster')
+    """
+    return "local" if re.match(r"local($|\[)", master) else "cluster"
+
+
+def spark_options(master: str, profile: Profile | None, driver_memory: str = "4g") -> dict[str, str]:
+    """What a session is started with, where `spark-submit` sets nothing else.
+
+    Raises ConfigError where profile and master do not go together: a local master has no executors that could be given a GPU.
+    """
+    profile = profile or profile_of(master)
+    if profile != "local" and profile_of(master) == "local":
+        raise ConfigError(
+            f"profile `{profile}` with master `{master}`: there are no executors, and Spark would wait for them for ever; "
+            "name a cluster's master, or take the profile local"
+        )
+    return {"spark.master": master, "spark.driver.memory": driver_memory, **COMMON, **PROFILES[profile]}
 
 
 def delta_jars(folder: Path = JARS) -> str:
@@ -41,8 +80,8 @@ def delta_jars(folder: Path = JARS) -> str:
     return ",".join(map(str, jars))
 
 
-def start_spark(app: str, master: str = "local[*]", driver_memory: str = "4g") -> SparkSession:
-    """The session of this process, started if there is none; what `spark-submit` sets goes before what is set here."""
+def start_spark(app: str, master: str = "local[*]", driver_memory: str = "4g", profile: Profile | None = None) -> SparkSession:
+    """The session of this process, started if there is none; what `spark-submit` sets goes before what is set here. Raises ConfigError."""
     from pyspark import SparkConf
     from pyspark.sql import SparkSession
 
@@ -50,10 +89,9 @@ def start_spark(app: str, master: str = "local[*]", driver_memory: str = "4g") -
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     submitted = SparkConf()
     master = submitted.get("spark.master") or master
-    options = {"spark.master": master, "spark.driver.memory": driver_memory, "spark.jars": delta_jars(), **COMMON}
+    options = {"spark.jars": delta_jars(), **spark_options(master, profile, driver_memory)}
     if master.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-        options |= LOCAL
     conf = SparkConf().setAppName(app)
     for key, value in options.items():
         conf.setIfMissing(key, value)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from nightlog.routing.router import (
     is_general,
     most_similar,
     nearest_sources,
+    read_vectors,
     route,
     route_patterns,
 )
@@ -50,6 +53,29 @@ def test_the_nearest_source_is_found_beyond_the_first_block() -> None:
     assert where[:2].tolist() == [BLOCK + 7, 3]
     assert np.allclose(cosine[:2], 1, atol=1e-6)
     assert np.array_equal(where, (ours @ sources.T).argmax(axis=1))
+
+
+def test_many_templates_are_compared_with_many_sources_in_bounded_memory() -> None:
+    """Neither number may set the size of a product: all at once would be 800 MB here."""
+    ours, sources = unit(5 * BLOCK, 2), unit(2 * BLOCK + 1000, 3)
+    tracemalloc.start()
+    where, _ = most_similar(ours, sources)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * 4 * BLOCK * BLOCK
+    some = np.arange(0, len(ours), 997)
+    assert np.array_equal(where[some], (ours[some] @ sources.T).argmax(axis=1))
+
+
+def test_vectors_are_read_in_the_order_of_ids_and_each_once(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    row = {"system": "app", "encoder": "e"}
+    for names in (["t3", "t1"], ["t2", "t1"]):
+        lake.put(VECTORS, [row | {"template_id": name, "vector": [float(name[1]), 0.5]} for name in names])
+    lake.put(VECTORS, [row | {"template_id": "t1", "encoder": "other", "vector": [9.0, 9.0]}])
+    names, vectors = read_vectors(lake, "app", "e", ["t1", "t3", "unknown"])
+    assert (names, vectors.dtype, vectors.tolist()) == (["t1", "t3"], np.float32, [[1.0, 0.5], [3.0, 0.5]])
+    assert read_vectors(lake, "app", "e", [])[0] == []
 
 
 def test_nothing_is_familiar_where_there_are_no_sources() -> None:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from nightlog.detector.examples import Examples
-from nightlog.detector.network import Discriminator, Network, Shape, one_thread, pad, pick_device, reverse_gradient
+from nightlog.detector.network import Discriminator, Network, Shape, pad, reverse_gradient
+from nightlog.encoding.device import one_thread, pick_device
 
 Batch = tuple[Tensor, Tensor, Tensor]
 Parameters = dict[str, Tensor]

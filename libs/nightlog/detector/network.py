@@ -5,8 +5,6 @@ Source: GeneralLog, arXiv 2511.05882, and FusionLog, 2511.05878: the small model
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,22 +107,3 @@ def pad(sequences: list[list[int]], table: np.ndarray) -> tuple[Tensor, Tensor]:
     for row, numbers in enumerate(sequences):
         padded[row, : len(numbers)] = torch.from_numpy(table[numbers])
     return padded, lengths
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread: small networks gain nothing by more, threads that wait for each other on busy cores lose minutes, and the
-    result does not depend on the machine's cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def pick_device(wanted: str) -> torch.device:
-    """`auto` takes a GPU where there is one."""
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(wanted)

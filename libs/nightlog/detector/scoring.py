@@ -26,13 +26,15 @@ def score_frame(frame: pd.DataFrame, model: Model, names: dict[str, int], table:
     Args: names: template id → row of `table`; counted: whether counts tell something. Numbers are rounded to 6 digits, so that the
     batch a pattern falls into cannot change a row.
     """
-    from nightlog.detector.network import pick_device, sequence
+    from nightlog.detector.network import sequence
     from nightlog.detector.predict import predict
+    from nightlog.encoding.device import one_thread, pick_device
 
     network = load(model).network.to(pick_device(device))
     events = [[(names[event["template_id"]], event["count"] if counted else 1) for event in pattern] for pattern in frame["events"]]
     rows = [sequence(pattern) for pattern in events]
-    probabilities, attention = predict(network, rows, table)
+    with one_thread():
+        probabilities, attention = predict(network, rows, table)
     ids = {number: name for name, number in names.items()}
     weights = []
     for row, attended in zip(rows, attention, strict=True):
@@ -52,7 +54,7 @@ def detect(lake: Lake, system: System, ds: str, model: Model, device: str = "aut
     texts = {row["template_id"]: row["text"] for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
     templates = (names, vectors, tuple(texts[name] for name in names))
     counted = system.session.kind == "id"
-    if len(patterns) <= PATTERNS_PER_TASK:
+    if not patterns or lake.here(len(patterns), PATTERNS_PER_TASK):
         rows = score_patterns(pd.DataFrame(patterns), model, templates, counted, device).to_dict("records") if patterns else []
         replace_rows(lake, SCORES, [row | {"model": model.version} for row in rows], system=system.name, ds=ds)
         return {"n_scored": len(rows)}

@@ -17,9 +17,10 @@ import torch
 from nightlog.detector.examples import Examples, held_out
 from nightlog.detector.measures import best_threshold
 from nightlog.detector.meta import Config, Trainer, class_loss
-from nightlog.detector.network import Network, one_thread
+from nightlog.detector.network import Network
 from nightlog.detector.patterns import Patterns, Source
 from nightlog.detector.predict import predict
+from nightlog.encoding.device import one_thread
 from nightlog.llm.items import Verdict
 
 Origin = Literal["feedback", "second round", "confident", "agreement", "unclear"]

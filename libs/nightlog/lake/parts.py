@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nightlog.lake.gathered import Parts, pending
 from nightlog.lake.store import Lake, arrow_schema
 from nightlog.lake.tables import TableSpec
 
@@ -92,29 +93,57 @@ def read_part(root: str, spec: TableSpec, path: str, columns: Sequence[str], bet
 
 
 def parts_of(lake: Lake, spec: TableSpec, **equal: str | Sequence[str]) -> list[Part]:
-    """The committed files of the partitions with these values, in the order of their paths."""
+    """The files of the partitions with these values, committed or gathered, in the order of their paths."""
+    found = committed(lake, spec, **equal)
+    for write in pending(lake, spec):
+        if isinstance(write, Parts):
+            found = [part for part in found if not lies_in(part, write.place)]
+            found += [part for part in write.parts if lies_in(part, equal)]
+    return sorted(found, key=lambda part: part.path)
+
+
+def lies_in(part: Part, place: Mapping[str, str | Sequence[str]]) -> bool:
+    """Whether a part's partition has these values, or one of them."""
+    of = dict(part.partition)
+    return all(of[name] == value if isinstance(value, str) else of[name] in value for name, value in place.items())
+
+
+def committed(lake: Lake, spec: TableSpec, **equal: str | Sequence[str]) -> list[Part]:
+    """The committed files of the partitions with these values."""
     from urllib.parse import unquote
 
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     if not lake.exists(spec):
         return []
+    rows = pa.table(lake.table(spec).get_add_actions(flatten=True))
+    for name, value in equal.items():
+        wanted = pa.array([value] if isinstance(value, str) else list(value), pa.string())
+        rows = rows.filter(pc.is_in(rows.column(f"partition.{name}").cast(pa.string()), wanted))
     found = []
-    for row in pa.table(lake.table(spec).get_add_actions(flatten=True)).to_pylist():
-        partition = {name: row[f"partition.{name}"] for name in spec.partition}
-        if all(partition[name] == value if isinstance(value, str) else partition[name] in value for name, value in equal.items()):
-            part = Part(unquote(row["path"]), tuple(partition.items()), row["size_bytes"], row["num_records"] or 0)
-            found.append(part)
-    return sorted(found, key=lambda part: part.path)
+    for row in rows.select(["path", "size_bytes", "num_records", *(f"partition.{name}" for name in spec.partition)]).to_pylist():
+        partition = tuple((name, row[f"partition.{name}"]) for name in spec.partition)
+        found.append(Part(unquote(row["path"]), partition, row["size_bytes"], row["num_records"] or 0))
+    return found
 
 
 def commit_parts(lake: Lake, spec: TableSpec, parts: Sequence[Part], **equal: str | Sequence[str]) -> None:
     """Put the parts in the place of all files of the partitions with these values, in one commit. No parts clear the slice."""
+    if lake.gathered is not None:
+        lake.gathered.append(Parts(spec, tuple(parts), equal))
+    else:
+        commit_slices(lake, spec, [(parts, equal)])
+
+
+def commit_slices(lake: Lake, spec: TableSpec, slices: Sequence[tuple[Sequence[Part], Mapping[str, str | Sequence[str]]]]) -> None:
+    """As `commit_parts`, for slices of several systems in one commit."""
     from deltalake import DeltaTable, Schema
     from deltalake.transaction import AddAction, RemoveAction
 
     schema = Schema.from_json(json.dumps(spec.schema.jsonValue()))
-    old = parts_of(lake, spec, **equal)
+    parts = [part for of_slice, _ in slices for part in of_slice]
+    old = [part for part in committed(lake, spec) if any(lies_in(part, place) for _, place in slices)]
     if not lake.exists(spec):
         DeltaTable.create(lake.path(spec), schema, partition_by=list(spec.partition))
     now = int(time.time() * 1000)

@@ -33,13 +33,15 @@ LINE_BYTES = 128
 FEW_MESSAGES = 5000
 # Counts that one task groups in a second or two, and the bytes of text that take as long as one of them.
 COUNTS_PER_TASK, COUNT_BYTES = 1_500_000, 64
+# A session of more events than this is noted: an id that so much has in common tells little.
+LONG_SESSION = 1_000_000
 
 
 def parse(lake: Lake, system: System, ds: str, run_id: str) -> dict[str, int]:
     """Parse the night, and before it the look-back days that were ingested but never parsed.
 
     Returns counts: n_blank, n_unparsed, n_untimed, n_events, n_without_session, n_sessions, n_patterns, n_templates,
-    run_n_templates_new, n_beyond_cap.
+    run_n_templates_new, n_beyond_cap, n_long_sessions.
     """
     waiting = lake.nights(LINES_TABLE, system.name) - lake.nights(EVENTS_TABLE, system.name)
     founded = 0
@@ -179,7 +181,7 @@ def within_cap(messages: pd.Series[str], room: int) -> pd.Series[str]:
 
 def mine_messages(lake: Lake, new: pd.DataFrame, known: pd.DataFrame, system: System) -> pd.DataFrame:
     """Give each new message its template, in this process where they are few. Args and result as those of `mine_templates`."""
-    if len(new) > FEW_MESSAGES and (spark := lake.spark) is not None:
+    if not lake.here(len(new), FEW_MESSAGES) and (spark := lake.spark) is not None:
         before = spark.createDataFrame(known, TEMPLATES.schema) if len(known) else spark.createDataFrame([], TEMPLATES.schema)
         found = mine_templates(spark.createDataFrame(new, "message_id long, message string"), before, system.name, system.templates)
         return cast("pd.DataFrame", found.toPandas())
@@ -192,13 +194,14 @@ def mine_messages(lake: Lake, new: pd.DataFrame, known: pd.DataFrame, system: Sy
 def write_sessions(lake: Lake, system: System, nights: list[str]) -> dict[str, int]:
     """The nights' sessions and patterns, from the counts of their events and those of the look-back days.
 
-    Returns n_sessions, n_patterns, n_templates.
+    Returns n_sessions, n_patterns, n_templates, n_long_sessions.
     """
     messages = lake.rows(MESSAGES, ["message_id", "template_id"], system=system.name)
     assignment = Assignment.of((row["message_id"], row["template_id"]) for row in messages)
     sessions: list[Part] = []
     rows: list[Part] = []
     found: dict[str, Pattern] = {}
+    n_long = 0
     for ds in nights:
         parts = parts_of(lake, COUNTS_TABLE, system=system.name, ds=[*look_back(system, ds), ds])
         n = sum(part.n_rows for part in parts)
@@ -206,8 +209,9 @@ def write_sessions(lake: Lake, system: System, nights: list[str]) -> dict[str, i
         tasks = list(itertools.pairwise(edges)) if n else []
         work = partial(sessions_of_night, root=lake.root, system=system, ds=ds, parts=parts, assignment=assignment)
         done = run_tasks(lake, tasks, work, COUNT_BYTES * n)
-        sessions += [part for part, _ in done if part is not None]
-        patterns = merged(each for _, each in done)
+        sessions += [part for part, _, _ in done if part is not None]
+        n_long += sum(n for _, _, n in done)
+        patterns = merged(each for _, each, _ in done)
         found = merged([found, patterns])
         if patterns:
             table = patterns_table(patterns, system.session.kind == "id")
@@ -218,20 +222,22 @@ def write_sessions(lake: Lake, system: System, nights: list[str]) -> dict[str, i
         "n_sessions": sum(each.n_sessions for each in found.values()),
         "n_patterns": len(found),
         "n_templates": len({name for each in found.values() for name, _ in each.events}),
+        "n_long_sessions": n_long,
     }
 
 
 def sessions_of_night(
     buckets: tuple[int, int], root: str, system: System, ds: str, parts: list[Part], assignment: Assignment
-) -> tuple[Part | None, dict[str, Pattern]]:
-    """One task: the sessions of some buckets, written beside those of the others, and their patterns."""
+) -> tuple[Part | None, dict[str, Pattern], int]:
+    """One task: the sessions of some buckets, written beside those of the others, their patterns, and how many sessions are long."""
     columns = ["session_id", "message_id", "n", "first_at", "last_at"]
     tables = []
     for part in parts:
         rows = read_part(root, COUNTS_TABLE, part.path, columns, ("bucket", *buckets))
         tables.append(rows.append_column("own", pa.array(np.full(len(rows), dict(part.partition)["ds"] == ds))))
     sessions, patterns = group_sessions(pa.concat_tables(tables), assignment, settle_bounds(system, ds))
-    return (write_part(root, SESSIONS, sessions, system=system.name, ds=ds) if len(sessions) else None), patterns
+    written = write_part(root, SESSIONS, sessions, system=system.name, ds=ds) if len(sessions) else None
+    return written, patterns, int((sessions.column("n_events").to_numpy() > LONG_SESSION).sum())
 
 
 def settle_bounds(system: System, ds: str) -> tuple[int, int] | None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from nightlog.lake.parts import replace_rows
 from nightlog.lake.store import Lake
@@ -41,15 +43,21 @@ class SourceTemplates:
 
 
 def most_similar(vectors: np.ndarray, sources: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each row of `vectors` the most similar row of `sources` and its cosine; both unit norm. Blocked, so memory is bounded."""
+    """For each row of `vectors` the most similar row of `sources` and its cosine; both unit norm.
+
+    Blocked both ways: beside vectors and result there is never more than one product of BLOCK x BLOCK, 64 MiB.
+    """
     best = np.full(len(vectors), -1.0, dtype=np.float32)
     where = np.zeros(len(vectors), dtype=np.int64)
-    for start in range(0, len(sources), BLOCK):
-        cosines = vectors @ sources[start : start + BLOCK].T
-        nearest = cosines.argmax(axis=1)
-        cosine = cosines[np.arange(len(vectors)), nearest]
-        better = cosine > best
-        best[better], where[better] = cosine[better], nearest[better] + start
+    for first in range(0, len(vectors), BLOCK):
+        own = slice(first, min(first + BLOCK, len(vectors)))
+        for start in range(0, len(sources), BLOCK):
+            cosines = vectors[own] @ sources[start : start + BLOCK].T
+            nearest = cosines.argmax(axis=1)
+            cosine = cosines[np.arange(len(nearest)), nearest]
+            better = cosine > best[own]
+            best[own] = np.where(better, cosine, best[own])
+            where[own] = np.where(better, nearest + start, where[own])
     return where, np.clip(best, -1.0, 1.0)
 
 
@@ -110,12 +118,18 @@ def nearest_sources(names: Sequence[str], vectors: np.ndarray, sources: SourceTe
 
 
 def read_vectors(lake: Lake, system: str, encoder: str, used: Iterable[str]) -> tuple[list[str], np.ndarray]:
-    """The vectors of some templates of a system, in the order of their ids: names, and (n, d) float32."""
-    rows = lake.rows(VECTORS, ["template_id", "vector"], system=system, encoder=encoder)
-    wanted = set(used)
-    found = {row["template_id"]: row["vector"] for row in rows if row["template_id"] in wanted}
-    names = sorted(found)
-    return names, np.array([found[name] for name in names], dtype=np.float32) if names else np.zeros((0, 0), dtype=np.float32)
+    """The vectors of some templates of a system, in the order of their ids: names, and (n, d) float32. Never as Python's numbers: 200,000
+    templates would take gigabytes."""
+    rows = lake.arrow(VECTORS, ["template_id", "vector"], system=system, encoder=encoder)
+    rows = rows.filter(pc.is_in(rows.column("template_id"), pa.array(sorted(set(used)), rows.schema.field("template_id").type)))
+    rows = rows.sort_by("template_id")
+    names = rows.column("template_id").to_pylist()
+    keep = [number for number, name in enumerate(names) if name != names[number - 1] or not number]
+    if not keep:
+        return [], np.zeros((0, 0), dtype=np.float32)
+    flat = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in rows.column("vector").chunks])
+    vectors = flat.astype(np.float32, copy=False).reshape(len(names), -1)
+    return [names[number] for number in keep], vectors if len(keep) == len(names) else vectors[keep]
 
 
 def route(lake: Lake, system: System, ds: str, sources: SourceTemplates, tau: float, model: str, encoder: str) -> dict[str, int]:

@@ -18,8 +18,8 @@ from nightlog.detector.metaproto.few_shot import Config, Embedding, Support, Tas
 from nightlog.detector.metaproto.selection import Selection, Selector, select_features
 from nightlog.detector.metaproto.threshold import HeldOut, Rule, always_anomalous, choose_rule, least_f1, sigmoid
 from nightlog.detector.metaproto.view import View, scaled
-from nightlog.detector.network import one_thread
 from nightlog.detector.patterns import Patterns, Source
+from nightlog.encoding.device import one_thread
 from nightlog.errors import ConfigError
 from nightlog.spark import start_spark
 

@@ -1,0 +1,85 @@
+"""How Spark is set: each profile goes with its master, and Spark knows every key of the configurations that ship with the project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from nightlog.errors import ConfigError
+from nightlog.settings import Settings
+from nightlog.spark import CLUSTER, COMMON, GPU, LOCAL, spark_options
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+CONF = Path(__file__).parents[1] / "conf"
+SHIPPED = sorted(CONF.glob("*.conf"))
+# Where Spark's keys are; and keys that end in a name of one's own choice, or are Delta's.
+KEYS_OF = ("deploy.k8s.Config", "deploy.yarn.config.package", "internal.config.package", "internal.config.UI", "internal.config.Python")
+KEYS_OF += ("sql.internal.SQLConf", "sql.internal.StaticSQLConf")
+BY_PREFIX = ("spark.kubernetes.executor.volumes.", "spark.executor.resource.gpu.", "spark.task.resource.gpu.", "spark.databricks.delta.")
+
+
+def properties(path: Path) -> dict[str, str]:
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    return dict(line.split(None, 1) for line in lines if line and not line.startswith("#"))
+
+
+def test_a_master_has_the_profile_that_fits_it() -> None:
+    assert spark_options("local[2]", None)["spark.driver.host"] == "127.0.0.1"
+    spread = spark_options("spark://node:7077", None, "8g")
+    assert "spark.driver.host" not in spread
+    assert (spread["spark.driver.memory"], spread["spark.executor.memoryOverhead"]) == ("8g", "3g")
+    gpu = spark_options("yarn", "gpu")
+    assert gpu["spark.task.resource.gpu.amount"] == "1"
+    assert gpu["spark.executor.memory"] == spread["spark.executor.memory"]
+
+
+@pytest.mark.parametrize("profile", ["cluster", "gpu"])
+def test_a_local_master_with_a_profile_for_clusters_is_refused_before_it_hangs(profile: Any) -> None:
+    with pytest.raises(ConfigError, match=r"profile .* with master `local\[2\]`"):
+        spark_options("local[2]", profile)
+
+
+def test_the_profile_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (Settings().profile, Settings().in_process) == (None, True)
+    monkeypatch.setenv("NIGHTLOG_PROFILE", "gpu")
+    monkeypatch.setenv("NIGHTLOG_IN_PROCESS", "false")
+    assert (Settings().profile, Settings().in_process) == ("gpu", False)
+
+
+@pytest.mark.parametrize("options", [COMMON, LOCAL, CLUSTER, GPU, *map(properties, SHIPPED)], ids=min)
+def test_spark_knows_each_key_and_can_read_its_value(spark: SparkSession, options: dict[str, str]) -> None:
+    """A misspelt key is silently ignored by Spark, and a value of the wrong kind ends the night."""
+    jvm: Any = spark.sparkContext._jvm
+    for module in KEYS_OF:
+        jvm.java.lang.Class.forName(f"org.apache.spark.{module}$")
+    conf = jvm.org.apache.spark.SparkConf(False)
+    for name, value in options.items():
+        conf.set(name, value)
+    for name in options:
+        entry = jvm.org.apache.spark.internal.config.ConfigEntry.findEntry(name)
+        if entry is not None:
+            conf.get(entry)
+        else:
+            assert name == "spark.master" or name.startswith(BY_PREFIX), name
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_spark_submit_accepts_a_configuration(spark: SparkSession, path: Path) -> None:
+    """As far as spark-submit goes before it speaks to the cluster: arguments read, master and mode chosen, what to run laid out."""
+    jvm: Any = spark.sparkContext._jvm
+    deploy, scala = jvm.org.apache.spark.deploy, jvm.scala.jdk.javaapi.CollectionConverters
+    words = jvm.java.util.ArrayList()
+    for word in ["--properties-file", str(path), str(CONF.parent / "jobs" / "parse.py"), "--ds", "2026-03-04"]:
+        words.add(word)
+    env = getattr(deploy.SparkSubmitArguments, "$lessinit$greater$default$2")().updated("HADOOP_CONF_DIR", str(CONF))
+    given = deploy.SparkSubmitArguments(scala.asScala(words).toSeq(), env)
+    submit = deploy.SparkSubmit()
+    prepared = submit.prepareSubmitEnvironment(given, getattr(submit, "prepareSubmitEnvironment$default$2")())
+    assert prepared._4() == "org.apache.spark.deploy.PythonRunner"
+    assert list(scala.asJava(prepared._1()))[2:] == ["--ds", "2026-03-04"]
+    for name, value in properties(path).items():
+        if "/" not in value:
+            assert prepared._3().get(name) == value
