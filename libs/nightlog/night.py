@@ -24,6 +24,7 @@ from nightlog.errors import (
     NoInput,
     TransientError,
 )
+from nightlog.lake.storage import clear_storage_errors
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import OUTCOMES
 from nightlog.settings import Settings
@@ -189,7 +190,8 @@ class Night:
         started = time.monotonic()
         counts: dict[str, int] = {}
         try:
-            counts, detail = self.work(stage, system)
+            with clear_storage_errors(self.lake.root):
+                counts, detail = self.work(stage, system)
             outcome = "done"
         except NoInput as error:
             outcome, detail = "no_input", str(error)
