@@ -24,6 +24,7 @@ from nightlog.errors import (
     NoInput,
     TransientError,
 )
+from nightlog.lake.lock import locked
 from nightlog.lake.storage import clear_storage_errors
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import OUTCOMES
@@ -89,6 +90,7 @@ class Night:
         self.clock = clock
         self.data = Path(settings.logs).resolve()
         self.noted: dict[tuple[str, str], dict[str, Any]] | None = None
+        self.begun: set[str] = set()
 
     @cached_property
     def models(self) -> dict[str, Model]:
@@ -116,10 +118,23 @@ class Night:
         """All outcomes of the night so far, whatever run they are of, oldest first."""
         return sorted(self.lake.rows(OUTCOMES, ds=self.ds), key=lambda row: row["at"])
 
+    def overtaken_by(self, system: System, latest: dict[tuple[str, str], dict[str, Any]]) -> str | None:
+        """The run that has begun the system's night after this one did, None where there is none.
+
+        Two runs of a night never mix: the later one does all of its stages, the earlier one does no more, and notes nothing more. A stage
+        that is run by hand, under a name of its own, has begun nothing.
+        """
+        first = latest.get((system.name, Stage.INGEST))
+        if first is None or first["run_id"] == self.run_id or system.name not in self.begun:
+            return None
+        return str(first["run_id"])
+
     def latest(self) -> dict[tuple[str, str], dict[str, Any]]:
         """(system, stage) → its last outcome, as the table said when the stage began, and what this run has noted since."""
         if self.noted is None:
-            self.noted = {(str(row["system"]), str(row["stage"])): row for row in self.rows()}
+            rows = self.rows()
+            self.noted = {(str(row["system"]), str(row["stage"])): row for row in rows}
+            self.begun = {str(row["system"]) for row in rows if row["run_id"] == self.run_id and row["stage"] == Stage.INGEST}
         return self.noted
 
     def run_stage(self, stage: Stage) -> Iterator[Outcome]:
@@ -136,7 +151,10 @@ class Night:
             latest = self.latest()
             if self.finished(system, stage, latest):
                 continue
-            if (before := self.unfinished(system, stage, latest)) is None:
+            if stage != Stage.INGEST and (other := self.overtaken_by(system, latest)) is not None:
+                detail = f"run {other} has begun this night anew since this run did; the night is left to it"
+                yield Outcome(system.name, stage, "failed", detail, {}, 0.0)
+            elif (before := self.unfinished(system, stage, latest)) is None:
                 yield self.attempt(stage, system)
             elif stage == Stage.PUBLISH:
                 from nightlog.reporting.publish import publish_unfinished
@@ -190,7 +208,7 @@ class Night:
         started = time.monotonic()
         counts: dict[str, int] = {}
         try:
-            with clear_storage_errors(self.lake.root):
+            with clear_storage_errors(self.lake.root), locked(self.lake.root, system.name):
                 counts, detail = self.work(stage, system)
             outcome = "done"
         except NoInput as error:

@@ -1,4 +1,4 @@
-"""Kill each stage's job: right before and after each commit, and at any moment; then go on, and compare with a night that nobody disturbed."""
+"""Kill each stage's job right before and after each commit and at any moment; then go on, and compare with an undisturbed night."""
 
 from __future__ import annotations
 
@@ -110,12 +110,14 @@ def judged(world: World, lake: Path, fault: str, how: str, point: str, ended: En
     return Result(fault, how, point, "the same tables" if same else "NOT the same", lost, doubled, again, wrong)
 
 
-def kill_once(world: World, stage: str, name: str, point: str, way: str, prepared: str | None = None, after_s: float | None = None) -> Result | None:
+def kill_once(
+    world: World, stage: str, name: str, point: str, way: str, prepared: str | None = None, after_s: float | None = None
+) -> Result | None:
     """Kill a stage's job at a commit (`point`), or so long after it began; None where it had ended before."""
     lake = world.copy(prepared or stage, name)
     folder = world.folder / "logs" / name
 
-    def later(pid: int, _: Path) -> None:
+    def later(pid: int) -> None:
         time.sleep(after_s or 0)
         kill_session(pid)
 
@@ -129,11 +131,15 @@ def kill_once(world: World, stage: str, name: str, point: str, way: str, prepare
     early = repeated_keys(Lake(lake))
     n_requests, stored = len(world.llm.requests), stored_questions(Lake(lake))
     ended = goes_on(world, lake, stage, way, folder)
-    how = f"SIGKILL to the process group of `{stage}`, " + ("at any moment" if after_s is not None else "right before and after each commit")
+    how = f"SIGKILL to the process group of `{stage}`, " + (
+        "at any moment" if after_s is not None else "right before and after each commit"
+    )
     told = f"{point or f'{after_s:.2f} s'} ({where}), then {way}"
     result = judged(world, lake, f"{stage} is killed", how, told, ended, n_requests, stored)
     if early:
-        result = Result(result.fault, how, told, "NOT the same", result.lost, early, result.asked_again, "rows were doubled when it was killed")
+        result = Result(
+            result.fault, how, told, "NOT the same", result.lost, early, result.asked_again, "rows were doubled when it was killed"
+        )
     shutil.rmtree(lake)
     return result
 
@@ -141,17 +147,17 @@ def kill_once(world: World, stage: str, name: str, point: str, way: str, prepare
 WAYS = ("nightlog run", "the same stage again")
 
 
-def points(ended: Ended) -> list[str]:
-    """Before and after each commit that an undisturbed job made."""
-    numbers = sorted({int(line.split()[0]) for line in ended.commits})
+def points(ended: Ended, only: str = "") -> list[str]:
+    """Before and after each commit that an undisturbed job made; with `only` those in whose line of the journal this word is."""
+    numbers = sorted({int(line.split()[0]) for line in ended.commits if only in line})
     return [f"{number}:{side}" for number in numbers for side in ("before", "after")]
 
 
-def kill_at_commits(world: World, stages: Sequence[str] = STAGES) -> Iterator[Result]:
-    """Right before and after each commit of each stage."""
+def kill_at_commits(world: World, stages: Sequence[str] = STAGES, only: str = "") -> Iterator[Result]:
+    """Right before and after each commit of each stage; with `only` as in `points`."""
     turn = 0
     for stage in stages:
-        for point in points(world.stages[stage]):
+        for point in points(world.stages[stage], only):
             turn += 1
             found = kill_once(world, stage, f"{stage}-{point.replace(':', '-')}", point, WAYS[turn % 2])
             assert found is not None

@@ -118,12 +118,12 @@ def run(
     environment: Mapping[str, str],
     folder: Path,
     at: str = "",
-    meanwhile: Callable[[int, Path], None] | None = None,
+    meanwhile: Callable[[int], None] | None = None,
     limit_s: float = 300,
 ) -> Ended:
     """Run programs in a process of their own, which is killed at a commit (`at`) or by what `meanwhile` does to it.
 
-    Args: folder, for its log and journal; meanwhile, called with the process's id (which is its session's) and the journal once it has begun.
+    Args: folder, for its log and journal; meanwhile, called with the id of the process, which is its session's, once it has begun.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log, journal = folder / "log", folder / "journal"
@@ -136,7 +136,7 @@ def run(
         time.sleep(0.005)
     started = time.monotonic()
     if meanwhile is not None:
-        meanwhile(process.pid, journal)
+        meanwhile(process.pid)
     process.join(limit_s)
     seconds = time.monotonic() - started
     if process.is_alive():

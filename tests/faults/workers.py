@@ -33,7 +33,7 @@ def kill_part(world: World, stage: str, victim: str, number: int) -> Result:
     folder = world.folder / "logs" / name
     told = ""
 
-    def strike(session: int, _: Path) -> None:
+    def strike(session: int) -> None:
         nonlocal told
         while youngest(session, "pyspark.daemon") is None:
             if not Path(f"/proc/{session}").exists() or "Z" in Path(f"/proc/{session}/stat").read_text().rpartition(")")[2].split()[0]:
@@ -54,7 +54,14 @@ def kill_part(world: World, stage: str, victim: str, number: int) -> Result:
     way = WAYS[number % 2]
     how = f"SIGKILL to {victim} in the middle of `{stage}`"
     result = judged(
-        world, lake, f"{victim} is killed", how, f"{stage}, {told}, exit {ended.code}, then {way}", goes_on(world, lake, stage, way, folder), n_requests, stored
+        world,
+        lake,
+        f"{victim} is killed",
+        how,
+        f"{stage}, {told}, exit {ended.code}, then {way}",
+        goes_on(world, lake, stage, way, folder),
+        n_requests,
+        stored,
     )
     if ended.code != 20:
         wrong = f"{stage} ended with {ended.code}, 20 was due: {ended.said[-600:]}"

@@ -23,7 +23,13 @@ STAGES = tuple(stage.value for stage in Stage)
 # Columns that tell of the run, not of the night.
 OF_THE_RUN = ("run_id", "asked_at", "at", "seconds")
 
-STEPS = ("request accepted from 10.0.0.{n}", "user {n} signed in", "cart {n} saved", "payment of {n} cents taken", "order {n} shipped in parcel {n}")
+STEPS = (
+    "request accepted from 10.0.0.{n}",
+    "user {n} signed in",
+    "cart {n} saved",
+    "payment of {n} cents taken",
+    "order {n} shipped in parcel {n}",
+)
 ODD = ("odd delay of {n} ms at the gateway", "odd retry number {n} of the mailer", "odd clock skew of {n} s")
 BROKEN = ("disk broken at sector {n}", "payment broken with code {n} by the bank", "parcel {n} broken and sent back")
 # Long enough that a few thousand sessions are worth a Spark job.
@@ -51,7 +57,10 @@ def day_of_logs(ds: str, sessions: int, line: Callable[[str, int, str, str, str]
             steps.insert(chance.randrange(len(steps)), (chance.choice(ODD), "WARN"))
         if number % 10 == 7:
             steps.append((chance.choice(BROKEN), "ERROR"))
-        rows += [(start + 3 * n, line(ds, start + 3 * n, level, session, text.format(n=chance.randint(1, 99)) + TAIL)) for n, (text, level) in enumerate(steps)]
+        rows += [
+            (start + 3 * n, line(ds, start + 3 * n, level, session, text.format(n=chance.randint(1, 99)) + TAIL))
+            for n, (text, level) in enumerate(steps)
+        ]
     return [text for _, text in sorted(rows, key=lambda row: row[0])]
 
 
@@ -63,24 +72,32 @@ class Logs:
     kind: str = "pattern"
     days: tuple[str, ...] = DAYS
     ending: str = ".log.gz"
+    role: str = "target"
 
 
 def add_system(folder: Path, name: str, logs: Logs) -> None:
     """A system's file under `systems`, and its logs under `data`."""
     keys = 'kind = "json"\nkeys = { time = "time", level = "level", id = "id", message = "msg" }'
+    header = keys if logs.kind == "json" else f"pattern = '{HEADER}'"
     (folder / "systems").mkdir(parents=True, exist_ok=True)
     (folder / "systems" / f"{name}.toml").write_text(
-        f'name = "{name}"\nrole = "target"\n[input]\npath = "{name}/{{ds}}{logs.ending}"\n'
-        f"[header]\n{keys if logs.kind == 'json' else f'pattern = {HEADER!r}'}\n"
-        '[timestamp]\nvalue = "{time}"\nformat = "yyyy-MM-dd HH:mm:ss"\n[session]\nkind = "field"\nfield = "id"\n',
+        f'name = "{name}"\nrole = "{logs.role}"\n[input]\npath = "{name}/{{ds}}{logs.ending}"\n'
+        f"[header]\n{header}\n"
+        '[timestamp]\nvalue = "{time}"\nformat = "yyyy-MM-dd HH:mm:ss"\n[session]\nkind = "field"\nfield = "id"\n'
+        + (f'[labels]\nfile = "{name}/labels.csv"\n' if logs.role == "source" else ""),
         encoding="utf-8",
     )
+    labels = ["session_id,label"]
     for ds in logs.days:
         path = folder / "data" / name / f"{ds}{logs.ending}"
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = day_of_logs(ds, logs.sessions, json_line if logs.kind == "json" else text_line)
+        broken = {text.split()[3] for text in lines if "broken" in text} if logs.role == "source" else set()
+        labels += [f"{session},{int(session in broken)}" for session in dict.fromkeys(text.split()[3] for text in lines)]
         written = "".join(f"{text}\n" for text in lines).encode()
         path.write_bytes(gzip.compress(written) if path.suffix == ".gz" else written)
+    if logs.role == "source":
+        (folder / "data" / name / "labels.csv").write_text("\n".join(labels) + "\n", encoding="utf-8")
 
 
 def answer(body: dict[str, Any]) -> str:
@@ -90,7 +107,9 @@ def answer(body: dict[str, Any]) -> str:
     for item in sent["items"]:
         odd = next((event["template"] for event in item["events"] if event["template"].startswith("odd")), None)
         if sent.get("round") == 2:
-            verdicts.append(verdict_on(item, label="anomalous" if odd and "clock" in odd else "normal", confidence=0.8, group=odd, reason="again"))
+            verdicts.append(
+                verdict_on(item, label="anomalous" if odd and "clock" in odd else "normal", confidence=0.8, group=odd, reason="again")
+            )
         else:
             verdicts.append(verdict_on(item, confidence=0.95 if odd is None else 0.6))
     return json.dumps({"verdicts": verdicts})
@@ -138,7 +157,7 @@ def snapshot(lake: Lake) -> dict[str, Counter[str]]:
 
 
 def repeated_keys(lake: Lake) -> int:
-    """Rows beyond the first of a key, over the tables of a night and what is kept by key. Counts of a day's parts add up: they have no key."""
+    """Rows beyond the first of their key, over all silver and gold tables but the counts, of which a day's parts add up."""
     n = 0
     for spec in ALL_TABLES:
         if spec.name.split(".")[0] in ("silver", "gold") and spec.name != "silver.counts" and lake.exists(spec):

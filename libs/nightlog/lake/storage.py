@@ -47,7 +47,9 @@ def storage_error(error: BaseException, root: str) -> NightlogError | None:
             f"{found[0]}: nothing was published of what was being written. {left}. Free space, then run the stage again: it goes on there"
         )
     if (closed := CLOSED.search(said)) and root in said:
-        return LakeReadOnly(f"the lake {root} cannot be written: {closed[0]}; let this user write there, or name another lake (NIGHTLOG_LAKE)")
+        return LakeReadOnly(
+            f"the lake {root} cannot be written: {closed[0]}; let this user write there, or name another lake (NIGHTLOG_LAKE)"
+        )
     return None
 
 

@@ -47,7 +47,7 @@ def install(journal: str, at: str) -> None:
     table.create_write_transaction = around(table.create_write_transaction, lambda self, *_: self.table_uri)  # type: ignore[method-assign]
     table.delete = around(table.delete, lambda self, *_: self.table_uri)  # type: ignore[method-assign]
     TableMerger.execute = around(TableMerger.execute, lambda self: "merge")  # type: ignore[method-assign]
-    DataFrameWriter.save = around(DataFrameWriter.save, lambda self, path=None, *_: path)  # type: ignore[method-assign]
+    DataFrameWriter.save = around(DataFrameWriter.save, lambda self, path=None, *_: f"Spark {path}")  # type: ignore[method-assign]
     rename = os.rename  # what Path.rename calls
     put_in_place = around(rename, lambda old, new: new)
     os.rename = lambda old, new: (put_in_place if str(new).endswith(".safetensors") else rename)(old, new)  # type: ignore[assignment]
