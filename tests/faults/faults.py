@@ -44,7 +44,7 @@ def results(parts: Iterable[str], seed: int) -> Iterator[Result]:
     if "models" in parts:
         yield from kill_models(*make_models(OUT / "models"))
     if "workers" in parts:
-        large = make_world(OUT / "large", SYSTEMS)
+        large = make_world(OUT / "large", SYSTEMS, items_per_call=200)
         yield from kill_parts(large)
         yield from kill_at_commits(large, ("parse",), only=" Spark ")
 

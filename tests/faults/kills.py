@@ -35,6 +35,7 @@ class World:
 
     folder: Path
     systems: str
+    items_per_call: int = 4
     llm: CountingLLM = field(default_factory=CountingLLM)
     stages: dict[str, Ended] = field(default_factory=dict)
     wanted: dict[str, Counter[str]] = field(default_factory=dict)
@@ -45,7 +46,7 @@ class World:
             "NIGHTLOG_DATA": str(self.folder / "data"),
             "NIGHTLOG_SYSTEMS": str(self.folder / "systems"),
             "NIGHTLOG_LLM": "openai",
-            "NIGHTLOG_LLM_ITEMS_PER_CALL": "4",
+            "NIGHTLOG_LLM_ITEMS_PER_CALL": str(self.items_per_call),
             "NIGHTLOG_MASTER": "local[2]",
             "NIGHTLOG_DRIVER_MEMORY": "1g",
             "OPENAI_BASE_URL": self.llm.url,
@@ -66,24 +67,26 @@ class World:
         return lake
 
 
-def make_world(folder: Path, systems: Mapping[str, Logs]) -> World:
-    """The undisturbed night of these systems, the lake kept before each of its stages."""
-    from nights import add_toy_model
-
+def make_world(folder: Path, systems: Mapping[str, Logs], stages: Sequence[str] = STAGES, items_per_call: int = 4) -> World:
+    """The undisturbed night of these systems, or its first stages; the lake is kept before each stage, and as it is `again` at the end."""
     shutil.rmtree(folder, ignore_errors=True)
     for name, logs in systems.items():
         add_system(folder, name, logs)
-    world = World(folder, ",".join(systems))
+    world = World(folder, ",".join(systems), items_per_call)
     lake = folder / "before" / "undisturbed"
-    add_toy_model(Lake(lake))
-    for stage in STAGES:
+    lake.mkdir(parents=True)
+    if len(stages) > 2:
+        from nights import add_toy_model
+
+        add_toy_model(Lake(lake))
+    for stage in stages:
         shutil.copytree(lake, world.before(stage))
         ended = run([world.job(stage, lake, "undisturbed")], world.environment(lake), folder / "logs" / stage)
         if ended.code:
             raise RuntimeError(f"the undisturbed night failed in {stage}: exit {ended.code}\n{ended.said}")
         world.stages[stage] = ended
     world.wanted = snapshot(Lake(lake))
-    if not set(world.llm.questions()) or set(world.llm.questions()) - stored_questions(Lake(lake)):
+    if ("label" in stages and not world.llm.questions()) or set(world.llm.questions()) - stored_questions(Lake(lake)):
         raise RuntimeError("what was asked is not known again in what is stored")
     shutil.copytree(lake, world.before("again"))
     return world
@@ -94,7 +97,7 @@ def goes_on(world: World, lake: Path, stage: str, way: str, folder: Path) -> End
     if way == "nightlog run":
         programs = [["nightlog", "run", "--ds", DS, "--systems", world.systems, "--lake", str(lake)]]
     else:
-        programs = [world.job(each, lake, "night") for each in STAGES[STAGES.index(stage) :]]
+        programs = [world.job(each, lake, "night") for each in list(world.stages)[list(world.stages).index(stage) :]]
     return run(programs, world.environment(lake), folder / "goes-on")
 
 

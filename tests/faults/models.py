@@ -21,8 +21,8 @@ LATE = ("ops/models", ".safetensors", "merge", "ops/pseudo_labels", "silver/patt
 def programs(lake: Path) -> dict[str, list[str]]:
     """What teaches models, by name."""
     return {
-        "train": ["train", "--systems", ",".join(SOURCES), "--lake", str(lake)],
-        "retrain": ["retrain", "--systems", TARGET, "--lake", str(lake)],
+        name: ["few_steps", "--systems", systems, "--lake", str(lake)]
+        for name, systems in (("train", ",".join(SOURCES)), ("retrain", TARGET))
     }
 
 

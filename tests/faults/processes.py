@@ -42,7 +42,7 @@ def serve() -> None:
 
 
 def run_programs(programs: Sequence[Sequence[str]], environment: Mapping[str, str], log: str, journal: str, at: str) -> None:
-    """The child: runs files of jobs/ or `nightlog` itself, one after the other, until one ends other than with 0."""
+    """The child: runs files of jobs/ (or of this folder) or `nightlog` itself, one after the other, until one ends other than with 0."""
     os.setsid()
     with Path(log).open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
@@ -71,7 +71,8 @@ def run_one(program: Sequence[str]) -> int:
 
             main()
         else:
-            runpy.run_path(str(ROOT / "jobs" / f"{program[0]}.py"), run_name="__main__")
+            places = (ROOT / "jobs", Path(__file__).parent)
+            runpy.run_path(str(next(file for place in places if (file := place / f"{program[0]}.py").exists())), run_name="__main__")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:

@@ -15,7 +15,7 @@ from processes import members, run
 from world import Logs, stored_questions
 
 # Large enough for Spark: one system is parsed by shape on its Python workers, one by its columns in the JVM.
-SYSTEMS = {"bulk": Logs(6500, days=("2026-03-04",), ending=".log"), "feed": Logs(60, "json")}
+SYSTEMS = {"bulk": Logs(10_000, days=("2026-03-04",), ending=".log"), "feed": Logs(60, "json")}
 VICTIMS = {"the JVM of Spark": "org.apache.spark", "a Python worker of Spark": "pyspark.daemon"}
 TRIES = 6
 
