@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Settings come from the environment: NIGHTLOG_LAKE, NIGHTLOG_DATA, NIGHTLOG_LLM and others.
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint types test-jobs test-dags test-slow cluster-test bench bench-quick bench-bounds demo nightly clean
+.PHONY: help setup test lint types test-jobs test-dags test-slow cluster-test bench bench-quick bench-bounds faults e2e demo nightly clean
 MAKEFLAGS += --no-print-directory
 SHELL := bash
 
@@ -56,6 +56,12 @@ build/bench/venv/made: tests/bench/requirements.txt | setup
 	@.uv/bin/uv venv --quiet --allow-existing --no-project --python "$(PYTHON)" build/bench/venv
 	@.uv/bin/uv pip install --quiet --python build/bench/venv/bin/python -r $<
 	@touch $@
+
+faults: setup ## kills, full disks and other faults, each compared with an undisturbed night; docs/reliability.md (25 minutes)
+	$(QUICK) $(JOBS)/python tests/faults/faults.py
+
+e2e: setup ## nights by Airflow's own scheduler, which is killed half-way, beside the same nights one by one (12 minutes)
+	$(JOBS)/python tests/e2e/e2e.py
 
 DEMO := env -u NIGHTLOG_DATA -u NIGHTLOG_SYSTEMS -u NIGHTLOG_LLM_RECORDED NIGHTLOG_LLM=recorded NIGHTLOG_LAKE=$(CURDIR)/build/demo/lake $(QUICK)
 DEMO_DS := 2026-03-04

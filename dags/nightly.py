@@ -27,6 +27,8 @@ file and what to do. Once mended, clear the first failed task *with its downstre
 its tables, so doing it again doubles nothing. A gate (`10`) means that the day's data looks wrong: see `ops.quarantine`
 before you change a limit.
 
+**Two runs of one day** do not mix: the one that began later has the day, the earlier one turns red and its log names the other.
+
 **A past day**: trigger this DAG with `ds` = that day, and `systems` = `a,b` for some systems only; or
 `airflow dags trigger nightlog_nightly --conf '{"ds": "2008-11-10", "systems": "hdfs"}'`. Many days, here the 9th to the 11th:
 `airflow backfill create --dag-id nightlog_nightly --from-date 2008-11-09 --to-date 2008-11-12 --max-active-runs 1` (the dates

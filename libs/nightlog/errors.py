@@ -49,6 +49,14 @@ class TransientError(NightlogError):
     exit_code = EXIT_TRANSIENT
 
 
+class LakeFull(TransientError):
+    """No space is left where the lake or temporary files are. Tried again: others' files may be gone by then."""
+
+
+class LakeReadOnly(ConfigError):
+    """The lake cannot be written by this user, or its disk is mounted read-only."""
+
+
 class NoInput(NightlogError):
     """The night has no file of a system: an outcome of its own, not a failure."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from nightlog.errors import NightlogError
+from nightlog.lake.storage import clear_storage_errors
 from nightlog.lake.store import Lake, lake_root
 from nightlog.night import NEEDS_SPARK, Night, Outcome, Stage, exit_code, utc_now
 from nightlog.settings import Profile, Settings
@@ -61,10 +62,12 @@ def load_own(settings: Settings) -> list[str]:
 
 @contextmanager
 def open_lake(settings: Settings, app: str, with_spark: bool = True) -> Iterator[Lake]:
-    """The lake; a Spark session is started when one is first needed, and ends with the block."""
+    """The lake; a Spark session is started when one is first needed, and ends with the block. What a full or closed disk makes libraries
+    say is raised as LakeFull or LakeReadOnly."""
     root = lake_root(settings.lake)
     if not with_spark:
-        yield Lake(root)
+        with clear_storage_errors(str(root)):
+            yield Lake(root)
         return
 
     def start() -> SparkSession:
@@ -74,7 +77,8 @@ def open_lake(settings: Settings, app: str, with_spark: bool = True) -> Iterator
 
     lake = Lake(root, start, settings.in_process)
     try:
-        yield lake
+        with clear_storage_errors(lake.root):
+            yield lake
     finally:
         lake.close()
 

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -25,6 +26,8 @@ from nightlog.errors import (
     TransientError,
 )
 from nightlog.lake.gathered import Write, commit
+from nightlog.lake.lock import free, locked
+from nightlog.lake.storage import clear_storage_errors, storage_error
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import OUTCOMES
 from nightlog.settings import Settings
@@ -92,6 +95,7 @@ class Night:
         self.clock = clock
         self.data = Path(settings.logs).resolve()
         self.noted: dict[tuple[str, str], dict[str, Any]] | None = None
+        self.begun: set[str] = set()
 
     @cached_property
     def models(self) -> dict[str, Model]:
@@ -119,10 +123,23 @@ class Night:
         """All outcomes of the night so far, whatever run they are of, oldest first."""
         return sorted(self.lake.rows(OUTCOMES, ds=self.ds), key=lambda row: row["at"])
 
+    def overtaken_by(self, system: System, latest: dict[tuple[str, str], dict[str, Any]]) -> str | None:
+        """The run that has begun the system's night after this one did, None where there is none.
+
+        Two runs of a night never mix: the later one does all of its stages, the earlier one does no more, and notes nothing more. A stage
+        that is run by hand, under a name of its own, has begun nothing.
+        """
+        first = latest.get((system.name, Stage.INGEST))
+        if first is None or first["run_id"] == self.run_id or system.name not in self.begun:
+            return None
+        return str(first["run_id"])
+
     def latest(self) -> dict[tuple[str, str], dict[str, Any]]:
         """(system, stage) → its last outcome, as the table said when the stage began, and what this run has noted since."""
         if self.noted is None:
-            self.noted = {(str(row["system"]), str(row["stage"])): row for row in self.rows()}
+            rows = self.rows()
+            self.noted = {(str(row["system"]), str(row["stage"])): row for row in rows}
+            self.begun = {str(row["system"]) for row in rows if row["run_id"] == self.run_id and row["stage"] == Stage.INGEST}
         return self.noted
 
     def run_stage(self, stage: Stage) -> Iterator[Outcome]:
@@ -137,13 +154,19 @@ class Night:
         if stage == Stage.LABEL:
             _ = self.judge
         waiting: list[tuple[Outcome | None, list[Write]]] = []
-        since = time.monotonic()
+        holding, since = ExitStack(), time.monotonic()
         for system in self.systems:
             latest = self.latest()
             if self.finished(system, stage, latest):
                 continue
-            if (before := self.unfinished(system, stage, latest)) is None:
-                waiting.append(self.attempt(stage, system))
+            if stage != Stage.INGEST and (other := self.overtaken_by(system, latest)) is not None:
+                detail = f"run {other} has begun this night anew since this run did; the night is left to it"
+                yield Outcome(system.name, stage, "failed", detail, {}, 0.0)
+            elif (before := self.unfinished(system, stage, latest)) is None:
+                if waiting and not free(self.lake.root, system.name):  # who waits for another holds nothing
+                    yield from self.note(waiting, holding)
+                    waiting, since = [], time.monotonic()
+                waiting.append(self.attempt(stage, system, holding))
             elif stage == Stage.PUBLISH:
                 from nightlog.reporting.publish import publish_unfinished
 
@@ -152,9 +175,9 @@ class Night:
                     publish_unfinished(self.lake, system.name, self.run_id, self.ds, outcome, detail, self.clock())
                 waiting.append((None, writes))
             if time.monotonic() - since >= TOGETHER_S:
-                yield from self.note(waiting)
+                yield from self.note(waiting, holding)
                 waiting, since = [], time.monotonic()
-        yield from self.note(waiting)
+        yield from self.note(waiting, holding)
         if stage == Stage.PUBLISH:
             yield from self.report()
 
@@ -197,18 +220,20 @@ class Night:
                 return row
         return None
 
-    def attempt(self, stage: Stage, system: System) -> tuple[Outcome, list[Write]]:
+    def attempt(self, stage: Stage, system: System, holding: ExitStack) -> tuple[Outcome, list[Write]]:
         """Run one stage for one system; whatever it raises becomes its outcome, so that the other systems go on. Returns the outcome and
-        what waits to be committed before it is noted; answers of an LLM never wait."""
+        what waits to be committed before it is noted; answers of an LLM never wait. `holding` keeps the system's lock until then."""
         started = time.monotonic()
         counts: dict[str, int] = {}
         writes: list[Write] = []
         try:
-            if stage == Stage.LABEL:
-                counts, detail = self.work(stage, system)
-            else:
-                with self.lake.gathering() as writes:
+            with clear_storage_errors(self.lake.root):
+                holding.enter_context(locked(self.lake.root, system.name))
+                if stage == Stage.LABEL:
                     counts, detail = self.work(stage, system)
+                else:
+                    with self.lake.gathering() as writes:
+                        counts, detail = self.work(stage, system)
             outcome = "done"
         except Exception as error:
             outcome, detail = outcome_of(error)
@@ -216,8 +241,15 @@ class Night:
                 log.exception("%s %s %s", system.name, self.ds, stage)
         return Outcome(system.name, stage, outcome, detail, counts, round(time.monotonic() - started, 3)), writes
 
-    def note(self, waiting: Sequence[tuple[Outcome | None, list[Write]]]) -> Iterator[Outcome]:
-        """Commit what some systems have written, then their outcomes; what cannot be committed is the outcome of its system."""
+    def note(self, waiting: Sequence[tuple[Outcome | None, list[Write]]], holding: ExitStack) -> Iterator[Outcome]:
+        """Commit what some systems have written, then their outcomes, and let go of their locks; what cannot be committed is the outcome of
+        its system."""
+        with holding:
+            outcomes = self.committed(waiting)
+        yield from outcomes
+
+    def committed(self, waiting: Sequence[tuple[Outcome | None, list[Write]]]) -> list[Outcome]:
+        """The outcomes of some systems, once they and what waited for them are in the lake."""
         failed = commit(self.lake, [writes for _, writes in waiting])
         outcomes = []
         for number, (outcome, _) in enumerate(waiting):
@@ -225,7 +257,8 @@ class Night:
             if error is not None:
                 log.error("%s: what %s wrote could not be committed", self.ds, outcome or "a system", exc_info=error)
             if outcome is not None:
-                what, detail = (outcome.outcome, outcome.detail) if error is None else outcome_of(error)
+                clear = error and (storage_error(error, self.lake.root) or error)
+                what, detail = outcome_of(clear) if clear else (outcome.outcome, outcome.detail)
                 outcomes.append(replace(outcome, outcome=what, detail=detail))
         rows = []
         for each in outcomes:
@@ -235,7 +268,7 @@ class Night:
         self.lake.put(OUTCOMES, rows)
         for row in rows:
             self.latest()[str(row["system"]), str(row["stage"])] = row
-        yield from outcomes
+        return outcomes
 
     def work(self, stage: Stage, system: System) -> Counts:
         """Call the one library function of a stage."""

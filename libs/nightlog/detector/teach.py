@@ -17,7 +17,7 @@ from nightlog.detector.training import Trained, tau_of, train, with_shape
 from nightlog.encoding.encoder import ENCODER, embed
 from nightlog.errors import ConfigError
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import PATTERNS, SESSIONS
+from nightlog.lake.tables import PATTERNS
 from nightlog.parsing.files import find_days, find_files
 from nightlog.parsing.ingest import ingest_days
 from nightlog.parsing.parse import parse_nights
@@ -29,7 +29,7 @@ Tell = Callable[[str], None]
 
 def fill(lake: Lake, system: System, data: Path, run_id: str, device: str, tell: Tell) -> bool:
     """Ingest, parse and embed the nights of a source that the lake lacks. Returns whether the lake now holds any."""
-    present = lake.nights(SESSIONS, system.name)
+    present = lake.nights(PATTERNS, system.name)  # what a night is parsed into last: one that broke off is not there
     if missing := {ds: find_files(system, data, ds) for ds in find_days(system, data) if ds not in present}:
         counts = ingest_days(lake, system, missing, data) | parse_nights(lake, system, list(missing), run_id)
         present |= missing.keys()

@@ -81,13 +81,14 @@ def label_patterns(
     before = clock()
     for answer in ask_rounds(asking, system, items, sessions, dict(verdicts), judged_alike(earlier, verdicts)):
         now, first_asked = clock(), set(answer.asked) - asked[answer.round]
+        # Verdicts first: a kill between the two commits loses the note of a call, never an answer that was paid for.
+        if answer.verdicts:
+            rows = verdict_rows(items, verdicts, sessions, answer.verdicts)
+            lake.upsert(VERDICTS, [row | origin | {"prompt": prompt, "asked_at": now, "served_by": answer.served_by} for row in rows])
         if answer.calls or answer.asked:
             behind = {"n_sessions": sum(sessions.get(question, 0) for question in first_asked)}
             taken = {"mode": "generallog", "seconds": (now - before).total_seconds(), "at": now}
             lake.put(LLM_CALLS, [origin | spent(answer, prices) | behind | taken])
-        if answer.verdicts:
-            rows = verdict_rows(items, verdicts, sessions, answer.verdicts)
-            lake.upsert(VERDICTS, [row | origin | {"prompt": prompt, "asked_at": now, "served_by": answer.served_by} for row in rows])
         served.append(model_of(answer.served_by))
         verdicts |= {verdict.id: verdict for verdict in answer.verdicts}
         asked[answer.round] |= first_asked

@@ -95,9 +95,9 @@ def write_by_columns(lake: Lake, system: System, days: list[str]) -> tuple[Parse
     """The same by Spark's column expressions, for systems whose lines cannot be parsed by shape."""
     from pyspark.sql import Observation
 
+    lines = lake.read(LINES_TABLE, system=system.name, ds=days)  # first: it starts Spark, and no column can be named before
     by_line, by_event = Observation(), Observation()
     unmatched = ~F.col("matched") & ~F.col("blank")
-    lines = lake.read(LINES_TABLE, system=system.name, ds=days)
     parsed = parse_lines(lines, system)
     events = (
         parsed.observe(

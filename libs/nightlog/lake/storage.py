@@ -1,0 +1,60 @@
+"""What a full or closed disk means, whichever library met it first."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nightlog.errors import LakeFull, LakeReadOnly, NightlogError
+
+FULL = re.compile(r"No space left on device|Disk quota exceeded|File too large")
+CLOSED = re.compile(r"Read-only file system|Permission denied")
+
+
+@contextmanager
+def clear_storage_errors(root: str) -> Iterator[None]:
+    """Raise LakeFull or LakeReadOnly in the place of what a library says of a disk; all other errors as they are."""
+    try:
+        yield
+    except Exception as error:
+        found = storage_error(error, root)
+        if found is None:
+            raise
+        raise found from error
+
+
+def storage_error(error: BaseException, root: str) -> NightlogError | None:
+    """The error of ours that an error of a library comes to, None where it is not about the lake's disk.
+
+    Python, Arrow, delta-rs and the JVM raise different classes; the operating system's words are in all of them.
+
+    >>> storage_error(OSError(30, "Read-only file system", "/lake/gold/nights"), "/lake")
+    LakeReadOnly('the lake /lake cannot be written: Read-only file system; let this user write there, or name another lake (NIGHTLOG_LAKE)')
+    >>> storage_error(PermissionError(13, "Permission denied", "/var/log/shop.log"), "/lake") is None
+    True
+    """
+    if isinstance(error, NightlogError):
+        return None
+    said = str(error)
+    if found := FULL.search(said):
+        places = [(root, "the lake"), (tempfile.gettempdir(), "temporary files")]
+        left = "; ".join(f"{place} ({what}): {room(place)}" for place, what in places)
+        return LakeFull(
+            f"{found[0]}: nothing was published of what was being written. {left}. Free space, then run the stage again: it goes on there"
+        )
+    if (closed := CLOSED.search(said)) and root in said:
+        return LakeReadOnly(
+            f"the lake {root} cannot be written: {closed[0]}; let this user write there, or name another lake (NIGHTLOG_LAKE)"
+        )
+    return None
+
+
+def room(place: str) -> str:
+    """How much is free on the disk of a folder, in words."""
+    if "://" in place or not Path(place).exists():
+        return "unknown"
+    return f"{shutil.disk_usage(place).free / 2**20:,.0f} MiB left"

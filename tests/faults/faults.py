@@ -1,0 +1,99 @@
+"""`make faults`: cause every fault, hold what is left against an undisturbed night, and write the table of docs/reliability.md.
+
+Writes build/faults/results.json after each fault. Ends with 1 if one of them did not end as it should.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests" / "night"), str(ROOT / "tests")]
+
+from disk import enter_namespace, troubles  # noqa: E402
+from kills import Result, kill_at_any_moment, kill_at_commits, make_world  # noqa: E402
+from models import kill_models, make_models  # noqa: E402
+from workers import SYSTEMS, kill_parts  # noqa: E402
+from world import Logs  # noqa: E402
+
+OUT = ROOT / "build" / "faults"
+PAGE = ROOT / "docs" / "reliability.md"
+BEGIN, END = "<!-- faults: written by `make faults` -->", "<!-- end of faults -->"
+PARTS = ("kills", "models", "disk", "workers")
+
+
+def results(parts: Iterable[str], seed: int) -> Iterator[Result]:
+    """The faults of the named parts, each when it is through."""
+    parts = set(parts)
+    if parts & {"kills", "disk"}:
+        world = make_world(OUT / "night", {"shop": Logs()})
+        if "kills" in parts:
+            yield from kill_at_commits(world)
+            yield from kill_at_any_moment(world, 3, seed)
+        if "disk" in parts and "FAULTS_NAMESPACE" in os.environ:
+            yield from troubles(world)
+        elif "disk" in parts:
+            print("a disk cannot be mounted here: full and read-only disks are left out", flush=True)
+    if "models" in parts:
+        yield from kill_models(*make_models(OUT / "models"))
+    if "workers" in parts:
+        large = make_world(OUT / "large", SYSTEMS, items_per_call=200)
+        yield from kill_parts(large)
+        yield from kill_at_commits(large, ("parse",), only=" Spark ")
+
+
+def table(found: list[Result]) -> str:
+    """A row for each fault: how it was caused, how often, how it ended, and what was lost, doubled or paid twice.
+
+    >>> print(table([Result("a", "b", "1", "the same tables"), Result("a", "b", "2", "the same tables")]).splitlines()[-1])
+    | a | b | 2 | the same tables | 0 | 0 | 0 |
+    """
+    kinds: dict[tuple[str, str], list[Result]] = {}
+    for each in found:
+        kinds.setdefault((each.fault, each.how), []).append(each)
+    rows = ["| fault | how it is caused | times | outcome | rows lost | rows twice | answers paid twice |", "|---|---|---|---|---|---|---|"]
+    for (fault, how), same in kinds.items():
+        outcome = "; ".join(dict.fromkeys(each.outcome for each in same))
+        sums = [sum(getattr(each, name) for each in same) for name in ("lost", "doubled", "asked_again")]
+        rows.append(f"| {fault} | {how} | {len(same)} | {outcome} | {' | '.join(map(str, sums))} |")
+    return "\n".join(rows)
+
+
+def write_page(found: list[Result]) -> None:
+    """Put the table between its marks in docs/reliability.md."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n{table(found)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
+def main() -> int:
+    """Run the parts, print each result as it comes. Returns 1 if something was lost, doubled, paid twice or not as due."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", default=",".join(PARTS), help=f"of {', '.join(PARTS)}; the page is only written by all of them")
+    parser.add_argument("--seed", type=int, default=1, help="of the random moments")
+    given = parser.parse_args()
+    started, found = time.monotonic(), list[Result]()
+    OUT.mkdir(parents=True, exist_ok=True)
+    for each in results(given.parts.split(","), given.seed):
+        found.append(each)
+        print(f"{time.monotonic() - started:6.0f} s  {each.fault}: {each.point}: {each.outcome} {each.wrong}".rstrip(), flush=True)
+        told = {"seconds": round(time.monotonic() - started), "results": [asdict(one) for one in found]}
+        (OUT / "results.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+    bad = [each for each in found if "NOT" in each.outcome]
+    minutes = (time.monotonic() - started) / 60
+    print(f"{len(found)} faults in {minutes:.0f} minutes, {len(bad)} of them not as they should be\n\n{table(found)}")
+    if set(given.parts.split(",")) == set(PARTS) and not bad:
+        write_page(found)
+    return int(bool(bad) or not found)
+
+
+if __name__ == "__main__":
+    enter_namespace()
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""Locks and disks: one process at a time, and clear words where nothing can be written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from nightlog.errors import LakeFull, LakeReadOnly, TransientError
+from nightlog.lake.lock import locked
+from nightlog.lake.storage import clear_storage_errors
+
+HOLDER = """
+import sys, time
+from nightlog.lake.lock import locked
+with locked(sys.argv[1], "shop"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_whoever_comes_second_waits_and_a_killed_process_holds_nothing(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    with pytest.raises(TransientError, match="another process has worked on shop"), locked(str(tmp_path), "shop", wait_s=0.3):
+        raise AssertionError
+    with locked(str(tmp_path), "mail", wait_s=0):
+        pass
+    holder.kill()
+    started = time.monotonic()
+    with locked(str(tmp_path), "shop", wait_s=10):
+        assert time.monotonic() - started < 5
+    holder.wait()
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "words"),
+    [
+        ("Generic LocalFileSystem error: Unable to copy data to file: No space left on device (os error 28)", LakeFull, "Free space"),
+        ("[Errno 122] Disk quota exceeded", LakeFull, "Disk quota exceeded"),
+        ("Unable to open file {root}/gold/nights/x.parquet#1: Read-only file system (os error 30)", LakeReadOnly, "NIGHTLOG_LAKE"),
+        ("[Errno 13] Permission denied: '{root}/models'", LakeReadOnly, "let this user write there"),
+    ],
+)
+def test_a_full_or_closed_disk_is_told_in_our_words(tmp_path: Path, said: str, kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind, match=words) as told, clear_storage_errors(str(tmp_path)):
+        raise OSError(said.format(root=tmp_path))
+    assert str(tmp_path) in str(told.value)
+
+
+def test_other_errors_stay_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), clear_storage_errors(str(tmp_path)):
+        raise PermissionError(13, "Permission denied", "/var/log/shop.log")

@@ -1,0 +1,40 @@
+"""Two runs of one night never mix: the later one has it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import OUTCOMES
+from nightlog.night import Night, Stage
+from nightlog.settings import Settings
+from nights import add_toy_model, small_system
+
+DS = "2026-03-04"
+
+
+def test_the_later_run_of_a_night_has_it_alone(tmp_path: Path, write_log: Callable[[str, str, bytes], Path]) -> None:
+    lake = Lake(tmp_path / "lake")
+    add_toy_model(lake)
+    write_log("shop", f"{DS}.log", b"INFO s1 request accepted\n")
+
+    def run(name: str) -> Night:
+        settings = Settings(lake=tmp_path / "lake", data=tmp_path / "data", llm="off")
+        return Night(DS, name, [small_system("shop")], lake, settings, lambda: datetime.now(UTC))
+
+    first, second = run("first"), run("second")
+    assert [outcome.outcome for outcome in first.run_stage(Stage.INGEST)] == ["done"]
+    assert [outcome.outcome for outcome in second.run_stage(Stage.INGEST)] == ["done"]
+    before = lake.rows(OUTCOMES)
+    (left,) = first.run_stage(Stage.PARSE)
+    assert (left.outcome, left.detail) == ("failed", "run second has begun this night anew since this run did; the night is left to it")
+    assert lake.rows(OUTCOMES) == before
+    # The later run goes on, and a stage by hand belongs to no run.
+    for name in ("second", "by hand"):
+        night = run(name)
+        assert night.overtaken_by(night.systems[0], night.latest()) is None
+    # Begun again, the first one is the later.
+    assert [outcome.outcome for outcome in first.run_stage(Stage.INGEST)] == ["done"]
+    assert [outcome.outcome for outcome in second.run_stage(Stage.PARSE)] == ["failed"]
