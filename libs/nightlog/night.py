@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nightlog.detector.registry import Model
     from nightlog.llm.batches import BatchDesk
     from nightlog.llm.judge import Judge
+    from nightlog.quality.hold import Past
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,13 @@ class Night:
 
         return make_desk(self.settings, self.judge)
 
+    @cached_property
+    def past(self) -> Past:
+        """The nights that the gates compare this one with, and what was approved; as they were when a gate first asked."""
+        from nightlog.quality.hold import read_past
+
+        return read_past(self.lake)
+
     def rows(self) -> list[dict[str, Any]]:
         """All outcomes of the night so far, whatever run they are of, oldest first."""
         return sorted(self.lake.rows(OUTCOMES, ds=self.ds), key=lambda row: row["at"])
@@ -136,14 +144,20 @@ class Night:
             if self.finished(system, stage, latest):
                 continue
             if (before := self.unfinished(system, stage, latest)) is None:
-                yield self.attempt(stage, system)
+                result = self.attempt(stage, system)
+                if stage == Stage.PUBLISH and result.outcome != "done":
+                    self.note_unfinished(system, result.outcome, result.detail)
+                yield result
             elif stage == Stage.PUBLISH:
-                from nightlog.reporting.publish import publish_unfinished
-
-                outcome, detail = before["outcome"], before["detail"]
-                publish_unfinished(self.lake, system.name, self.run_id, self.ds, outcome, detail, self.clock())
+                self.note_unfinished(system, before["outcome"], before["detail"])
         if stage == Stage.PUBLISH:
             yield from self.report()
+
+    def note_unfinished(self, system: System, outcome: str, detail: str | None) -> None:
+        """Note in gold.nights that the system is not published."""
+        from nightlog.reporting.publish import publish_unfinished
+
+        publish_unfinished(self.lake, system.name, self.run_id, self.ds, outcome, detail, self.clock())
 
     def report(self) -> Iterator[Outcome]:
         """Write the night's pages, once all systems are published. A page that cannot be written fails nothing: the published system stays
@@ -194,7 +208,7 @@ class Night:
         except NoInput as error:
             outcome, detail = "no_input", str(error)
         except GateFailed as error:
-            outcome, detail = "gated", str(error)
+            outcome, detail, counts = "gated", str(error), error.counts
         except TransientError as error:
             outcome, detail = "transient", str(error)
         except NightlogError as error:
@@ -243,11 +257,14 @@ class Night:
     def parse(self, system: System) -> Counts:
         """Parse, then let the gate look at the counts."""
         from nightlog.parsing.parse import parse
-        from nightlog.reporting.publish import check_counts
+        from nightlog.quality.hold import check_parsed
 
         counts = parse(self.lake, system, self.ds, self.run_id)
-        breaches = check_counts(system.name, self.ds, self.counted(system) | counts)
-        notes = [found.text for found in breaches]
+        kept = {name: n for name, n in counts.items() if name != "n_beyond_cap"}
+        try:
+            notes = check_parsed(self.lake, system, self.ds, self.counted(system) | counts, self.past)
+        except GateFailed as error:
+            raise GateFailed(str(error), kept) from None
         if n := counts.pop("n_beyond_cap"):
             notes.append(
                 f"{n:,} distinct messages are beyond templates.messages = {system.templates.messages:,} and have no template of their own"
@@ -262,7 +279,7 @@ class Night:
 
         llm = self.judge.name if self.judge is not None else None
         trouble = self.latest().get((system.name, Stage.LABEL), {}).get("detail")
-        by = Publication(self.ds, self.run_id, load(self.models[system.name]), prompt_hash(system), llm, self.clock(), trouble)
+        by = Publication(self.ds, self.run_id, load(self.models[system.name]), prompt_hash(system), llm, self.clock(), trouble, self.past)
         counts = self.counted(system)
         counts |= {f"run_{name}": n for name, n in counts.items() if name.startswith("llm_")}
         seconds = sum(float(str(row["seconds"])) for (name, _), row in self.latest().items() if name == system.name)

@@ -1,0 +1,48 @@
+"""Commands of the operators: publish a night that a gate held back, look whether all is well."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from nightlog.cli.app import app
+from nightlog.cli.options import DataOption, Ds, LakeOption, Master
+from nightlog.cli.output import UNSEEN, err, out
+
+
+@app.command()
+def approve(
+    ds: Ds,
+    system: Annotated[str, typer.Option("--system", help="The system that was held back.")],
+    by: Annotated[str | None, typer.Option("--by", help="Who approves; default: your user name.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why, in a sentence.")] = "",
+    new_normal: Annotated[bool, typer.Option("--new-normal", help="Nights before this one are no measure any more.")] = False,
+    lake: LakeOption = None,
+    data: DataOption = None,
+    master: Master = None,
+) -> None:
+    """Publish a night that a gate held back. It goes on where it stopped: nothing that was done is done again.
+
+    Who approved what, and how far outside it was, is recorded in ops.approvals. Rows that are broken cannot be approved.
+
+    Example: nightlog approve --ds 2026-03-04 --system shop --reason "sale day, three times the usual orders"
+    """
+    from nightlog.approval import approve as go_on
+    from nightlog.job import new_run_id, open_lake, settings_from
+    from nightlog.night import Night, exit_code, utc_now
+    from nightlog.quality.hold import Approval
+    from nightlog.systems.catalog import choose, load_catalog
+
+    settings = settings_from(lake=lake, data=data, master=master)
+    chosen = choose(load_catalog(settings.systems), [system])
+    outcome = "done"
+    with open_lake(settings, "nightlog approve") as tables, err.status(f"{system} {ds}"):
+        night = Night(ds, new_run_id(ds), chosen, tables, settings, utc_now)
+        for each in go_on(night, Approval(by or getpass.getuser(), reason, new_normal)):
+            outcome = each.outcome
+            counts = "  ".join(f"{name.removeprefix('n_')} {n:,}" for name, n in each.counts.items())
+            out.print(Text(UNSEEN.sub("�", f"{each.stage:8} {each.outcome}  {counts}  {each.detail or ''}".rstrip())), soft_wrap=True)
+    raise typer.Exit(exit_code([outcome]))
