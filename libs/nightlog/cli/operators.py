@@ -9,8 +9,8 @@ import typer
 from rich.text import Text
 
 from nightlog.cli.app import app
-from nightlog.cli.options import DataOption, Ds, LakeOption, Master
-from nightlog.cli.output import UNSEEN, err, out
+from nightlog.cli.options import DataOption, Ds, Format, FormatOption, LakeOption, Master
+from nightlog.cli.output import UNSEEN, err, out, print_rows, safe
 
 
 @app.command()
@@ -46,3 +46,41 @@ def approve(
             counts = "  ".join(f"{name.removeprefix('n_')} {n:,}" for name, n in each.counts.items())
             out.print(Text(UNSEEN.sub("�", f"{each.stage:8} {each.outcome}  {counts}  {each.detail or ''}".rstrip())), soft_wrap=True)
     raise typer.Exit(exit_code([outcome]))
+
+
+@app.command()
+def doctor(
+    online: Annotated[bool, typer.Option("--online", help="Ask the LLM's endpoint for its list of models; no log text is sent.")] = False,
+    lake: LakeOption = None,
+    data: DataOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Look at everything that a night needs, and say what to do: machine, lake, tables, models, endpoint, systems and their last nights.
+
+    Nothing is changed, Spark is not started. The exit code is 1 where something is an error.
+
+    Example: nightlog doctor --online
+    """
+    from nightlog.doctor.look import look, worst
+    from nightlog.job import settings_from
+    from nightlog.night import utc_now
+    from nightlog.settings import java_home
+
+    settings = settings_from(lake=lake, data=data)
+    found = look(settings, java_home(), utc_now(), online)
+    if form == Format.TABLE:
+        area = ""
+        for each in found:
+            if each.area != area:
+                area = each.area
+                out.print(Text(f"\n{area}", style="bold"))
+            colour = {"ok": "green", "warning": "yellow", "error": "red"}[each.state]
+            place = f"  ({each.where})" if each.where and each.where not in each.what else ""
+            out.print(Text(f"  {each.state:8}", style=colour) + safe(f"{each.what}{place}"), soft_wrap=True)
+            if each.todo:
+                out.print(safe(f"           → {each.todo}"), soft_wrap=True)
+        n = {state: sum(each.state == state for each in found) for state in ("error", "warning")}
+        out.print(f"\n{n['error']} errors, {n['warning']} warnings")
+    else:
+        print_rows([each._asdict() for each in found], list(found[0]._fields), form)
+    raise typer.Exit(int(worst(found) == "error"))
