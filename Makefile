@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Settings come from the environment: NIGHTLOG_LAKE, NIGHTLOG_DATA, NIGHTLOG_LLM and others.
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint types test-jobs test-dags test-slow bench bench-quick demo nightly clean
+.PHONY: help setup test lint types test-jobs test-dags test-slow fuzz bench bench-quick demo nightly clean
 MAKEFLAGS += --no-print-directory
 SHELL := bash
 
@@ -39,6 +39,9 @@ test-slow: setup ## the slow tests of libs and jobs
 
 test-dags: setup ## the tests of the DAGs, in Airflow's environment
 	$(AIRFLOW)/python -m pytest --confcutdir=tests/dags tests/dags
+
+fuzz: setup ## ten minutes of random inputs for parsing, masking, sessions, answers and more; figures go to docs/reliability.md
+	$(JOBS)/python tests/fuzz/fuzz.py --write
 
 bench: setup build/bench/venv/made ## Nightlog beside Drain3 and LogLead on up to 33 million lines (an hour; goes on where it broke off)
 	build/bench/venv/bin/python tests/bench/bench.py
