@@ -1,7 +1,7 @@
 """What must hold for any input: of reading files, parsing lines, masking, sessions, answers of the LLM, system files, pages, gates.
 
-Each property is a function of drawn data that fails by an assertion; `test_fuzz_properties.py` tries a few inputs of each, `fuzz.py` as many
-as fit into its minutes. None of them needs Spark.
+Each property is a function of drawn data that fails by an assertion; `test_fuzz_properties.py` tries a few inputs of each, `fuzz.py` as
+many as fit into its minutes. None of them needs Spark.
 """
 
 from __future__ import annotations
