@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nightlog.lake.store import Lake, arrow_schema
+from nightlog.lake.store import PROPERTIES, Lake, arrow_schema
 from nightlog.lake.tables import TableSpec
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def commit_parts(lake: Lake, spec: TableSpec, parts: Sequence[Part], **equal: st
     schema = Schema.from_json(json.dumps(spec.schema.jsonValue()))
     old = parts_of(lake, spec, **equal)
     if not lake.exists(spec):
-        DeltaTable.create(lake.path(spec), schema, partition_by=list(spec.partition))
+        DeltaTable.create(lake.path(spec), schema, partition_by=list(spec.partition), configuration=PROPERTIES)
     now = int(time.time() * 1000)
     actions: list[Any] = [
         AddAction(part.path, part.n_bytes, dict(part.partition), now, True, json.dumps({"numRecords": part.n_rows})) for part in parts

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 
+# Checkpoints forget removed files after this time (Delta's default is a week), and what they have forgotten VACUUM takes for leftovers.
+# Longer than any `replay_days`, and just below the 30 days after which Delta's log ends.
+PROPERTIES = {"delta.deletedFileRetentionDuration": "interval 29 days"}
+
+
 def quoted(value: str) -> str:
     """A string literal of SQL.
 
@@ -88,14 +93,14 @@ class Lake:
         """Put `rows` in the place of all rows with these values, in one commit. No rows clear the slice."""
         shaped = rows.select(*[rows[field.name].cast(field.dataType).alias(field.name, metadata=field.metadata) for field in spec.columns])
         writer = shaped.write.format("delta").mode("overwrite").partitionBy(*spec.partition)
-        if self.exists(spec):
-            writer = writer.option("replaceWhere", where(equal))
+        writer = writer.option("replaceWhere", where(equal)) if self.exists(spec) else writer.options(**PROPERTIES)
         writer.save(self.path(spec))
 
     def append(self, spec: TableSpec, rows: DataFrame) -> None:
         """Add rows of a keyed table that are known to be new."""
         shaped = rows.select(*[rows[field.name].cast(field.dataType).alias(field.name, metadata=field.metadata) for field in spec.columns])
-        shaped.write.format("delta").mode("append").partitionBy(*spec.partition).save(self.path(spec))
+        writer = shaped.write.format("delta").mode("append").partitionBy(*spec.partition)
+        (writer if self.exists(spec) else writer.options(**PROPERTIES)).save(self.path(spec))
 
     # delta-rs
 
@@ -164,7 +169,8 @@ class Lake:
         if replace and self.exists(spec):
             write_deltalake(self.path(spec), table, mode="overwrite", predicate=where(replace))
         else:
-            write_deltalake(self.path(spec), table, mode="append", partition_by=list(spec.partition) or None)
+            parted = list(spec.partition) or None
+            write_deltalake(self.path(spec), table, mode="append", partition_by=parted, configuration=PROPERTIES)
 
     def upsert(self, spec: TableSpec, rows: list[dict[str, Any]], update: Iterable[str] = ()) -> None:
         """Insert small rows by the table's key or replace those there, in one commit; with `update` only these columns of them."""
