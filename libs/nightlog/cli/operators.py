@@ -49,6 +49,48 @@ def approve(
 
 
 @app.command()
+def restore(
+    table: Annotated[str, typer.Argument(help="The table, e.g. gold.anomalies.")],
+    to: Annotated[
+        str, typer.Option("--to", help="A version, or a time in UTC such as `2026-03-04 06:00`; without it the versions are listed.")
+    ] = "",
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Put a table back to an earlier version, or list its versions; docs/how-to/recover.md says what to run afterwards.
+
+    Going back is a new version itself, so it can be undone. Versions can be read for NIGHTLOG_REPLAY_DAYS days.
+
+    Example: nightlog restore gold.anomalies --to "2026-03-04 06:00"
+    """
+    from datetime import UTC, datetime
+
+    from nightlog.errors import ConfigError
+    from nightlog.job import settings_from
+    from nightlog.lake.recover import restore as go_back
+    from nightlog.lake.recover import versions
+    from nightlog.lake.store import Lake
+    from nightlog.lake.tables import ALL_TABLES
+    from nightlog.systems.catalog import nearest
+
+    specs = {spec.name: spec for spec in ALL_TABLES}
+    if table not in specs:
+        raise ConfigError(f"no table `{table}`{nearest(table, specs)}; known: {', '.join(specs)}")
+    tables = Lake(settings_from(lake=lake).lake)
+    if not to:
+        rows = [each._asdict() | {"at": f"{each.at:%Y-%m-%d %H:%M:%S}"} for each in versions(tables, specs[table])]
+        print_rows(rows, list(rows[0]), form)
+        return
+    try:
+        point = int(to) if to.isdigit() else datetime.fromisoformat(to)
+    except ValueError:
+        raise ConfigError(f"--to {to}: neither a version nor a time such as `2026-03-04 06:00`") from None
+    if isinstance(point, datetime) and point.tzinfo is None:
+        point = point.replace(tzinfo=UTC)
+    out.print(f"{table} is as it was in version {go_back(tables, specs[table], point)}")
+
+
+@app.command()
 def doctor(
     online: Annotated[bool, typer.Option("--online", help="Ask the LLM's endpoint for its list of models; no log text is sent.")] = False,
     lake: LakeOption = None,
