@@ -22,7 +22,7 @@ from nightlog.doctor.endpoint import endpoint
 from nightlog.doctor.finding import Finding, State
 from nightlog.doctor.look import guarded, look, worst
 from nightlog.doctor.models import models
-from nightlog.doctor.systems import catalogue, inputs, last_nights
+from nightlog.doctor.systems import catalogue, inputs, last_nights, late_files
 from nightlog.doctor.tables import folder, tables
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import ANSWERS, NIGHTS, OUTCOMES, QUARANTINE
@@ -311,6 +311,18 @@ def test_the_last_night_of_each_system_is_told() -> None:
         "new: no night yet",
     ):
         assert words in text
+
+
+def test_a_file_that_comes_after_its_night_is_told(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    for ds in ("2026-03-03", DS):
+        (tmp_path / "app" / f"{ds}.log").write_text("x\n")
+        os.utime(tmp_path / "app" / f"{ds}.log", (datetime(2026, 3, 5, 1, tzinfo=UTC).timestamp(),) * 2)
+    rows = [{"system": "app", "ds": ds, "outcome": "done", "run_at": datetime(2026, 3, 5, 2, tzinfo=UTC)} for ds in ("2026-03-03", DS)]
+    assert list(late_files([small_system("app")], rows, tmp_path)) == []
+    (tmp_path / "app" / "2026-03-03.log.1").write_text("late\n")
+    found = told(late_files([small_system("app")], rows, tmp_path))
+    assert "1 files of 2026-03-03 came or changed after the night" in found and "nightlog run --ds 2026-03-03 --systems app" in found
 
 
 # All of it

@@ -59,6 +59,7 @@ def of_systems(settings: Settings, lake: Lake, now: datetime) -> Iterator[Findin
     rows = systems.nights(lake)
     days = {system.name: dated[-1] for system in chosen if data.is_dir() and (dated := find_days(system, data))}
     yield from systems.last_nights(chosen, rows, days)
+    yield from systems.late_files(chosen, rows, data)
     yield from systems.clock(now, rows)
 
 

@@ -11,7 +11,7 @@ from nightlog.doctor.finding import Finding, error, ok, warning
 from nightlog.errors import ConfigError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import NIGHTS
-from nightlog.parsing.files import find_days
+from nightlog.parsing.files import find_days, find_files
 from nightlog.systems.catalog import parse_system, system_files
 from nightlog.systems.spec import System
 
@@ -87,6 +87,22 @@ def last_nights(systems: Iterable[System], rows: Iterable[Mapping[str, Any]], da
             yield ok(AREA, f"{name}: last night {row['ds']}, {row['n_anomalies'] or 0:,} anomalies", "gold.nights")
 
 
+def late_files(systems: Iterable[System], rows: Iterable[Mapping[str, Any]], data: Path, nights: int = 7) -> Iterator[Finding]:
+    """Files that came, or changed, after their night had been published; the last nights of each system are looked at."""
+    by_system: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["outcome"] == "done" and row["run_at"] is not None:
+            by_system.setdefault(row["system"], []).append(row)
+    for system in systems:
+        for row in sorted(by_system.get(system.name, ()), key=lambda row: str(row["ds"]))[-nights:]:
+            at = row["run_at"].timestamp()
+            late = [path for path in find_files(system, data, row["ds"]) if path.stat().st_mtime > at]
+            if late:
+                todo = f"nightlog run --ds {row['ds']} --systems {system.name}"
+                told = f"{system.name}: {len(late)} files of {row['ds']} came or changed after the night was published, e.g. {late[0].name}"
+                yield warning(AREA, told, str(late[0].parent), todo)
+
+
 def behind(last: str, newest: str) -> int:
     """Days between the last night and the newest files.
 
@@ -98,7 +114,7 @@ def behind(last: str, newest: str) -> int:
 
 def nights(lake: Lake) -> list[dict[str, Any]]:
     """The narrow rows of gold.nights."""
-    return lake.rows(NIGHTS, ["ds", "system", "outcome", "detail", "n_anomalies"])
+    return lake.rows(NIGHTS, ["ds", "system", "outcome", "detail", "n_anomalies", "run_at"])
 
 
 def clock(now: datetime, rows: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:

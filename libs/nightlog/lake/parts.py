@@ -100,7 +100,7 @@ def parts_of(lake: Lake, spec: TableSpec, **equal: str | Sequence[str]) -> list[
     if not lake.exists(spec):
         return []
     found = []
-    for row in pa.table(lake.table(spec).get_add_actions(flatten=True)).to_pylist():
+    for row in pa.table(lake.checked(spec).get_add_actions(flatten=True)).to_pylist():
         partition = {name: row[f"partition.{name}"] for name in spec.partition}
         if all(partition[name] == value if isinstance(value, str) else partition[name] in value for name, value in equal.items()):
             part = Part(unquote(row["path"]), tuple(partition.items()), row["size_bytes"], row["num_records"] or 0)

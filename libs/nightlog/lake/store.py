@@ -125,6 +125,17 @@ class Lake:
 
         return DeltaTable(self.path(spec))
 
+    def checked(self, spec: TableSpec) -> DeltaTable:
+        """The table, if its protocol is one that all readers of the lake follow. Raises SchemaMismatch."""
+        table = self.table(spec)
+        protocol = table.protocol()
+        if protocol.min_reader_version > 1:
+            raise SchemaMismatch(
+                f"{spec.name} at {self.path(spec)} has Delta's reader version {protocol.min_reader_version}, expected 1: another program "
+                "has changed it; restore the version before (nightlog restore) or rebuild it, see docs/how-to/recover.md"
+            )
+        return table
+
     def rows(self, spec: TableSpec, columns: list[str] | None = None, **equal: str) -> list[dict[str, Any]]:
         """Small results without Spark: the rows with these values, as dicts."""
         found: list[dict[str, Any]] = self.arrow(spec, columns, **equal).to_pylist()
@@ -154,7 +165,7 @@ class Lake:
         from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
         local = None if "://" in self.root else SubTreeFileSystem(self.path(spec), LocalFileSystem())
-        return self.table(spec).to_pyarrow_dataset(filesystem=local)
+        return self.checked(spec).to_pyarrow_dataset(filesystem=local)
 
     def put(self, spec: TableSpec, rows: list[dict[str, Any]], **replace: str | Sequence[str]) -> None:
         """Write small rows in one commit: appended, or in the place of all rows with the `replace` values."""

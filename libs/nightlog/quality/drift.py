@@ -74,7 +74,7 @@ def bounds(history: Sequence[float], deviations: float, slack: float) -> tuple[f
     """What a value may lie between: `deviations` robust standard deviations around the median, or as far as two nights went, and `slack`.
 
     >>> bounds([10, 11, 9, 10, 10, 40, 10], 4, 2)
-    (7.0, 13.0)
+    (8.0, 13)
     """
     middle = statistics.median(history)
     spread = deviations * TO_DEVIATION * statistics.median(abs(value - middle) for value in history)

@@ -50,6 +50,7 @@ def night_expectations() -> list[Any]:
         gxe.ExpectColumnValuesToBeBetween(column="replaced_share", max_value=0.2, severity="warning"),
         gxe.ExpectColumnValuesToBeBetween(column="without_session_share", max_value=0.9, severity="warning"),
         gxe.ExpectColumnValuesToBeBetween(column="untimed_share", max_value=0.2, severity="warning"),
+        gxe.ExpectColumnValuesToBeBetween(column="astray_share", max_value=0.01, severity="warning"),
     ]
 
 

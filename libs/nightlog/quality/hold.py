@@ -87,10 +87,9 @@ def check_parsed(lake: Lake, system: System, ds: str, counts: Mapping[str, int],
     Args: counts: what ingest and parse counted.
     """
     total = with_text(counts)
-    n_untimed = counts.get("n_untimed", 0) if system.timestamp is not None else 0
-    numbers = {"replaced": counts.get("n_replaced", 0), "without_session": counts.get("n_without_session", 0), "untimed": n_untimed}
-    shares = {name: share(n, total) for name, n in numbers.items()}
-    breaches = check(pd.DataFrame([{f"{name}_share": value for name, value in shares.items()}]), night_expectations())
+    named = ("replaced", "without_session", "astray") + (("untimed",) if system.timestamp is not None else ())
+    shares = {"untimed_share": 0.0} | {f"{name}_share": share(counts.get(f"n_{name}", 0), total) for name in named}
+    breaches = check(pd.DataFrame([shares]), night_expectations())
     look = f"See {QUARANTINE.name} for the first lines that do not match"
     return [each.text for each in breaches] + hold(system, ds, findings(lake, system, ds, "parse", counts, past), counts, look)
 
