@@ -119,7 +119,7 @@ def test_a_model_of_another_version_is_refused_with_what_to_do(bare: Lake, kind:
     path = Path(bare.root, "other.safetensors")
     path.parent.mkdir()
     path.write_bytes(content)
-    with pytest.raises(ModelIntegrityError, match="another version of Nightlog, or no model .* train again"):
+    with pytest.raises(ModelIntegrityError, match=r"another version of Nightlog, or no model .* train again"):
         load(Model("other", str(path), hashlib.sha256(content).hexdigest()))
 
 

@@ -127,7 +127,14 @@ def test_the_descriptions_of_columns_are_written_into_the_tables(bare: Lake) -> 
 def test_a_table_with_a_newer_protocol_is_refused_with_what_to_do_and_comes_back(bare: Lake) -> None:
     row = {"system": "app", "ds": "2026-03-04", "session_id": "s"}
     bare.put(SESSIONS, [row])
-    action = {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["deletionVectors"], "writerFeatures": []}}
+    action = {
+        "protocol": {
+            "minReaderVersion": 3,
+            "minWriterVersion": 7,
+            "readerFeatures": ["deletionVectors"],
+            "writerFeatures": ["deletionVectors"],
+        }
+    }
     Path(bare.path(SESSIONS), "_delta_log", f"{1:020}.json").write_text(json.dumps(action) + "\n")
     for read in (bare.rows, bare.arrow, lambda spec: parts_of(bare, spec, system="app")):
         with pytest.raises(SchemaMismatch, match=r"reader version 3, expected 1.*nightlog restore"):

@@ -223,7 +223,7 @@ def load(model: Model) -> Loaded:
         detector = put_together(tensors, manifest, kept)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise ModelIntegrityError(
-            f"{path}: model {model.version} is of another version of Nightlog, or no model ({type(error).__name__}: {str(error)[:200]}); "
+            f"{path}: model {model.version} is of another version of Nightlog, or no model ({type(error).__name__}: {' '.join(str(error).split())[:200]}); "
             "train again: nightlog train, nightlog retrain"
         ) from error
     return Loaded(model.version, detector, manifest, SourceTemplates(vectors, manifest.source_texts, manifest.source_systems))
