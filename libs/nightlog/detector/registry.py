@@ -222,8 +222,9 @@ def load(model: Model) -> Loaded:
         vectors = tensors.pop(SOURCE_VECTORS).numpy()
         detector = put_together(tensors, manifest, kept)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ModelIntegrityError(
-            f"{path}: model {model.version} is of another version of Nightlog, or no model ({type(error).__name__}: {' '.join(str(error).split())[:200]}); "
+            f"{path}: model {model.version} is of another version of Nightlog, or no model ({why}); "
             "train again: nightlog train, nightlog retrain"
         ) from error
     return Loaded(model.version, detector, manifest, SourceTemplates(vectors, manifest.source_texts, manifest.source_systems))

@@ -38,8 +38,8 @@ def restore(lake: Lake, spec: TableSpec, to: int | datetime) -> int:
             raise ConfigError(f"{spec.name} has no version that early: its first is of {known[-1].at:%Y-%m-%d %H:%M:%S} UTC")
     else:
         found = to
-    if found not in {each.version for each in known}:
-        raise ConfigError(f"{spec.name} has versions {known[-1].version} to {known[0].version}, and not {found}")
+    if not 0 <= found <= (newest := lake.table(spec).version()):
+        raise ConfigError(f"{spec.name} has versions up to {newest}, and not {found}")
     try:
         lake.table(spec).restore(found, protocol_downgrade_allowed=True)
     except Exception as error:
