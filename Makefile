@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Settings come from the environment: NIGHTLOG_LAKE, NIGHTLOG_DATA, NIGHTLOG_LLM and others.
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint types test-jobs test-dags test-slow cluster-test bench bench-quick bench-bounds faults e2e demo nightly clean
+.PHONY: help setup test lint types test-jobs test-dags test-slow cluster-test fuzz bench bench-quick bench-bounds faults e2e demo nightly clean
 MAKEFLAGS += --no-print-directory
 SHELL := bash
 
@@ -42,6 +42,9 @@ test-dags: setup ## the tests of the DAGs, in Airflow's environment
 
 cluster-test: setup ## a night on a Spark standalone cluster of two workers, compared with one machine's (some minutes)
 	$(JOBS)/pytest -m cluster tests/cluster
+
+fuzz: setup ## ten minutes of random inputs for parsing, masking, sessions, answers and more; figures go to docs/reliability.md
+	$(JOBS)/python tests/fuzz/fuzz.py --write
 
 bench: setup build/bench/venv/made ## Nightlog beside Drain3 and LogLead on up to 33 million lines (an hour; goes on where it broke off)
 	build/bench/venv/bin/python tests/bench/bench.py

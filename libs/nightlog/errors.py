@@ -5,6 +5,8 @@ A message says what, where (system, ds, file:line), got / expected, and what to 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 EXIT_DONE = 0
 EXIT_GATE = 10
 EXIT_TRANSIENT = 20
@@ -38,9 +40,16 @@ class BudgetExhausted(NightlogError):
 
 
 class GateFailed(NightlogError):
-    """A critical expectation failed; the system is not published."""
+    """A critical expectation failed, or the night is unlike those before it; the system is not published.
+
+    `counts` is what the stage had counted: `nightlog approve` goes on from there.
+    """
 
     exit_code = EXIT_GATE
+
+    def __init__(self, message: str, counts: Mapping[str, int] | None = None):
+        super().__init__(message)
+        self.counts = dict(counts or {})
 
 
 class TransientError(NightlogError):

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from nightlog.detector.registry import Model
     from nightlog.llm.batches import BatchDesk
     from nightlog.llm.judge import Judge
+    from nightlog.quality.hold import Past
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +120,13 @@ class Night:
 
         return make_desk(self.settings, self.judge)
 
+    @cached_property
+    def past(self) -> Past:
+        """The nights that the gates compare this one with, and what was approved; as they were when a gate first asked."""
+        from nightlog.quality.hold import read_past
+
+        return read_past(self.lake)
+
     def rows(self) -> list[dict[str, Any]]:
         """All outcomes of the night so far, whatever run they are of, oldest first."""
         return sorted(self.lake.rows(OUTCOMES, ds=self.ds), key=lambda row: row["at"])
@@ -166,20 +174,26 @@ class Night:
                 if waiting and not free(self.lake.root, system.name):  # who waits for another holds nothing
                     yield from self.note(waiting, holding)
                     waiting, since = [], time.monotonic()
-                waiting.append(self.attempt(stage, system, holding))
+                outcome, writes = self.attempt(stage, system, holding)
+                if stage == Stage.PUBLISH and outcome.outcome != "done":
+                    writes += self.unpublished(system, outcome.outcome, outcome.detail)
+                waiting.append((outcome, writes))
             elif stage == Stage.PUBLISH:
-                from nightlog.reporting.publish import publish_unfinished
-
-                outcome, detail = before["outcome"], before["detail"]
-                with self.lake.gathering() as writes:
-                    publish_unfinished(self.lake, system.name, self.run_id, self.ds, outcome, detail, self.clock())
-                waiting.append((None, writes))
+                waiting.append((None, self.unpublished(system, before["outcome"], before["detail"])))
             if time.monotonic() - since >= TOGETHER_S:
                 yield from self.note(waiting, holding)
                 waiting, since = [], time.monotonic()
         yield from self.note(waiting, holding)
         if stage == Stage.PUBLISH:
             yield from self.report()
+
+    def unpublished(self, system: System, outcome: str, detail: str | None) -> list[Write]:
+        """The writes that note in gold.nights that the system is not published."""
+        from nightlog.reporting.publish import publish_unfinished
+
+        with self.lake.gathering() as writes:
+            publish_unfinished(self.lake, system.name, self.run_id, self.ds, outcome, detail, self.clock())
+        return writes
 
     def report(self) -> Iterator[Outcome]:
         """Write the night's pages, once all systems are published. A page that cannot be written fails nothing: the published system stays
@@ -235,6 +249,8 @@ class Night:
                     with self.lake.gathering() as writes:
                         counts, detail = self.work(stage, system)
             outcome = "done"
+        except GateFailed as error:
+            (outcome, detail), counts = outcome_of(error), error.counts
         except Exception as error:
             outcome, detail = outcome_of(error)
             if not isinstance(error, NightlogError):
@@ -304,13 +320,17 @@ class Night:
     def parse(self, system: System) -> Counts:
         """Parse, then let the gate look at the counts."""
         from nightlog.parsing.parse import LONG_SESSION, parse
-        from nightlog.reporting.publish import check_counts
+        from nightlog.quality.hold import check_parsed
 
         counts = parse(self.lake, system, self.ds, self.run_id)
-        breaches = check_counts(system.name, self.ds, self.counted(system) | counts)
-        notes = [found.text for found in breaches]
-        if n := counts.pop("n_long_sessions"):
-            notes.append(f"{n:,} sessions have more than {LONG_SESSION:,} events; a few lines of each are shown")
+        n_long = counts.pop("n_long_sessions")
+        kept = {name: n for name, n in counts.items() if name != "n_beyond_cap"}
+        try:
+            notes = check_parsed(self.lake, system, self.ds, self.counted(system) | counts, self.past)
+        except GateFailed as error:
+            raise GateFailed(str(error), kept) from None
+        if n_long:
+            notes.append(f"{n_long:,} sessions have more than {LONG_SESSION:,} events; a few lines of each are shown")
         if n := counts.pop("n_beyond_cap"):
             notes.append(
                 f"{n:,} distinct messages are beyond templates.messages = {system.templates.messages:,} and have no template of their own"
@@ -325,7 +345,7 @@ class Night:
 
         llm = self.judge.name if self.judge is not None else None
         trouble = self.latest().get((system.name, Stage.LABEL), {}).get("detail")
-        by = Publication(self.ds, self.run_id, load(self.models[system.name]), prompt_hash(system), llm, self.clock(), trouble)
+        by = Publication(self.ds, self.run_id, load(self.models[system.name]), prompt_hash(system), llm, self.clock(), trouble, self.past)
         counts = self.counted(system)
         counts |= {f"run_{name}": n for name, n in counts.items() if name.startswith("llm_")}
         seconds = sum(float(str(row["seconds"])) for (name, _), row in self.latest().items() if name == system.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -113,3 +114,8 @@ class Settings(BaseSettings):
     def verdicts(self) -> Path:
         """The file that the provider "recorded" answers from."""
         return self.llm_recorded or Path(__file__).parent / "sample" / "verdicts.jsonl"
+
+
+def java_home() -> str | None:
+    """Where Spark is told to find Java, None where it takes what is on the path."""
+    return os.environ.get("JAVA_HOME")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import pickle
@@ -20,6 +21,7 @@ from nightlog.errors import EXIT_PERMANENT, ConfigError, ModelIntegrityError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import MODELS
 from nightlog.systems.spec import Input, Session, System
+from safetensors.torch import save as to_bytes
 
 NOW = datetime(2026, 3, 4, tzinfo=UTC)
 VECTORS = np.random.default_rng(0).standard_normal((2, DIMENSIONS)).astype(np.float32)
@@ -85,7 +87,7 @@ def test_a_file_is_tensors_and_text_and_nothing_that_runs(bare: Lake, tmp_path: 
     poison = pickle.dumps(Trap())
     path = tmp_path / "poison.safetensors"
     path.write_bytes(poison)
-    with pytest.raises(Exception, match=r"[Hh]eader"):
+    with pytest.raises(ModelIntegrityError, match=r"[Hh]eader"):
         load(Model("poison", str(path), hashlib.sha256(poison).hexdigest()))
     assert not (tmp_path / "sprung").exists()
 
@@ -100,6 +102,25 @@ def test_an_altered_file_is_refused(bare: Lake, place: int) -> None:
         load(model)
     assert model.path in str(caught.value) and model.sha256 in str(caught.value)
     assert caught.value.exit_code == EXIT_PERMANENT
+
+
+@pytest.mark.parametrize("kind", ["a manifest without tau", "a field that nobody knows", "other layers", "no manifest", "no tensors"])
+def test_a_model_of_another_version_is_refused_with_what_to_do(bare: Lake, kind: str) -> None:
+    """Its digest is right: nobody altered it, another version of Nightlog wrote it."""
+    tensors, text = {"source_vectors": torch.zeros(2, 3)}, dataclasses.asdict(manifest())
+    if kind != "other layers":
+        tensors |= {name: tensor.contiguous() for name, tensor in Network(SHAPE).state_dict().items()}
+    if kind == "a manifest without tau":
+        del text["tau"]
+    if kind == "a field that nobody knows":
+        text["temperature"] = 1.0
+    content = to_bytes(tensors, {"manifest": json.dumps(text)} if kind != "no manifest" else None)
+    content = b"{}" if kind == "no tensors" else content
+    path = Path(bare.root, "other.safetensors")
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(ModelIntegrityError, match=r"another version of Nightlog, or no model .* train again"):
+        load(Model("other", str(path), hashlib.sha256(content).hexdigest()))
 
 
 def test_a_missing_file_is_refused_with_what_to_do(bare: Lake) -> None:

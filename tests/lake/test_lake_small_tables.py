@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nightlog.errors import SchemaMismatch
+from nightlog.lake.parts import parts_of
+from nightlog.lake.recover import restore
 from nightlog.lake.store import Lake, where
 from nightlog.lake.tables import ALL_TABLES, ANOMALIES, EVENTS_TABLE, MODELS, NIGHTS, OUTCOMES, QUARANTINE, SESSIONS, VERDICTS
 
@@ -118,3 +122,22 @@ def test_the_descriptions_of_columns_are_written_into_the_tables(bare: Lake) -> 
         bare.put(spec, [{"system": "a", "ds": "2026-03-04"}])
         written = {field.name: field.metadata for field in bare.table(spec).schema().fields}
         assert {field.name: field.metadata for field in spec.columns} == written
+
+
+def test_a_table_with_a_newer_protocol_is_refused_with_what_to_do_and_comes_back(bare: Lake) -> None:
+    row = {"system": "app", "ds": "2026-03-04", "session_id": "s"}
+    bare.put(SESSIONS, [row])
+    action = {
+        "protocol": {
+            "minReaderVersion": 3,
+            "minWriterVersion": 7,
+            "readerFeatures": ["deletionVectors"],
+            "writerFeatures": ["deletionVectors"],
+        }
+    }
+    Path(bare.path(SESSIONS), "_delta_log", f"{1:020}.json").write_text(json.dumps(action) + "\n")
+    for read in (bare.rows, bare.arrow, lambda spec: parts_of(bare, spec, system="app")):
+        with pytest.raises(SchemaMismatch, match=r"reader version 3, expected 1.*nightlog restore"):
+            read(SESSIONS)
+    assert restore(bare, SESSIONS, 0) == 0
+    assert [each["session_id"] for each in bare.rows(SESSIONS)] == ["s"]

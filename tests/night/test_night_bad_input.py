@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import ANOMALIES, LINES_TABLE, NIGHTS, QUARANTINE, VERDICTS
+from nightlog.lake.tables import ANOMALIES, LINES_TABLE, NIGHTS, QUARANTINE, SESSIONS, VERDICTS
 from nightlog.night import Night, Stage, exit_code
 from nightlog.reporting.page import write_pages
 from nightlog.settings import Settings
-from nightlog.systems.spec import LLM
+from nightlog.systems.spec import LLM, Header, Timestamp
 from nights import add_toy_model, rows_of, run_night, small_system, snapshot
 
 DS = "2026-03-04"
@@ -80,6 +81,71 @@ def test_each_bad_input_has_its_outcome_and_the_others_go_on(lake: Lake, tmp_pat
         raw = {(line["file"], line["line_no"]): line["text"] for line in rows_of(lake, LINES_TABLE, system="good")}
         assert row["lines"] and all(raw[line["file"], line["line_no"]] == line["text"] for line in row["lines"])
         assert row["evidence"] and abs(sum(each["weight"] for each in row["evidence"]) - 1) < 1e-3
+
+
+TIMED = Header(pattern=r"(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?P<id>s\d+) (?P<message>.*)")
+IN_BERLIN = Timestamp(value="{time}", format="yyyy-MM-dd HH:mm:ss", timezone="Europe/Berlin")
+
+
+def timed_lines(day: str, n: int = 60) -> bytes:
+    return b"".join(f"{day} {10 + i // 60:02d}:{i % 60:02d}:00 s{i % 4} request {i} served\n".encode() for i in range(n))
+
+
+@pytest.mark.slow
+def test_what_a_delivery_can_be_has_one_outcome_each(tmp_path: Path, write_log: Write) -> None:
+    """No Spark session: a night of this size needs none."""
+    lake = Lake(tmp_path / "lake")
+    add_toy_model(lake)
+    good = timed_lines(DS)
+    packed = bytearray(gzip.compress(good * 50, mtime=0))
+    packed[len(packed) // 2] ^= 0xFF
+    write_log("corrupt", f"{DS}.log.gz", bytes(packed))
+    write_log("binary", f"{DS}.log", random.Random(7).randbytes(100_000))
+    write_log("utf16", f"{DS}.log", good.decode().encode("utf-16"))
+    write_log("mixed", f"{DS}.log", good.replace(b"\n", b"\r\n") + good + b"\0\n" + good[:-1])
+    write_log("long", f"{DS}.log", good + b"x" * 50_000_000 + b"\n" + good)
+    write_log("twice", f"{DS}.log", good)
+    write_log("twice", f"{DS}.log.gz", gzip.compress(good))
+    write_log("twice", f"{DS}.log.2", good.replace(b"request", b"answer "))
+    write_log("year", f"{DS}.log", timed_lines("2016-03-04"))
+    back = timed_lines(DS, 30) + timed_lines("2026-03-03", 30)  # the clock was put back by a day, then on
+    write_log("clock", f"{DS}.log", back + timed_lines(DS, 30))
+    write_log("late", f"{DS}.log", good)
+    write_log("changed", f"{DS}.log", good + good.replace(b" s", b" [INFO] s"))
+    names = ("corrupt", "binary", "utf16", "mixed", "long", "twice", "year", "clock", "late", "changed")
+    systems = {name: small_system(name).model_copy(update={"header": TIMED, "timestamp": IN_BERLIN}) for name in names}
+    settings = Settings(data=tmp_path / "data", llm="off", device="cpu")
+
+    found = run_night(lake, settings, list(systems.values()), DS, "first")
+
+    def told(name: str, stage: Stage) -> tuple[str, str]:
+        return found[name, stage].outcome, found[name, stage].detail or ""
+
+    for name, stage, outcome, words in (
+        ("corrupt", Stage.INGEST, "failed", "deliver it again"),
+        ("utf16", Stage.INGEST, "failed", "iconv -f UTF-16 -t UTF-8"),
+        ("binary", Stage.PARSE, "gated", "do not match the header pattern"),
+        ("changed", Stage.PARSE, "gated", "60 of 120 lines do not match the header pattern"),
+        ("long", Stage.INGEST, "done", "1 lines were longer than 1,048,576 bytes"),
+        ("twice", Stage.INGEST, "done", f"1 files were delivered twice and are read once: twice/{DS}.log.gz is twice/{DS}.log again"),
+        ("year", Stage.PARSE, "done", "astray_share"),
+    ):
+        assert told(name, stage)[0] == outcome and words in told(name, stage)[1], (name, told(name, stage))
+    nights = {row["system"]: row for row in rows_of(lake, NIGHTS, ds=DS)}
+    assert {name for name, row in nights.items() if row["outcome"] == "done"} == {"mixed", "long", "twice", "year", "clock", "late"}
+    assert (nights["mixed"]["n_lines"], nights["mixed"]["n_unparsed"]) == (181, 1)
+    assert (nights["long"]["n_lines"], nights["long"]["n_unparsed"]) == (121, 1)
+    assert (nights["twice"]["n_files"], nights["twice"]["n_lines"]) == (2, 120)
+    for row in rows_of(lake, SESSIONS, system="clock"):
+        assert row["started_at"] <= row["ended_at"] and row["n_events"] in (21, 24)
+
+    # a file that comes after the night: nothing is lost and nothing is there twice
+    write_log("late", f"{DS}.log.1", timed_lines(DS).replace(b"request", b"answer "))
+    again = run_night(lake, settings, [systems["late"]], DS, "second")
+    assert again["late", Stage.INGEST].counts["n_lines"] == 120
+    lines = [(row["file"], row["line_no"]) for row in rows_of(lake, LINES_TABLE, system="late")]
+    assert len(lines) == len(set(lines)) == 120
+    assert sum(row["n_events"] for row in rows_of(lake, SESSIONS, system="late")) == 120
 
 
 def test_a_retry_goes_on_and_a_run_started_over_is_done_anew(lake: Lake, tmp_path: Path, write_log: Write) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from nightlog.errors import FormatError
+from nightlog.errors import FormatError, TransientError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import LABELS, LINES_TABLE
-from nightlog.parsing.files import relative
+from nightlog.parsing.files import copies, relative
 from nightlog.parsing.ingest import ingest
 from nightlog.parsing.pieces import CHUNK, MAX_LINE, PIECE, ends_in, numbered, plan, read_piece, to_count
 from nightlog.systems.spec import Input, Labels
@@ -131,6 +131,57 @@ def test_a_line_that_is_too_long_is_cut_and_counted_and_no_other(tmp_path: Path)
         assert not any(replaced for _, _, replaced in found)
         (piece,) = plan([(path, name, DS)])[0]
         assert sum(lines.n_cut for lines in read_piece(piece)) == 2
+
+
+def read_all(path: Path, piece: int = PIECE) -> list[str]:
+    """The lines of a file as it was planned."""
+    return [text for each in plan([(path, path.name, DS)], piece)[0] for lines in read_piece(each) for text in lines.texts.to_pylist()]
+
+
+def test_what_is_appended_while_a_file_is_read_waits_but_for_the_open_line(tmp_path: Path) -> None:
+    path = put_file(tmp_path, "grows.log", b"one\ntwo\nthr")
+    (planned,) = plan([(path, path.name, DS)])
+    with path.open("ab") as more:
+        more.write(b"ee\nfour\n")
+    assert [text for lines in read_piece(planned[0]) for text in lines.texts.to_pylist()] == ["one", "two", "three"]
+    assert read_all(path) == ["one", "two", "three", "four"]
+
+
+def test_a_file_that_was_cut_or_replaced_while_it_was_read_is_tried_again(tmp_path: Path) -> None:
+    path = put_file(tmp_path, "shrinks.log", b"one\ntwo\nthree\n")
+    (planned,) = plan([(path, path.name, DS)])
+    path.write_bytes(b"one\n")
+    with pytest.raises(TransientError, match=r"shrinks\.log: 14 bytes when the night began, 4 when it was read"):
+        list(read_piece(planned[0]))
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_utf16_is_refused_with_what_to_do(tmp_path: Path, pack: Callable[[bytes], bytes], encoding: str) -> None:
+    content = ("" if encoding == "utf-16" else "\ufeff") + "one\ntwo\n"
+    path = put_file(tmp_path, "wide.log" + (".gz" if pack is gzip.compress else ""), pack(content.encode(encoding)))
+    with pytest.raises(FormatError, match="is UTF-16, expected UTF-8"):
+        read_all(path)
+
+
+def test_a_file_that_was_delivered_twice_is_told_from_files_that_only_look_alike(tmp_path: Path) -> None:
+    content, other = b"2026-03-04 10:00:00 one line\n" * 50, b"2026-03-04 10:00:00 two line\n" * 50
+    put = {
+        name: put_file(tmp_path, name, data)
+        for name, data in (
+            ("a.log", content),
+            ("a.log.gz", gzip.compress(content)),
+            ("b/a.log", content),
+            ("c.log", other),
+            ("d.log.xz", lzma.compress(other)),
+            ("e.log.xz", lzma.compress(other)),
+            ("f.log.gz", gzip.compress(content)[:-9]),
+            ("g.log", b"short\n"),
+            ("h.log", b"short\n"),
+        )
+    }
+    found = {copy.relative_to(tmp_path).as_posix(): first.relative_to(tmp_path).as_posix() for copy, first in copies(put.values()).items()}
+    assert found == {"a.log.gz": "a.log", "b/a.log": "a.log", "e.log.xz": "d.log.xz"}
 
 
 @pytest.mark.parametrize("kind", ["gz", "xz"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from nightlog.parsing.events import parse_table
 from nightlog.parsing.lines import parse_lines
 from nightlog.parsing.shapes import LineParser, by_shape
 from nightlog.systems.catalog import load_catalog
-from nightlog.systems.spec import Header, Mask, Record, Session, System, Timestamp
+from nightlog.systems.spec import Header, Input, Mask, Record, Session, System, Timestamp
 from parsing_help import make_system
 from pyspark.sql import SparkSession
 
@@ -186,3 +187,17 @@ def test_what_cannot_be_parsed_by_shape_is_left_to_spark() -> None:
     assert not by_shape(make_system(record=Record(start=r"\d{4}-")))
     assert not by_shape(make_system(header=Header(kind="json", keys={"message": "msg"}), timestamp=None))
     assert all(by_shape(system) for system in load_catalog().values() if system.record is None)
+
+
+def test_times_far_from_the_night_are_counted() -> None:
+    lines = [
+        f"{day} 10:00:00 INFO x req-a" for day in ("2026-03-02", "2026-03-03", DS, "2026-03-05", "2026-03-06", "2016-03-04", "9999-01-01")
+    ]
+
+    def astray(system: System) -> int:
+        table = pa.table({"file": ["a.log"] * 7, "line_no": np.arange(1, 8), "text": pa.array(lines, pa.string())})
+        return parse_table(table, system, DS)[1].tally["n_astray"]
+
+    assert astray(SYSTEMS["stamped"]) == 3, "a time that cannot be is no time"
+    assert astray(make_system(input=Input(path="x.log", delivered=date(2026, 3, 4)))) == 0, "a delivery may hold many days"
+    assert astray(SYSTEMS["whole lines"]) == 0

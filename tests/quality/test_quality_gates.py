@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from nightlog.errors import EXIT_GATE, GateFailed
-from nightlog.quality.gates import anomaly_expectations, check, night_expectations
-from nightlog.reporting.publish import check_counts, stop_on_critical
+from nightlog.lake.store import Lake
+from nightlog.quality.gates import JUDGED, anomaly_expectations, check, judged_expectations, judged_sums, stop_on_critical
+from nightlog.quality.hold import Past, check_parsed
+from nightlog.systems.spec import Gates, Input, Session, System, Timestamp
 
 DS = "2026-03-04"
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "lake")
 
 
 def clean(n: int = 4) -> pd.DataFrame:
@@ -99,7 +109,71 @@ def test_rows_are_named_by_their_place_whatever_the_index() -> None:
     assert [found.rows for found in check(frame, anomaly_expectations(DS, "app"))] == [(2,)]
 
 
+# What a night is decided by
+
+
+def judged(**changed: Any) -> dict[str, int]:
+    """Sums of a sound night of two patterns and three sessions, with one of its tables changed."""
+    sessions = pa.table(
+        {
+            "session_id": ["s1", "s2", "s3"],
+            "pattern_id": ["p1", "p1", "p2"],
+            "started_at": pa.array([NOON, NOON, None], pa.timestamp("us", "UTC")),
+            "ended_at": pa.array([NOON, NOON, None], pa.timestamp("us", "UTC")),
+            "n_events": pa.array([1, 2, 3], pa.int64()),
+        }
+    )
+    given: dict[str, Any] = {
+        "sessions": sessions,
+        "patterns": [{"pattern_id": "p1", "n_sessions": 2}, {"pattern_id": "p2", "n_sessions": 1}],
+        "routes": [{"pattern_id": name, "route": "general", "similarity": 1.0} for name in ("p1", "p2")],
+        "scores": [{"pattern_id": name, "probability": 0.0} for name in ("p1", "p2")],
+    }
+    for name, change in changed.items():
+        given[name] = change(given[name])
+    return judged_sums(given["sessions"], given["patterns"], given["routes"], given["scores"])
+
+
+def with_column(name: str, values: list[Any]) -> Any:
+    return lambda table: table.set_column(table.schema.get_field_index(name), name, pa.array(values, table.schema.field(name).type))
+
+
+EARLY = datetime(2026, 3, 4, 11, tzinfo=UTC)
+BREAKS: dict[str, dict[str, Any]] = {
+    "sessions_repeated": {"sessions": with_column("session_id", ["s1", "s1", "s3"])},
+    "sessions_without_pattern": {"sessions": with_column("pattern_id", ["p1", "p1", "gone"])},
+    "sessions_without_events": {"sessions": with_column("n_events", [1, 0, None])},
+    "sessions_that_end_before_they_start": {"sessions": with_column("ended_at", [NOON, EARLY, None])},
+    "patterns_repeated": {"patterns": lambda rows: [*rows, rows[0]]},
+    "patterns_of_no_session": {"patterns": lambda rows: [rows[0], rows[1] | {"n_sessions": 0}]},
+    "patterns_without_one_route": {"routes": lambda rows: rows[:1]},
+    "patterns_without_one_score": {"scores": lambda rows: [*rows, rows[0]]},
+    "routes_unknown": {"routes": lambda rows: [rows[0], rows[1] | {"route": "elsewhere"}]},
+    "similarities_outside_-1_to_1": {"routes": lambda rows: [rows[0], rows[1] | {"similarity": 1.5}]},
+    "probabilities_outside_0_to_1": {"scores": lambda rows: [rows[0], rows[1] | {"probability": math.nan}]},
+}
+
+
+def test_each_break_of_a_silver_table_is_counted_and_as_severe_as_it_should_be() -> None:
+    assert BREAKS.keys() == JUDGED.keys()
+    assert check(pd.DataFrame([judged()]), judged_expectations()) == []
+    for name, change in BREAKS.items():
+        sums = judged(**change)
+        assert {other for other, n in sums.items() if n} == {name}
+    worst = check(pd.DataFrame([dict.fromkeys(JUDGED, 1)]), judged_expectations())
+    found = {name: each.severity for each in worst for name in JUDGED if f"'{name}'" in each.text}
+    assert found == JUDGED
+
+
+def test_a_night_without_sessions_is_sound() -> None:
+    empty = judged(sessions=lambda table: table.slice(0, 0), patterns=lambda _: [], routes=lambda _: [], scores=lambda _: [])
+    assert set(empty.values()) == {0}
+
+
 # The gate behind parsing
+
+APP = System(name="app", role="target", input=Input(path="{ds}"), session=Session(kind="field"))
+FIRST = Past({}, {})
 
 
 def counts(**changed: int) -> dict[str, int]:
@@ -107,35 +181,32 @@ def counts(**changed: int) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("n", [0, 1, 20])
-def test_up_to_a_fifth_of_the_lines_may_be_unparsed(n: int) -> None:
-    assert check_counts("app", DS, counts(n_unparsed=n)) == []
+def test_up_to_a_fifth_of_the_lines_may_be_unparsed(bare: Lake, n: int) -> None:
+    assert check_parsed(bare, APP, DS, counts(n_unparsed=n), FIRST) == []
 
 
-@pytest.mark.parametrize("n", [21, 100])
-def test_more_than_a_fifth_of_unparsed_lines_stops_the_system(n: int) -> None:
-    with pytest.raises(GateFailed) as caught:
-        check_counts("app", DS, counts(n_unparsed=n))
-    assert f"{n} of 100 lines do not match" in str(caught.value)
-    assert "ops.quarantine" in str(caught.value)
+def test_more_unparsed_lines_than_the_system_allows_hold_it_back(bare: Lake) -> None:
+    strict = APP.model_copy(update={"gates": Gates(unparsed_share=0.1)})
+    for system, n in ((APP, 21), (APP, 100), (strict, 11)):
+        with pytest.raises(GateFailed) as caught:
+            check_parsed(bare, system, DS, counts(n_unparsed=n), FIRST)
+        assert f"{n} of 100 lines do not match" in str(caught.value)
+        assert "ops.quarantine" in str(caught.value) and f"nightlog approve --ds {DS} --system app" in str(caught.value)
+        assert caught.value.counts["n_unparsed"] == n, "approving goes on from here"
 
 
-def test_replaced_bytes_and_lines_without_session_only_warn() -> None:
-    found = check_counts("app", DS, counts(n_replaced=21, n_without_session=91))
-    assert [each.severity for each in found] == ["warning", "warning"]
-    assert {word for word in ("replaced_share", "without_session_share") for each in found if word in each.text} == {
+def test_replaced_bytes_and_lines_without_session_or_time_only_warn(bare: Lake) -> None:
+    timed = APP.model_copy(update={"timestamp": Timestamp(value="{ds}", format="yyyy-MM-dd")})
+    found = check_parsed(bare, timed, DS, counts(n_replaced=21, n_without_session=91, n_untimed=21), FIRST)
+    assert {word for word in ("replaced_share", "without_session_share", "untimed_share") for each in found if word in each} == {
         "replaced_share",
         "without_session_share",
+        "untimed_share",
     }
-    assert check_counts("app", DS, counts(n_replaced=20, n_without_session=90)) == []
+    assert check_parsed(bare, timed, DS, counts(n_replaced=20, n_without_session=90, n_untimed=20), FIRST) == []
+    assert check_parsed(bare, APP, DS, counts(n_untimed=100), FIRST) == [], "a system without time stamps has none to read"
 
 
-def test_an_empty_night_and_a_night_of_blank_lines_pass() -> None:
-    assert check_counts("app", DS, counts(n_lines=0, n_blank=0)) == []
-    assert check_counts("app", DS, counts(n_lines=10, n_blank=10)) == []
-
-
-def test_every_expectation_of_a_night_can_fail() -> None:
-    worst = pd.DataFrame([{"unparsed_share": 1.0, "replaced_share": 1.0, "without_session_share": 1.0}])
-    best = pd.DataFrame([{"unparsed_share": 0.0, "replaced_share": 0.0, "without_session_share": 0.0}])
-    assert len(check(worst, night_expectations())) == len(night_expectations())
-    assert check(best, night_expectations()) == []
+def test_an_empty_night_and_a_night_of_blank_lines_pass(bare: Lake) -> None:
+    assert check_parsed(bare, APP, DS, counts(n_lines=0, n_blank=0), FIRST) == []
+    assert check_parsed(bare, APP, DS, counts(n_lines=10, n_blank=10), FIRST) == []

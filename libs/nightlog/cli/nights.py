@@ -16,21 +16,31 @@ from nightlog.cli.output import UNSEEN, err, out, print_rows, safe
 
 
 @app.command()
-def run(ds: Ds, systems: Systems = "", lake: LakeOption = None, data: DataOption = None, master: Master = None) -> None:
+def run(
+    ds: Ds,
+    systems: Systems = "",
+    first: Annotated[str, typer.Option("--from", help="The first stage to run; what those before it wrote is taken as it is.")] = "ingest",
+    lake: LakeOption = None,
+    data: DataOption = None,
+    master: Master = None,
+) -> None:
     """Run a night: all stages in one process.
 
     Example: nightlog run --ds 2026-03-04
     """
+    from nightlog.errors import ConfigError
     from nightlog.job import chosen_systems, new_run_id, open_lake, settings_from
     from nightlog.night import Night, Stage, check_ds, exit_code, utc_now
 
     settings = settings_from(lake=lake, data=data, master=master)
+    if first not in list(Stage):
+        raise ConfigError(f"--from {first}: no such stage; expected one of {', '.join(Stage)}")
     chosen = chosen_systems(settings, systems)
     check_ds(ds)
     outcomes: dict[str, str] = {}
     with open_lake(settings, "nightlog run") as tables:
         night = Night(ds, new_run_id(ds), chosen, tables, settings, utc_now)
-        for stage in Stage:
+        for stage in list(Stage)[list(Stage).index(Stage(first)) :]:
             started, totals, told = time.monotonic(), dict[str, int](), list[str]()
             with err.status(f"{stage}: {len(chosen)} systems"):
                 for outcome in night.run_stage(stage):

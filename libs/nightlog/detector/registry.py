@@ -202,7 +202,7 @@ def serving(lake: Lake, systems: Sequence[System]) -> dict[str, Model]:
 @lru_cache(maxsize=8)
 def load(model: Model) -> Loaded:
     """Read a model, once a process, after its digest was verified. Raises ModelIntegrityError."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load as from_bytes
 
     path = Path(model.path)
@@ -213,11 +213,18 @@ def load(model: Model) -> Loaded:
     content = path.read_bytes()
     if (digest := hashlib.sha256(content).hexdigest()) != model.sha256:
         raise ModelIntegrityError(f"{path}: expected sha256 {model.sha256}, got {digest}; the file was altered: train again or restore it")
-    with safe_open(path, framework="np") as opened:
-        found = json.loads(opened.metadata()["manifest"])
-    kept = found.pop("kept", {})
-    manifest = Manifest.from_json(json.dumps(found))
-    tensors = from_bytes(content)
-    vectors = tensors.pop(SOURCE_VECTORS).numpy()
-    detector = put_together(tensors, manifest, kept)
+    try:
+        with safe_open(path, framework="np") as opened:
+            found = json.loads(opened.metadata()["manifest"])
+        kept = found.pop("kept", {})
+        manifest = Manifest.from_json(json.dumps(found))
+        tensors = from_bytes(content)
+        vectors = tensors.pop(SOURCE_VECTORS).numpy()
+        detector = put_together(tensors, manifest, kept)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ModelIntegrityError(
+            f"{path}: model {model.version} is of another version of Nightlog, or no model ({why}); "
+            "train again: nightlog train, nightlog retrain"
+        ) from error
     return Loaded(model.version, detector, manifest, SourceTemplates(vectors, manifest.source_texts, manifest.source_systems))

@@ -6,23 +6,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from pyspark.sql import functions as F
 
 from nightlog.detector.patterns import Patterns, Source
 from nightlog.errors import ConfigError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import EVENTS_TABLE, LABELS, PATTERNS, SESSIONS, TEMPLATES, VECTORS
+from nightlog.systems.labels import read_label_file
 from nightlog.systems.spec import System
 
 if TYPE_CHECKING:
-    import pandas as pd
     from pyspark.sql import DataFrame
 
 
 def session_labels(lake: Lake, system: System, data: Path) -> DataFrame:
     """Labels of a source's sessions: (session_id, ds, label 0 | 1); `ds` is null where a label holds for every night.
 
-    A session is anomalous where one of its labelled lines is. Raises ConfigError where the label file cannot be read.
+    A session is anomalous where one of its labelled lines is. Raises ConfigError or FormatError where the label file is not
+    there or wrong.
     """
     assert lake.spark is not None
     labels = system.labels
@@ -32,13 +34,10 @@ def session_labels(lake: Lake, system: System, data: Path) -> DataFrame:
         lines = lake.read(LABELS, system=system.name).select("file", "line_no", "label")
         events = lake.read(EVENTS_TABLE, system=system.name).where(F.col("session_id").isNotNull())
         return events.join(lines, ["file", "line_no"]).groupBy("session_id", "ds").agg(F.max("label").alias("label"))
-    path = data / labels.file
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file; the system file of {system.name} names it under [labels]")
-    found = lake.spark.read.option("header", True).csv(str(path.resolve()))
-    if missing := {"session_id", "label"} - set(found.columns):
-        raise ConfigError(f"{path}: no column {', '.join(sorted(missing))}; got {', '.join(found.columns)}")
-    return found.select("session_id", F.lit(None).cast("string").alias("ds"), F.col("label").cast("int").alias("label"))
+    known = read_label_file(data / labels.file, system.name)
+    rows = pd.DataFrame({"session_id": list(known), "label": list(known.values())}, dtype=object)
+    found = lake.spark.createDataFrame(rows.astype({"label": "int32"}), "session_id string, label int")
+    return found.select("session_id", F.lit(None).cast("string").alias("ds"), "label")
 
 
 def read_source(lake: Lake, system: System, data: Path, encoder: str) -> Source:

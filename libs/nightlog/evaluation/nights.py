@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
 from nightlog.errors import ConfigError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import ANOMALIES, SESSIONS
+from nightlog.systems.labels import read_label_file
 from nightlog.systems.spec import System
 
 
@@ -16,11 +16,7 @@ def read_labels(system: System, data: Path) -> dict[str, bool]:
     """Session id → whether it is anomalous, from the system's label file."""
     if system.labels is None or system.labels.file is None:
         raise ConfigError(f"{system.name} has no label file: give `file` under [labels]")
-    path = data / system.labels.file
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file; the system file of {system.name} names it under [labels]")
-    with path.open(newline="", encoding="utf-8") as lines:
-        return {row["session_id"]: row["label"] == "1" for row in csv.DictReader(lines)}
+    return {session: label == 1 for session, label in read_label_file(data / system.labels.file, system.name).items()}
 
 
 def score(flagged: set[str], truth: dict[str, bool]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from nightlog.errors import ConfigError
-from nightlog.lake.store import Lake, where
+from nightlog.lake.store import PROPERTIES, Lake, where
 from nightlog.lake.tables import (
     ALL_TABLES,
     ANOMALIES,
@@ -175,9 +175,13 @@ def compact(lake: Lake, spec: TableSpec) -> int:
 def vacuum(lake: Lake, spec: TableSpec, days: int) -> int:
     """Remove files that no version of the last `days` needs, those of runs that broke off included; returns how many.
 
-    By delta-rs for every table: it lists a table's folder in one process, where Spark starts ten thousand tasks to do so.
+    By delta-rs for every table: it lists a table's folder in one process, where Spark starts ten thousand tasks to do so. What it may
+    remove is said by `days` alone; the table's own property only keeps Delta's memory of removed files long enough.
     """
-    return len(lake.table(spec).vacuum(retention_hours=24 * days, dry_run=False, full=True))
+    table = lake.table(spec)
+    if not table.metadata().configuration.items() >= PROPERTIES.items():
+        table.alter.set_table_properties(PROPERTIES)
+    return len(table.vacuum(retention_hours=24 * days, dry_run=False, full=True, enforce_retention_duration=False))
 
 
 def spark_table(lake: Lake, spec: TableSpec) -> SparkTable:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nightlog.lake.gathered import Parts, pending
-from nightlog.lake.store import Lake, arrow_schema
+from nightlog.lake.store import PROPERTIES, Lake, arrow_schema
 from nightlog.lake.tables import TableSpec
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def committed(lake: Lake, spec: TableSpec, **equal: str | Sequence[str]) -> list
 
     if not lake.exists(spec):
         return []
-    rows = pa.table(lake.table(spec).get_add_actions(flatten=True))
+    rows = pa.table(lake.checked(spec).get_add_actions(flatten=True))
     for name, value in equal.items():
         wanted = pa.array([value] if isinstance(value, str) else list(value), pa.string())
         rows = rows.filter(pc.is_in(rows.column(f"partition.{name}").cast(pa.string()), wanted))
@@ -125,7 +125,7 @@ def committed(lake: Lake, spec: TableSpec, **equal: str | Sequence[str]) -> list
     for row in rows.select(["path", "size_bytes", "num_records", *(f"partition.{name}" for name in spec.partition)]).to_pylist():
         partition = tuple((name, row[f"partition.{name}"]) for name in spec.partition)
         found.append(Part(unquote(row["path"]), partition, row["size_bytes"], row["num_records"] or 0))
-    return found
+    return sorted(found, key=lambda part: part.path)
 
 
 def commit_parts(lake: Lake, spec: TableSpec, parts: Sequence[Part], **equal: str | Sequence[str]) -> None:
@@ -145,7 +145,7 @@ def commit_slices(lake: Lake, spec: TableSpec, slices: Sequence[tuple[Sequence[P
     parts = [part for of_slice, _ in slices for part in of_slice]
     old = [part for part in committed(lake, spec) if any(lies_in(part, place) for _, place in slices)]
     if not lake.exists(spec):
-        DeltaTable.create(lake.path(spec), schema, partition_by=list(spec.partition))
+        DeltaTable.create(lake.path(spec), schema, partition_by=list(spec.partition), configuration=PROPERTIES)
     now = int(time.time() * 1000)
     actions: list[Any] = [
         AddAction(part.path, part.n_bytes, dict(part.partition), now, True, json.dumps({"numRecords": part.n_rows})) for part in parts

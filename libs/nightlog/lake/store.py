@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 
+# Checkpoints forget removed files after this time (Delta's default is a week), and what they have forgotten VACUUM takes for leftovers.
+# Longer than any `replay_days`, and just below the 30 days after which Delta's log ends.
+PROPERTIES = {"delta.deletedFileRetentionDuration": "interval 29 days"}
+
+
 def quoted(value: str) -> str:
     """A string literal of SQL.
 
@@ -135,15 +140,15 @@ class Lake:
         shaped = rows.select(*[rows[field.name].cast(field.dataType).alias(field.name, metadata=field.metadata) for field in spec.columns])
         self.settle()
         writer = shaped.write.format("delta").mode("overwrite").partitionBy(*spec.partition)
-        if self.exists(spec):
-            writer = writer.option("replaceWhere", where(equal))
+        writer = writer.option("replaceWhere", where(equal)) if self.exists(spec) else writer.options(**PROPERTIES)
         writer.save(self.path(spec))
 
     def append(self, spec: TableSpec, rows: DataFrame) -> None:
         """Add rows of a keyed table that are known to be new."""
         shaped = rows.select(*[rows[field.name].cast(field.dataType).alias(field.name, metadata=field.metadata) for field in spec.columns])
         self.settle()
-        shaped.write.format("delta").mode("append").partitionBy(*spec.partition).save(self.path(spec))
+        writer = shaped.write.format("delta").mode("append").partitionBy(*spec.partition)
+        (writer if self.exists(spec) else writer.options(**PROPERTIES)).save(self.path(spec))
 
     # delta-rs
 
@@ -175,6 +180,17 @@ class Lake:
         else:
             self.opened[spec.name].update_incremental()
         return self.opened[spec.name]
+
+    def checked(self, spec: TableSpec) -> DeltaTable:
+        """The table, if its protocol is one that all readers of the lake follow. Raises SchemaMismatch."""
+        table = self.table(spec)
+        protocol = table.protocol()
+        if protocol.min_reader_version > 1:
+            raise SchemaMismatch(
+                f"{spec.name} at {self.path(spec)} has Delta's reader version {protocol.min_reader_version}, expected 1: another program "
+                "has changed it; restore the version before (nightlog restore) or rebuild it, see docs/how-to/recover.md"
+            )
+        return table
 
     def rows(self, spec: TableSpec, columns: list[str] | None = None, **equal: str) -> list[dict[str, Any]]:
         """Small results without Spark: the rows with these values, as dicts."""
@@ -217,7 +233,7 @@ class Lake:
 
         local = None if "://" in self.root else SubTreeFileSystem(self.path(spec), LocalFileSystem())
         wanted = [(name, "=", value) for name, value in partition.items()] or None
-        return self.table(spec).to_pyarrow_dataset(filesystem=local, file_pruning_predicate=wanted)
+        return self.checked(spec).to_pyarrow_dataset(filesystem=local, file_pruning_predicate=wanted)
 
     def put(self, spec: TableSpec, rows: list[dict[str, Any]], **replace: str | Sequence[str]) -> None:
         """Write small rows in one commit: appended, or in the place of all rows with the `replace` values."""
@@ -240,7 +256,8 @@ class Lake:
             write_deltalake(self.table(spec), table, mode="overwrite", predicate=where(replace))
         else:
             place = self.table(spec) if self.exists(spec) else self.path(spec)
-            write_deltalake(place, table, mode="append", partition_by=list(spec.partition) or None)
+            parted = list(spec.partition) or None
+            write_deltalake(place, table, mode="append", partition_by=parted, configuration=PROPERTIES)
 
     def upsert(self, spec: TableSpec, rows: list[dict[str, Any]], update: Iterable[str] = ()) -> None:
         """Insert small rows by the table's key or replace those there, in one commit; with `update` only these columns of them."""

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pyspark.sql.types import (
     ArrayType,
+    BooleanType,
     DataType,
     DoubleType,
     FloatType,
@@ -24,6 +25,7 @@ from pyspark.sql.types import (
 )
 
 STRING, INT, LONG, DOUBLE, TIME = StringType(), IntegerType(), LongType(), DoubleType(), TimestampType()
+BOOLEAN = BooleanType()
 
 
 def col(name: str, kind: DataType, meaning: str) -> StructField:
@@ -427,6 +429,28 @@ QUARANTINE = TableSpec(
     "delta-rs",
     about="a row that broke a rule and was set aside",
 )
+APPROVALS = TableSpec(
+    "ops.approvals",
+    (
+        DS,
+        SYSTEM,
+        col("stage", STRING, "the stage whose gate held the night back: parse | publish"),
+        col(
+            "held",
+            ArrayType(struct(measure=STRING, value=DOUBLE, low=DOUBLE, high=DOUBLE)),
+            "what was outside: measure (unparsed | new_templates | sessions | anomalies), its value, what the gate lets through",
+        ),
+        col("new_normal", BOOLEAN, "true: from this night on, nights before it are no history any more"),
+        col("approved_by", STRING, "who approved"),
+        col("reason", STRING, "why, null where none was given"),
+        col("approved_at", TIME, "UTC"),
+        col("run_id", STRING, "the run that went on with the night"),
+    ),
+    ("ds", "system", "approved_at"),
+    (),
+    "delta-rs",
+    about="a night that a gate had held back and somebody published all the same",
+)
 MODELS = TableSpec(
     "ops.models",
     (
@@ -484,6 +508,7 @@ ALL_TABLES = (
     NIGHTS,
     OUTCOMES,
     QUARANTINE,
+    APPROVALS,
     MODELS,
     PSEUDO_LABELS,
 )

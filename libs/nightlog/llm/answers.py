@@ -45,7 +45,7 @@ class Reading:
 def one_line(text: str, limit: int = MAX_REASON) -> str:
     """Text fit for a table cell: no control or invisible characters, single blanks, at most `limit` characters."""
     seen = "".join(
-        " " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text if unicodedata.category(c) not in ("Cf", "Cs", "Co")
+        " " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text if unicodedata.category(c) not in ("Cf", "Cs", "Co", "Cn")
     )
     return " ".join(seen.split())[:limit]
 

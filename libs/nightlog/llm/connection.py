@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx2
-from openai import OpenAI
 
 from nightlog.errors import ConfigError
 
 if TYPE_CHECKING:
+    from openai import OpenAI
+
     from nightlog.settings import Settings
 
 DEFAULT_URL = "https://api.openai.com/v1"
@@ -97,6 +98,8 @@ def connect(settings: Settings) -> OpenAI:
     The time-out of the HTTP library starts anew with every byte that comes; here the whole answer has to be there in time.
     Raises: ConfigError where address or key cannot be right; the message never holds the key.
     """
+    from openai import OpenAI
+
     url = checked_url(settings)
     key = settings.openai_api_key.get_secret_value().strip() if settings.openai_api_key is not None else ""
     if not key and not settings.openai_base_url:

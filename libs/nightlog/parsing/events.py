@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ SPARK_SEED = 42
 BUCKETS = 1 << 16
 BLANKS = re.compile(" +")
 AT = pa.timestamp("us", tz="UTC")
-TALLIED = ("n_blank", "n_unparsed", "n_untimed", "n_without_session", "n_events")
+TALLIED = ("n_blank", "n_unparsed", "n_untimed", "n_astray", "n_without_session", "n_events")
 
 
 @dataclass
@@ -132,6 +132,7 @@ def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Par
         "n_blank": int(blank.sum()),
         "n_unparsed": len(unmatched),
         "n_untimed": at.null_count,
+        "n_astray": astray(at, system, ds),
         "n_without_session": int(len(rows) - named.sum()),
         "n_events": len(events),
     }
@@ -188,6 +189,23 @@ def stamps(
     coded = pc.binary_join_element_wise(*columns, pa.scalar("", pa.string())).dictionary_encode()
     times = [read(BLANKS.sub(" ", each) if parser.squeeze else each) for each in coded.dictionary.to_pylist()]
     return pa.array(times, AT).take(coded.indices)
+
+
+def astray(at: pa.TimestampArray, system: System, ds: str) -> int:
+    """How many times are far from the night: a clock was wrong, or a year is missing. None where a delivery may hold many days."""
+    if (bounds := night_bounds(system, ds)) is None:
+        return 0
+    micros = np.asarray(at.cast(pa.int64()).drop_null())
+    return int(((micros < bounds[0]) | (micros >= bounds[1])).sum())
+
+
+def night_bounds(system: System, ds: str) -> tuple[int, int] | None:
+    """Between which times (microseconds since 1970) the lines of a night are expected: its day, and one more on either side."""
+    if system.timestamp is None or system.input.delivered is not None:
+        return None
+    midnight = datetime.fromisoformat(ds).replace(tzinfo=UTC)
+    first, last = (((midnight + timedelta(days=n)) - EPOCH) // MICROSECOND for n in (-1, 2))
+    return first, last
 
 
 def session_column(

@@ -16,7 +16,7 @@ from nightlog.errors import FormatError, NoInput
 from nightlog.lake.parts import Part, commit_parts, write_part
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import LABELS, LINES_TABLE
-from nightlog.parsing.files import find_files, relative
+from nightlog.parsing.files import copies, find_files, relative
 from nightlog.parsing.pieces import MAX_LINE, PIECE, Lines, Piece, ends_in, numbered, plan, read_piece, to_count
 from nightlog.parsing.work import run_tasks
 from nightlog.systems.spec import Labels, System
@@ -44,6 +44,11 @@ def ingest(lake: Lake, system: System, ds: str, data: Path) -> tuple[dict[str, i
     present = lake.nights(LINES_TABLE, system.name)
     earlier = {day: found for day in look_back(system, ds) if day not in present and (found := find_files(system, data, day))}
     notes = []
+    if system.timestamp is not None and (twice := copies(files)):
+        # Without time stamps equal files may well be what two hosts said.
+        files = [path for path in files if path not in twice]
+        told = ", ".join(f"{relative(path, data)} is {relative(first, data)} again" for path, first in list(twice.items())[:3])
+        notes.append(f"{len(twice):,} files were delivered twice and are read once: {told}")
     if earlier:
         try:
             ingest_days(lake, system, earlier, data)

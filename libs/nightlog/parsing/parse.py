@@ -13,12 +13,13 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from nightlog.lake.parts import Part, commit_parts, parts_of, read_part, schema_of, write_part
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE, MESSAGES, PATTERNS, QUARANTINE, SESSIONS, TEMPLATES
-from nightlog.parsing.events import BUCKETS, SHOWN_UNPARSED, TALLIED, Parsed, parse_part
+from nightlog.parsing.events import BUCKETS, SHOWN_UNPARSED, TALLIED, Parsed, night_bounds, parse_part
 from nightlog.parsing.ingest import look_back
 from nightlog.parsing.lines import parse_lines
 from nightlog.parsing.sessions import Assignment, Pattern, group_sessions, merged, question_id
@@ -40,8 +41,8 @@ LONG_SESSION = 1_000_000
 def parse(lake: Lake, system: System, ds: str, run_id: str) -> dict[str, int]:
     """Parse the night, and before it the look-back days that were ingested but never parsed.
 
-    Returns counts: n_blank, n_unparsed, n_untimed, n_events, n_without_session, n_sessions, n_patterns, n_templates,
-    run_n_templates_new, n_beyond_cap, n_long_sessions.
+    Returns counts: n_blank, n_unparsed, n_untimed, n_astray (with a time far from the night), n_events, n_without_session, n_sessions,
+    n_patterns, n_templates, run_n_templates_new, n_beyond_cap, n_long_sessions.
     """
     waiting = lake.nights(LINES_TABLE, system.name) - lake.nights(EVENTS_TABLE, system.name)
     founded = 0
@@ -105,6 +106,7 @@ def write_by_columns(lake: Lake, system: System, days: list[str]) -> tuple[Parse
             F.count_if("blank").alias("n_blank"),
             F.count_if(unmatched).alias("n_unparsed"),
             F.count_if(F.col("matched") & F.col("at").isNull()).alias("n_untimed"),
+            F.count_if(F.col("matched") & far_from_night(system, days)).alias("n_astray"),
             F.count_if(F.col("matched") & (F.size("session_ids") == 0)).alias("n_without_session"),
         )
         .where("matched")
@@ -126,6 +128,16 @@ def write_by_columns(lake: Lake, system: System, days: list[str]) -> tuple[Parse
         shown = first.join(lines, ["ds", "file", "line_no"]).select("ds", "file", "line_no", "text")
         found.unmatched = [row.asDict() for row in shown.collect()]
     return found, founded
+
+
+def far_from_night(system: System, days: list[str]) -> Column:
+    """See `astray`, as a condition on (ds, at)."""
+    far = F.lit(False)
+    for ds in days:
+        if (bounds := night_bounds(system, ds)) is not None:
+            micros = F.unix_micros("at")
+            far |= (F.col("ds") == ds) & ((micros < bounds[0]) | (micros >= bounds[1]))
+    return far
 
 
 def quarantine_lines(lake: Lake, system: System, ds: str, run_id: str, lines: list[dict[str, Any]]) -> None:

@@ -1,7 +1,8 @@
 """Pieces of log files: planned by their bytes, read once, cut into lines by arithmetic on whole buffers.
 
 A plain file is cut into pieces of `PIECE` bytes; a line belongs to the piece in which it begins. A compressed file is one piece, and
-small files share a task. Lines end with a line feed; one carriage return before it is dropped.
+small files share a task. Lines end with a line feed; one carriage return before it is dropped. What is appended to a file after it was
+planned is left for the next run, but for the end of the line that was open.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from nightlog.errors import FormatError
+from nightlog.errors import FormatError, TransientError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,6 +30,7 @@ CHUNK = 1 << 20
 MAX_LINE = 1 << 20
 FEED, RETURN = 10, 13
 OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
 BROKEN = (EOFError, zlib.error, lzma.LZMAError, OSError)
 
 
@@ -113,6 +115,7 @@ def read_piece(piece: Piece, limit: int = PIECE) -> Iterator[Lines]:
     opener = OPENERS.get(path.suffix)
     if opener is None:
         with path.open("rb") as file:
+            refuse_utf16(file.read(2), piece)
             yield from whole_lines(plain_blocks(file, piece, limit), piece.first + int(starts_inside(file, piece)), limit)
         return
     with path.open("rb") as raw:
@@ -120,7 +123,10 @@ def read_piece(piece: Piece, limit: int = PIECE) -> Iterator[Lines]:
             return
         with opener(raw) as unpacked:
             try:
-                yield from whole_lines(iter(lambda: unpacked.read(CHUNK), b""), 1, limit)
+                first = unpacked.read(CHUNK)
+                refuse_utf16(first[:2], piece)
+                rest = iter(lambda: unpacked.read(CHUNK), b"")
+                yield from whole_lines(itertools.chain([first] if first else [], rest), 1, limit)
             except BROKEN as error:
                 if getattr(error, "errno", None) is not None:
                     raise
@@ -128,6 +134,14 @@ def read_piece(piece: Piece, limit: int = PIECE) -> Iterator[Lines]:
                     f"{piece.file}: not readable after byte {raw.tell():,} of {piece.end:,}: {error}; "
                     "nothing of the file was published: deliver it again and run the night again"
                 ) from error
+
+
+def refuse_utf16(start: bytes, piece: Piece) -> None:
+    """Raise FormatError for a file that says of itself that it is UTF-16: half of its bytes would be NULs. Args: start, two bytes."""
+    if start in UTF16:
+        raise FormatError(
+            f"{piece.file}: is UTF-16, expected UTF-8; deliver it converted (iconv -f UTF-16 -t UTF-8) and run the night again"
+        )
 
 
 def starts_inside(file: IO[bytes], piece: Piece) -> bool:
@@ -156,6 +170,11 @@ def plain_blocks(file: IO[bytes], piece: Piece, limit: int) -> Iterator[bytes]:
         at += len(data)
         last = data[-1:]
         yield data
+    if at < piece.end:
+        raise TransientError(
+            f"{piece.file}: {piece.end:,} bytes when the night began, {at:,} when it was read: it was cut or replaced meanwhile; "
+            "run the night again once the file is whole"
+        )
     while last != b"\n" and (data := file.readline(CHUNK)):
         last = data[-1:]
         yield data

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-UNPARSED_SHARE = 0.2
+from nightlog.errors import GateFailed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+# What is counted of the silver tables of a night, by `judged_sums`, and how bad it is that there is one.
+JUDGED = {
+    "sessions_repeated": "critical",
+    "sessions_without_pattern": "critical",
+    "sessions_without_events": "critical",
+    "sessions_that_end_before_they_start": "warning",
+    "patterns_repeated": "critical",
+    "patterns_of_no_session": "critical",
+    "patterns_without_one_route": "critical",
+    "patterns_without_one_score": "critical",
+    "routes_unknown": "critical",
+    "similarities_outside_-1_to_1": "critical",
+    "probabilities_outside_0_to_1": "critical",
+}
 
 
 @dataclass(frozen=True)
@@ -27,9 +47,19 @@ def night_expectations() -> list[Any]:
     from great_expectations import expectations as gxe
 
     return [
-        gxe.ExpectColumnValuesToBeBetween(column="unparsed_share", max_value=UNPARSED_SHARE, severity="critical"),
         gxe.ExpectColumnValuesToBeBetween(column="replaced_share", max_value=0.2, severity="warning"),
         gxe.ExpectColumnValuesToBeBetween(column="without_session_share", max_value=0.9, severity="warning"),
+        gxe.ExpectColumnValuesToBeBetween(column="untimed_share", max_value=0.2, severity="warning"),
+        gxe.ExpectColumnValuesToBeBetween(column="astray_share", max_value=0.01, severity="warning"),
+    ]
+
+
+def judged_expectations() -> list[Any]:
+    """What must hold of the silver tables that a night is decided by, as sums (see `judged_sums`): each must be none."""
+    from great_expectations import expectations as gxe
+
+    return [
+        gxe.ExpectColumnValuesToBeBetween(column=name, min_value=0, max_value=0, severity=severity) for name, severity in JUDGED.items()
     ]
 
 
@@ -53,6 +83,52 @@ def anomaly_expectations(ds: str, system: str) -> list[Any]:
             column_A="ended_at", column_B="started_at", or_equal=True, ignore_row_if="either_value_is_missing", severity="warning"
         ),
     ]
+
+
+def judged_sums(
+    sessions: pa.Table, patterns: Sequence[Mapping[str, Any]], routes: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, Any]]
+) -> dict[str, int]:
+    """How much is wrong in a night's slices, by the names in JUDGED; all 0 where all is well.
+
+    Args: sessions (session_id, pattern_id, started_at, ended_at, n_events) of silver.sessions; rows of silver.patterns (pattern_id,
+    n_sessions), routes (pattern_id, route, similarity) and scores (pattern_id, probability).
+    """
+    import pyarrow.compute as pc
+
+    known = Counter(row["pattern_id"] for row in patterns)
+    routed, scored = (Counter(row["pattern_id"] for row in rows) for rows in (routes, scores))
+    ended_early = pc.less(sessions.column("ended_at"), sessions.column("started_at"))
+    ids = sessions.column("pattern_id").cast("string").value_counts().to_pylist()
+    return {
+        "sessions_repeated": len(sessions) - pc.count_distinct(sessions.column("session_id").cast("string")).as_py(),
+        "sessions_without_pattern": sum(each["counts"] for each in ids if each["values"] not in known),
+        "sessions_without_events": len(sessions) - (pc.sum(pc.greater(sessions.column("n_events"), 0)).as_py() or 0),
+        "sessions_that_end_before_they_start": pc.sum(ended_early).as_py() or 0,
+        "patterns_repeated": sum(n - 1 for n in known.values()),
+        "patterns_of_no_session": sum((row["n_sessions"] or 0) < 1 for row in patterns),
+        "patterns_without_one_route": sum(routed[name] != 1 for name in known),
+        "patterns_without_one_score": sum(scored[name] != 1 for name in known),
+        "routes_unknown": sum(row["route"] not in ("general", "proprietary") for row in routes),
+        "similarities_outside_-1_to_1": sum(not within(row["similarity"], -1, 1) for row in routes),
+        "probabilities_outside_0_to_1": sum(not within(row["probability"], 0, 1) for row in scores),
+    }
+
+
+def within(value: float | None, low: float, high: float) -> bool:
+    """Whether a number is there and in a range, but for what rounding does to it.
+
+    >>> within(1.0000001, 0, 1), within(float("nan"), 0, 1), within(None, 0, 1)
+    (True, False, False)
+    """
+    return value is not None and low - 1e-6 <= value <= high + 1e-6
+
+
+def stop_on_critical(system: str, ds: str, breaches: list[Breach], advice: str) -> list[Breach]:
+    """Raise GateFailed if one of the breaches is critical, else return them: they are warnings."""
+    critical = [found.text for found in breaches if found.severity == "critical"]
+    if critical:
+        raise GateFailed(f"{system} {ds}: not published: {'; '.join(critical)}. {advice}")
+    return breaches
 
 
 def check(frame: pd.DataFrame, expectations: Sequence[Any]) -> list[Breach]:

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightlog.detector.registry import Loaded
-from nightlog.errors import GateFailed
 from nightlog.lake.parts import commit_parts, parts_of, schema_of, write_part
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import (
@@ -33,7 +32,8 @@ from nightlog.lake.tables import (
 from nightlog.llm.analysts import system_answers
 from nightlog.llm.questions import latest_verdicts
 from nightlog.parsing.ingest import look_back
-from nightlog.quality.gates import Breach, anomaly_expectations, check, night_expectations
+from nightlog.quality.gates import Breach, anomaly_expectations, check, judged_expectations, judged_sums, stop_on_critical
+from nightlog.quality.hold import Past, check_anomalies
 from nightlog.reporting.anomalies import decide
 from nightlog.reporting.evidence import Known, with_evidence
 from nightlog.systems.spec import System
@@ -73,7 +73,7 @@ COUNTED = (
 
 @dataclass(frozen=True)
 class Publication:
-    """By which run, model, prompt and LLM a night is published, and what went wrong with the LLM."""
+    """By which run, model, prompt and LLM a night is published, what went wrong with the LLM, and the nights that it is held against."""
 
     ds: str
     run_id: str
@@ -82,31 +82,7 @@ class Publication:
     llm: str | None
     now: datetime
     trouble: str | None = None
-
-
-def check_counts(system: str, ds: str, counts: Mapping[str, int]) -> list[Breach]:
-    """The gate behind parsing: raise GateFailed where too many lines do not match the header; return the warnings."""
-    with_text = max(1, counts["n_lines"] - counts["n_blank"])
-    shares = {
-        "unparsed_share": counts["n_unparsed"] / with_text,
-        "replaced_share": counts["n_replaced"] / with_text,
-        "without_session_share": counts["n_without_session"] / with_text,
-    }
-    return stop_on_critical(
-        system,
-        ds,
-        check(pd.DataFrame([shares]), night_expectations()),
-        f"{counts['n_unparsed']:,} of {with_text:,} lines do not match the header pattern; see {QUARANTINE.name} for the first of them, "
-        "then mend the system file or the logs",
-    )
-
-
-def stop_on_critical(system: str, ds: str, breaches: list[Breach], advice: str) -> list[Breach]:
-    """Raise GateFailed if one of the breaches is critical, else return them: they are warnings."""
-    critical = [found.text for found in breaches if found.severity == "critical"]
-    if critical:
-        raise GateFailed(f"{system} {ds}: not published: {'; '.join(critical)}. {advice}")
-    return breaches
+    past: Past = Past({}, {})
 
 
 def verdicts_and_answers(lake: Lake, system: System, prompt: str, llm: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -132,12 +108,14 @@ def told(answer: Mapping[str, Any]) -> str:
 
 @dataclass
 class Judged:
-    """The night's patterns, routes and scores, and the texts of the templates in them."""
+    """The night's patterns, routes and scores, the texts of the templates in them, and its sessions
+    (session_id, pattern_id, started_at, ended_at, n_events)."""
 
     patterns: list[dict[str, Any]]
     routes: list[dict[str, Any]]
     scores: list[dict[str, Any]]
     texts: dict[str, str]
+    sessions: pa.Table
 
 
 def read_judged(lake: Lake, system: System, ds: str) -> Judged:
@@ -148,7 +126,8 @@ def read_judged(lake: Lake, system: System, ds: str) -> Judged:
     scores = lake.rows(SCORES, ["pattern_id", "probability", "weights"], **place)
     used = {event["template_id"] for row in patterns for event in row["events"] or ()}
     texts = lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)
-    return Judged(patterns, routes, scores, {row["template_id"]: row["text"] for row in texts if row["template_id"] in used})
+    sessions = lake.arrow(SESSIONS, system=system.name, ds=ds).select(["session_id", "pattern_id", "started_at", "ended_at", "n_events"])
+    return Judged(patterns, routes, scores, {row["template_id"]: row["text"] for row in texts if row["template_id"] in used}, sessions)
 
 
 def pattern_knowledge(judged: Judged) -> dict[str, dict[str, Known]]:
@@ -179,7 +158,7 @@ def anomalous_sessions(lake: Lake, system: System, by: Publication, judged: Judg
         system.llm.allowed,
     )
     rows = pa.Table.from_pylist([asdict(each) for each in decided], DECISIONS)
-    sessions = lake.arrow(SESSIONS, system=system.name, ds=by.ds).select(["session_id", "pattern_id", "started_at", "ended_at", "n_events"])
+    sessions = judged.sessions
     return sessions.set_column(1, "pattern_id", sessions.column("pattern_id").cast(pa.string())).join(rows, "pattern_id", join_type="inner")
 
 
@@ -231,16 +210,21 @@ def publish(lake: Lake, system: System, by: Publication, counts: Mapping[str, in
         "encoder": manifest.encoder,
         "templates": texts_hash(judged),
     }
+    sums = judged_sums(judged.sessions, judged.patterns, judged.routes, judged.scores)
+    unsound = check(pd.DataFrame([sums]), judged_expectations())
     staged = staged_anomalies(lake, system, by, judged, versions)
     narrow = narrow_frame(staged, place)
     breaches = check(narrow, anomaly_expectations(by.ds, system.name)) if len(narrow) else []
     quarantine(lake, system.name, by, narrow, breaches)
-    stop_on_critical(system.name, by.ds, breaches, f"The rows are in {QUARANTINE.name}")
+    stop_on_critical(system.name, by.ds, unsound + breaches, f"Rows that would be published are in {QUARANTINE.name}")
+    told_by_gate = check_anomalies(
+        lake, system, by.ds, {"n_sessions": len(judged.sessions), "n_anomalies": len(narrow)}, by.past, kinds_of(narrow)
+    )
     written = [write_part(lake.root, ANOMALIES, staged, **place)] if len(staged) else []
     commit_parts(lake, ANOMALIES, written, **place)
     curve, share = tau_curve(judged, manifest.tau)
     done = {"n_anomalies": len(narrow), "n_provisional": int((narrow["status"] == "provisional").sum()) if len(narrow) else 0}
-    warnings = "; ".join(found.text for found in breaches) or None
+    warnings = "; ".join([found.text for found in unsound + breaches] + told_by_gate) or None
     row: dict[str, Any] = {**place, "outcome": "done", "detail": warnings, "run_id": by.run_id, "run_seconds": seconds, "run_at": by.now}
     row |= {"run_llm_trouble": by.trouble}
     row |= {name: counts.get(name, 0) for name in (*COUNTED, *WORK)} | done
@@ -256,6 +240,15 @@ def narrow_frame(staged: pa.Table, place: Mapping[str, str]) -> pd.DataFrame:
         narrow = narrow.append_column(f"n_{name}", pc.list_value_length(staged.column(name)))
     frame: pd.DataFrame = narrow.to_pandas().assign(**place)
     return frame
+
+
+def kinds_of(narrow: pd.DataFrame) -> list[tuple[str, int, str]]:
+    """(pattern, sessions, reason) of what would be published, the commonest first."""
+    if not len(narrow):
+        return []
+    grouped = narrow.groupby("pattern_id").agg(n=("session_id", "size"), reason=("reason", "first")).reset_index()
+    ordered = grouped.sort_values(["n", "pattern_id"], ascending=[False, True])
+    return [(str(row.pattern_id), int(row.n), str(row.reason)) for row in ordered.itertuples()]
 
 
 def quarantine(lake: Lake, system: str, by: Publication, rows: pd.DataFrame, breaches: list[Breach]) -> None:

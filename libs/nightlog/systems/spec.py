@@ -199,6 +199,31 @@ class LLM(Part):
     policy: str = ""
 
 
+Measured = Literal["unparsed", "new_templates", "sessions", "anomalies"]
+
+
+class Gates(Part):
+    """When a night is held back until somebody approves it (`nightlog approve`).
+
+    More than `unparsed_share` of the lines without the header stop a night at any time. The rest compares with the published nights of the
+    `history_days` before, and says nothing while these are fewer than `least_nights`. Let through is what lies within `deviations` robust
+    standard deviations of their median, or what two of them reached, and on top of that: `unparsed_rise` and `new_templates_rise` (shares
+    of lines, of the night's templates), `sessions_factor` (so many times more or less), `anomalies_rise` (share of sessions). Fewer than
+    `least` lines, templates, sessions or anomalies are no drift. What is not in `hold` is told as a warning alone.
+    """
+
+    unparsed_share: float = Field(0.2, ge=0, le=1)
+    history_days: int = Field(28, ge=1, le=366)
+    least_nights: int = Field(7, ge=3)
+    deviations: float = Field(4.0, gt=0)
+    least: int = Field(20, ge=1)
+    unparsed_rise: float = Field(0.05, gt=0, le=1)
+    new_templates_rise: float = Field(0.5, gt=0, le=1)
+    sessions_factor: float = Field(3.0, gt=1)
+    anomalies_rise: float = Field(0.25, gt=0, le=1)
+    hold: tuple[Measured, ...] = ("unparsed", "new_templates", "sessions", "anomalies")
+
+
 DEFAULT_MASKS = (
     Mask(name="UUID", pattern=r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"),
     Mask(name="IP", pattern=r"/?(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])(?::\d+)?"),
@@ -235,6 +260,7 @@ class System(Part):
     templates: Templates = Templates()
     labels: Labels | None = None
     llm: LLM = LLM()
+    gates: Gates = Gates()
 
     @model_validator(mode="after")
     def fields_exist(self) -> Self:

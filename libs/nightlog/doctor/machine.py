@@ -1,0 +1,144 @@
+"""The machine: Python, Java, packages, Delta's JARs, memory, disk."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+from nightlog.doctor.finding import Finding, error, ok, warning
+from nightlog.errors import ConfigError
+from nightlog.spark import JARS, delta_jars
+
+AREA = "machine"
+JAVA = 17
+SETUP = "run `make setup`"
+GIB = 1 << 30
+# Below the first a night is likely to end with a full disk; below the second it does.
+LOW_DISK, NO_DISK = 5 * GIB, GIB // 2
+BESIDE_THE_DRIVER = 2 * GIB  # Python workers, the small model, the sentence encoder
+
+
+def python(version: tuple[int, ...], wanted: tuple[int, int] = (3, 11)) -> Finding:
+    """Is it the Python that everything is pinned for?"""
+    found = ".".join(map(str, version[:3]))
+    if version[:2] == wanted:
+        return ok(AREA, f"Python {found}", sys.prefix)
+    return error(AREA, f"Python {found}, expected {wanted[0]}.{wanted[1]}", sys.prefix, SETUP)
+
+
+def java(told: str) -> Finding:
+    """What `java -version` says.
+
+    >>> java('openjdk version "17.0.15" 2025-04-15').what
+    'Java 17.0.15'
+    >>> java('java version "1.8.0_401"').what
+    'Java 1.8.0_401, expected 17'
+    """
+    match = re.search(r'version "([^"]+)"', told)
+    if match is None:
+        return error(
+            AREA, "no Java", "JAVA_HOME, PATH", "install Java 17 (Debian: apt-get install openjdk-17-jre-headless), or set JAVA_HOME"
+        )
+    major = int((re.match(r"(?:1\.)?(\d+)", match[1]) or ["0", "0"])[1])
+    if major == JAVA:
+        return ok(AREA, f"Java {match[1]}")
+    grade = error if major < JAVA else warning
+    return grade(AREA, f"Java {match[1]}, expected {JAVA}", "JAVA_HOME, PATH", "set JAVA_HOME to Java 17; no other is tested")
+
+
+def ask_java(home: str | None) -> str:
+    """What the Java that Spark would start says of itself; empty where there is none."""
+    program = shutil.which(str(Path(home, "bin", "java")) if home else "java")
+    if program is None:
+        return ""
+    try:
+        return subprocess.run([program, "-version"], capture_output=True, text=True, timeout=20, check=False).stderr
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def packages(wanted: Iterable[str], version_of: Callable[[str], str] = metadata.version) -> Iterator[Finding]:
+    """Are the packages those that were tested? Args: wanted: NAME==VERSION; version_of raises PackageNotFoundError."""
+    missing, others, n = [], [], 0
+    for pinned in wanted:
+        name, _, version = pinned.partition(";")[0].strip().partition("==")
+        n += 1
+        try:
+            if version and (found := version_of(name)) != version:
+                others.append(f"{name} {found} instead of {version}")
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        yield error(AREA, f"{len(missing)} packages are missing: {', '.join(missing)}", sys.prefix, SETUP)
+    if others:
+        yield warning(AREA, f"{len(others)} packages are not those that were tested: {', '.join(others)}", sys.prefix, SETUP)
+    if not missing and not others:
+        yield ok(AREA, f"{n} packages as pinned", sys.prefix)
+
+
+def pinned() -> list[str]:
+    """What Nightlog's own installation asks for."""
+    try:
+        return list(metadata.requires("nightlog") or ())
+    except metadata.PackageNotFoundError:
+        return []
+
+
+def jars() -> Finding:
+    """Are Delta's JARs there?"""
+    try:
+        return ok(AREA, f"{len(delta_jars().split(','))} JARs of Delta", str(JARS))
+    except ConfigError:
+        return error(AREA, "no JARs of Delta", str(JARS), SETUP)
+
+
+def in_bytes(size: str) -> int:
+    """A size as Spark writes it.
+
+    >>> in_bytes("4g") == 4 * GIB, in_bytes("512m") == GIB // 2, in_bytes("1024")
+    (True, True, 1024)
+    """
+    match = re.fullmatch(r"(\d+)\s*([kmgt]?)b?", size.strip().lower())
+    return int(match[1]) * 1024 ** " kmgt".index(match[2] or " ") if match else 0
+
+
+def memory(total: int | None, driver: str) -> Finding:
+    """Does Spark's driver fit into memory, with room for what runs beside it? Args: total in bytes, None where it is not known."""
+    wanted = in_bytes(driver)
+    if not wanted:
+        return error(AREA, f"NIGHTLOG_DRIVER_MEMORY is `{driver}`, no size such as 4g", "settings", "correct it")
+    if total is None:
+        return ok(AREA, f"memory is not known here; the driver takes {driver}")
+    told = f"{total / GIB:.1f} GiB of memory, {driver} of them for Spark's driver"
+    if total < wanted + BESIDE_THE_DRIVER:
+        return warning(AREA, told, "NIGHTLOG_DRIVER_MEMORY", "lower it, or give the machine more: 2 GiB are needed beside it")
+    return ok(AREA, told)
+
+
+def total_memory(meminfo: Path = Path("/proc/meminfo"), limit: Path = Path("/sys/fs/cgroup/memory.max")) -> int | None:
+    """Bytes of memory that this process may use: the machine's, or its container's where that is less."""
+    try:
+        found = re.search(r"MemTotal:\s+(\d+) kB", meminfo.read_text())
+        total = int(found[1]) * 1024 if found else None
+    except OSError:
+        return None
+    try:
+        most = limit.read_text().strip()
+    except OSError:
+        return total
+    return min(total, int(most)) if total is not None and most.isdigit() else total
+
+
+def disk(free: int, folder: str) -> Finding:
+    """Is there room for another night? Args: free bytes."""
+    told = f"{free / GIB:.1f} GiB free"
+    if free < NO_DISK:
+        return error(AREA, told, folder, "make room: run `nightlog maintain`, lower NIGHTLOG_BRONZE_DAYS, or move the lake")
+    if free < LOW_DISK:
+        return warning(AREA, told, folder, "make room soon: run `nightlog maintain`, or lower NIGHTLOG_BRONZE_DAYS")
+    return ok(AREA, told, folder)

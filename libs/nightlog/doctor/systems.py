@@ -1,0 +1,123 @@
+"""The systems: their files can be read, their paths find logs, and what became of their last nights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from nightlog.doctor.finding import Finding, error, ok, warning
+from nightlog.errors import ConfigError
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import NIGHTS
+from nightlog.parsing.files import find_days, find_files
+from nightlog.systems.catalog import parse_system, system_files
+from nightlog.systems.spec import System
+
+AREA = "systems"
+MEND = "mend the file; `nightlog try` proposes one from the logs"
+
+
+def catalogue(own: Path | None) -> tuple[dict[str, System], set[str], list[Finding]]:
+    """The systems whose files can be read, the names of the user's own, and what is wrong with the other files."""
+    found: dict[str, System] = {}
+    named: set[str] = set()
+    faults: list[Finding] = []
+    try:
+        for where, text in system_files(own):
+            try:
+                system = parse_system(text, where)
+            except ConfigError as trouble:
+                faults.append(error(AREA, str(trouble), where, MEND))
+                continue
+            found[system.name] = system
+            if own is not None and Path(where).parent == own:
+                if system.name in named:
+                    faults.append(warning(AREA, f"two files describe {system.name}, the last one counts", where, "remove one"))
+                named.add(system.name)
+    except (ConfigError, OSError, UnicodeDecodeError) as trouble:
+        faults.append(error(AREA, str(trouble), str(own), "name the folder of the system files: NIGHTLOG_SYSTEMS"))
+    return found, named, faults
+
+
+def targets(found: Mapping[str, System], own: set[str]) -> list[System]:
+    """The systems of a night without names: the user's own targets where there are any, else all."""
+    return [system for system in found.values() if system.role == "target" and (not own or system.name in own)]
+
+
+def inputs(systems: Iterable[System], data: Path) -> Iterator[Finding]:
+    """Does each system's path find files?"""
+    if not data.is_dir():
+        yield error(AREA, "no such folder of log files", str(data), "name it: NIGHTLOG_DATA")
+        return
+    for system in systems:
+        days = find_days(system, data)
+        if days:
+            yield ok(AREA, f"{system.name}: files of {len(days)} days, the last of {days[-1]}", f"{data}/{system.input.path}")
+        else:
+            todo = "correct `input.path` in its file, or NIGHTLOG_DATA; or run the others alone: --systems"
+            yield warning(AREA, f"{system.name}: no file matches", f"{data}/{system.input.path}", todo)
+
+
+def last_nights(systems: Iterable[System], rows: Iterable[Mapping[str, Any]], days: Mapping[str, str]) -> Iterator[Finding]:
+    """What became of each system's last night. Args: rows of gold.nights; days: system → the last day of which it has files."""
+    last: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        if row["system"] not in last or row["ds"] > last[row["system"]]["ds"]:
+            last[row["system"]] = row
+    for system in systems:
+        name = system.name
+        if name not in last:
+            yield warning(AREA, f"{name}: no night yet", "gold.nights", f"nightlog run --ds {days.get(name, 'DAY')} --systems {name}")
+            continue
+        row = last[name]
+        if row["outcome"] == "gated":
+            todo = f"mend it and run the night again, or: nightlog approve --ds {row['ds']} --system {name}"
+            yield error(AREA, f"{name}: the last night, {row['ds']}, is held back: {row['detail']}", "gold.nights", todo)
+        elif row["outcome"] == "failed":
+            todo = f"see ops.outcomes, then: nightlog run --ds {row['ds']} --systems {name}"
+            yield error(AREA, f"{name}: the last night, {row['ds']}, failed: {row['detail']}", "gold.nights", todo)
+        elif row["outcome"] != "done":
+            yield warning(AREA, f"{name}: the last night, {row['ds']}: {row['outcome']}: {row['detail']}", "gold.nights", "see its files")
+        elif (newest := days.get(name)) is not None and behind(row["ds"], newest) > 1:
+            todo = f"see whether Airflow runs; for the last day: nightlog run --ds {newest} --systems {name}"
+            yield warning(AREA, f"{name}: the last night is {row['ds']}, and there are files of {newest}", "gold.nights", todo)
+        else:
+            yield ok(AREA, f"{name}: last night {row['ds']}, {row['n_anomalies'] or 0:,} anomalies", "gold.nights")
+
+
+def late_files(systems: Iterable[System], rows: Iterable[Mapping[str, Any]], data: Path, nights: int = 7) -> Iterator[Finding]:
+    """Files that came, or changed, after their night had been published; the last nights of each system are looked at."""
+    by_system: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["outcome"] == "done" and row["run_at"] is not None:
+            by_system.setdefault(row["system"], []).append(row)
+    for system in systems:
+        for row in sorted(by_system.get(system.name, ()), key=lambda row: str(row["ds"]))[-nights:]:
+            at = row["run_at"].timestamp()
+            late = [path for path in find_files(system, data, row["ds"]) if path.stat().st_mtime > at]
+            if late:
+                todo = f"nightlog run --ds {row['ds']} --systems {system.name}"
+                told = f"{system.name}: {len(late)} files of {row['ds']} came or changed after the night was published, e.g. {late[0].name}"
+                yield warning(AREA, told, str(late[0].parent), todo)
+
+
+def behind(last: str, newest: str) -> int:
+    """Days between the last night and the newest files.
+
+    >>> behind("2026-02-28", "2026-03-04")
+    4
+    """
+    return (date.fromisoformat(newest) - date.fromisoformat(last)).days
+
+
+def nights(lake: Lake) -> list[dict[str, Any]]:
+    """The narrow rows of gold.nights."""
+    return lake.rows(NIGHTS, ["ds", "system", "outcome", "detail", "n_anomalies", "run_at"])
+
+
+def clock(now: datetime, rows: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Is a night of the lake later than today? Then a clock was wrong, or a day was mistyped."""
+    if late := sorted({row["ds"] for row in rows if row["ds"] > now.date().isoformat()}):
+        yield warning(AREA, f"nights of the future: {', '.join(late[:5])}", "gold.nights", "see the machine's clock, and who ran them")
