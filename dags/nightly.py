@@ -24,8 +24,8 @@ stopped a system · `20` transient: tried three more times, with growing pauses 
 
 **When the run is red** read the log of `report_outcomes`, then that of the failed stage: its message says which system, which
 file and what to do. Once mended, clear the first failed task *with its downstream tasks*: a stage replaces the day's slices of
-its tables, so doing it again doubles nothing. A gate (`10`) means that the day's data looks wrong: see `ops.quarantine`
-before you change a limit.
+its tables, so doing it again doubles nothing. A gate (`10`) means that the day's data looks wrong: see the page and `ops.quarantine`;
+`nightlog approve` publishes it all the same. `nightlog doctor` looks at all that a night needs.
 
 **Two runs of one day** do not mix: the one that began later has the day, the earlier one turns red and its log names the other.
 

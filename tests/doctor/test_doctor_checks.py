@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -299,10 +299,14 @@ def test_the_last_night_of_each_system_is_told() -> None:
 
     rows = [night("well", "2026-03-02", "failed"), night("well", DS, "done"), night("held", DS, "gated"), night("cut", DS, "failed")]
     rows += [night("idle", "2026-03-01", "done"), night("dry", DS, "no_input")]
-    names = ("well", "held", "cut", "idle", "dry", "new")
+    names = ("well", "held", "cut", "idle", "dry", "new", "since")
     days = {"well": "2026-03-05", "idle": "2026-03-04", "new": DS}
-    found = list(last_nights([small_system(name) for name in names], rows, days))
-    assert states(found) == ["ok", "error", "error", "warning", "warning", "warning"]
+    rows += [night("since", DS, "done")]
+    noon = datetime(2026, 3, 5, 12, tzinfo=UTC)
+    outcomes = [night("since", DS, outcome) | {"at": noon + timedelta(hours=n)} for n, outcome in enumerate(("done", "gated"))]
+    outcomes += [night("well", DS, outcome) | {"at": noon + timedelta(hours=n)} for n, outcome in enumerate(("failed", "done"))]
+    found = list(last_nights([small_system(name) for name in names], rows, outcomes, days))
+    assert states(found) == ["ok", "error", "error", "warning", "warning", "warning", "error"], "a later run of a published night counts"
     text = told(found)
     for words in (
         f"nightlog approve --ds {DS} --system held",

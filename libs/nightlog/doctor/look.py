@@ -11,6 +11,7 @@ from pathlib import Path
 from nightlog.doctor import endpoint, machine, models, systems, tables
 from nightlog.doctor.finding import Finding, State, error
 from nightlog.lake.store import Lake
+from nightlog.lake.tables import OUTCOMES
 from nightlog.parsing.files import find_days
 from nightlog.settings import Settings
 
@@ -58,7 +59,8 @@ def of_systems(settings: Settings, lake: Lake, now: datetime) -> Iterator[Findin
     yield from systems.inputs(chosen, data)
     rows = systems.nights(lake)
     days = {system.name: dated[-1] for system in chosen if data.is_dir() and (dated := find_days(system, data))}
-    yield from systems.last_nights(chosen, rows, days)
+    outcomes = lake.rows(OUTCOMES, ["system", "ds", "outcome", "detail", "at"])
+    yield from systems.last_nights(chosen, rows, outcomes, days)
     yield from systems.late_files(chosen, rows, data)
     yield from systems.clock(now, rows)
 

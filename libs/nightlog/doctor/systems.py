@@ -60,31 +60,43 @@ def inputs(systems: Iterable[System], data: Path) -> Iterator[Finding]:
             yield warning(AREA, f"{system.name}: no file matches", f"{data}/{system.input.path}", todo)
 
 
-def last_nights(systems: Iterable[System], rows: Iterable[Mapping[str, Any]], days: Mapping[str, str]) -> Iterator[Finding]:
-    """What became of each system's last night. Args: rows of gold.nights; days: system → the last day of which it has files."""
-    last: dict[str, Mapping[str, Any]] = {}
-    for row in rows:
-        if row["system"] not in last or row["ds"] > last[row["system"]]["ds"]:
-            last[row["system"]] = row
-    for system in systems:
-        name = system.name
-        if name not in last:
+def last_nights(
+    systems: Iterable[System], rows: Iterable[Mapping[str, Any]], outcomes: Iterable[Mapping[str, Any]], days: Mapping[str, str]
+) -> Iterator[Finding]:
+    """What became of each system's last night.
+
+    Args: rows of gold.nights; outcomes: rows of ops.outcomes, a failure there may be younger than what is published; days: system → the
+    last day of which it has files.
+    """
+    last, ended = newest(rows, "ds"), newest(outcomes, "at")
+    for name in (system.name for system in systems):
+        run, row = ended.get(name), last.get(name)
+        if run is not None and run["outcome"] in ("gated", "failed", "transient"):
+            row = run
+        if row is None:
             yield warning(AREA, f"{name}: no night yet", "gold.nights", f"nightlog run --ds {days.get(name, 'DAY')} --systems {name}")
-            continue
-        row = last[name]
-        if row["outcome"] == "gated":
+        elif row["outcome"] == "gated":
             todo = f"mend it and run the night again, or: nightlog approve --ds {row['ds']} --system {name}"
             yield error(AREA, f"{name}: the last night, {row['ds']}, is held back: {row['detail']}", "gold.nights", todo)
-        elif row["outcome"] == "failed":
+        elif row["outcome"] in ("failed", "transient"):
             todo = f"see ops.outcomes, then: nightlog run --ds {row['ds']} --systems {name}"
             yield error(AREA, f"{name}: the last night, {row['ds']}, failed: {row['detail']}", "gold.nights", todo)
         elif row["outcome"] != "done":
             yield warning(AREA, f"{name}: the last night, {row['ds']}: {row['outcome']}: {row['detail']}", "gold.nights", "see its files")
-        elif (newest := days.get(name)) is not None and behind(row["ds"], newest) > 1:
-            todo = f"see whether Airflow runs; for the last day: nightlog run --ds {newest} --systems {name}"
-            yield warning(AREA, f"{name}: the last night is {row['ds']}, and there are files of {newest}", "gold.nights", todo)
+        elif (latest := days.get(name)) is not None and behind(row["ds"], latest) > 1:
+            todo = f"see whether Airflow runs; for the last day: nightlog run --ds {latest} --systems {name}"
+            yield warning(AREA, f"{name}: the last night is {row['ds']}, and there are files of {latest}", "gold.nights", todo)
         else:
             yield ok(AREA, f"{name}: last night {row['ds']}, {row['n_anomalies'] or 0:,} anomalies", "gold.nights")
+
+
+def newest(rows: Iterable[Mapping[str, Any]], by: str) -> dict[str, Mapping[str, Any]]:
+    """System → its row with the greatest value of a column."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        if row["system"] not in found or row[by] > found[row["system"]][by]:
+            found[row["system"]] = row
+    return found
 
 
 def late_files(systems: Iterable[System], rows: Iterable[Mapping[str, Any]], data: Path, nights: int = 7) -> Iterator[Finding]:

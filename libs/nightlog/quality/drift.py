@@ -17,7 +17,7 @@ from nightlog.systems.spec import Gates
 
 # What MAD must be multiplied by to be a standard deviation, where values are normal.
 TO_DEVIATION = 1.4826
-LOW, HIGH = -math.inf, math.inf
+LEAST = 0.0  # no measure is below it
 
 Counts = Mapping[str, int]
 Severity = Literal["critical", "warning"]
@@ -88,7 +88,7 @@ def limits(measure: str, history: Sequence[float], gates: Gates) -> tuple[float,
         low, high = bounds([math.log1p(value) for value in history], gates.deviations, math.log(gates.sessions_factor))
         return max(0.0, math.expm1(low)), math.expm1(high)
     slack = {"unparsed": gates.unparsed_rise, "new_templates": gates.new_templates_rise, "anomalies": gates.anomalies_rise}[measure]
-    return LOW, bounds(history, gates.deviations, slack)[1]
+    return LEAST, bounds(history, gates.deviations, slack)[1]
 
 
 def drift(counts: Counts, before: Sequence[Counts], gates: Gates, measures: Iterable[str]) -> list[Finding]:
@@ -119,7 +119,7 @@ def too_many_unparsed(counts: Counts, gates: Gates) -> list[Finding]:
         return []
     limit = f"more than gates.unparsed_share = {gates.unparsed_share:g}"
     text = f"{counts['n_unparsed']:,} of {total:,} lines do not match the header pattern, {limit}"
-    return [Finding("unparsed", value, LOW, gates.unparsed_share, "critical", text)]
+    return [Finding("unparsed", value, LEAST, gates.unparsed_share, "critical", text)]
 
 
 WORDS = {
