@@ -41,6 +41,17 @@ class Limits(NamedTuple):
     money: float | None = None
 
 
+class HandOff(NamedTuple):
+    """Who gets a published night besides the lake, all of it off by default; see `reporting.handoff`."""
+
+    webhook: SecretStr | None = None
+    hosts: str = ""
+    timeout_s: float = 10.0
+    pages_url: str = ""
+    exports: Path | None = None
+    metrics: Path | None = None
+
+
 class Settings(BaseSettings):
     """What a night needs to know about its surroundings. Every field is `NIGHTLOG_<NAME>` in the environment."""
 
@@ -78,6 +89,18 @@ class Settings(BaseSettings):
     silver_days: int = Field(180, ge=1, description="events, sessions, patterns, routes and scores")
     gold_days: int = Field(730, ge=1, description="anomalies and nights; verdicts, answers and models are kept for ever")
     replay_days: int = Field(14, ge=7, le=29, description="earlier versions of tables can be read for so many days; Delta's log ends at 30")
+
+    webhook_url: SecretStr | None = Field(None, description="address that gets each night's counts as Slack-compatible JSON; default: none")
+    webhook_hosts: str = Field("", description="hosts that the webhook may name, separated by commas; `.example.org` is every host in it")
+    webhook_timeout_s: float = Field(10.0, gt=0, le=300, description="from the request to the end of its answer")
+    pages_url: str = Field("", description="address under which the lake's folder `reports` is served, for links in messages")
+    exports: Path | None = Field(None, description="folder that gets each night's anomalies as Parquet and CSV; default: none")
+    metrics: Path | None = Field(None, description="file that gets the last night's metrics in Prometheus' text format; default: none")
+
+    @property
+    def hand_off(self) -> HandOff:
+        """Who gets a published night besides the lake."""
+        return HandOff(self.webhook_url, self.webhook_hosts, self.webhook_timeout_s, self.pages_url, self.exports, self.metrics)
 
     @property
     def provider(self) -> Provider:

@@ -427,6 +427,22 @@ QUARANTINE = TableSpec(
     "delta-rs",
     about="a row that broke a rule and was set aside",
 )
+HANDOFFS = TableSpec(
+    "ops.handoffs",
+    (
+        DS,
+        RUN_ID,
+        col("kind", STRING, "webhook | export | metrics"),
+        col("outcome", STRING, "done | failed"),
+        col("detail", STRING, "where it went (of a webhook the host alone), or why it did not"),
+        col("content", STRING, "hash of what a webhook was told: the same is not told twice; null of other kinds"),
+        col("at", TIME, "UTC"),
+    ),
+    ("run_id", "ds", "kind", "at"),
+    (),
+    "delta-rs",
+    about="a published night that was handed to somebody outside of the lake, or could not be",
+)
 MODELS = TableSpec(
     "ops.models",
     (
@@ -484,6 +500,7 @@ ALL_TABLES = (
     NIGHTS,
     OUTCOMES,
     QUARANTINE,
+    HANDOFFS,
     MODELS,
     PSEUDO_LABELS,
 )
