@@ -27,8 +27,8 @@ file and what to do. Once mended, clear the first failed task *with its downstre
 its tables, so doing it again doubles nothing. A gate (`10`) means that the day's data looks wrong: see `ops.quarantine`
 before you change a limit.
 
-**DAGs that follow**: give them `schedule=[Asset("gold.anomalies")]` (or `gold.nights`). `publish` emits both when it ends with `0`; the event's
-`extra` has `ds` and `run_id`. A day that is run again is published again, so take the day from the event, not from the clock.
+**DAGs that follow**: give them `schedule=[Asset("gold.anomalies")]` (or `gold.nights`). `publish` emits both when it ends with `0`; the
+event's `extra` has `ds` and `run_id`. A day that is run again is published again, so take the day from the event, not from the clock.
 
 **A past day**: trigger this DAG with `ds` = that day, and `systems` = `a,b` for some systems only; or
 `airflow dags trigger nightlog_nightly --conf '{"ds": "2008-11-10", "systems": "hdfs"}'`. Many days, here the 9th to the 11th:
