@@ -37,7 +37,8 @@ def run_sample_night(root: Path) -> Lake:
     )
     model = save(lake, Network(manifest.shape), np.eye(2, DIMENSIONS, dtype=np.float32), manifest, {"held_out_f1": 0.5}, datetime.now(UTC))
     promote(lake, model.version)
-    night = Night(DS, "sample", [load_catalog()["dovecot"]], lake, Settings(llm="recorded", device="cpu"), lambda: datetime.now(UTC))
+    settings = Settings(llm="recorded", device="cpu", exports=root.parent / "exports", metrics=root.parent / "nightlog.prom")
+    night = Night(DS, "sample", [load_catalog()["dovecot"]], lake, settings, lambda: datetime.now(UTC))
     for stage in Stage:
         for outcome in night.run_stage(stage):
             assert outcome.outcome == "done", f"{stage}: {outcome.detail}"

@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 from nightlog.lake.store import Lake
+from nightlog.lake.tables import ANOMALIES, HANDOFFS
+from nightlog.reporting.tables import query
+from pyarrow import parquet
+from sample_night import DS
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```$", re.M | re.S)
@@ -42,6 +46,26 @@ def test_the_tutorial_does_what_it_says(sample_lake: Lake, tmp_path: Path) -> No
             assert line in seen[number], f"after `{typed[number].strip()}` one does not see: {line}"
     assert (tmp_path / "build" / "tutorial" / "mailbox.toml").is_file()
     assert (tmp_path / "build" / "demo" / "lake" / "reports" / "2026-03-04" / "index.html").is_file()
+
+
+@pytest.mark.slow
+def test_every_query_in_the_docs_has_an_answer(sample_lake: Lake) -> None:
+    found = 0
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        for _, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+            for sql in re.findall(r'^nightlog query "([^"]+)"', text, re.M):
+                assert query(sample_lake, sql).column_names, f"{page.name}: {sql}"
+                found += 1
+    assert found > 9
+
+
+@pytest.mark.slow
+def test_a_whole_night_hands_off_what_it_published(sample_lake: Lake) -> None:
+    beside = Path(sample_lake.root).parent
+    exported = parquet.read_table(beside / "exports" / DS / "anomalies.parquet")
+    assert exported.num_rows == len(sample_lake.rows(ANOMALIES)) > 50
+    assert all(exported["lines"].to_pylist()) and 'nightlog_night_sessions{system="dovecot"} 1610' in (beside / "nightlog.prom").read_text()
+    assert [(row["kind"], row["outcome"]) for row in sample_lake.rows(HANDOFFS)] == [("export", "done"), ("metrics", "done")]
 
 
 def test_the_tutorial_names_the_night_of_the_sample() -> None:
