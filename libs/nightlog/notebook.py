@@ -55,6 +55,14 @@ def night_or_last(lake: Lake, ds: str | None = None) -> str:
     return ds or nights[-1]
 
 
+def one(rows: duckdb.DuckDBPyRelation, otherwise: str) -> dict[str, Any]:
+    """The only row of a query. Raises ConfigError with what to say `otherwise`."""
+    found: list[dict[str, Any]] = rows.to_arrow_table().to_pylist()
+    if len(found) != 1:
+        raise ConfigError(otherwise)
+    return found[0]
+
+
 def short(text: str | None) -> str:
     """Text of logs or LLMs as the name of a bar: one line, cut to what fits, without characters that show nothing.
 

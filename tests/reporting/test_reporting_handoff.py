@@ -68,9 +68,11 @@ def test_a_night_of_many_systems_is_cut_and_those_that_failed_are_not(tmp_path: 
     rows = [
         {"ds": DS, "system": f"s{n:02}", "outcome": "done", "n_sessions": 9, "n_anomalies": n % 7, "n_provisional": 1} for n in range(50)
     ]
-    lake.put(NIGHTS, [*rows, {"ds": DS, "system": "zz", "outcome": "failed"}])
+    lake.put(NIGHTS, [*rows, {"ds": DS, "system": "zz", "outcome": "failed"}, {"ds": DS, "system": "y" * 300, "outcome": "no_input"}])
+    body, _ = tell_night(lake, DS, "https://pages.example.org/" + "x" * 100)
+    assert len(body["blocks"][0]["text"]["text"]) < 3000
     lines = tell_night(lake, DS, "")[0]["text"].splitlines()
-    assert len(lines) == 32 and lines[-1] == "• and 21 more systems"
+    assert len(lines) == 32 and lines[-1] == "• and 22 more systems"
     assert lines[1] == "• zz: failed" and lines[2] == "• s06: 6 of 9 sessions, 1 of them provisional"
 
 

@@ -18,7 +18,8 @@ from nightlog.reporting.page_model import outcome_of
 from nightlog.reporting.page_words import OUTCOMES as OUTCOME_WORDS
 from nightlog.reporting.page_words import long_day, n_of
 
-SHOWN_SYSTEMS = 30  # Slack takes 3,000 letters in a section
+SHOWN_SYSTEMS = 30
+LONGEST_LINE = 90  # letters; Slack takes 3,000 in a section
 PAUSES_S = (1.0, 4.0)  # before the second and the third try
 
 
@@ -72,7 +73,7 @@ def message(ds: str, systems: Sequence[Told], link: str) -> dict[str, Any]:
     head = f"Nightlog, {long_day(ds)}: {n_of(found, 'anomalous session')}"
     head += f"; {n_of(len(ill), 'system')} did not end well" if ill else ""
     ranked = sorted(systems, key=lambda each: (each not in ill, -(each.n_anomalies or 0), each.system))
-    lines = [escaped(each.line()) for each in ranked[:SHOWN_SYSTEMS]]
+    lines = [escaped(each.line()[:LONGEST_LINE]) for each in ranked[:SHOWN_SYSTEMS]]
     if len(ranked) > SHOWN_SYSTEMS:
         lines.append(f"and {n_of(len(ranked) - SHOWN_SYSTEMS, 'more system')}")
     text = [head, *(f"• {line}" for line in lines)]
