@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Settings come from the environment: NIGHTLOG_LAKE, NIGHTLOG_DATA, NIGHTLOG_LLM and others.
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint types test-jobs test-dags test-slow cluster-test fuzz bench bench-quick bench-bounds faults e2e demo nightly clean
+.PHONY: help setup test lint types test-jobs test-dags test-slow cluster-test fuzz bench bench-quick bench-bounds faults e2e demo nightly notebooks clean
 MAKEFLAGS += --no-print-directory
 SHELL := bash
 
@@ -84,6 +84,15 @@ nightly: setup .airflow/migrated ## one night through Airflow: make nightly DS=2
 	@set -o pipefail; $(AIRFLOW)/airflow dags test nightlog_nightly \
 		--conf '{"ds": $(call json,$(DS)), "systems": $(call json,$(SYSTEMS))}' \
 		| (trap '' INT; sed -u -e '/\[DAG TEST\]/d' -e '/No tasks to run/d')
+
+notebooks: build/jupyter/made ## the notebooks in JupyterLab, over the lake that NIGHTLOG_LAKE names
+	NIGHTLOG_LAKE="$${NIGHTLOG_LAKE:-$(CURDIR)/lake}" build/jupyter/bin/jupyter lab notebooks
+
+build/jupyter/made: notebooks/requirements.txt | setup
+	@.uv/bin/uv venv --quiet --allow-existing --no-project --python "$(PYTHON)" build/jupyter
+	@.uv/bin/uv pip install --quiet --python build/jupyter/bin/python -r $<
+	@$(JOBS)/python -m ipykernel install --prefix build/jupyter --name python3 --display-name Nightlog 2>build/jupyter/kernel.log
+	@touch $@
 
 json = $(if $(1),"$(1)",null)
 

@@ -18,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator, Param
+from airflow.sdk import Asset, BaseOperator, Param
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 if TYPE_CHECKING:
@@ -58,6 +58,10 @@ DS_PARAM = Param(
 DS = "{{ params.ds or (dag_run.data_interval_start or dag_run.run_after - macros.timedelta(days=1)) | ds }}"
 NIGHT = ["--ds", DS, "--run-id", "{{ run_id }}"]
 SYSTEMS = "{{ '--systems=' ~ params.systems if params.systems else '' }}"
+
+# What other DAGs can follow: `schedule=[Asset("gold.anomalies")]`. An event says of which night it is: extra = {"ds": …, "run_id": …}.
+ANOMALIES = Asset("gold.anomalies", uri="x-nightlog://lake/gold/anomalies")
+NIGHTS = Asset("gold.nights", uri="x-nightlog://lake/gold/nights")
 
 TASK_DEFAULTS: dict[str, Any] = {
     "retries": 3,
@@ -120,6 +124,12 @@ class RunProgram(BaseOperator):
         if code != DONE:
             error = AirflowFailException if code in NO_RETRY else AirflowException
             raise error(f"{self.task_id}: exit {code}, {MEANING.get(code, 'crashed or killed')}; last line: {''.join(tail[-1:])}")
+        for asset in self.outlets:
+            context["outlet_events"][asset].extra = {"ds": self.option("--ds"), "run_id": self.option("--run-id")}
+
+    def option(self, name: str) -> str:
+        """The word behind an option of the command."""
+        return self.command[self.command.index(name) + 1]
 
     def run_program(self) -> tuple[int, list[str]]:
         """Its exit code and its last lines. It has a process group of its own, none of which outlives this call."""

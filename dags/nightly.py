@@ -29,6 +29,9 @@ its tables, so doing it again doubles nothing. A gate (`10`) means that the day'
 
 **Two runs of one day** do not mix: the one that began later has the day, the earlier one turns red and its log names the other.
 
+**DAGs that follow**: give them `schedule=[Asset("gold.anomalies")]` (or `gold.nights`). `publish` emits both when it ends with `0`; the
+event's `extra` has `ds` and `run_id`. A day that is run again is published again, so take the day from the event, not from the clock.
+
 **A past day**: trigger this DAG with `ds` = that day, and `systems` = `a,b` for some systems only; or
 `airflow dags trigger nightlog_nightly --conf '{"ds": "2008-11-10", "systems": "hdfs"}'`. Many days, here the 9th to the 11th:
 `airflow backfill create --dag-id nightlog_nightly --from-date 2008-11-09 --to-date 2008-11-12 --max-active-runs 1` (the dates
@@ -42,8 +45,10 @@ from datetime import UTC, datetime
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, chain
 from nightlog_submit import (
+    ANOMALIES,
     DS_PARAM,
     NIGHT,
+    NIGHTS,
     SYSTEMS,
     SYSTEMS_PARAM,
     TASK_DEFAULTS,
@@ -69,5 +74,8 @@ with DAG(
     default_args=TASK_DEFAULTS,
     tags=["nightlog"],
 ):
-    stages = [RunProgram(task_id=stage, command=[*program, *NIGHT, SYSTEMS]) for stage, program in PROGRAMS.items()]
+    stages = [
+        RunProgram(task_id=stage, command=[*program, *NIGHT, SYSTEMS], outlets=[ANOMALIES, NIGHTS] if stage == "publish" else [])
+        for stage, program in PROGRAMS.items()
+    ]
     chain(*stages, ReportOutcomes(task_id="report_outcomes", command=[*nightlog("outcomes"), *NIGHT], retries=0))

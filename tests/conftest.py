@@ -46,3 +46,11 @@ def shared() -> Path:
     if not (folder / "data" / "raw").is_dir():
         pytest.skip(f"no labelled logs at {folder}: set NIGHTLOG_SHARED to the folder that holds data/ and llm/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def sample_lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A night of the sample corpus, made once for all tests: copy the folder before writing to it."""
+    from sample_night import run_sample_night
+
+    return run_sample_night(tmp_path_factory.mktemp("sample") / "lake")

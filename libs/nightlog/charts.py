@@ -31,6 +31,8 @@ svg { display: block; max-width: 100%; height: auto; }
 Point = tuple[float, float]
 SIDE, LEFT, TOP, BOTTOM, RIGHT = 240, 40, 8, 34, 10
 ROW, NAMES, BAR, VALUES = 22, 190, 300, 150
+LONGEST_NAME = 26  # letters that fit into NAMES
+SVG_START = '<svg xmlns="http://www.w3.org/2000/svg"'
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,50 @@ def columns(values: Sequence[Column], about: str, height: int = 90, step: int = 
         if len(values) > 6:
             parts.append(f'<text x="{width}" y="{base + 16}" class="tick end">{escape(values[-1].name)}</text>')
     return svg(width, base + below, parts, about)
+
+
+@dataclass(frozen=True)
+class Track:
+    """A row of a time line: where in [0, 1] its events lie; `strong` rows stand out."""
+
+    name: str
+    at: Sequence[float]
+    strong: bool = False
+
+
+def timeline(tracks: Sequence[Track], first: str, last: str, about: str) -> str:
+    """A dot an event, a row a kind of event, from the `first` time to the `last`; names are cut to what fits."""
+    wide = BAR + VALUES
+    parts = [f'<path class="grid" d="M{NAMES + wide * step / 4:.1f} 0v{ROW * len(tracks)}"/>' for step in range(5)]
+    for number, track in enumerate(tracks):
+        y = ROW * number + ROW / 2
+        parts.append(f'<text x="{NAMES - 8}" y="{y + 4:g}" class="name end">{escape(shortened(track.name))}</text>')
+        colour = "c1" if track.strong else "c0"
+        parts += [f'<circle class="dot {colour}" cx="{NAMES + wide * at:.1f}" cy="{y:g}" r="4"/>' for at in track.at]
+    base = ROW * len(tracks) + 15
+    parts.append(f'<text x="{NAMES}" y="{base}" class="tick">{escape(first)}</text>')
+    parts.append(f'<text x="{NAMES + wide}" y="{base}" class="tick end">{escape(last)}</text>')
+    return svg(NAMES + wide + 8, base + 5, parts, about)
+
+
+def shortened(name: str) -> str:
+    """A name as it fits beside a bar or a row.
+
+    >>> shortened("The session timed out waiting for a lock")
+    'The session timed out wai…'
+    """
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+
+
+def standalone(picture: str) -> str:
+    """A chart as an SVG file of its own, with its style inside: for where no page brings one.
+
+    >>> standalone(svg(1, 1, [], "nothing"))[:46]
+    '<svg xmlns="http://www.w3.org/2000/svg" width='
+    """
+    style = f"{CHART_STYLE}svg {{ background: var(--paper); font-family: system-ui, sans-serif; }}"
+    opening, rest = picture.split(">", 1)
+    return f"{opening.replace('<svg', SVG_START)}><style>{style}</style>{rest}"
 
 
 def svg(width: float, height: float, parts: Sequence[str], about: str) -> str:

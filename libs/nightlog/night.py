@@ -197,7 +197,7 @@ class Night:
 
     def report(self) -> Iterator[Outcome]:
         """Write the night's pages, once all systems are published. A page that cannot be written fails nothing: the published system stays
-        `done`, and its outcome says why there is no page; `nightlog report` tries again."""
+        `done`, and its outcome says why there is no page; `nightlog report` tries again. Then the night is handed off."""
         from nightlog.reporting.page import write_pages
 
         try:
@@ -213,6 +213,9 @@ class Night:
                 self.lake.put(OUTCOMES, [row])
                 self.latest()[name, Stage.PUBLISH.value] = row
                 yield Outcome(name, Stage.PUBLISH, "done", detail, {}, 0.0)
+        from nightlog.reporting.handoff import hand_off
+
+        hand_off(self.lake, self.ds, self.run_id, self.settings.hand_off, self.clock)
 
     def finished(self, system: System, stage: Stage, latest: dict[tuple[str, str], dict[str, Any]]) -> bool:
         """Whether this run has just done the stage for the system, and nothing before or behind it was done since.

@@ -43,18 +43,29 @@ class Limits(NamedTuple):
     money: float | None = None
 
 
+class HandOff(NamedTuple):
+    """Who gets a published night besides the lake, all of it off by default; see `reporting.handoff`."""
+
+    webhook: SecretStr | None = None
+    hosts: str = ""
+    timeout_s: float = 10.0
+    pages_url: str = ""
+    exports: Path | None = None
+    metrics: Path | None = None
+
+
 class Settings(BaseSettings):
     """What a night needs to know about its surroundings. Every field is `NIGHTLOG_<NAME>` in the environment."""
 
     model_config = SettingsConfigDict(env_prefix="NIGHTLOG_", extra="ignore", frozen=True)
 
-    lake: Path = Path("lake")
+    lake: Path = Field(Path("lake"), description="folder of the tables; a local one, or an object store's address")
     data: Path | None = Field(None, description="folder of the log files; default: the sample corpus that ships with Nightlog")
     systems: Path | None = Field(None, description="folder of the user's own system files")
     llm: Provider | None = Field(None, description="default: openai where OPENAI_API_KEY is set, else off")
-    llm_model: str = "gpt-5-mini"
+    llm_model: str = Field("gpt-5-mini", description="the name that requests ask for; part of what verdicts are kept under")
     llm_recorded: Path | None = Field(None, description="recorded verdicts; default: those of the sample corpus")
-    llm_items_per_call: int = Field(20, ge=1, le=200)
+    llm_items_per_call: int = Field(20, ge=1, le=200, description="patterns in one request")
     llm_side_by_side: int = Field(80, ge=1, le=500, description="patterns in one request of the second round")
     llm_mode: Mode = Field("chat", description="chat: answers tonight; batch: the cheaper Batch API, answers are collected by a later run")
     llm_at_once: int = Field(2, ge=1, le=32, description="requests under way at the same time")
@@ -71,17 +82,29 @@ class Settings(BaseSettings):
     llm_price_cached: float = Field(PRICES.cached, ge=0, description="for a million prompt tokens that the provider had cached")
     llm_price_out: float = Field(PRICES.output, ge=0, description="for a million completion tokens")
     llm_price_batch: float = Field(PRICES.batch, ge=0, le=1, description="the share of these prices that a request in a batch costs")
-    openai_base_url: str | None = Field(None, validation_alias="OPENAI_BASE_URL")
-    openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")
-    master: str = "local[*]"
+    openai_base_url: str | None = Field(None, validation_alias="OPENAI_BASE_URL", description="the endpoint; default: OpenAI's own")
+    openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY", description="its key")
+    master: str = Field("local[*]", description="Spark's master")
     profile: Profile | None = Field(None, description="how Spark is set (`spark.py`); default: local where the master is, else cluster")
     in_process: bool = Field(True, description="work smaller than starting Spark is done in the stage's own process; false: Spark does all")
-    driver_memory: str = "4g"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    driver_memory: str = Field("4g", description="of Spark's driver")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where encoder and small model run")
     bronze_days: int = Field(90, ge=1, description="nights' lines are kept for so many days, by `nightlog maintain`")
     silver_days: int = Field(180, ge=1, description="events, sessions, patterns, routes and scores")
     gold_days: int = Field(730, ge=1, description="anomalies and nights; verdicts, answers and models are kept for ever")
     replay_days: int = Field(14, ge=7, le=29, description="earlier versions of tables can be read for so many days; Delta's log ends at 30")
+
+    webhook_url: SecretStr | None = Field(None, description="address that gets each night's counts as Slack-compatible JSON; default: none")
+    webhook_hosts: str = Field("", description="hosts that the webhook may name, separated by commas; `.example.org` is every host in it")
+    webhook_timeout_s: float = Field(10.0, gt=0, le=300, description="from the request to the end of its answer")
+    pages_url: str = Field("", description="address under which the lake's folder `reports` is served, for links in messages")
+    exports: Path | None = Field(None, description="folder that gets each night's anomalies as Parquet and CSV; default: none")
+    metrics: Path | None = Field(None, description="file that gets the last night's metrics in Prometheus' text format; default: none")
+
+    @property
+    def hand_off(self) -> HandOff:
+        """Who gets a published night besides the lake."""
+        return HandOff(self.webhook_url, self.webhook_hosts, self.webhook_timeout_s, self.pages_url, self.exports, self.metrics)
 
     @property
     def provider(self) -> Provider:

@@ -35,6 +35,24 @@ def test_a_night_hands_its_params_to_every_stage(nightly: DAG, run: Runner, monk
         assert "" not in call.argv
 
 
+def events(run_id: str) -> list[tuple[str, dict[str, str]]]:
+    """(asset, extra) of the events that a run emitted."""
+    from airflow.models.asset import AssetEvent
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        found = session.query(AssetEvent).filter(AssetEvent.source_run_id == run_id).all()
+        return sorted((event.asset.name, event.extra) for event in found)
+
+
+def test_a_published_night_is_told_to_the_dags_that_follow(nightly: DAG, run: Runner) -> None:
+    night = run(nightly, {"parse": [10]}, ds="2008-11-10")
+    told = {"ds": "2008-11-10", "run_id": night.run_id}
+    assert events(night.run_id) == [("gold.anomalies", told), ("gold.nights", told)]
+    failed = run(nightly, {"publish": [30]}, ds="2008-11-11")
+    assert events(failed.run_id) == []
+
+
 def test_each_program_is_the_one_of_the_jobs_environment(nightly: DAG, run: Runner) -> None:
     night = run(nightly, {}, ds="2008-11-10")
     programs = {call.stage: call.argv[0] for call in night.calls}

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import NIGHTS, OUTCOMES
+from nightlog.lake.tables import HANDOFFS, NIGHTS, OUTCOMES
 from nightlog.night import Night, Stage, exit_code
 from nightlog.reporting.tables import run_outcomes
 from nightlog.settings import Settings
@@ -52,4 +52,14 @@ def test_a_night_without_any_page_is_told_for_every_system(tmp_path: Path) -> No
     night = published(tmp_path / "lake", "one", "two")
     (tmp_path / "lake" / "reports").write_text("in the way")
     assert [(told.system, told.outcome) for told in night.run_stage(Stage.PUBLISH)] == [("one", "done"), ("two", "done")]
+    assert {row["outcome"] for row in night.lake.rows(OUTCOMES)} == {"done"}
+
+
+def test_a_night_is_handed_off_and_a_receiver_that_is_not_there_fails_nothing(tmp_path: Path) -> None:
+    night = published(tmp_path / "lake", "one", "two")
+    more = {"webhook_url": "https://127.0.0.1:9/key", "webhook_hosts": "example.org", "exports": tmp_path / "out"}
+    night.settings = Settings(llm="off", **more)
+    assert list(night.run_stage(Stage.PUBLISH)) == []
+    assert {(row["kind"], row["outcome"]) for row in night.lake.rows(HANDOFFS)} == {("webhook", "failed"), ("export", "done")}
+    assert (tmp_path / "out" / DS / "nights.csv").read_text().count("\n") == 3
     assert {row["outcome"] for row in night.lake.rows(OUTCOMES)} == {"done"}

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from nightlog.cli.app import app
 from nightlog.cli.options import DataOption, Ds, Format, FormatOption, LakeOption, Master
-from nightlog.cli.output import UNSEEN, err, out, print_rows, safe
+from nightlog.cli.output import err, out, print_rows, safe
+from nightlog.inert import UNSEEN
 
 
 @app.command()

@@ -451,6 +451,22 @@ APPROVALS = TableSpec(
     "delta-rs",
     about="a night that a gate had held back and somebody published all the same",
 )
+HANDOFFS = TableSpec(
+    "ops.handoffs",
+    (
+        DS,
+        RUN_ID,
+        col("kind", STRING, "webhook | export | metrics"),
+        col("outcome", STRING, "done | failed"),
+        col("detail", STRING, "where it went (of a webhook the host alone), or why it did not"),
+        col("content", STRING, "hash of what a webhook was told: the same is not told twice; null of other kinds"),
+        col("at", TIME, "UTC"),
+    ),
+    ("run_id", "ds", "kind", "at"),
+    (),
+    "delta-rs",
+    about="a published night that was handed to somebody outside of the lake, or could not be",
+)
 MODELS = TableSpec(
     "ops.models",
     (
@@ -509,6 +525,7 @@ ALL_TABLES = (
     OUTCOMES,
     QUARANTINE,
     APPROVALS,
+    HANDOFFS,
     MODELS,
     PSEUDO_LABELS,
 )

@@ -30,8 +30,8 @@ class Input(Part):
     Files whose names carry no `{ds}` belong to the one night named in `delivered`.
     """
 
-    path: str
-    delivered: date | None = None
+    path: str = Field(description="relative to the data folder; `{ds}` is the night's day")
+    delivered: date | None = Field(None, description="the night of a delivery without days in its names")
 
     @model_validator(mode="after")
     def one_night(self) -> Self:
@@ -48,8 +48,8 @@ class Record(Part):
     LONGEST_RECORD lines, stand alone.
     """
 
-    start: str
-    lines: int = Field(50, ge=1, le=LONGEST_RECORD)
+    start: str = Field(description="regular expression that the first line of a record begins with")
+    lines: int = Field(50, ge=1, le=LONGEST_RECORD, description="so many of a record's lines make its text")
     _compiles = field_validator("start")(checked)
 
 
@@ -62,9 +62,9 @@ class Header(Part):
     `message` may be a list of keys: the first one's value and, where present, key=value of the others.
     """
 
-    kind: Literal["pattern", "json", "logfmt", "export"] = "pattern"
-    pattern: str = WHOLE_LINE
-    keys: Mapping[str, str | tuple[str, ...]] = {}
+    kind: Literal["pattern", "json", "logfmt", "export"] = Field("pattern", description="what the message group holds")
+    pattern: str = Field(WHOLE_LINE, description="of the whole record; its named groups are the fields")
+    keys: Mapping[str, str | tuple[str, ...]] = Field({}, description="field → key of the named values, as `[header.keys]`")
     _compiles = field_validator("pattern")(checked)
 
     @model_validator(mode="after")
@@ -106,9 +106,9 @@ class Timestamp(Part):
     """`value` is put together from header fields, e.g. "{date} {time}" (`{ds}` is the night's day, `{ds_year}` its year); `format` is a
     Spark datetime pattern, or "epoch" for seconds since 1970 ("epoch_ms", "epoch_us", "epoch_ns": for thousandths, …)."""
 
-    value: str
-    format: str
-    timezone: str = "UTC"
+    value: str = Field(description="put together from header fields")
+    format: str = Field(description="Spark's datetime pattern, or epoch, epoch_ms, epoch_us, epoch_ns")
+    timezone: str = Field("UTC", description="of stamps that name none")
 
 
 class Session(Part):
@@ -119,12 +119,12 @@ class Session(Part):
     than its first moments have been seen.
     """
 
-    kind: Literal["id", "field", "window"]
-    pattern: str | None = None
-    field: str = "message"
-    window_minutes: int = Field(60, ge=1, le=24 * 60)
-    lookback_days: int = Field(1, ge=0, le=31)
-    settle_minutes: int = Field(10, ge=0, le=12 * 60)
+    kind: Literal["id", "field", "window"] = Field(description="what makes a session")
+    pattern: str | None = Field(None, description='of the id; with kind = "id" alone, and needed there')
+    field: str = Field("message", description="the header field that is looked at")
+    window_minutes: int = Field(60, ge=1, le=24 * 60, description='length of a session of kind = "window"')
+    lookback_days: int = Field(1, ge=0, le=31, description="a session is judged on its events of so many days before, too")
+    settle_minutes: int = Field(10, ge=0, le=12 * 60, description="what begins so shortly before midnight waits for the next night")
     _compiles = field_validator("pattern")(lambda p: p if p is None else checked(p))
 
     @model_validator(mode="after")
@@ -140,9 +140,9 @@ class Mask(Part):
     With `word = true` it is replaced by NAME alone, a word like any other: messages that differ in it get templates of their own.
     """
 
-    name: str = Field(pattern=r"^[A-Z_]+$")
-    pattern: str
-    word: bool = False
+    name: str = Field(pattern=r"^[A-Z_]+$", description="capital letters and _: what stands in the text's place")
+    pattern: str = Field(description="regular expression of the text that is masked")
+    word: bool = Field(False, description="let it tell templates apart")
     _compiles = field_validator("pattern")(checked)
 
     @property
@@ -159,10 +159,10 @@ class Templates(Part):
     same, it is a variable.
     """
 
-    similarity: float = Field(0.9, gt=0, le=1)
-    values: int = Field(8, ge=2)
-    depth: int = Field(4, ge=3, le=10)
-    max_children: int = Field(100, ge=2)
+    similarity: float = Field(0.9, gt=0, le=1, description="the share of words that must agree")
+    values: int = Field(8, ge=2, description="so many different tokens make a place a variable")
+    depth: int = Field(4, ge=3, le=10, description="Drain's depth")
+    max_children: int = Field(100, ge=2, description="Drain's bound on the branches of a node")
     cap: int = Field(2000, ge=1, description="templates of one token count; what comes after goes to a catch-all")
     messages: int = Field(200_000, ge=1, description="distinct masked messages that are mined; what comes after goes to a catch-all")
 
@@ -174,9 +174,9 @@ class Labels(Part):
     `bronze.labels` and nowhere else; a line is normal if its label is in `normal`.
     """
 
-    file: str | None = None
-    pattern: str | None = None
-    normal: tuple[str, ...] = ("-",)
+    file: str | None = Field(None, description="CSV with session_id and label (1 anomalous, 0 normal), relative to the data folder")
+    pattern: str | None = Field(None, description="of what is cut off each line, with a group `label`")
+    normal: tuple[str, ...] = Field(("-",), description="labels of normal lines")
     _compiles = field_validator("pattern")(lambda p: p if p is None else checked(p))
 
     @model_validator(mode="after")
@@ -194,9 +194,9 @@ class LLM(Part):
     Secrets, e-mail and network addresses never leave; `redact` takes out users' and hosts' names too.
     """
 
-    allowed: bool = True
-    redact: tuple[Literal["user", "host"], ...] = ()
-    policy: str = ""
+    allowed: bool = Field(True, description="may templates of this system be sent at all")
+    redact: tuple[Literal["user", "host"], ...] = Field((), description="names that are taken out as well")
+    policy: str = Field("", description="free text of the operators for the prompt: what is daily life, what they want to hear of")
 
 
 Measured = Literal["unparsed", "new_templates", "sessions", "anomalies"]
@@ -245,18 +245,18 @@ class System(Part):
     system's own unlabelled patterns and analysts' answers; it is never distilled, so `collaboration` says nothing about it.
     """
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
-    description: str = ""
-    role: Literal["source", "target"]
-    collaboration: Literal["auto", "generallog", "fusionlog"] = "auto"
-    detector: Literal["gru", "metaproto"] = "gru"
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="small letters, digits, - and _; the tables' `system`")
+    description: str = Field("", description="for people")
+    role: Literal["source", "target"] = Field(description="a source teaches by its labels, a target is judged")
+    collaboration: Literal["auto", "generallog", "fusionlog"] = Field("auto", description="how LLM and small model share the work")
+    detector: Literal["gru", "metaproto"] = Field("gru", description="the small model")
     input: Input
     record: Record | None = None
     header: Header = Header()
     timestamp: Timestamp | None = None
     session: Session
     masks: tuple[Mask, ...] = ()
-    default_masks: bool = True
+    default_masks: bool = Field(True, description="the masks that every system has, see below")
     templates: Templates = Templates()
     labels: Labels | None = None
     llm: LLM = LLM()

@@ -1,0 +1,61 @@
+"""Text of logs that steers nothing: no terminal, no spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+# Control, bidirectional, zero-width and tag characters: log text must not steer the terminal.
+UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+FORMULA = re.compile(r"\s*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
+
+
+def escaped(text: str) -> str:
+    """JSON text in which such characters are escapes: the same data, and nothing that steers a terminal.
+
+    >>> print(escaped('"a\u202eb"'))
+    "a\\u202eb"
+    """
+    return UNSEEN.sub(lambda match: json.dumps(match[0])[1:-1], text)
+
+
+def csv_cell(value: Any) -> Any:
+    """A value for a CSV file that a spreadsheet may open: text that it would take for a formula begins with an apostrophe.
+
+    >>> csv_cell("=1+1"), csv_cell(-3), csv_cell("all well")
+    ("'=1+1", -3, 'all well')
+    """
+    if not isinstance(value, str):
+        return value
+    return UNSEEN.sub("�", f"'{value}" if FORMULA.match(value) else value)
+
+
+def flat(value: Any) -> Any:
+    """A value in one cell: nested ones as JSON."""
+    return escaped(json.dumps(value, default=as_json, ensure_ascii=False)) if isinstance(value, list | dict) else value
+
+
+def csv_lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
+    """Rows as lines of CSV, each value inert, see `csv_cell`; with `columns` a line of these names first.
+
+    >>> csv_lines([{"id": "=1+1", "n": 2}], ["id", "n"])
+    "id,n\\r\\n'=1+1,2\\r\\n"
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    if columns:
+        writer.writerow(columns)
+    writer.writerows([csv_cell(flat(value)) for value in row.values()] for row in rows)
+    return buffer.getvalue()
+
+
+def as_json(value: Any) -> Any:
+    """What JSON has no form for, as text."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)

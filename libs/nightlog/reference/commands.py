@@ -1,0 +1,81 @@
+"""`docs/reference/cli.md`, from the application itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nightlog.reference.markdown import NOTE, default_words, markdown_table, type_words
+
+EXAMPLE = "Example: "
+HEAD = f"""# The command line
+
+{NOTE}
+
+`nightlog COMMAND --help` says the same on the terminal; `nightlog --install-completion` teaches the shell the names. Rows are printed as
+a table, or with `--format json` and `--format csv` as data. In CSV an apostrophe stands before what a spreadsheet would take for a formula.
+What no option says comes from the environment ([settings](settings.md)).
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 2 | an argument that the command does not know |
+| 10 | a quality gate stopped a system |
+| 20 | transient: try again |
+| 30 | configuration, or permanent |
+
+"""
+
+
+def commands_page() -> str:
+    """The page, as Markdown."""
+    commands = registered()
+    listed = markdown_table(
+        ("command", "what it does"), [(f"[`{name}`](#nightlog-{name})", first_line(command.help)) for name, command in commands.items()]
+    )
+    return HEAD + listed + "\n".join(section(name, command) for name, command in commands.items())
+
+
+def registered() -> dict[str, Any]:
+    """Name → command, in the order of `nightlog --help`."""
+    from typer.main import get_command
+
+    import nightlog.cli  # noqa: F401  # registers the commands
+    from nightlog.cli.app import app
+
+    group: Any = get_command(app)
+    return {name: command for name, command in group.commands.items() if not command.hidden}
+
+
+def first_line(text: str) -> str:
+    """The first line of a help text."""
+    return text.strip().splitlines()[0]
+
+
+def examples(text: str) -> list[str]:
+    """The example command lines in a help text.
+
+    >>> examples("Do it.\\n\\nExample: nightlog do\\n\\nExample: nightlog do --fast")
+    ['nightlog do', 'nightlog do --fast']
+    """
+    return [line.strip().removeprefix(EXAMPLE) for line in text.splitlines() if line.strip().startswith(EXAMPLE)]
+
+
+def section(name: str, command: Any) -> str:
+    """One command: what it does, examples, arguments and options."""
+    lines = [line for line in command.help.strip().splitlines() if not line.strip().startswith(EXAMPLE)]
+    about = "\n".join(lines).strip()
+    while "\n\n\n" in about:
+        about = about.replace("\n\n\n", "\n\n")
+    shown = "\n".join(examples(command.help))
+    rows = [parameter(each) for each in command.params]
+    table = markdown_table(("argument or option", "value", "default", "meaning"), rows) if rows else ""
+    return f"## nightlog {name}\n\n{about}\n\n```\n{shown}\n```\n\n{table}"
+
+
+def parameter(found: Any) -> tuple[str, str, str, str]:
+    """A row: how it is written, what it takes, its default, its meaning."""
+    is_option = found.opts[0].startswith("-")
+    names = ", ".join(f"`{name}`" for name in found.opts) if is_option else f"`{found.name.upper()}`"
+    value = "" if getattr(found, "is_flag", False) else type_words(found.type_descriptor.annotation)
+    default = "needed" if found.required else "" if getattr(found, "is_flag", False) else default_words(found.default)
+    return names, value, default, found.help or ""

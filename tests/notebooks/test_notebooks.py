@@ -1,0 +1,102 @@
+"""The notebooks: clean as they are kept, and run from end to end on a night of the sample, without Spark."""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from hostile import hostile_lines
+from nbclient import NotebookClient
+from nightlog.charts import Column, Track, columns, timeline
+from nightlog.errors import ConfigError
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import NIGHTS
+from nightlog.notebook import night_or_last, open_lake, picture, short, table
+from tags import Tags
+
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
+# What a reader must find in each, as the sample has it.
+SHOWN = {
+    "tonight": ("Wednesday 4 March 2026", "55 anomalous sessions", "no space was left on the device", "sessions_asked"),
+    "anomaly": ("nightlog questions --system dovecot", "dovecot/dovecot-2026-03-04.log.gz", "decided_by", "events of the session"),
+    "verdicts": ("144 verdicts under the night", "best_f1", "share that was right by confidence", "small model by LLM"),
+    "model_card": ("all-MiniLM-L6-v2", "measures on sources", "baseline:always_anomalous", "share of sessions by τ"),
+}
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_is_kept_clean(path: Path) -> None:
+    book = nbformat.read(path, as_version=4)
+    nbformat.validate(book)
+    assert path.stem in SHOWN
+    assert set(book.metadata) == {"kernelspec", "language_info"} and set(book.metadata.language_info) == {"name"}
+    assert [cell.metadata for cell in book.cells if cell.metadata] == [{"tags": ["parameters"]}]
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert [cell.id for cell in code if cell.outputs or cell.execution_count is not None] == [], "clear the outputs before you commit"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(SHOWN))
+def test_a_notebook_runs_on_the_sample(name: str, sample_lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHTLOG_LAKE", sample_lake.root)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "no Java here"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    before = {path: path.stat().st_mtime_ns for path in Path(sample_lake.root).rglob("*")}
+    book = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    NotebookClient(book, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    told = "\n".join(text_of(output) for cell in book.cells if cell.cell_type == "code" for output in cell.outputs)
+    for words in SHOWN[name]:
+        assert words in told
+    assert not Tags(told).open
+    assert told.count("data:image/svg+xml;base64,") >= 3
+    assert {path: path.stat().st_mtime_ns for path in Path(sample_lake.root).rglob("*")} == before, "a notebook writes nothing"
+
+
+def text_of(output: Any) -> str:
+    """What a reader sees of an output; an error stream would be seen too."""
+    assert output.output_type != "stream" or output.name == "stdout", output.text
+    data = output.get("data", {})
+    return str(output.get("text") or data.get("text/html") or data.get("text/plain", ""))
+
+
+def test_without_a_night_one_is_told_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="NIGHTLOG_LAKE"):
+        open_lake(tmp_path)
+    lake = Lake(tmp_path)
+    lake.put(NIGHTS, [{"ds": ds, "system": "a", "outcome": out} for ds, out in (("2026-03-03", "done"), ("2026-03-04", "gated"))])
+    assert night_or_last(open_lake(tmp_path)) == "2026-03-03"
+    with pytest.raises(ConfigError, match="it has 2026-03-03"):
+        night_or_last(lake, "2026-03-04")
+
+
+def test_hostile_text_is_inert_in_tables_and_pictures() -> None:
+    for line in ["</td><script>alert(1)</script>", "$\\mathbb{X}$ \u202egnp", *hostile_lines("sql", "shell", "formula")]:
+        page = table([{line: line, "n": 1}]).html + picture(columns([Column(line, 1)], line)).html
+        chart = base64.b64decode(re.search('base64,([^"]*)', page)[1]).decode()  # type: ignore[index]
+        assert not Tags(page).open and not Tags(chart).open
+        assert {tag for tag, _ in Tags(page).seen} <= {
+            *["table", "thead", "tbody", "tr", "th", "td", "span", "figure", "figcaption", "img", "p"]
+        }
+        assert {tag for tag, _ in Tags(chart).seen} <= {*["svg", "style", "path", "rect", "title", "text"]}
+        assert "tex2jax_ignore" in page and "\u202e" not in page
+
+
+def test_tables_say_how_much_they_leave_out() -> None:
+    page = table([{"n": number} for number in range(7)], limit=3).html
+    assert page.count("<tr>") == 4 and "4 rows more" in page
+    assert table([]).html == "<p>no rows</p>"
+    assert "1,234" in table([{"n": 1234}]).html and ">–<" in table([{"n": None}]).html
+
+
+def test_a_time_line_has_a_dot_an_event_in_its_place() -> None:
+    chart = timeline(
+        [Track("begin", [0.0]), Track("again and again and again, for ever", [0.5, 1.0], strong=True)], "10:00", "10:07", "about"
+    )
+    found = [float(x) for x in re.findall(r'<circle class="dot c\d" cx="([\d.]+)"', chart)]
+    assert found[1] - found[0] == pytest.approx(found[2] - found[1]) and len(found) == 3
+    assert chart.count('"dot c1"') == 2 and "10:07" in chart
+    assert len(short("again and again and again, for ever")) <= 26

@@ -1,0 +1,217 @@
+"""A night handed off: a message without log text, files for other programs, metrics; and nothing of it ever fails the night."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from llm_stub import Stub
+from nightlog.errors import ConfigError, TransientError
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import ANOMALIES, HANDOFFS, NIGHTS
+from nightlog.reporting.handoff import hand_off
+from nightlog.reporting.handoff_export import export_night
+from nightlog.reporting.handoff_metrics import write_metrics
+from nightlog.reporting.handoff_webhook import checked_host, post, tell_night
+from nightlog.reporting.tables import query
+from nightlog.settings import HandOff, Settings
+from page_lake import BEFORE, DS, HOSTILE, KINDS, TEXTS, WEEK, put_night, small_lake
+
+NOW = datetime(2026, 3, 5, 3, tzinfo=UTC)
+KEY = "T0/B0/secretkey"
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    return small_lake(str(tmp_path_factory.mktemp("lake") / "lake"))
+
+
+@pytest.fixture
+def receiver() -> Iterator[Stub]:
+    stub = Stub()
+    stub.reactions = [lambda _: (200, "ok", {})]
+    yield stub
+    stub.server.shutdown()
+    stub.server.server_close()
+
+
+def hook(stub: Stub) -> str:
+    return stub.url.removesuffix("/v1") + f"/services/{KEY}"
+
+
+# The message
+
+
+def test_a_message_has_counts_outcomes_and_a_link_and_no_text_of_logs_or_llms(lake: Lake) -> None:
+    body, _ = tell_night(lake, DS, "https://pages.example.org/nightlog/")
+    assert set(body) == {"text", "blocks"}
+    lines = body["text"].splitlines()
+    assert lines[0] == "Nightlog, Wednesday 4 March 2026: 13 anomalous sessions; 1 system did not end well"
+    assert lines[1] == "• mail: stopped by a quality gate in stage parse"
+    assert "• shop: 13 of 55 sessions" in lines and "• void: no input" in lines and "• index: 0 of 40 sessions" in lines
+    assert lines[-1] == "<https://pages.example.org/nightlog/2026-03-04/index.html|The night's page>"
+    sent = json.dumps(body)
+    for text in [HOSTILE, "alert", "20 of 61", "void.log", *TEXTS.values(), *(row["reason"] for _, _, row in KINDS.values() if row)]:
+        assert text not in sent
+
+
+def test_a_night_of_many_systems_is_cut_and_those_that_failed_are_not(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    rows = [
+        {"ds": DS, "system": f"s{n:02}", "outcome": "done", "n_sessions": 9, "n_anomalies": n % 7, "n_provisional": 1} for n in range(50)
+    ]
+    lake.put(NIGHTS, [*rows, {"ds": DS, "system": "zz", "outcome": "failed"}, {"ds": DS, "system": "y" * 300, "outcome": "no_input"}])
+    body, _ = tell_night(lake, DS, "https://pages.example.org/" + "x" * 100)
+    assert len(body["blocks"][0]["text"]["text"]) < 3000
+    lines = tell_night(lake, DS, "")[0]["text"].splitlines()
+    assert len(lines) == 32 and lines[-1] == "• and 22 more systems"
+    assert lines[1] == "• zz: failed" and lines[2] == "• s06: 6 of 9 sessions, 1 of them provisional"
+
+
+# The request
+
+
+def test_it_is_sent_once_and_again_when_the_night_has_changed(tmp_path: Path, receiver: Stub) -> None:
+    lake = small_lake(str(tmp_path / "lake"))
+    to = Settings(webhook_url=hook(receiver), pages_url="https://p.example.org").hand_off
+    (row,) = hand_off(lake, DS, "r1", to, lambda: NOW)
+    assert (row["kind"], row["outcome"], row["detail"]) == ("webhook", "done", "127.0.0.1")
+    assert receiver.requests == [tell_night(lake, DS, "https://p.example.org")[0]]
+    assert hand_off(lake, DS, "r2", to, lambda: NOW) == [] and len(receiver.requests) == 1
+    put_night(lake, "shop", DS, ["p-normal", "p-lost"])
+    assert [row["outcome"] for row in hand_off(lake, DS, "r3", to, lambda: NOW)] == ["done"]
+    assert "9 anomalous sessions" in receiver.requests[1]["text"]
+    assert [row["run_id"] for row in sorted(lake.rows(HANDOFFS), key=lambda row: str(row["run_id"]))] == ["r1", "r3"]
+
+
+def test_what_passes_is_tried_again_and_what_lasts_is_not(receiver: Stub) -> None:
+    slept: list[float] = []
+    receiver.reactions = [lambda _: (503, "", {}), lambda _: None, lambda _: (200, "ok", {})]
+    assert post(hook(receiver), {"text": "x"}, "", 5, slept.append) == "127.0.0.1"
+    assert (len(receiver.requests), len(slept)) == (3, 2)
+    receiver.reactions = [lambda _: (429, "", {})]
+    with pytest.raises(TransientError, match=r"127\.0\.0\.1 answered 429"):
+        post(hook(receiver), {"text": "x"}, "", 5, slept.append)
+    assert len(receiver.requests) == 6
+    for status, told in ((404, "does not take"), (302, "redirects are not followed")):
+        receiver.reactions = [lambda _, status=status: (status, "", {"Location": receiver.url})]  # type: ignore[misc]
+        before = len(receiver.requests)
+        with pytest.raises(ConfigError, match=told):
+            post(hook(receiver), {"text": "x"}, "", 5, slept.append)
+        assert len(receiver.requests) == before + 1
+
+
+def test_a_receiver_that_never_ends_is_left(receiver: Stub) -> None:
+    def slowly(_: Any) -> None:
+        time.sleep(2)
+
+    receiver.reactions = [slowly]
+    started = time.monotonic()
+    with pytest.raises(TransientError, match=r"127\.0\.0\.1: "):
+        post(hook(receiver), {"text": "x"}, "", 0.2, lambda _: None)
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "told"),
+    [
+        ("http://hooks.example.org/x", "", "use https://"),
+        ("ftp://hooks.example.org/x", "", "is not an address"),
+        ("hooks.example.org/x", "", "is not an address"),
+        ("https://user:word@hooks.example.org/x", "", "without user and password"),
+        ("https://hooks.example.org:x/x", "", "is not an address"),
+        ("https://hooks.evil.net/x", ".example.org", "NIGHTLOG_WEBHOOK_HOSTS allows only .example.org"),
+    ],
+)
+def test_addresses_that_are_not_allowed(url: str, hosts: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)) as caught:
+        checked_host(url, hosts)
+    assert "word" not in str(caught.value).replace("password", "")
+    assert checked_host("https://hooks.example.org/x", ".example.org") == "hooks.example.org"
+
+
+def test_what_fails_is_noted_without_the_key_and_stops_nothing(tmp_path: Path, receiver: Stub, caplog: pytest.LogCaptureFixture) -> None:
+    lake = small_lake(str(tmp_path / "lake"))
+    receiver.reactions = [lambda _: (403, f"no {KEY}", {})]
+    (tmp_path / "file").write_text("in the way")
+    to = Settings(webhook_url=hook(receiver), exports=tmp_path / "file", metrics=tmp_path / "m.prom").hand_off
+    rows = hand_off(lake, DS, "r", to, lambda: NOW)
+    assert [(row["kind"], row["outcome"]) for row in rows] == [("export", "failed"), ("metrics", "done"), ("webhook", "failed")]
+    assert "answered 403" in rows[2]["detail"]
+    assert KEY not in caplog.text + str(rows) + str(lake.rows(HANDOFFS)) + repr(to) + repr(Settings(webhook_url=hook(receiver)))
+    assert len(lake.rows(HANDOFFS)) == 3
+
+
+def test_nothing_is_handed_off_unless_it_is_set_up(lake: Lake) -> None:
+    assert hand_off(lake, DS, "r", Settings().hand_off, lambda: NOW) == []
+    assert Settings().hand_off == HandOff()
+    assert not lake.exists(HANDOFFS)
+
+
+# Files
+
+
+def test_the_files_hold_what_the_views_hold(lake: Lake, tmp_path: Path) -> None:
+    place = export_night(lake, DS, tmp_path / "out")
+    assert place == tmp_path / "out" / DS
+    assert sorted(file.name for file in place.iterdir()) == ["anomalies.csv", "anomalies.parquet", "nights.csv", "nights.parquet"]
+    for name in ("anomalies", "nights"):
+        found = pq.read_table(place / f"{name}.parquet")
+        expected = query(lake, f"select * from v_{name} where ds = '{DS}'")
+        assert found.column_names == expected.column_names
+        assert sorted(map(str, found.to_pylist())) == sorted(map(str, expected.cast(found.schema).to_pylist()))
+        with (place / f"{name}.csv").open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines))
+        assert len(rows) == len(expected) > 0
+        assert set(rows[0]) == set(expected.column_names) - {"evidence", "lines", "versions"}
+    again = {file.name: file.read_bytes() for file in place.iterdir()}
+    export_night(lake, DS, tmp_path / "out")
+    assert {file.name: file.read_bytes() for file in place.iterdir()} == again
+
+
+def test_a_spreadsheet_finds_no_formula(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    for ds in (DS, BEFORE):
+        lake.put(ANOMALIES, [{"ds": ds, "system": "shop", "session_id": "=1+1", "reason": "@SUM(A1)\x1b[31m", "score": -1.0}])
+    place = export_night(lake, DS, tmp_path / "out")
+    with (place / "anomalies.csv").open(newline="", encoding="utf-8") as lines:
+        (row,) = csv.DictReader(lines)
+    assert (row["session_id"], row["reason"], row["score"]) == ("'=1+1", "'@SUM(A1)�[31m", "-1.0")
+    assert pq.read_table(place / "anomalies.parquet")["session_id"].to_pylist() == ["=1+1"]
+    assert pq.read_table(place / "nights.parquet").num_rows == 0
+
+
+# Metrics
+
+
+def test_metrics_tell_of_each_systems_last_night(lake: Lake, tmp_path: Path) -> None:
+    path = write_metrics(lake, tmp_path / "collector" / "nightlog.prom")
+    text = path.read_text()
+    line = r'nightlog_night_\w+\{\w+="(?:[^"\\\n]|\\.)*"(?:,\w+="(?:[^"\\\n]|\\.)*")*\} -?\d+(?:\.\d+)?(?:e-?\d+)?'
+    assert re.fullmatch(rf"(?:# HELP nightlog_\w+ [^\n]+\n# TYPE nightlog_\w+ gauge\n(?:{line}\n)*)+", text)
+    names = re.findall(r"# TYPE (\w+)", text)
+    assert len(names) == len(set(names)) > 12
+    told = dict(row.rsplit(" ", 1) for row in text.splitlines() if not row.startswith("#"))
+    assert told['nightlog_night_anomalies{system="shop",status="open"}'] == "11"
+    assert told['nightlog_night_anomalies{system="shop",status="suppressed"}'] == "1"
+    assert told['nightlog_night_outcome{system="mail",outcome="gated"}'] == "1"
+    assert told['nightlog_night_llm_dollars{system="shop"}'] == "0.0123"
+    assert told['nightlog_night_day_timestamp_seconds{system="shop"}'] == str(int(datetime(2026, 3, 4, tzinfo=UTC).timestamp()))
+    assert not any("n_anomalies" in name or 'anomalies{system="mail"' in name for name in told)
+
+
+def test_a_backfill_leaves_the_metrics_of_the_last_night(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    put_night(lake, "shop", DS, ["p-lost"])
+    before = write_metrics(lake, tmp_path / "m.prom").read_text()
+    put_night(lake, "shop", WEEK, ["p-normal"])
+    assert write_metrics(lake, tmp_path / "m.prom").read_text() == before
+    assert list(tmp_path.glob("*.prom*")) == [tmp_path / "m.prom"]
