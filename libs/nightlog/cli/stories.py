@@ -9,7 +9,7 @@ import typer
 
 from nightlog.cli.app import app
 from nightlog.cli.options import Format, FormatOption, LakeOption
-from nightlog.cli.output import as_json, escaped, out, safe
+from nightlog.cli.output import as_json, err, escaped, out, print_rows, safe
 from nightlog.errors import ConfigError
 
 MOST_EVENTS = 1000
@@ -148,3 +148,52 @@ def number(value: float | None) -> str:
 def moment(at: Any) -> str:
     """A time without its fractions."""
     return "no time" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+@app.command()
+def compare(
+    before: Annotated[str, typer.Argument(help="The earlier night, YYYY-MM-DD.")],
+    after: Annotated[str, typer.Argument(help="The later night.")],
+    system: Annotated[str, typer.Option("--system", help="One system alone.")] = "",
+    limit: Annotated[int, typer.Option("--limit", help="Rows of each kind and change in the table; json and csv have all.")] = 5,
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Compare two nights: anomalies, templates and patterns that are new, gone, more or fewer, by sessions.
+
+    Of anomalies every session counts. A template or pattern is more or fewer where its share of the sessions has at least doubled or
+    halved, and by more than chance.
+
+    Example: nightlog compare 2026-03-04 2026-03-05 --system shop
+    """
+    from nightlog.job import settings_from
+    from nightlog.lake.store import Lake
+    from nightlog.night import check_ds
+    from nightlog.reporting.compare import CHANGES, KINDS, compare_nights
+
+    rows, missing = compare_nights(Lake(settings_from(lake=lake).lake), check_ds(before), check_ds(after), system)
+    for each in missing:
+        err.print(safe(each), soft_wrap=True)
+    if form != Format.TABLE:
+        print_rows(rows, list(rows[0]) if rows else [], form)
+        return
+    if not rows:
+        out.print(f"nothing is new, gone, more or fewer on {after}")
+    for kind in KINDS:
+        own = [row for row in rows if row["kind"] == kind]
+        shown = [row for change in CHANGES for row in [each for each in own if each["change"] == change][:limit]]
+        if shown:
+            heading({"anomaly": "Anomalies", "template": "Templates", "pattern": "Patterns"}[kind])
+            cut = [{name: value for name, value in row.items() if name != "kind"} | {"what": shortened(row["what"])} for row in shown]
+            print_rows(cut, list(cut[0]), form)
+        if len(own) > len(shown):
+            out.print(f"{len(own) - len(shown):,} more: --limit or --format json")
+
+
+def shortened(text: str, most: int = 160) -> str:
+    """Text that is cut where it is long.
+
+    >>> shortened("abcdef", 4)
+    'abc…'
+    """
+    return text if len(text) <= most else text[: most - 1] + "…"
