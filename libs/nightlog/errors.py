@@ -6,6 +6,7 @@ A message says what, where (system, ds, file:line), got / expected, and what to 
 from __future__ import annotations
 
 EXIT_DONE = 0
+EXIT_DIFFERENT = 1  # of `nightlog replay` alone: a past verdict comes out otherwise now
 EXIT_GATE = 10
 EXIT_TRANSIENT = 20
 EXIT_PERMANENT = 30

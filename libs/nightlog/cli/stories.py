@@ -197,3 +197,56 @@ def shortened(text: str, most: int = 160) -> str:
     'abc…'
     """
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+@app.command()
+def replay(
+    session: Annotated[str | None, typer.Argument(help="The session; without it all of the night, with --ds and --system.")] = None,
+    ds: Annotated[str, typer.Option("--ds", help="The night, YYYY-MM-DD; default: the last that has the session.")] = "",
+    system: Annotated[str, typer.Option("--system", help="The system.")] = "",
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Derive a past verdict again from the model, prompt, templates and feedback of then, and say whether it comes out the same.
+
+    Nothing is asked and nothing is written. Earlier versions of tables are kept for NIGHTLOG_REPLAY_DAYS; where one is gone, it is read
+    as it is now and named. Exit code: 0 the same, 1 different, 30 cannot be told.
+
+    Example: nightlog replay s20 --system shop
+
+    Example: nightlog replay --ds 2026-03-04 --system shop --format json
+    """
+    from dataclasses import asdict
+
+    from nightlog.errors import EXIT_DIFFERENT, EXIT_DONE, EXIT_PERMANENT
+    from nightlog.job import settings_from
+    from nightlog.lake.find import find_session
+    from nightlog.lake.store import Lake
+    from nightlog.night import check_ds
+    from nightlog.systems.catalog import choose, load_catalog
+
+    if session is None and not (ds and system):
+        raise ConfigError("give a session, or a night by --ds and --system")
+    settings = settings_from(lake=lake)
+    tables = Lake(settings.lake)
+    if session is not None:
+        place = find_session(tables, session, system, check_ds(ds) if ds else "")
+        system, ds = place.system, place.ds
+    chosen = choose(load_catalog(settings.systems), [system])[0]
+    with err.status(f"deriving {system} {ds} again"):
+        from nightlog.reporting.replay import replay as derive
+
+        found = derive(tables, chosen, check_ds(ds), session, settings.device)
+    if form != Format.TABLE:
+        row = {"session_id": session, **asdict(found)}
+        print_rows([row], list(row), form)
+    else:
+        style = {"same": "green", "different": "red", "cannot": "yellow"}[found.result]
+        words = {"same": "the same", "different": "different", "cannot": "cannot be told"}[found.result]
+        say(f"{system} {ds}{f' session {session}' if session else ''}: {words}: {found.why}", style)
+        for each in found.rows:
+            if session is None and each["why"]:
+                say(f"  pattern {each['pattern_id']}, {each['sessions']:,} sessions: {each['result']}: {each['why']}")
+        if found.as_now:
+            say(f"read as they are now, no version of then being kept: {', '.join(found.as_now)}", "dim")
+    raise typer.Exit({"same": EXIT_DONE, "different": EXIT_DIFFERENT, "cannot": EXIT_PERMANENT}[found.result])
