@@ -20,7 +20,7 @@ def show(
     session: Annotated[str, typer.Argument(help="The session, or a pattern's id: then its first session.")],
     system: Annotated[str, typer.Option("--system", help="Its system; needed where several have such a session.")] = "",
     ds: Annotated[str, typer.Option("--ds", help="Its night, YYYY-MM-DD; default: the last that has it.")] = "",
-    n_lines: Annotated[int, typer.Option("--lines", min=1, help="Events that are shown; json has up to 1,000.")] = 40,
+    n_lines: Annotated[int, typer.Option("--lines", min=3, help="Events that are shown; json has up to 1,000.")] = 40,
     lake: LakeOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
