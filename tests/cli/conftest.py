@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -16,57 +15,8 @@ from nightlog.lake.store import Lake
 from nightlog.settings import Settings
 from nightlog.systems.catalog import parse_system
 from nights import add_toy_model, run_night
+from shop_nights import DS, NEXT, SYSTEM, Place, orders, verdict
 from typer.testing import CliRunner
-
-DS, NEXT = "2026-03-04", "2026-03-05"
-SYSTEM = r"""
-name = "shop"
-description = "A shop, a session is an order"
-role = "target"
-[input]
-path = "shop/shop-{ds}.log"
-[header]
-pattern = '(?P<stamp>\d{4}-\d\d-\d\dT[\d:]+Z) (?P<level>INFO|WARN|ERROR) (?P<id>s\d+) (?P<message>.*)'
-[timestamp]
-value = "{stamp}"
-format = "yyyy-MM-dd'T'HH:mm:ssX"
-[session]
-kind = "id"
-field = "id"
-pattern = '(s\d+)'
-lookback_days = 0
-settle_minutes = 0
-"""
-
-
-class Place(NamedTuple):
-    """Where the lake, the logs, the system files and the recorded verdicts are."""
-
-    lake: Path
-    data: Path
-    systems: Path
-    verdicts: Path
-
-    def environment(self) -> dict[str, str]:
-        """The settings of a run here; no browser is opened."""
-        paths = {"LAKE": self.lake, "DATA": self.data, "SYSTEMS": self.systems, "LLM_RECORDED": self.verdicts}
-        return {f"NIGHTLOG_{name}": str(path) for name, path in paths.items()} | {"NIGHTLOG_LLM": "recorded", "BROWSER": "true"}
-
-
-def orders(ds: str, first: int, n: int, n_slow: int, n_lost: int = 0) -> str:
-    """A day of orders: the first ones are slow, the next ones lose a disk."""
-    lines = []
-    for number in range(n):
-        told = (
-            ["INFO {} request served"] + ["WARN {} fan slow"] * (number < n_slow) + ["ERROR {} disk lost"] * (0 <= number - n_slow < n_lost)
-        )
-        lines += [f"{ds}T10:{number:02d}:{at:02d}Z {line.format(f's{first + number}')}" for at, line in enumerate(told)]
-    return "\n".join(lines) + "\n"
-
-
-def verdict(texts: list[str], label: str, confidence: float, **more: object) -> str:
-    events = [{"template": text, "count": 1} for text in texts]
-    return json.dumps({"system": "shop", "events": events, "label": label, "confidence": confidence, "reason": f"is {label}"} | more)
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +40,7 @@ def two_nights(tmp_path_factory: pytest.TempPathFactory) -> Place:
     add_toy_model(lake)
     settings = Settings(data=at.data, llm="recorded", llm_recorded=at.verdicts, device="cpu")
     for ds in (DS, NEXT):
-        outcomes = run_night(lake, settings, [parse_system(SYSTEM, "shop.toml")], ds, f"run-{ds}")
+        outcomes = run_night(lake, settings, [parse_system(SYSTEM, "shop.toml")], ds, "manual__1")
         assert {outcome.outcome for outcome in outcomes.values()} == {"done"}, outcomes
     return at
 

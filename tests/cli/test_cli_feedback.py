@@ -11,8 +11,7 @@ import pytest
 from click.testing import Result
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import ANOMALIES, ANSWERS, MODELS, NIGHTS
-
-from conftest import DS, NEXT, Place  # isort: skip
+from shop_nights import DS, NEXT, Place
 
 Call = Callable[..., Result]
 

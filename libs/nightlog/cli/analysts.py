@@ -30,7 +30,7 @@ def questions(
 ) -> None:
     """List what to ask the analysts: groups of patterns that the LLM is unsure of, first those where one answer changes most.
 
-    Example: nightlog questions --system hdfs
+    Example: nightlog questions --system shop
     """
     from nightlog.job import settings_from
     from nightlog.lake.store import Lake
@@ -57,7 +57,9 @@ def answer(
 ) -> None:
     """Answer about a group of patterns. The next publishing and retraining follow it; it outranks the LLM and the small model.
 
-    Example: nightlog answer 1bb2dd1c normal
+    Example: nightlog answer 1934c6cd normal --note "fans are slow on Sundays"
+
+    Example: nightlog answer 1934c6cd --undo
     """
     from getpass import getuser
 
