@@ -139,3 +139,34 @@ def outcomes(
     if not found and form == Format.TABLE:
         out.print(f"no stage of run {run_id} left an outcome for {ds}: see the log of its first task")
     raise typer.Exit(exit_code([outcome for _, outcome, _ in found] or ["failed"]))
+
+
+@app.command()
+def signals(
+    ds: Ds,
+    system: Annotated[str, typer.Option("--system", help="One system alone.")] = "",
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Show what else is unlike the nights before: templates that are new, at another rate, silent, or worded in many new ways.
+
+    A system's first nights are for learning; then nothing is said.
+
+    Example: nightlog signals --ds 2026-03-05
+    """
+    from nightlog.job import settings_from
+    from nightlog.lake.store import Lake
+    from nightlog.night import check_ds
+    from nightlog.signals.night import signals as read
+
+    rows = read(Lake(settings_from(lake=lake).lake), check_ds(ds), system)
+    if form != Format.TABLE:
+        print_rows(rows, list(rows[0]) if rows else [], form)
+    elif rows:
+        print_rows(
+            [{name: row[name] for name in ("system", "kind", "template", "reason")} for row in rows],
+            ["system", "kind", "template", "reason"],
+            form,
+        )
+    else:
+        out.print(f"nothing on {ds} is unlike the nights before")

@@ -400,6 +400,25 @@ NIGHTS = TableSpec(
     "delta-rs",
     about="a night of a system: what was read, found and spent",
 )
+SIGNALS = TableSpec(
+    "gold.signals",
+    (
+        DS,
+        SYSTEM,
+        col("kind", STRING, "silence | new_template | rate | variation; learning: too few nights were seen to say any of these"),
+        col("template_id", STRING, "the template; empty where it is the whole system"),
+        col("template", STRING, "its text"),
+        col("seen", DOUBLE, "tonight: how often it was logged, or how many new wordings it had; of learning, nights seen"),
+        col("usual", DOUBLE, "what is usual on nights alike"),
+        col("strength", DOUBLE, "to rank by within the kind"),
+        col("reason", STRING, "why, in a sentence"),
+        RUN_ID,
+    ),
+    ("ds", "system", "kind", "template_id"),
+    ("ds", "system"),
+    "delta-rs",
+    about="something in a night that is unlike the system's nights before, whatever its sessions are like",
+)
 OUTCOMES = TableSpec(
     "ops.outcomes",
     (
@@ -488,6 +507,7 @@ ALL_TABLES = (
     LLM_BATCHES,
     ANOMALIES,
     NIGHTS,
+    SIGNALS,
     OUTCOMES,
     QUARANTINE,
     MODELS,
