@@ -5,8 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
+from nightlog.detector.metaproto.teach import labelled_rows
+from nightlog.detector.patterns import Patterns
+from nightlog.distillation.retrain import settled_verdicts
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import ANSWERS
+from nightlog.lake.tables import ANSWERS, VERDICTS
+from nightlog.llm.feedback import label_row, record, suppression_row, take_back
+from nightlog.llm.prompt import prompt_hash
 from nightlog.systems.spec import Input, Session, System
 from nightlog.train import answered
 
@@ -23,3 +29,20 @@ def test_answers_are_the_labelled_examples_of_their_system(tmp_path: Path) -> No
         answer = {"system": system, "group": group, "label": label, "questions": asked, "answered_by": "kim"}
         lake.put(ANSWERS, [answer | {"answered_at": NOW + timedelta(minutes=minute)}])
     assert answered(lake, APP) == {"q1": True, "q2": False, "q3": False}
+
+
+def test_labels_are_examples_of_their_pattern_alone_above_what_the_llm_said_until_they_are_taken_back(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    said = {"label": "anomalous", "confidence": 0.9, "reason": "x", "round": 1, "prompt": prompt_hash(APP), "llm": "judge", "asked_at": NOW}
+    lake.put(VERDICTS, [{"system": "app", "question_id": "q1"} | said])
+    record(lake, label_row("app", "p1", "normal", "kim", NOW))
+    record(lake, suppression_row("app", "pattern", "p2", "2026-04-01", "kim", NOW))
+    taught = settled_verdicts(lake, APP)
+    assert {name: (verdict.label, verdict.round) for name, verdict in taught.items()} == {"q1": ("anomalous", 1), "p1": ("normal", 0)}
+    patterns = Patterns(
+        "app", np.eye(2, dtype=np.float32), ("a", "b"), ("p1", "p2"), (((0, 1),), ((1, 1),)), np.ones(2), False, ("q1", "q1")
+    )
+    assert labelled_rows(patterns, answered(lake, APP)) == {0: False}
+    assert labelled_rows(patterns, answered(lake, APP) | {"q1": True}) == {0: False, 1: True}
+    take_back(lake, "label", "pattern", "p1", "lee", NOW + timedelta(minutes=1))
+    assert settled_verdicts(lake, APP).keys() == {"q1"} and answered(lake, APP) == {}

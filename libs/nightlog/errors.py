@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 EXIT_DONE = 0
+EXIT_DIFFERENT = 1  # of `nightlog replay` alone: a past verdict comes out otherwise now
 EXIT_GATE = 10
 EXIT_TRANSIENT = 20
 EXIT_PERMANENT = 30

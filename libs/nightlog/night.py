@@ -200,6 +200,7 @@ class Night:
         `done`, and its outcome says why there is no page; `nightlog report` tries again. Then the night is handed off."""
         from nightlog.reporting.page import write_pages
 
+        self.find_signals()
         try:
             failed = write_pages(self.lake, self.ds).failed
         except Exception as error:
@@ -216,6 +217,15 @@ class Night:
         from nightlog.reporting.handoff import hand_off
 
         hand_off(self.lake, self.ds, self.run_id, self.settings.hand_off, self.clock)
+
+    def find_signals(self) -> None:
+        """Say what else is unlike the nights before, for the pages. What cannot be found fails nothing: the anomalies are published."""
+        from nightlog.signals.night import find_signals
+
+        try:
+            find_signals(self.lake, self.systems, self.ds, self.run_id)
+        except Exception:
+            log.exception("%s: no signals", self.ds)
 
     def finished(self, system: System, stage: Stage, latest: dict[tuple[str, str], dict[str, Any]]) -> bool:
         """Whether this run has just done the stage for the system, and nothing before or behind it was done since.

@@ -35,7 +35,7 @@ def run_training(settings: Settings, names: str, tell: Callable[[str], None]) ->
 
 
 def answered(lake: Lake, system: System) -> dict[str, bool]:
-    """What analysts said of a system's questions: question id → anomalous or not."""
+    """What analysts said of a system's questions and patterns: id → anomalous or not."""
     from nightlog.llm.analysts import system_answers
     from nightlog.llm.prompt import prompt_hash
     from nightlog.llm.questions import latest_verdicts

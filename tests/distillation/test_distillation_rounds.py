@@ -108,6 +108,13 @@ def test_patterns_of_one_question_get_one_verdict() -> None:
     assert [(label.pattern_id, label.question_id) for label in found] == [(pair.ids[0], "q"), (pair.ids[1], "q")]
 
 
+def test_a_labelled_pattern_is_learnt_as_the_analyst_said_whatever_was_said_of_its_question() -> None:
+    pair = replace(TARGET.take([0, 1]), questions=("q", "q"))
+    said = {"q": Verdict("q", "anomalous", 0.9, ""), pair.ids[1]: Verdict(pair.ids[1], "normal", 1.0, "answered", 0)}
+    found = accept(pair, said, np.full(2, 0.5), {}, 1, SHORT)
+    assert [(label.origin, label.probability) for label in found] == [("confident", 0.9), ("feedback", 0.0)]
+
+
 # Teaching
 
 

@@ -10,7 +10,8 @@ import pytest
 from nightlog.errors import ConfigError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import ANSWERS, VERDICTS
-from nightlog.llm.analysts import answered, questions, record_answer, standing, system_answers, take_back
+from nightlog.llm.analysts import answered, questions, record_answer, system_answers
+from nightlog.llm.feedback import standing, take_back
 from nightlog.llm.prompt import prompt_hash
 from nightlog.llm.questions import latest_verdicts
 from nightlog.systems.spec import System
@@ -104,11 +105,11 @@ def test_an_answer_settles_its_group_until_it_is_taken_back(judged: Lake, system
     record_answer(judged, [system], group, "anomalous", "lee", NOON + timedelta(minutes=1))
     assert questions(judged, [system], with_answer=True)[0]["answer"] == "anomalous", "an answer can be changed"
 
-    assert take_back(judged, group, "kim", NOON + timedelta(minutes=2))["name"] == "fan stopped"
+    assert take_back(judged, "answer", "group", group, "kim", NOON + timedelta(minutes=2))["name"] == "fan stopped"
     assert questions(judged, [system]) == before
     assert len(judged.rows(ANSWERS)) == 3, "what was answered stays readable"
     with pytest.raises(ConfigError, match="no answer about group"):
-        take_back(judged, group, "kim", NOON + timedelta(minutes=3))
+        take_back(judged, "answer", "group", group, "kim", NOON + timedelta(minutes=3))
 
 
 def test_an_answer_outlives_the_prompt(judged: Lake, system: System, systems: Callable[..., System]) -> None:
@@ -117,7 +118,7 @@ def test_an_answer_outlives_the_prompt(judged: Lake, system: System, systems: Ca
     ruled = systems(policy="Fans are noisy.")
     assert latest_verdicts(judged, ruled, prompt_hash(ruled), None) == {}
     assert system_answers(judged, ruled, {}).keys() == {"fan-1", "fan-2"}
-    assert take_back(judged, group, "kim", NOON + timedelta(minutes=1))["label"] is None
+    assert take_back(judged, "answer", "group", group, "kim", NOON + timedelta(minutes=1))["label"] is None
 
 
 def test_an_unknown_group_is_told(judged: Lake, system: System) -> None:

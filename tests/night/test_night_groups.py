@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import ANOMALIES, LLM_CALLS, PATTERNS, VERDICTS
-from nightlog.llm.analysts import questions, record_answer, take_back
+from nightlog.llm.analysts import questions, record_answer
+from nightlog.llm.feedback import take_back
 from nightlog.llm.ledger import cost
 from nightlog.night import Stage
 from nightlog.settings import Settings
@@ -77,7 +78,7 @@ def test_a_group_is_decided_once_answered_once_and_the_night_follows(
     run_night(lake, settings, [fans], DS, "answered")
     assert flagged() == []
 
-    take_back(lake, asked["group"], "kim", NOW.replace(minute=1))
+    take_back(lake, "answer", "group", asked["group"], "kim", NOW.replace(minute=1))
     record_answer(lake, [fans], asked["group"], "anomalous", "kim", NOW.replace(minute=2))
     write_log("fans", f"{NEXT}.log", LATER)
     later = run_night(lake, settings, [fans], NEXT, "later")

@@ -12,6 +12,7 @@ from deltalake import write_deltalake
 from nightlog.lake.store import Lake, arrow_table
 from nightlog.lake.tables import (
     ANOMALIES,
+    ANSWERS,
     EVENTS_TABLE,
     LLM_CALLS,
     MESSAGES,
@@ -19,6 +20,7 @@ from nightlog.lake.tables import (
     OUTCOMES,
     PATTERNS,
     QUARANTINE,
+    SIGNALS,
     TEMPLATES,
     VERDICTS,
 )
@@ -153,6 +155,10 @@ def small_lake(root: str) -> Lake:
     }
     lake.put(LLM_CALLS, [{"system": "shop", "ds": DS, "run_id": "r", "mode": "generallog", "llm": "judge", "round": 1, "at": NOON} | bill])
     lake.put(QUARANTINE, [{"system": "shop", "ds": DS, "stage": "parse", "reason": f"no header {HOSTILE}", "row": "{}", "run_id": "r"}])
+    odd = {"kind": "rate", "template_id": "t-evil", "template": TEXTS["t-evil"], "seen": 90.0, "usual": 9.0, "strength": 8.0, "run_id": "r"}
+    lake.put(SIGNALS, [{"system": "shop", "ds": DS, "reason": "logged 90 times, where 9 are usual"} | odd])
+    suppressed = {"kind": "suppression", "about": "pattern", "group": "p-hush", "label": "suppressed", "until": "2026-04-01"}
+    lake.put(ANSWERS, [{"system": "shop", "answered_by": "kim", "answered_at": NOON} | suppressed])
     note(lake, "mail", until="parse", outcome="gated", detail=f"20 of 61 lines do not match {HOSTILE}")
     lake.put(NIGHTS, [{"ds": DS, "system": "mail", "outcome": "gated", "detail": "20 of 61 lines"}])
     note(lake, "void", until="ingest", outcome="no_input", detail="no file matches void.log")

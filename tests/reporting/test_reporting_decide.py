@@ -14,7 +14,8 @@ from nightlog.detector.calibration import Calibration
 from nightlog.lake.parts import schema_of, write_part
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import EVENTS_TABLE, LINES_TABLE
-from nightlog.reporting.anomalies import Decision, decide
+from nightlog.llm.feedback import Suppressions
+from nightlog.reporting.anomalies import Decision, Thresholds, decide, decisions, with_suppressions
 from nightlog.reporting.evidence import SHOWN_LINES, Known, with_evidence
 
 GENERAL, FOREIGN = 0.5, 0.8
@@ -105,6 +106,35 @@ def test_a_system_that_the_llm_may_not_see_waits_for_nobody() -> None:
     )
     assert [(row.pattern_id, row.decided_by, row.status) for row in rows] == [("sure", "small_model", "open")]
     assert "may not be asked" in rows[0].reason
+
+
+def test_a_label_is_about_one_pattern_and_suppressed_ones_say_by_whom() -> None:
+    names = [("labelled", "q"), ("other", "q"), ("hidden", "q"), ("normal", "r")]
+    said = {"kind": "suppression", "about": "pattern", "until": "2026-04-01", "answered_by": "lee", "answered_at": datetime(2026, 3, 1)}
+    patterns = [
+        {"pattern_id": name, "question_id": question, "events": [{"template_id": f"t-{name}"}, {"template_id": "t-all"}]}
+        for name, question in names
+    ]
+    given = (
+        patterns,
+        table([(name, "proprietary", 0.1) for name, _ in names], "pattern_id string, route string, similarity double"),
+        table([(name, 0.1) for name, _ in names], "pattern_id string, probability double"),
+        table([("q", "anomalous", 0.8, "the LLM's reason"), ("r", "normal", 0.9, "fine")], VERDICT),
+        table([("labelled", "normal", "kim labelled it")], ANSWER),
+    )
+    rows = decided_of(*given, GENERAL, FOREIGN, SAME)
+    by_pattern = with_suppressions(rows, patterns, Suppressions({"hidden": said}))
+    by_template = with_suppressions(rows, patterns, Suppressions(templates={"t-hidden": said, "t-gone": said}))
+    for shown in (by_pattern, by_template):
+        assert [(row.pattern_id, row.status) for row in shown] == [("other", "open"), ("hidden", "suppressed")]
+        assert shown[1].reason.startswith("the LLM's reason; suppressed until 2026-04-01 by lee")
+    every = {each.pattern_id: each for each in decisions(*given, Thresholds(GENERAL, FOREIGN, SAME))}
+    assert {name: (each.anomalous, each.decided_by) for name, each in every.items()} == {
+        "labelled": (False, "feedback"),
+        "other": (True, "llm"),
+        "hidden": (True, "llm"),
+        "normal": (False, "llm"),
+    }
 
 
 def test_where_the_llm_could_not_tell_an_anomaly_must_be_more_likely_than_not() -> None:

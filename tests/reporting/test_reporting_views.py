@@ -23,6 +23,8 @@ AT_LEAST = {
     "v_nights": "ds system outcome detail n_files n_lines n_sessions n_patterns proprietary_share n_anomalies n_provisional run_at",
     "v_templates": "system template_id template widened first_message token_count first_ds",
     "v_verdicts": "system question_id label confidence reason asked_round group_name added missing events prompt llm ds asked_at",
+    "v_signals": "ds system kind template_id template seen usual strength reason",
+    "v_feedback": "system kind about target name said until session_id ds note said_by said_at",
 }
 
 

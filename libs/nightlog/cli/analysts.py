@@ -30,7 +30,7 @@ def questions(
 ) -> None:
     """List what to ask the analysts: groups of patterns that the LLM is unsure of, first those where one answer changes most.
 
-    Example: nightlog questions --system hdfs
+    Example: nightlog questions --system shop
     """
     from nightlog.job import settings_from
     from nightlog.lake.store import Lake
@@ -51,17 +51,22 @@ def answer(
     label: Annotated[Label | None, typer.Argument(help="normal or anomalous.")] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take the answer back.")] = False,
     by: Annotated[str | None, typer.Option("--by", help="Who answers; default: the user.")] = None,
+    note: Annotated[str | None, typer.Option("--note", help="What else there is to say; it stands in the reason.")] = None,
     lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Answer about a group of patterns. The next publishing and retraining follow it; it outranks the LLM and the small model.
 
-    Example: nightlog answer 1bb2dd1c normal
+    Example: nightlog answer 1934c6cd normal --note "fans are slow on Sundays"
+
+    Example: nightlog answer 1934c6cd --undo
     """
     from getpass import getuser
 
     from nightlog.job import settings_from
     from nightlog.lake.store import Lake
-    from nightlog.llm.analysts import record_answer, take_back
+    from nightlog.llm.analysts import record_answer
+    from nightlog.llm.feedback import take_back
     from nightlog.night import utc_now
     from nightlog.systems.catalog import load_catalog
 
@@ -70,8 +75,11 @@ def answer(
     settings, who = settings_from(lake=lake), by or getuser()
     tables = Lake(settings.lake)
     if label is None:
-        row, said = take_back(tables, group, who, utc_now()), "is open again"
+        row, said = take_back(tables, "answer", "group", group, who, utc_now(), note=note), "is open again"
     else:
-        row = record_answer(tables, list(load_catalog(settings.systems).values()), group, label.value, who, utc_now())
+        row = record_answer(tables, list(load_catalog(settings.systems).values()), group, label.value, who, utc_now(), note)
         said = f"is {label.value}; take it back with: nightlog answer {group} --undo"
+    if form != Format.TABLE:
+        print_rows([row], list(row), form)
+        return
     out.print(safe(f"{row['system']}: {row['name'] or 'one pattern'} ({len(row['questions']):,} patterns) {said}"), soft_wrap=True)

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from nightlog.cli.app import app
 from nightlog.cli.options import DataOption, Format, FormatOption, LakeOption, Master, Systems
-from nightlog.cli.output import err, out, print_rows, safe
+from nightlog.cli.output import Teller, err, out, print_rows, safe
 
 if TYPE_CHECKING:
     from nightlog.evaluation.bench import Wanted
@@ -19,7 +18,13 @@ if TYPE_CHECKING:
 
 
 @app.command()
-def train(systems: Systems = "", lake: LakeOption = None, data: DataOption = None, master: Master = None) -> None:
+def train(
+    systems: Systems = "",
+    lake: LakeOption = None,
+    data: DataOption = None,
+    master: Master = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
     """Train the small model on the labelled systems, and let it serve.
 
     Example: nightlog train --data /var/log/archive
@@ -27,12 +32,20 @@ def train(systems: Systems = "", lake: LakeOption = None, data: DataOption = Non
     from nightlog.job import settings_from
     from nightlog.train import run_training
 
+    tell = Teller(form)
     with err.status("training"):
-        run_training(settings_from(lake=lake, data=data, master=master), systems, lambda text: out.print(Text(text), soft_wrap=True))
+        run_training(settings_from(lake=lake, data=data, master=master), systems, tell)
+    tell.finish()
 
 
 @app.command()
-def retrain(systems: Systems = "", lake: LakeOption = None, data: DataOption = None, master: Master = None) -> None:
+def retrain(
+    systems: Systems = "",
+    lake: LakeOption = None,
+    data: DataOption = None,
+    master: Master = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
     """Distil what the LLM and the analysts said of systems into small models of their own, so that the LLM is asked less.
 
     Example: nightlog retrain --systems dovecot
@@ -40,8 +53,10 @@ def retrain(systems: Systems = "", lake: LakeOption = None, data: DataOption = N
     from nightlog.job import settings_from
     from nightlog.train import run_distillation
 
+    tell = Teller(form)
     with err.status("distilling"):
-        run_distillation(settings_from(lake=lake, data=data, master=master), systems, lambda text: out.print(Text(text), soft_wrap=True))
+        run_distillation(settings_from(lake=lake, data=data, master=master), systems, tell)
+    tell.finish()
 
 
 @app.command()
@@ -108,6 +123,8 @@ def show_benchmark(settings: Settings, wanted: Wanted, folder: Path, form: Forma
             progress.update(task, advance=1, description=f"{result.cell.target} {result.cell.name}")
     rows = overview(records)
     if form == Format.TABLE:
+        from rich.table import Table
+
         for each in wanted.protocols:
             table = Table(title=f"F1, {each} protocol, all test sessions")
             for number, column in enumerate(list(rows[0])[1:]):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from nightlog.cli.app import app
@@ -24,6 +24,7 @@ def run(
     lake: LakeOption = None,
     data: DataOption = None,
     master: Master = None,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Run a night: all stages in one process.
 
@@ -39,6 +40,7 @@ def run(
     chosen = chosen_systems(settings, systems)
     check_ds(ds)
     outcomes: dict[str, str] = {}
+    rows: list[dict[str, Any]] = []
     with open_lake(settings, "nightlog run") as tables:
         night = Night(ds, new_run_id(ds), chosen, tables, settings, utc_now)
         for stage in list(Stage)[list(Stage).index(Stage(first)) :]:
@@ -46,13 +48,18 @@ def run(
             with err.status(f"{stage}: {len(chosen)} systems"):
                 for outcome in night.run_stage(stage):
                     outcomes[outcome.system] = outcome.outcome
+                    rows.append(asdict(outcome) | {"stage": stage.value})
                     totals = {name: totals.get(name, 0) + outcome.counts.get(name, 0) for name in {**totals, **outcome.counts}}
                     if outcome.detail:
                         told.append(f"         {outcome.system}: {outcome.outcome}: {outcome.detail}")
+            if form != Format.TABLE:
+                continue
             counts = "  ".join(f"{name.removeprefix('n_').removeprefix('run_n_')} {n:,}" for name, n in totals.items())
             out.print(Text(f"{stage:8} {time.monotonic() - started:6.1f} s  {counts}"), soft_wrap=True)
             for line in told:
                 out.print(Text(UNSEEN.sub("�", line)), style="yellow", soft_wrap=True)
+    if form != Format.TABLE:
+        print_rows(rows, list(rows[0]) if rows else [], form)
     raise typer.Exit(exit_code(list(outcomes.values())))
 
 
@@ -86,8 +93,11 @@ def show_anomalies(rows: list[dict[str, Any]], ds: str, limit: int) -> None:
     for row in rows:
         groups.setdefault((row["system"], row["pattern_id"]), []).append(row)
     ranked = sorted(
-        groups.values(), key=lambda same: (same[0]["system"], same[0]["status"] == "provisional", -same[0]["score"], -len(same))
+        groups.values(),
+        key=lambda same: (same[0]["system"], ("open", "provisional", "suppressed").index(same[0]["status"]), -same[0]["score"], -len(same)),
     )
+    from rich.table import Table
+
     table = Table(title=f"{len(rows):,} anomalous sessions of {len(groups):,} kinds on {ds}", show_lines=True, expand=True)
     table.add_column("session", ratio=2, overflow="fold")
     table.add_column("score", min_width=11)
@@ -110,7 +120,12 @@ def show_anomalies(rows: list[dict[str, Any]], ds: str, limit: int) -> None:
 
 
 @app.command()
-def outcomes(ds: Ds, run_id: Annotated[str, typer.Option("--run-id", help="The run.")], lake: LakeOption = None) -> None:
+def outcomes(
+    ds: Ds,
+    run_id: Annotated[str, typer.Option("--run-id", help="The run.")],
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
     """Say what became of each system of a run; the exit code is the run's.
 
     Example: nightlog outcomes --ds 2026-03-04 --run-id manual__1
@@ -121,8 +136,42 @@ def outcomes(ds: Ds, run_id: Annotated[str, typer.Option("--run-id", help="The r
     from nightlog.reporting.tables import run_outcomes
 
     found = run_outcomes(Lake(settings_from(lake=lake).lake), check_ds(ds), run_id)
-    for system, outcome, why in found:
+    if form != Format.TABLE:
+        names = ["system", "outcome", "why"]
+        print_rows([dict(zip(names, row, strict=True)) for row in found], names, form)
+    for system, outcome, why in found if form == Format.TABLE else ():
         out.print(safe(f"{system}: {outcome}: {why}"), soft_wrap=True)
-    if not found:
+    if not found and form == Format.TABLE:
         out.print(f"no stage of run {run_id} left an outcome for {ds}: see the log of its first task")
     raise typer.Exit(exit_code([outcome for _, outcome, _ in found] or ["failed"]))
+
+
+@app.command()
+def signals(
+    ds: Ds,
+    system: Annotated[str, typer.Option("--system", help="One system alone.")] = "",
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Show what else is unlike the nights before: templates that are new, at another rate, silent, or worded in many new ways.
+
+    A system's first nights are for learning; then nothing is said.
+
+    Example: nightlog signals --ds 2026-03-05
+    """
+    from nightlog.job import settings_from
+    from nightlog.lake.store import Lake
+    from nightlog.night import check_ds
+    from nightlog.signals.night import signals as read
+
+    rows = read(Lake(settings_from(lake=lake).lake), check_ds(ds), system)
+    if form != Format.TABLE:
+        print_rows(rows, list(rows[0]) if rows else [], form)
+    elif rows:
+        print_rows(
+            [{name: row[name] for name in ("system", "kind", "template", "reason")} for row in rows],
+            ["system", "kind", "template", "reason"],
+            form,
+        )
+    else:
+        out.print(f"nothing on {ds} is unlike the nights before")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from nightlog.cli.app import app
 from nightlog.cli.options import DataOption, Format, FormatOption
@@ -69,6 +68,8 @@ def show(report: dict[str, Any], trial: Trial, to: Path | None) -> None:
     for each in report["top_templates"]:
         out.print(safe(f"  {each['records']:>7,}  {each['template']}"), overflow="ellipsis", no_wrap=True)
     heading("What could make sessions")
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     for column in ("score", "sessions", "records with id", "sessions alike", "field and pattern"):
         table.add_column(column, justify="left" if column.startswith("field") else "right", overflow="fold")

@@ -7,7 +7,6 @@ import sys
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from nightlog.cli.options import Format
@@ -30,6 +29,8 @@ def print_rows(rows: list[dict[str, Any]], columns: list[str], form: Format) -> 
     if form == Format.CSV:
         sys.stdout.write(csv_lines(rows, columns))
         return
+    from rich.table import Table
+
     table = Table()
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -37,3 +38,21 @@ def print_rows(rows: list[dict[str, Any]], columns: list[str], form: Format) -> 
         cells = map(flat, row.values())
         table.add_row(*[safe("" if value is None else f"{value:,}" if isinstance(value, int) else str(value)) for value in cells])
     out.print(table)
+
+
+class Teller:
+    """Takes what long work has to tell, line by line: printed at once, or with json and csv as rows (said) at the end."""
+
+    def __init__(self, form: Format):
+        self.form = form
+        self.lines: list[str] = []
+
+    def __call__(self, text: str) -> None:
+        self.lines.append(text)
+        if self.form == Format.TABLE:
+            out.print(safe(text), soft_wrap=True)
+
+    def finish(self) -> None:
+        """Print what was not printed yet."""
+        if self.form != Format.TABLE:
+            print_rows([{"said": text} for text in self.lines], ["said"], self.form)

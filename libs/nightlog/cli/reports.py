@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from nightlog.cli.app import app
-from nightlog.cli.options import Ds, LakeOption
-from nightlog.cli.output import err, safe
+from nightlog.cli.options import Ds, Format, FormatOption, LakeOption
+from nightlog.cli.output import err, print_rows, safe
 from nightlog.errors import EXIT_PERMANENT
 
 
@@ -17,6 +17,7 @@ def report(
     ds: Ds,
     with_open: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Rebuild a night's pages from the lake and say where they lie; the night itself writes them as it publishes.
 
@@ -33,7 +34,10 @@ def report(
     written = write_pages(Lake(lake_root(settings_from(lake=lake).lake)), check_ds(ds))
     for system, why in sorted(written.failed.items()):
         err.print(safe(f"{system}: no page: {why}"), soft_wrap=True)
-    print(written.page)
+    if form == Format.TABLE:
+        print(written.page)
+    else:
+        print_rows([{"page": written.page, "failed": written.failed}], ["page", "failed"], form)
     if with_open:
         webbrowser.open(written.page if "://" in written.page else Path(written.page).as_uri())
     if written.failed:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from nightlog.cli.app import app
 from nightlog.cli.options import Format, FormatOption, LakeOption, Master, Systems
-from nightlog.cli.output import err, out, print_rows
+from nightlog.cli.output import Teller, err, print_rows
 
 
 @app.command()
@@ -82,6 +81,7 @@ def maintain(
     systems: Systems = "",
     lake: LakeOption = None,
     master: Master = None,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Drop nights that are too old, put small files together, remove files that no version of the lake needs (weekly by Airflow).
 
@@ -93,6 +93,7 @@ def maintain(
     from nightlog.job import settings_from
     from nightlog.maintenance import run_maintenance
 
+    tell = Teller(form)
     with err.status("maintaining"):
-        told = (settings_from(lake=lake, master=master), systems, lambda text: out.print(Text(text), soft_wrap=True))
-        run_maintenance(*told, dry_run=dry_run)
+        run_maintenance(settings_from(lake=lake, master=master), systems, tell, dry_run=dry_run)
+    tell.finish()

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 from nightlog.detector.measures import Scored
 
@@ -40,6 +39,8 @@ def fit_calibration(scored: Sequence[Scored]) -> Calibration:
 
     A model that ranks the wrong way round gets slope 0: its word is replaced by the share of anomalies that sources have.
     """
+    from sklearn.linear_model import LogisticRegression
+
     logits, truth, weights = [], [], []
     for probabilities, anomalous, sessions in scored:
         mass = sessions / sessions.sum()

@@ -38,7 +38,7 @@ SURE = 0.5
 
 
 def settled_verdicts(lake: Lake, system: System) -> dict[str, Verdict]:
-    """The last word on each question: the LLM's, and over it the analysts' answers, as verdicts of round 0."""
+    """The last word on each question: the LLM's, and over it the analysts' answers, as verdicts of round 0; labels, by pattern id."""
     rows = latest_verdicts(lake, system, prompt_hash(system), None)
     found = {question: stored_verdict(row) for question, row in rows.items()}
     for question, answer in system_answers(lake, system, rows).items():

@@ -97,11 +97,12 @@ def accept(
     An analyst's answer counts as it is; then what the LLM decided side by side or said with confidence; then what the small model agrees
     with and is sure of. What was unclear teaches that nobody claims an anomaly. The rest stays open.
 
-    Args: verdicts by question; an answer is a verdict of round 0; small (n patterns,) the small model's probabilities; known by pattern id.
+    Args: verdicts by question, and by pattern where it was labelled, what analysts said being of round 0; small (n patterns,) the small
+        model's probabilities; known by pattern id.
     """
     found = []
     for pattern, question, own in zip(target.ids, target.questions, small, strict=True):
-        verdict = verdicts.get(question)
+        verdict = verdicts.get(pattern, verdicts.get(question))
         if verdict is None or pattern in known:
             continue
         said = verdict.probability
@@ -147,7 +148,8 @@ def distil(
     standing = (deepcopy(base).cpu().eval(), dict(labels), small)
     for number in range(1, fusion.rounds + 1):
         new = accept(target, verdicts, small, labels, number, fusion)
-        n_candidates = sum(question in verdicts for question in target.questions) - len(labels)
+        judged = [pattern in verdicts or question in verdicts for pattern, question in zip(target.ids, target.questions, strict=True)]
+        n_candidates = sum(judged) - len(labels)
         labels |= {label.pattern_id: label for label in new}
         members = np.array([i for i, name in zip(own, target.ids, strict=True) if name in labels], dtype=np.int64)
         if not len(members):

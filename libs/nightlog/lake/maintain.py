@@ -23,6 +23,7 @@ from nightlog.lake.tables import (
     ROUTES,
     SCORES,
     SESSIONS,
+    SIGNALS,
     TableSpec,
 )
 
@@ -33,7 +34,7 @@ LEAST_REPLAY_DAYS = 7  # Delta refuses to remove younger files: a reader or writ
 BRONZE, SILVER, GOLD = (
     (LINES_TABLE, LABELS, QUARANTINE),
     (EVENTS_TABLE, COUNTS_TABLE, SESSIONS, PATTERNS, ROUTES, SCORES),
-    (ANOMALIES, NIGHTS),
+    (ANOMALIES, NIGHTS, SIGNALS),
 )
 
 Night = tuple[str, str]

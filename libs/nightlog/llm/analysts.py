@@ -1,4 +1,4 @@
-"""Questions to analysts and their answers: an answer settles a group, outranks LLM and small model, and can be taken back."""
+"""Questions to analysts and their answers: an answer settles a group, and outranks LLM and small model. See also `feedback`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Literal
 from nightlog.errors import ConfigError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import ANSWERS, PATTERNS
+from nightlog.llm.feedback import key_of, record, standing
 from nightlog.llm.groups import Group, group_ids, rank_questions
 from nightlog.llm.prompt import prompt_hash
 from nightlog.llm.questions import latest_verdicts, stored_verdict
@@ -28,23 +29,18 @@ class Known:
     answers: Mapping[str, dict[str, Any]]
 
 
-def standing(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The answers that count, oldest first: the last about each group, unless it took an earlier one back."""
-    last = {(row["system"], row["group"]): row for row in sorted(rows, key=lambda row: row["answered_at"])}
-    return sorted((row for row in last.values() if row["label"] is not None), key=lambda row: (row["answered_at"], row["group"]))
-
-
 def answered(rows: Iterable[dict[str, Any]], groups: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Question id → the answer that holds for it.
+    """Question id, or id of a labelled pattern → the answer or label that holds for it.
 
     An answer holds for the questions that its group had when it was given and for those that are in the group now; of two that hold for
-    a question the later one counts.
+    a question the later one counts. A label on a pattern is about that pattern alone, and outranks what was answered about a group.
 
     Args: rows of ops.answers of one system; groups, question id → id of its group now.
     """
     found: dict[str, dict[str, Any]] = {}
-    for row in standing(rows):
-        members = [question for question, group in groups.items() if group == row["group"]]
+    held = [row for row in standing(rows) if key_of(row)[1] != "suppression"]
+    for row in sorted(held, key=lambda row: key_of(row)[1] == "label"):
+        members = [question for question, group in groups.items() if group == row["group"] and key_of(row)[1] == "answer"]
         found |= dict.fromkeys([*(row["questions"] or ()), *members], row)
     return found
 
@@ -55,7 +51,7 @@ def keys_of(verdicts: Mapping[str, dict[str, Any]]) -> dict[str, str]:
 
 
 def system_answers(lake: Lake, system: System, verdicts: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Question id → the analysts' answer, for the questions of a system that were answered about."""
+    """Question id, or id of a labelled pattern → what the analysts said of it, see `answered`."""
     said = {question: stored_verdict(row) for question, row in verdicts.items()}
     groups = group_ids(system.name, said, keys_of(verdicts))
     return answered(lake.rows(ANSWERS, system=system.name), groups)
@@ -111,24 +107,15 @@ def example(row: Mapping[str, Any]) -> str:
     return "; ".join(f"{sign}{event['count'] or ''}{'× ' if event['count'] else ''}{event['template']}" for sign, event in shown)
 
 
-def record_answer(lake: Lake, systems: Sequence[System], group: str, label: Answered, answered_by: str, now: datetime) -> dict[str, Any]:
-    """Keep an analyst's answer about a group. Returns the row. Raises: ConfigError where no system has such a group."""
+def record_answer(
+    lake: Lake, systems: Sequence[System], group: str, label: Answered, answered_by: str, now: datetime, note: str | None = None
+) -> dict[str, Any]:
+    """Keep an analyst's answer about a group, once. Returns the row. Raises: ConfigError where no system has such a group."""
     for system in systems:
         about = known(lake, system)
         for found in groups_of(system, about, False) + groups_of(system, about, True):
             if found.id == group:
-                about_group = {"system": system.name, "group": group, "name": found.name, "questions": list(found.questions)}
-                row = about_group | {"label": label, "answered_by": answered_by, "answered_at": now}
-                lake.put(ANSWERS, [row])
-                return row
+                of = {"system": system.name, "kind": "answer", "about": "group", "group": group, "name": found.name}
+                said = {"questions": list(found.questions), "label": label, "note": note}
+                return record(lake, of | said | {"answered_by": answered_by, "answered_at": now})[0]
     raise ConfigError(f"no group `{group}`: `nightlog questions` lists those that may be answered, with --answered those that were")
-
-
-def take_back(lake: Lake, group: str, answered_by: str, now: datetime) -> dict[str, Any]:
-    """Take the answer about a group back; the rows of both stay. Returns the row. Raises: ConfigError where no answer stands."""
-    for row in standing(lake.rows(ANSWERS)):
-        if row["group"] == group:
-            taken_back = row | {"label": None, "answered_by": answered_by, "answered_at": now}
-            lake.put(ANSWERS, [taken_back])
-            return taken_back
-    raise ConfigError(f"no answer about group `{group}` stands: `nightlog questions --answered` lists those that do")

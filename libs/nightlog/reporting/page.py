@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 KINDS_OF_ALL = 100  # kinds on the page of the night
 SHOWN_EVIDENCE = 30
+SIGNALS_OF_ALL = 30  # signals on the page of the night
 Trend = Sequence[tuple[str, int | None]]
 
 
@@ -88,7 +89,7 @@ def system_page(night: SystemNight) -> str:
     """The page of one system's night."""
     equal = f"ds = {quoted(night.ds)} and system = {quoted(night.system)}"
     has_trend = sum(n is not None for _, n in night.trend) > 1
-    sections = [("anomalies", "Anomalies")]
+    sections = [("anomalies", "Anomalies")] + [("signals", "Unlike the nights before")] * bool(night.signals)
     if night.published:
         sections += [("new", "What is new"), ("templates", "New templates")] + [("trend", "By night")] * has_trend
         sections += [("quality", "Data quality"), ("knowledge", "Router and LLM")]
@@ -117,6 +118,7 @@ def night_page(ds: str, nights: Sequence[SystemNight], failed: Mapping[str, str]
     """The page of the night: what became of each system, and the first kinds of all."""
     kinds = sorted((kind for night in nights for kind in night.kinds), key=rank)
     merged = merged_trend(nights)
+    signals = [row for night in nights for row in night.signals]
     return render(
         "night.html",
         ds,
@@ -127,6 +129,8 @@ def night_page(ds: str, nights: Sequence[SystemNight], failed: Mapping[str, str]
         week_before=day(ds, -7),
         kinds=kinds[:KINDS_OF_ALL],
         n_kinds=sum(night.n_kinds for night in nights),
+        signals=signals[:SIGNALS_OF_ALL],
+        n_signals=len(signals),
         has_trend=sum(n is not None for _, n in merged) > 1,
         trend=trend_chart(merged, words.trend_words(nights)),
         more_kinds=sql(

@@ -106,7 +106,8 @@ class SystemNight:
     """One system's night.
 
     `night`: its row of gold.nights, all None where there is none; `totals`: sessions by status and by who decided; `trend`: anomalies of
-    the last nights, None for those that are not in the lake; `kinds`: the first by rank; `n_kinds`: how many there are.
+    the last nights, None for those that are not in the lake; `kinds`: the first by rank; `n_kinds`: how many there are; `signals`: rows of
+    gold.signals, in their order.
     """
 
     ds: str
@@ -126,6 +127,7 @@ class SystemNight:
     quarantined: tuple[tuple[str, int], ...] = ()
     costs: tuple[Mapping[str, Any], ...] = ()
     stages: tuple[tuple[str, str, float], ...] = ()
+    signals: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def published(self) -> bool:

@@ -27,6 +27,7 @@ from nightlog.reporting.page_model import (
     telling,
 )
 from nightlog.reporting.tables import connect
+from nightlog.signals.night import signals
 
 if TYPE_CHECKING:
     import duckdb
@@ -54,6 +55,7 @@ class NightReader:
         self.outcomes = lake.rows(OUTCOMES, ds=ds)
         self.quarantined = lake.rows(QUARANTINE, ["system", "reason"], ds=ds)
         self.costs = cost(lake, ds, ds)
+        self.signals = signals(lake, ds)
 
     def sql(self, text: str, *values: Any) -> Rows:
         """The rows of a query."""
@@ -85,6 +87,7 @@ class NightReader:
             quarantined=tuple(sorted(reasons.items())),
             costs=tuple(bill for bill in self.costs if bill["system"] == name),
             stages=stages,
+            signals=tuple(each for each in self.signals if each["system"] == name),
         )
         return self.with_anomalies(night) if night.published else night
 

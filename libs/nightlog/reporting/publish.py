@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,7 @@ from nightlog.lake.parts import commit_parts, parts_of, schema_of, write_part
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import (
     ANOMALIES,
+    ANSWERS,
     EVENTS_TABLE,
     LINES_TABLE,
     MESSAGES,
@@ -30,11 +31,12 @@ from nightlog.lake.tables import (
     TEMPLATES,
 )
 from nightlog.llm.analysts import system_answers
+from nightlog.llm.feedback import suppressions, told
 from nightlog.llm.questions import latest_verdicts
 from nightlog.parsing.ingest import look_back
 from nightlog.quality.gates import Breach, anomaly_expectations, check, judged_expectations, judged_sums, stop_on_critical
 from nightlog.quality.hold import Past, check_anomalies
-from nightlog.reporting.anomalies import decide
+from nightlog.reporting.anomalies import Decision, decide, with_suppressions
 from nightlog.reporting.evidence import Known, with_evidence
 from nightlog.systems.spec import System
 
@@ -95,17 +97,6 @@ def verdicts_and_answers(lake: Lake, system: System, prompt: str, llm: str | Non
     return verdicts, answers
 
 
-def told(answer: Mapping[str, Any]) -> str:
-    """An analyst's answer as the reason of a row.
-
-    >>> told({"answered_by": "kim", "answered_at": datetime(2026, 3, 4), "label": "anomalous", "name": "fan stopped", "group": "1f"})
-    'kim answered on 2026-03-04 that this is anomalous: fan stopped (group 1f)'
-    """
-    name = f": {answer['name']}" if answer["name"] else ""
-    day = f"{answer['answered_at']:%Y-%m-%d}"
-    return f"{answer['answered_by']} answered on {day} that this is {answer['label']}{name} (group {answer['group']})"
-
-
 @dataclass
 class Judged:
     """The night's patterns, routes and scores, the texts of the templates in them, and its sessions
@@ -146,7 +137,7 @@ def pattern_knowledge(judged: Judged) -> dict[str, dict[str, Known]]:
 def anomalous_sessions(lake: Lake, system: System, by: Publication, judged: Judged) -> pa.Table:
     """The night's sessions whose pattern is judged anomalous, each with the decision."""
     manifest = by.model.manifest
-    decided = decide(
+    decided: Iterable[Decision] = decide(
         judged.patterns,
         judged.routes,
         judged.scores,
@@ -157,6 +148,7 @@ def anomalous_sessions(lake: Lake, system: System, by: Publication, judged: Judg
         manifest.calibration,
         system.llm.allowed,
     )
+    decided = with_suppressions(decided, judged.patterns, suppressions(lake.rows(ANSWERS, system=system.name), by.ds))
     rows = pa.Table.from_pylist([asdict(each) for each in decided], DECISIONS)
     sessions = judged.sessions
     return sessions.set_column(1, "pattern_id", sessions.column("pattern_id").cast(pa.string())).join(rows, "pattern_id", join_type="inner")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nightlog.lake.tables import ANOMALIES, NIGHTS, TEMPLATES, VERDICTS, TableSpec
+from nightlog.lake.tables import ANOMALIES, ANSWERS, NIGHTS, SIGNALS, TEMPLATES, VERDICTS, TableSpec
 
 if TYPE_CHECKING:
     from nightlog.lake.store import Lake
@@ -117,6 +117,19 @@ VIEWS = (
             "asked_at",
         ),
         (("asked_round", "round"), ("group_name", "group")),
+    ),
+    View(
+        "v_signals",
+        "something in a night that is unlike the nights before",
+        SIGNALS,
+        ("ds", "system", "kind", "template_id", "template", "seen", "usual", "strength", "reason", "run_id"),
+    ),
+    View(
+        "v_feedback",
+        "what an analyst said",
+        ANSWERS,
+        ("system", "kind", "about", "target", "name", "said", "until", "session_id", "ds", "note", "said_by", "said_at"),
+        (("target", "group"), ("said", "label"), ("said_by", "answered_by"), ("said_at", "answered_at")),
     ),
 )
 

@@ -224,6 +224,24 @@ class Gates(Part):
     hold: tuple[Measured, ...] = ("unparsed", "new_templates", "sessions", "anomalies")
 
 
+class Signals(Part):
+    """What else to say of a night, by the system's own history, once it is long enough: see `nightlog.signals`.
+
+    `new_template`: never logged before; `rate`: far more or less often than on nights alike; `silence`: a template that each night logs,
+    or the whole system, is missing; `variation`: far more wordings of a template than usual.
+    """
+
+    new_template: bool = True
+    rate: bool = True
+    silence: bool = True
+    variation: bool = True
+
+    @property
+    def any(self) -> bool:
+        """Whether any of them is wanted."""
+        return self.new_template or self.rate or self.silence or self.variation
+
+
 DEFAULT_MASKS = (
     Mask(name="UUID", pattern=r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"),
     Mask(name="IP", pattern=r"/?(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])(?::\d+)?"),
@@ -261,6 +279,7 @@ class System(Part):
     labels: Labels | None = None
     llm: LLM = LLM()
     gates: Gates = Gates()
+    signals: Signals = Signals()
 
     @model_validator(mode="after")
     def fields_exist(self) -> Self:

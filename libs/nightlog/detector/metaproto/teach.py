@@ -38,7 +38,8 @@ def teach_metaproto(
     system may be like the worst of them. A system that fails does not stop the others; the
     first error is raised when all are through.
 
-    Args: targets, by name their patterns over all nights, None where the lake has none; answers, by system and question: anomalous or not.
+    Args: targets, by name their patterns over all nights, None where the lake has none; answers, by system and question, or pattern where
+        it was labelled: anomalous or not.
     """
     seen = {name: frequent(patterns) for name, patterns in targets.items() if patterns is not None}
     for name in [name for name in targets if name not in seen]:
@@ -49,7 +50,7 @@ def teach_metaproto(
     failed: list[NightlogError] = []
     for name, patterns in seen.items():
         try:
-            labelled = {i: answers[name][question] for i, question in enumerate(patterns.questions) if question in answers.get(name, {})}
+            labelled = labelled_rows(patterns, answers.get(name, {}))
             detector = adapted(learnt, patterns).with_labels(patterns, labelled)
             manifest = manifest_of(name, patterns, len(labelled), learnt, sources, base)
             vectors = np.concatenate([source.vectors for source in sources])
@@ -61,6 +62,16 @@ def teach_metaproto(
             tell(f"{name}: MetaProto was not taught: {error}")
     if failed:
         raise failed[0]
+
+
+def labelled_rows(patterns: Patterns, said: Mapping[str, bool]) -> dict[int, bool]:
+    """Row of a pattern → anomalous or not, of those that analysts spoke about; a pattern's own label outranks its question's answer."""
+    found = {}
+    for row, (pattern, question) in enumerate(zip(patterns.ids, patterns.questions, strict=True)):
+        anomalous = said.get(pattern, said.get(question))
+        if anomalous is not None:
+            found[row] = anomalous
+    return found
 
 
 def frequent(patterns: Patterns) -> Patterns:

@@ -1,0 +1,253 @@
+"""Commands that tell of what was judged: a session's whole story, two nights side by side, a past verdict derived again."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from nightlog.cli.app import app
+from nightlog.cli.options import Format, FormatOption, LakeOption
+from nightlog.cli.output import err, out, print_rows, safe
+from nightlog.errors import ConfigError
+from nightlog.inert import as_json, escaped
+
+MOST_EVENTS = 1000
+
+
+@app.command()
+def show(
+    session: Annotated[str, typer.Argument(help="The session, or a pattern's id: then its first session.")],
+    system: Annotated[str, typer.Option("--system", help="Its system; needed where several have such a session.")] = "",
+    ds: Annotated[str, typer.Option("--ds", help="Its night, YYYY-MM-DD; default: the last that has it.")] = "",
+    n_lines: Annotated[int, typer.Option("--lines", min=3, help="Events that are shown; json has up to 1,000.")] = 40,
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Tell a session's whole story: what happened, who decided and why, what is normal beside it, raw lines, feedback, other nights.
+
+    Example: nightlog show s20 --system shop
+
+    Example: nightlog show s20 --format json
+    """
+    from nightlog.job import settings_from
+    from nightlog.lake.find import find_target
+    from nightlog.lake.store import Lake
+    from nightlog.lake.tables import PATTERNS
+    from nightlog.night import check_ds, utc_now
+    from nightlog.reporting.story import read_story
+
+    if form == Format.CSV:
+        raise ConfigError("a story is printed as table or json")
+    tables = Lake(settings_from(lake=lake).lake)
+    place = find_target(tables, session, system, check_ds(ds) if ds else "")
+    if place.session_id is None:
+        rows = tables.rows(PATTERNS, ["example_session_id"], system=place.system, ds=place.ds, pattern_id=place.pattern_id)
+        place = place._replace(session_id=rows[0]["example_session_id"])
+    story = read_story(tables, place, MOST_EVENTS if form == Format.JSON else n_lines, f"{utc_now():%Y-%m-%d}")
+    if form == Format.JSON:
+        print(escaped(json.dumps(story, default=as_json, ensure_ascii=False, indent=1)))
+        return
+    show_story(story)
+
+
+def show_story(story: dict[str, Any]) -> None:
+    """A story on a terminal."""
+    about, verdict = story["session"], story["verdict"]
+    score = "" if verdict["score"] is None else f", score {verdict['score']:.2f}"
+    by = {"llm": "the LLM", "small_model": "the small model", "feedback": "an analyst", None: "nobody"}[verdict["decided_by"]]
+    said = {"anomalous": f"anomalous, {verdict['status']}", "normal": "normal", None: "not judged"}[verdict["label"]]
+    say(f"{about['system']} · session {about['session_id']} · night {about['ds']}: {said}", "bold")
+    say(f"decided by {by}{score}: {verdict['reason'] or 'no reason is known'}")
+    say(f"{about['n_events'] or 0:,} events, {moment(about['started_at'])} to {moment(about['ended_at'])} UTC")
+    say(f"pattern {about['pattern_id']}, {about['sessions_alike'] or 1:,} sessions of it that night")
+    heading("Events")
+    for each in story["events"]:
+        if "left_out" in each:
+            say(f"  … {each['left_out']:,} more: --lines, or --format json", "dim")
+            continue
+        text = each["text"] if each["text"] is not None else f"(the line is no longer kept; its template: {each['template']})"
+        place = f"{each['file'].rpartition('/')[2]}:{each['line_no']}"
+        say(f"{'▶' if each['marked'] else ' '} {place}  {text}", "bold" if each["marked"] else None)
+    heading("Against what is normal")
+    show_normal(story["nearest_normal"])
+    show_judges(story)
+    heading("Feedback")
+    for each in story["feedback"]:
+        ending = "" if each["holds"] else f" (no longer: {each['why']})"
+        note = f": {each['note']}" if each["note"] else ""
+        say(f"  {each['by']} on {moment(each['at'])} about the {each['about']}: {each['said']}{note}{ending}")
+    if not story["feedback"]:
+        say("  none; `nightlog label` and `nightlog suppress` give some")
+    heading("Nights with this pattern")
+    for each in story["nights"][:14]:
+        flagged = f"{each['anomalous']:,} anomalous ({each['decided_by']}, {each['status']})" if each["anomalous"] else "none anomalous"
+        say(f"  {each['ds']} {each['weekday']}  {each['sessions']:,} sessions, {flagged}")
+    if len(story["nights"]) > 14:
+        say(f"  {len(story['nights']) - 14:,} nights more: --format json", "dim")
+    heading("Versions")
+    say(f"  run {verdict['run_id']}; " + ", ".join(f"{name} {value}" for name, value in (verdict["versions"] or {}).items() if value))
+
+
+def show_judges(story: dict[str, Any]) -> None:
+    """What the router, the small model and the LLM said."""
+    verdict, router, small = (story[name] for name in ("verdict", "router", "small_model"))
+    heading("Router and small model")
+    route = f"{router['route']}: its least familiar template is {number(router['similarity'])} like a source's, tau {number(router['tau'])}"
+    say(f"  {route}" if router["route"] else "  the router has no row of it")
+    if small["probability"] is not None:
+        least = verdict["held_to"]
+        held = "; it has no word on such patterns" if (least or 0) > 1 else f"; calibrated, it is held to {least:.2f}" if least else ""
+        say(f"  the small model {small['model']} gives {small['probability']:.2f}{held}")
+    for each in story["templates"][:8]:
+        say(f"  weight {number(each['weight'])}  {each['count']}× {each['template']}")
+        if each["nearest_source_template"]:
+            say(f"    {number(each['similarity'])} like {each['nearest_source_template']}", "dim")
+    if len(story["templates"]) > 8:
+        say(f"  {len(story['templates']) - 8:,} templates more: --format json", "dim")
+    heading("The LLM")
+    for each in story["llm"]:
+        group = f', group "{each["group"]}"' if each["group"] else ""
+        before = f"; first {each['first_label']} ({each['first_confidence']:.2f})" if each["round"] == 2 else ""
+        old = "" if each["in_force"] else " (not in force that night)"
+        say(f"  {each['label']} ({each['confidence']:.2f}), round {each['round']}{group}{before}{old}: {each['reason']}")
+        served = f", answered by {each['served_by']}" if each["served_by"] else ""
+        say(f"    {each['llm']}, prompt {each['prompt']}, {moment(each['asked_at'])}{served}", "dim")
+    if not story["llm"]:
+        say("  was not asked about this pattern")
+
+
+def show_normal(nearest: dict[str, Any] | None) -> None:
+    """The difference to the nearest normal pattern."""
+    if nearest is None:
+        say("  the night has no normal pattern to compare with")
+        return
+    of = "as the LLM was shown it" if nearest["shown_to_llm"] else f"of {nearest['sessions']:,} sessions"
+    say(f"  the nearest normal pattern ({of}) differs:" if nearest["more"] or nearest["less"] else f"  the same as a normal pattern ({of})")
+    for sign, events in (("+", nearest["more"]), ("-", nearest["less"])):
+        for each in events:
+            say(f"  {sign} {each['count'] or ''}{'× ' if each['count'] else ''}{each['template']}")
+
+
+def say(text: str, style: str | None = None) -> None:
+    """A line of text from logs, models or people."""
+    out.print(safe(text), style=style, soft_wrap=True)
+
+
+def heading(text: str) -> None:
+    """A line that begins a part."""
+    out.print()
+    say(text, "bold underline")
+
+
+def number(value: float | None) -> str:
+    """A number in few digits, or a dash."""
+    return "–" if value is None else f"{value:.2f}"
+
+
+def moment(at: Any) -> str:
+    """A time without its fractions."""
+    return "no time" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+@app.command()
+def compare(
+    before: Annotated[str, typer.Argument(help="The earlier night, YYYY-MM-DD.")],
+    after: Annotated[str, typer.Argument(help="The later night.")],
+    system: Annotated[str, typer.Option("--system", help="One system alone.")] = "",
+    limit: Annotated[int, typer.Option("--limit", help="Rows of each kind and change in the table; json and csv have all.")] = 5,
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Compare two nights: anomalies, templates and patterns that are new, gone, more or fewer, by sessions.
+
+    Of anomalies every session counts. A template or pattern is more or fewer where its share of the sessions has at least doubled or
+    halved, and by more than chance.
+
+    Example: nightlog compare 2026-03-04 2026-03-05 --system shop
+    """
+    from nightlog.job import settings_from
+    from nightlog.lake.store import Lake
+    from nightlog.night import check_ds
+    from nightlog.reporting.compare import CHANGES, KINDS, compare_nights
+
+    rows, missing = compare_nights(Lake(settings_from(lake=lake).lake), check_ds(before), check_ds(after), system)
+    for each in missing:
+        err.print(safe(each), soft_wrap=True)
+    if form != Format.TABLE:
+        print_rows(rows, list(rows[0]) if rows else [], form)
+        return
+    if not rows:
+        out.print(f"nothing is new, gone, more or fewer on {after}")
+    for kind in KINDS:
+        own = [row for row in rows if row["kind"] == kind]
+        shown = [row for change in CHANGES for row in [each for each in own if each["change"] == change][:limit]]
+        if shown:
+            heading({"anomaly": "Anomalies", "template": "Templates", "pattern": "Patterns"}[kind])
+            cut = [{name: value for name, value in row.items() if name != "kind"} | {"what": shortened(row["what"])} for row in shown]
+            print_rows(cut, list(cut[0]), form)
+        if len(own) > len(shown):
+            out.print(f"{len(own) - len(shown):,} more: --limit or --format json")
+
+
+def shortened(text: str, most: int = 160) -> str:
+    """Text that is cut where it is long.
+
+    >>> shortened("abcdef", 4)
+    'abc…'
+    """
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+@app.command()
+def replay(
+    session: Annotated[str | None, typer.Argument(help="The session; without it all of the night, with --ds and --system.")] = None,
+    ds: Annotated[str, typer.Option("--ds", help="The night, YYYY-MM-DD; default: the last that has the session.")] = "",
+    system: Annotated[str, typer.Option("--system", help="The system.")] = "",
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Derive a past verdict again from the model, prompt, templates and feedback of then, and say whether it comes out the same.
+
+    Nothing is asked and nothing is written. Earlier versions of tables are kept for NIGHTLOG_REPLAY_DAYS; where one is gone, it is read
+    as it is now and named. Exit code: 0 the same, 1 different, 30 cannot be told.
+
+    Example: nightlog replay s20 --system shop
+
+    Example: nightlog replay --ds 2026-03-04 --system shop --format json
+    """
+    from dataclasses import asdict
+
+    from nightlog.errors import EXIT_DIFFERENT, EXIT_DONE, EXIT_PERMANENT
+    from nightlog.job import settings_from
+    from nightlog.lake.find import find_session
+    from nightlog.lake.store import Lake
+    from nightlog.night import check_ds
+    from nightlog.systems.catalog import choose, load_catalog
+
+    if session is None and not (ds and system):
+        raise ConfigError("give a session, or a night by --ds and --system")
+    settings = settings_from(lake=lake)
+    tables = Lake(settings.lake)
+    if session is not None:
+        place = find_session(tables, session, system, check_ds(ds) if ds else "")
+        system, ds = place.system, place.ds
+    chosen = choose(load_catalog(settings.systems), [system])[0]
+    with err.status(f"deriving {system} {ds} again"):
+        from nightlog.reporting.replay import replay as derive
+
+        found = derive(tables, chosen, check_ds(ds), session, settings.device)
+    if form != Format.TABLE:
+        row = {"session_id": session, **asdict(found)}
+        print_rows([row], list(row), form)
+    else:
+        style = {"same": "green", "different": "red", "cannot": "yellow"}[found.result]
+        words = {"same": "the same", "different": "different", "cannot": "cannot be told"}[found.result]
+        say(f"{system} {ds}{f' session {session}' if session else ''}: {words}: {found.why}", style)
+        for each in found.rows:
+            if session is None and each["why"]:
+                say(f"  pattern {each['pattern_id']}, {each['sessions']:,} sessions: {each['result']}: {each['why']}")
+        if found.as_now:
+            say(f"read as they are now, no version of then being kept: {', '.join(found.as_now)}", "dim")
+    raise typer.Exit({"same": EXIT_DONE, "different": EXIT_DIFFERENT, "cannot": EXIT_PERMANENT}[found.result])

@@ -1,0 +1,124 @@
+"""Signals of real tables: learning first, then each kind with its reason, by the flags of the system file, the same when run again."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import MESSAGES, NIGHTS, OUTCOMES, PATTERNS, SIGNALS, TEMPLATES
+from nightlog.reporting.page import write_pages
+from nightlog.signals.night import find_signals, signals
+from nightlog.systems.spec import Input, Session, Signals, System
+
+DS = "2026-03-04"
+NIGHTS_BEFORE = [(date.fromisoformat(DS) - timedelta(days=at)).isoformat() for at in range(30, 0, -1)]
+
+
+def system(name: str = "shop", **more: bool) -> System:
+    return System(name=name, role="target", input=Input(path="{ds}"), session=Session(kind="field"), signals=Signals(**more))
+
+
+def night(lake: Lake, ds: str, counts: dict[str, int], name: str = "shop", outcome: str = "done") -> None:
+    """A night of one pattern a template."""
+    place = {"system": name, "ds": ds}
+    rows = [
+        place | {"pattern_id": f"p-{template}", "question_id": "q", "n_sessions": n, "events": [{"template_id": template, "count": 4}]}
+        for template, n in counts.items()
+    ]
+    lake.put(PATTERNS, rows, **place)
+    lake.put(NIGHTS, [place | {"outcome": outcome}], **place)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """Thirty ordinary nights, then one with a new template, one at another rate, one silent and one of many wordings; mail is silent."""
+    lake = Lake(tmp_path_factory.mktemp("signals") / "lake")
+    names = ["open", "beat", "slow", "worded", "new"]
+    texts = [
+        {"system": "shop", "template_id": name, "text": f"{name} <b>&", "first_ds": DS if name == "new" else NIGHTS_BEFORE[0]}
+        for name in names
+    ]
+    lake.put(TEMPLATES, texts)
+    wordings = [(f"{n}", "worded", DS if n else NIGHTS_BEFORE[0]) for n in range(15)]
+    lake.put(MESSAGES, [{"system": "shop", "message_id": int(n), "message": n, "template_id": t, "first_ds": ds} for n, t, ds in wordings])
+    for number, ds in enumerate(NIGHTS_BEFORE):
+        night(lake, ds, {"open": 50 + number % 3, "beat": 24, "slow": 20, "worded": 10})
+        night(lake, ds, {"open": 5}, "mail")
+    night(lake, DS, {"open": 51, "slow": 200, "worded": 10, "new": 2})
+    night(lake, DS, {}, "mail", "no_input")
+    for name in ("shop", "mail"):
+        lake.put(
+            OUTCOMES,
+            [
+                {
+                    "system": name,
+                    "ds": DS,
+                    "stage": "ingest",
+                    "outcome": "no_input",
+                    "run_id": "r",
+                    "seconds": 1.0,
+                    "at": datetime(2026, 3, 5, tzinfo=UTC),
+                }
+            ],
+        )
+    return lake
+
+
+def found(lake: Lake, ds: str = DS, name: str = "shop") -> list[tuple[str, str, float, float]]:
+    return [(row["kind"], row["template_id"], row["seen"], row["usual"]) for row in signals(lake, ds, name)]
+
+
+EVERY: list[tuple[str, str, float, float]] = [
+    ("silence", "beat", 0.0, 96.0),
+    ("new_template", "new", 8.0, 0.0),
+    ("rate", "slow", 800.0, 80.0),
+    ("variation", "worded", 14.0, 0.033),  # one founding wording in thirty nights
+]
+
+
+def test_each_kind_is_found_with_its_reason_and_again_the_same(told: Lake) -> None:
+    assert find_signals(told, [system(), system("mail")], DS, "r") == 5
+    assert found(told) == EVERY
+    before: list[dict[str, Any]] = signals(told, DS)
+    assert all(row["reason"] for row in before)
+    assert found(told, name="mail") == [("silence", "", 0.0, 20.0)]
+    assert find_signals(told, [system(), system("mail")], DS, "r") == 5
+    assert signals(told, DS) == before
+
+
+@pytest.mark.parametrize("kind", ["silence", "new_template", "rate", "variation"])
+def test_a_kind_that_the_system_file_does_not_ask_for_is_not_told(kind: str, told: Lake) -> None:
+    find_signals(told, [system(**{kind: False})], DS, "r")
+    assert found(told) == [row for row in EVERY if row[0] != kind]
+
+
+def test_nothing_is_told_before_enough_nights_were_seen_and_the_page_says_so(told: Lake) -> None:
+    third, eighth = NIGHTS_BEFORE[2], NIGHTS_BEFORE[7]
+    assert find_signals(told, [system()], third, "r") == 0
+    (row,) = signals(told, third)
+    assert (row["kind"], row["seen"]) == ("learning", 2.0) and "2 of 7 nights" in row["reason"]
+    find_signals(told, [system()], eighth, "r")
+    assert found(told, eighth) == [], "after seven nights an ordinary one says nothing"
+    page = Path(write_pages(told, third).page).with_name("shop.html").read_text(encoding="utf-8")
+    assert "learning: 2 of 7 nights before this one were seen" in page
+
+
+def test_the_page_shows_signals_below_the_anomalies_and_log_text_stays_text(told: Lake) -> None:
+    find_signals(told, [system(), system("mail")], DS, "r")
+    night_page = Path(write_pages(told, DS).page)
+    text = night_page.with_name("shop.html").read_text(encoding="utf-8")
+    assert text.index('id="anomalies"') < text.index('id="signals"')
+    assert "slow &lt;b&gt;&amp;" in text and "slow <b>" not in text
+    assert "the system is silent" in night_page.with_name("mail.html").read_text(encoding="utf-8")
+    assert "the system is silent" in night_page.read_text(encoding="utf-8")
+
+
+def test_a_night_without_published_rows_has_no_signals_and_old_ones_go(told: Lake) -> None:
+    find_signals(told, [system()], DS, "r")
+    find_signals(told, [system(new_template=False, rate=False, silence=False, variation=False)], DS, "r")
+    assert told.rows(SIGNALS, ds=DS, system="shop") == []
+    find_signals(told, [system()], "2026-03-09", "r")
+    assert told.rows(SIGNALS, ds="2026-03-09") == []
