@@ -52,8 +52,8 @@ bench: setup build/bench/venv/made ## Nightlog beside Drain3 and LogLead on up t
 bench-quick: setup build/bench/venv/made ## the same on 1.1 million lines, one round
 	build/bench/venv/bin/python tests/bench/bench.py --quick
 
-bench-bounds: setup ## the bounds: one id of 5 million events, 300,000 messages, a line of 50 MB, 2,000 files, 200,000 templates
-	$(JOBS)/python tests/bench/bounds.py
+bench-bounds: setup build/bench/venv/made ## the bounds: one id of 5 million events, 300,000 messages, a line of 50 MB, 2,000 files, 200,000 templates
+	build/bench/venv/bin/python tests/bench/bounds.py
 
 build/bench/venv/made: tests/bench/requirements.txt | setup
 	@.uv/bin/uv venv --quiet --allow-existing --no-project --python "$(PYTHON)" build/bench/venv

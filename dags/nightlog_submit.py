@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 HOME = Path(os.environ.get("NIGHTLOG_HOME") or Path(__file__).resolve().parents[1])
 BIN = HOME / ".venv" / "bin"
-MASTER = os.environ.get("NIGHTLOG_MASTER", "local[*]")
+PROPERTIES = os.environ.get("NIGHTLOG_SPARK_PROPERTIES")  # a file for spark-submit, e.g. conf/yarn.conf; it names the master
+MASTER = os.environ.get("NIGHTLOG_MASTER") or (None if PROPERTIES else "local[*]")
 JARS = HOME / ".venv" / "share" / "nightlog" / "jars"
 
 DONE, GATE, USAGE, TRANSIENT, PERMANENT = 0, 10, 2, 20, 30
@@ -78,7 +79,7 @@ def environment() -> dict[str, str]:
     """The task's own environment; what `spark-submit` reads before any Python starts goes behind what is set there."""
     python = str(BIN / "python")
     defaults = {"PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python}
-    if MASTER.startswith("local"):
+    if MASTER is not None and MASTER.startswith("local"):
         defaults["SPARK_LOCAL_IP"] = "127.0.0.1"
     return {**defaults, **os.environ, "PYTHONUNBUFFERED": "1"}
 
@@ -87,7 +88,8 @@ def spark_job(name: str) -> list[str]:
     """`jobs/<name>.py` by spark-submit. Delta has to be on the driver's class path before Python starts, hence `--jars`."""
     return [
         str(BIN / "spark-submit"),
-        *("--master", MASTER),
+        *(("--master", MASTER) if MASTER else ()),
+        *(("--properties-file", PROPERTIES) if PROPERTIES else ()),
         *("--driver-memory", os.environ.get("NIGHTLOG_DRIVER_MEMORY", "4g")),
         *("--conf", "spark.log.level=WARN"),
         *("--jars", ",".join(map(str, sorted(JARS.glob("*.jar"))))),

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
+# The stages that GPUs make quicker; in profile gpu the others do not hold one.
+COMPUTES = frozenset({Stage.EMBED, Stage.DETECT})
+
+
 def arguments(description: str, with_ds: bool = True) -> argparse.ArgumentParser:
     """The command line of a job. What is not given comes from the environment (`NIGHTLOG_…`), then from the defaults."""
     parser = argparse.ArgumentParser(description=description)
@@ -119,6 +123,8 @@ def run_stage(stage: Stage, description: str, argv: Sequence[str] | None = None)
     log_to_stderr()
     try:
         settings = settings_from(lake=given.lake, data=given.data, master=given.master, profile=given.profile)
+        if settings.profile == "gpu" and stage not in COMPUTES:
+            settings = settings.model_copy(update={"profile": "cluster"})
         systems = chosen_systems(settings, given.systems)
         with open_lake(settings, f"nightlog {stage}", stage in NEEDS_SPARK) as lake:
             night = Night(given.ds, given.run_id or new_run_id(given.ds), systems, lake, settings, utc_now)

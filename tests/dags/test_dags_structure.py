@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -106,3 +107,15 @@ def test_good_params_are_taken(dags: dict[str, DAG]) -> None:
     params = dags["nightlog_nightly"].params
     for name, value in (("ds", None), ("ds", "2008-11-10"), ("systems", None), ("systems", "hdfs"), ("systems", "open-stack_2,bgl")):
         assert params.get_param(name).resolve(value) == value
+
+
+def test_a_file_of_spark_properties_names_the_master_unless_one_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DAGS))
+    nightlog_submit = importlib.import_module("nightlog_submit")
+    monkeypatch.setattr(nightlog_submit, "PROPERTIES", "conf/yarn.conf")
+    monkeypatch.setattr(nightlog_submit, "MASTER", None)
+    command = nightlog_submit.spark_job("parse")
+    assert command[command.index("--properties-file") + 1] == "conf/yarn.conf"
+    assert "--master" not in command
+    monkeypatch.setattr(nightlog_submit, "MASTER", "spark://node:7077")
+    assert nightlog_submit.spark_job("parse")[1:3] == ["--master", "spark://node:7077"]

@@ -1,0 +1,171 @@
+"""The cases of the bounds, each run in a process of its own: `cases.py NAME FOLDER`.
+
+A case fails where a system is not done, a count is not what was put in, or what was cut is not said in ops.outcomes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from corpus import DS
+from night import add_model, small, stage
+from nightlog.encoding.encoder import DIMENSIONS, ENCODER
+from nightlog.lake.parts import replace_rows
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import ANOMALIES, MESSAGES, PATTERNS, ROUTES, SESSIONS, TEMPLATES, VECTORS
+from nightlog.night import Night, Outcome, Stage
+from nightlog.parsing.pieces import MAX_LINE
+from nightlog.routing.router import SourceTemplates, route
+from nightlog.settings import Settings
+from nightlog.spark import start_spark
+from nightlog.systems.spec import System
+
+EVENTS, DISTINCT, LONG, FILES = 5_000_000, 300_000, 50 << 20, 2_000
+OURS, SOURCES, NIGHT_PATTERNS = 200_000, 20_000, 100_000
+CALM_LINES = 3_000
+Outcomes = dict[tuple[str, Stage], Outcome]
+
+
+def line(number: int, session: int, message: str) -> bytes:
+    return f"{DS} {number // 3600 % 24:02d}:{number // 60 % 60:02d}:{number % 60:02d} INFO req-{session} {message}\n".encode()
+
+
+def write(data: Path, system: str, lines: Iterator[bytes], name: str = f"{DS}.log") -> None:
+    path = data / system / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as out:
+        out.writelines(lines)
+
+
+def letters(number: int) -> str:
+    """A word of letters for a number: digits would be masked.
+
+    >>> letters(0), letters(27)
+    ('aaaaa', 'aaabb')
+    """
+    return "".join(chr(97 + number // 26**place % 26) for place in range(4, -1, -1))
+
+
+def tell(name: str, value: object) -> None:
+    print(f"@told {name} {value}", flush=True)
+
+
+def night_of(lake: Lake, data: Path, system: System) -> Outcomes:
+    """The night of the system and of a calm one; both have to be done, the calm one with all that it has."""
+    write(data, "calm", (line(n, n // 10, f"step {letters(n % 20)} done") for n in range(CALM_LINES)))
+    night = Night(DS, "bounds", [system, small("calm")], lake, Settings(data=data, llm="off", device="cpu"), lambda: datetime.now(UTC))
+    found: Outcomes = {}
+    for each in Stage:
+        stage(each.value)
+        found |= {(outcome.system, each): outcome for outcome in night.run_stage(each)}
+    wrong = [outcome for outcome in found.values() if outcome.outcome != "done"]
+    assert len(found) == 2 * len(Stage), found
+    assert not wrong, wrong
+    assert found["calm", Stage.PARSE].counts["n_events"] == CALM_LINES
+    assert len(lake.rows(SESSIONS, ["session_id"], system="calm")) == CALM_LINES // 10
+    for (name, each), outcome in found.items():
+        if outcome.detail and name != "calm":
+            tell(f"noted in {each}:", outcome.detail)
+    return found
+
+
+def one_id(lake: Lake, data: Path) -> None:
+    """One id that five million events have in common."""
+    write(data, "busy", (line(n, 7 if n % 1000 else n, f"tick {letters(n % 3)}") for n in range(EVENTS)))
+    found = night_of(lake, data, small("busy"))
+    sessions = {row["session_id"]: row["n_events"] for row in lake.rows(SESSIONS, ["session_id", "n_events"], system="busy")}
+    assert max(sessions.values()) == EVENTS - EVENTS // 1000 and sum(sessions.values()) == EVENTS
+    assert "more than 1,000,000 events" in (found["busy", Stage.PARSE].detail or "")
+    shown = [len(row["lines"]) for row in lake.rows(ANOMALIES, ["lines"], system="busy")]
+    tell("most lines shown of a session", max(shown, default=0))
+
+
+def distinct_messages(lake: Lake, data: Path) -> None:
+    """So many distinct masked messages that no miner can hold them all apart."""
+    words = (f"{letters(n)} {'of ' * (n % 9)}{letters(7 * n % DISTINCT)} now" for n in range(DISTINCT))
+    write(data, "many", (line(n, n // 10, text) for n, text in enumerate(words)))
+    found = night_of(lake, data, small("many"))
+    assert len(lake.rows(MESSAGES, ["message_id"], system="many")) == DISTINCT
+    assert "distinct messages are beyond templates.messages = 200,000" in (found["many", Stage.PARSE].detail or "")
+    tell("templates", len(lake.rows(TEMPLATES, ["template_id"], system="many")))
+
+
+def long_line(lake: Lake, data: Path) -> None:
+    """One line of 50 MB among others."""
+    lines = [line(1, 1, "before"), line(2, 2, "x" * LONG), line(3, 2, "word " * (LONG // 5)), line(4, 3, "after")]
+    write(data, "long", iter(lines))
+    found = night_of(lake, data, small("long"))
+    assert f"2 lines were longer than {MAX_LINE:,} bytes" in (found["long", Stage.INGEST].detail or "")
+    assert len(lake.rows(SESSIONS, system="long")) == 3
+
+
+def tiny_files(lake: Lake, data: Path) -> None:
+    """Two thousand files of one line each."""
+    for n in range(FILES):
+        write(data, "tiny", iter([line(n, n, "one line")]), f"{DS}.log.{n:04d}")
+    spec = small("tiny")
+    found = night_of(lake, data, spec.model_copy(update={"input": spec.input.model_copy(update={"path": "tiny/{ds}.log.*"})}))
+    assert found["tiny", Stage.INGEST].counts["n_files"] == found["tiny", Stage.PARSE].counts["n_events"] == FILES
+    tell("files in ops.outcomes", found["tiny", Stage.INGEST].counts["n_files"])
+
+
+def similarity(lake: Lake, data: Path) -> None:
+    """Two hundred thousand templates in a night's patterns, routed by twenty thousand source templates."""
+    rng = np.random.default_rng(1)
+
+    def unit(n: int) -> np.ndarray:
+        rows = rng.standard_normal((n, DIMENSIONS), dtype=np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    import pyarrow as pa
+
+    vectors = unit(OURS)
+    names = [f"t{n:06d}" for n in range(OURS)]
+    columns = {"template_id": names, "system": ["wide"] * OURS, "encoder": [ENCODER] * OURS}
+    flat = pa.ListArray.from_arrays(pa.array(np.arange(0, OURS * DIMENSIONS + 1, DIMENSIONS, dtype=np.int32)), pa.array(vectors.ravel()))
+    lake.put_arrow(VECTORS, pa.table(columns | {"vector": flat}))
+    patterns = [
+        {"pattern_id": f"p{n:06d}", "events": [{"template_id": names[(2 * n + k) % OURS], "count": 1} for k in range(4)], "n_sessions": 1}
+        for n in range(NIGHT_PATTERNS)
+    ]
+    replace_rows(lake, PATTERNS, patterns, system="wide", ds=DS)
+    sources = SourceTemplates(unit(SOURCES), tuple(f"source {n}" for n in range(SOURCES)), ("source",) * SOURCES)
+    del vectors, patterns, flat, columns
+    stage("route")
+    counts = route(lake, small("wide"), DS, sources, 0.5, "bounds", ENCODER)
+    assert counts == {"n_proprietary": NIGHT_PATTERNS}
+    assert len(lake.rows(ROUTES, ["pattern_id"], system="wide")) == NIGHT_PATTERNS
+
+
+CASES: dict[str, Callable[[Lake, Path], None]] = {
+    "one-id": one_id,
+    "distinct-messages": distinct_messages,
+    "long-line": long_line,
+    "tiny-files": tiny_files,
+    "similarity": similarity,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("folder", type=Path, help="for lake and logs; emptied before and after")
+    given = parser.parse_args()
+    shutil.rmtree(given.folder, ignore_errors=True)
+    lake = Lake(given.folder / "lake", lambda: start_spark("nightlog bounds"))
+    try:
+        if given.case != "similarity":
+            add_model(lake)
+        CASES[given.case](lake, given.folder / "data")
+    finally:
+        lake.close()
+        shutil.rmtree(given.folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
