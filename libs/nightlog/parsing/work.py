@@ -17,6 +17,6 @@ SMALL = 8 << 20
 
 def run_tasks(lake: Lake, tasks: Sequence[Task], work: Callable[[Task], Result], n_bytes: int) -> list[Result]:
     """The results of all tasks, in their order. Args: n_bytes: how much text the tasks read, all together."""
-    if n_bytes <= SMALL or lake.spark is None:
+    if n_bytes <= SMALL or not tasks or lake.spark is None:
         return [work(task) for task in tasks]
     return lake.spark.sparkContext.parallelize(tasks, len(tasks)).map(work).collect()
