@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow.dataset as pads
     from deltalake import DeltaTable
     from pyspark.sql import DataFrame, SparkSession
+
+log = logging.getLogger(__name__)
 
 
 def quoted(value: str) -> str:
@@ -56,10 +59,16 @@ class Lake:
         return self.session() if callable(self.session) else self.session
 
     def close(self) -> None:
-        """End the session, if one was started."""
+        """End the session, if one was started and its JVM is still there."""
         started = self.__dict__.get("spark")
-        if started is not None:
+        if started is None:
+            return
+        from py4j.protocol import Py4JError
+
+        try:
             started.stop()
+        except (OSError, Py4JError) as error:
+            log.warning("Spark could not be asked to stop, its JVM is gone: %s", error)
 
     def check(self, spec: TableSpec, wanted: Iterable[str], there: Iterable[str]) -> None:
         """Raise SchemaMismatch where a table lacks columns that are to be read."""
