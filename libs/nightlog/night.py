@@ -377,9 +377,10 @@ def is_transient(error: Exception) -> bool:
     """Whether an error of a library is worth another try: two writers met, or a worker or the connection to Spark was lost."""
     names = {kind.__name__ for kind in type(error).__mro__}
     text = str(error)
-    return bool(names & {"Py4JNetworkError", "ConnectionError", "CommitFailedError"}) or any(
-        word in text for word in ("ConcurrentAppendException", "ConcurrentDeleteReadException", "Python worker exited unexpectedly")
-    )
+    # Py4J raises its base class, without a trace of the JVM's, where the JVM has ended in the middle of a call.
+    lost_jvm = type(error).__name__ == "Py4JError" and "Trace:" not in text
+    met = ("ConcurrentAppendException", "ConcurrentDeleteReadException", "Python worker exited unexpectedly")
+    return lost_jvm or bool(names & {"Py4JNetworkError", "ConnectionError", "CommitFailedError"}) or any(word in text for word in met)
 
 
 def outcome_of(error: Exception) -> tuple[str, str]:

@@ -15,15 +15,15 @@ from world import DS, Logs, add_system, content
 
 SOURCES = {"store": Logs(60, role="source"), "depot": Logs(80, role="source")}
 TARGET = "shop"
-LATE = ("ops/models", ".safetensors", "merge", "ops/pseudo_labels", "silver/patterns", "silver/sessions")
+# Of what teaching commits: the MERGE that promotes, and between a source's sessions and its patterns.
+LATE = ("merge:before", "merge:after", "silver/sessions/:after")
 
 
 def programs(lake: Path) -> dict[str, list[str]]:
     """What teaches models, by name."""
-    return {
-        name: ["few_steps", "--systems", systems, "--lake", str(lake)]
-        for name, systems in (("train", ",".join(SOURCES)), ("retrain", TARGET))
-    }
+    taught = {"train": ",".join(SOURCES), "retrain": TARGET}
+    few_steps = {name: ["few_steps", "--systems", systems, "--lake", str(lake)] for name, systems in taught.items()}
+    return few_steps | {"promotion": ["promotion", str(lake)]}
 
 
 def make_models(folder: Path) -> tuple[World, dict[str, Ended]]:
@@ -98,9 +98,26 @@ def kill_teaching(world: World, program: str, point: str) -> Result:
 
 
 def kill_models(world: World, done: dict[str, Ended]) -> Iterator[Result]:
-    """Around the commits that a model is made of, and those that a source's nights end with."""
+    """Around the MERGE that promotes, and in the middle of what a source's nights are parsed into."""
     for program, ended in done.items():
-        late = {line.split()[0] for line in ended.commits if any(mark in line for mark in LATE)}
-        for point in points(ended):
-            if point.split(":")[0] in late:
-                yield kill_teaching(world, program, point)
+        for mark in LATE:
+            word, _, side = mark.partition(":")
+            numbers = [line.split()[0] for line in ended.commits if line.endswith(word)]
+            if numbers:
+                yield kill_teaching(world, program, f"{numbers[-1]}:{side}")
+
+
+def kill_promotions(folder: Path) -> Iterator[Result]:
+    """Around each commit of storing a model and letting it serve in the place of another: the file, the row, the MERGE."""
+    from nights import add_toy_model
+
+    shutil.rmtree(folder, ignore_errors=True)
+    world = World(folder, TARGET)
+    add_toy_model(Lake(world.before("promotion")))
+    lake = folder / "after" / "promotion"
+    shutil.copytree(world.before("promotion"), lake)
+    ended = run([programs(lake)["promotion"]], world.environment(lake), folder / "logs" / "promotion")
+    if ended.code or serving(Lake(lake)) == serving(Lake(world.before("promotion"))):
+        raise RuntimeError(f"undisturbed, the promotion ended with {ended.code}\n{ended.said}")
+    for point in points(ended):
+        yield kill_teaching(world, "promotion", point)

@@ -7,6 +7,7 @@ import lzma
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nightlog.errors import FormatError, TransientError
@@ -201,3 +202,12 @@ def test_a_truncated_file_stops_the_night_and_leaves_the_lake_as_it_was(lake: La
     assert f"app/2026-03-04.2.log.{kind}: not readable after byte" in str(caught.value)
     assert {spec.name: (lake.rows(spec), lake.table(spec).version()) for spec in (LINES_TABLE, LABELS)} == before
     assert len(before["bronze.lines"][0]) == 1
+
+
+def test_where_there_is_nothing_to_do_nothing_is_started(tmp_path: Path) -> None:
+    from nightlog.parsing.work import SMALL, run_tasks
+
+    def start() -> Any:
+        raise AssertionError("Spark was started for nothing")
+
+    assert run_tasks(Lake(tmp_path, start), [], str, SMALL + 1) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import pyarrow.dataset as pads
     from deltalake import DeltaTable
     from pyspark.sql import DataFrame, SparkSession
+
+log = logging.getLogger(__name__)
 
 
 # Checkpoints forget removed files after this time (Delta's default is a week), and what they have forgotten VACUUM takes for leftovers.
@@ -84,10 +87,16 @@ class Lake:
         return self.session is None or (self.in_process and amount <= few)
 
     def close(self) -> None:
-        """End the session, if one was started."""
+        """End the session, if one was started and its JVM is still there."""
         started = self.__dict__.get("spark")
-        if started is not None:
+        if started is None:
+            return
+        from py4j.protocol import Py4JError
+
+        try:
             started.stop()
+        except (OSError, Py4JError) as error:
+            log.warning("Spark could not be asked to stop, its JVM is gone: %s", error)
 
     @contextmanager
     def gathering(self) -> Iterator[list[Write]]:
