@@ -350,6 +350,10 @@ def test_the_command_says_all_of_it_and_its_exit_code_is_1_on_errors(tmp_path: P
     done = subprocess.run([*program, "--format", "json"], capture_output=True, text=True, env=clean, check=False)
     rows = json.loads(done.stdout)
     assert done.returncode == 1 and {"state", "area", "what", "where", "todo"} == set(rows[0])
+    wrong = clean | {"NIGHTLOG_REPLAY_DAYS": "2", "NIGHTLOG_LLM": "sometimes"}
+    done = subprocess.run([*program, "--format", "json"], capture_output=True, text=True, env=wrong, check=False)
+    assert done.returncode == 1
+    assert [row["what"].split(":")[0] for row in json.loads(done.stdout)] == ["NIGHTLOG_LLM", "NIGHTLOG_REPLAY_DAYS"]
     shown = subprocess.run(program, capture_output=True, text=True, env=clean | {"NIGHTLOG_SYSTEMS": str(tmp_path / "none")}, check=False)
     assert shown.returncode == 1
     for words in ("no model serves", "nightlog train", "NIGHTLOG_SYSTEMS must name a folder", "errors,"):

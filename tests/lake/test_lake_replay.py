@@ -71,6 +71,7 @@ def test_vacuum_keeps_what_a_version_of_the_replay_days_needs(bare: Lake, write:
         bare.table(SESSIONS).create_checkpoint()
 
     assert vacuum(bare, SESSIONS, 14) == 1
+    assert vacuum(bare, SESSIONS, 14) == 0, "what is gone is not removed again"
     assert sessions(bare) == ["s2"] and sessions(bare, first + 1) == ["s1"]
     with pytest.raises(Exception, match=r"No such file|not found|Object at location"):
         sessions(bare, first)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -201,3 +202,22 @@ def test_times_far_from_the_night_are_counted() -> None:
     assert astray(SYSTEMS["stamped"]) == 3, "a time that cannot be is no time"
     assert astray(make_system(input=Input(path="x.log", delivered=date(2026, 3, 4)))) == 0, "a delivery may hold many days"
     assert astray(SYSTEMS["whole lines"]) == 0
+
+
+@pytest.mark.parametrize(("day", "hours"), [("2026-03-29", 23), ("2026-10-25", 25)])
+def test_no_line_is_lost_or_out_of_its_session_when_the_clock_changes(day: str, hours: int) -> None:
+    """In spring 02:00 to 03:00 is not on the clock, in autumn it is there twice; a log has what the clock showed."""
+    first = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo("Europe/Berlin")).astimezone(UTC)
+    instants = [first + timedelta(minutes=10 * n) for n in range(6 * hours)]
+    shown = [at.astimezone(ZoneInfo("Europe/Berlin")) for at in instants]
+    system = make_system(timestamp=Timestamp(value="{time}", format="yyyy-MM-dd HH:mm:ss", timezone="Europe/Berlin"))
+    lines = [f"{at:%Y-%m-%d %H:%M:%S} INFO step req-a" for at in shown]
+    table = pa.table({"file": ["a.log"] * len(lines), "line_no": np.arange(1, len(lines) + 1), "text": pa.array(lines, pa.string())})
+    events, parsed = parse_table(table, system, day)
+    assert (len(events), parsed.tally["n_untimed"], parsed.tally["n_astray"]) == (len(lines), 0, 0)
+    assert set(events.column("session_id").to_pylist()) == {"req-a"}
+    read = events.column("at").to_pylist()
+    # of the hour that is there twice the first or the second is meant, which nobody can tell; all other times are right
+    wrong = [at for at, true in zip(read, instants, strict=True) if at != true]
+    assert len(wrong) == (6 if hours == 25 else 0)
+    assert max(read) - min(read) == timedelta(hours=hours) - timedelta(minutes=10)

@@ -104,13 +104,17 @@ def doctor(
 
     Example: nightlog doctor --online
     """
-    from nightlog.doctor.look import look, worst
+    from pydantic import ValidationError
+
+    from nightlog.doctor.look import look, of_settings, worst
     from nightlog.job import settings_from
     from nightlog.night import utc_now
     from nightlog.settings import java_home
 
-    settings = settings_from(lake=lake, data=data)
-    found = look(settings, java_home(), utc_now(), online)
+    try:
+        found = look(settings_from(lake=lake, data=data), java_home(), utc_now(), online)
+    except ValidationError as trouble:
+        found = of_settings(trouble)
     if form == Format.TABLE:
         area = ""
         for each in found:

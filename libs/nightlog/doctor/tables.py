@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nightlog.doctor.finding import Finding, error, ok, warning
 from nightlog.errors import NightlogError
+from nightlog.lake.maintain import leftovers
 from nightlog.lake.store import Lake, arrow_schema
 from nightlog.lake.tables import ALL_TABLES, TableSpec
 
@@ -106,7 +107,7 @@ def table(lake: Lake, spec: TableSpec, replay_days: int) -> Iterator[Finding]:
     try:
         files = opened.file_uris()
         gone = [] if "://" in where else [path for path in files if not Path(path.removeprefix("file://")).exists()]
-        left = opened.vacuum(retention_hours=24 * replay_days, dry_run=True, full=True, enforce_retention_duration=False)
+        left = leftovers(lake, spec, replay_days)
     except Exception as trouble:
         yield error(AREA, f"{spec.name} cannot be listed: {short(trouble)}", where, f"restore it; {RECOVER}")
         return

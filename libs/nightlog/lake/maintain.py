@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from nightlog.errors import ConfigError
 from nightlog.lake.store import PROPERTIES, Lake, where
@@ -173,8 +175,17 @@ def compact(lake: Lake, spec: TableSpec) -> int:
     return int(row["numFilesRemoved"])
 
 
+def leftovers(lake: Lake, spec: TableSpec, days: int) -> list[str]:
+    """The files that no version of the last `days` needs, those of runs that broke off included, by their paths in the table's folder.
+
+    Delta also lists files that an earlier VACUUM has removed, while its log remembers them; in a local lake these are left out.
+    """
+    found = lake.table(spec).vacuum(retention_hours=24 * days, dry_run=True, full=True, enforce_retention_duration=False)
+    return list(found) if "://" in lake.root else [path for path in found if Path(lake.path(spec), unquote(path)).exists()]
+
+
 def vacuum(lake: Lake, spec: TableSpec, days: int) -> int:
-    """Remove files that no version of the last `days` needs, those of runs that broke off included; returns how many.
+    """Remove the `leftovers`; returns how many there were.
 
     By delta-rs for every table: it lists a table's folder in one process, where Spark starts ten thousand tasks to do so. What it may
     remove is said by `days` alone; the table's own property only keeps Delta's memory of removed files long enough.
@@ -182,7 +193,9 @@ def vacuum(lake: Lake, spec: TableSpec, days: int) -> int:
     table = lake.table(spec)
     if not table.metadata().configuration.items() >= PROPERTIES.items():
         table.alter.set_table_properties(PROPERTIES)
-    return len(table.vacuum(retention_hours=24 * days, dry_run=False, full=True, enforce_retention_duration=False))
+    if n := len(leftovers(lake, spec, days)):
+        lake.table(spec).vacuum(retention_hours=24 * days, dry_run=False, full=True, enforce_retention_duration=False)
+    return n
 
 
 def spark_table(lake: Lake, spec: TableSpec) -> SparkTable:

@@ -364,7 +364,7 @@ NIGHTS = TableSpec(
     (
         DS,
         SYSTEM,
-        col("outcome", STRING, "done | no_input | gated | failed"),
+        col("outcome", STRING, "done | no_input | gated | failed | transient"),
         col("detail", STRING, "why, where the outcome is not done"),
         col("n_files", LONG, "files read"),
         col("n_lines", LONG, "lines read"),
