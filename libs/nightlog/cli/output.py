@@ -69,7 +69,7 @@ def print_rows(rows: list[dict[str, Any]], columns: list[str], form: Format) -> 
     ]
     if form == Format.CSV:
         buffer = io.StringIO()
-        writer = csv.writer(buffer)
+        writer = csv.writer(buffer, lineterminator="\n")  # so that a shell's `read` gets no carriage return
         writer.writerow(columns)
         writer.writerows([cell(value) for value in row] for row in flat)
         sys.stdout.write(buffer.getvalue())
