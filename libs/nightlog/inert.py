@@ -46,10 +46,10 @@ def csv_lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) ->
     """Rows as lines of CSV, each value inert, see `csv_cell`; with `columns` a line of these names first.
 
     >>> csv_lines([{"id": "=1+1", "n": 2}], ["id", "n"])
-    "id,n\\r\\n'=1+1,2\\r\\n"
+    "id,n\\n'=1+1,2\\n"
     """
     buffer = io.StringIO()
-    writer = csv.writer(buffer)
+    writer = csv.writer(buffer, lineterminator="\n")  # so that a shell's `read` gets no carriage return
     if columns:
         writer.writerow(columns)
     writer.writerows([csv_cell(flat(value)) for value in row.values()] for row in rows)

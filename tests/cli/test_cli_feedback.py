@@ -49,7 +49,7 @@ def test_the_story_of_an_anomalous_session(call: Call) -> None:
     normal = as_json(call("show", "s30", "--format", "json"))
     assert (normal["verdict"]["label"], normal["verdict"]["decided_by"], normal["verdict"]["reason"]) == ("normal", "llm", "is normal")
     unknown = call("show", "s99")
-    assert unknown.exit_code == 30 and "s99 is no session" in str(unknown.exception)
+    assert unknown.exit_code == 30 and "`s99` is no session" in str(unknown.exception)
 
 
 @pytest.mark.slow

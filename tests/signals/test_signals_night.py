@@ -111,6 +111,10 @@ def test_the_page_shows_signals_below_the_anomalies_and_log_text_stays_text(told
     night_page = Path(write_pages(told, DS).page)
     text = night_page.with_name("shop.html").read_text(encoding="utf-8")
     assert text.index('id="anomalies"') < text.index('id="signals"')
+    find_signals(told, [system(first=True)], DS, "r")
+    asked = Path(write_pages(told, DS).page).with_name("shop.html").read_text(encoding="utf-8")
+    assert asked.index('id="signals"') < asked.index('id="anomalies"')
+    assert "asked for first" in night_page.read_text(encoding="utf-8")
     assert "slow &lt;b&gt;&amp;" in text and "slow <b>" not in text
     assert "the system is silent" in night_page.with_name("mail.html").read_text(encoding="utf-8")
     assert "the system is silent" in night_page.read_text(encoding="utf-8")

@@ -18,8 +18,8 @@ class Format(StrEnum):
 
 
 Ds = Annotated[str, typer.Option("--ds", help="The night's day, YYYY-MM-DD.")]
-LakeOption = Annotated[Path | None, typer.Option("--lake", help="Folder of the tables [env NIGHTLOG_LAKE; default ./lake].")]
-DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of the log files [env NIGHTLOG_DATA; default: the sample].")]
+LakeOption = Annotated[Path | None, typer.Option("--lake", help="Folder of the tables (env NIGHTLOG_LAKE; default ./lake).")]
+DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of the log files (env NIGHTLOG_DATA; default: the sample).")]
 Systems = Annotated[str, typer.Option("--systems", help="Names, separated by commas; default: all targets.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
-Master = Annotated[str | None, typer.Option("--master", help="Spark master [env NIGHTLOG_MASTER; default local[*]].")]
+Master = Annotated[str | None, typer.Option("--master", help="Spark master (env NIGHTLOG_MASTER; default local[*]).")]

@@ -8,6 +8,11 @@ from nightlog.errors import ConfigError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import PATTERNS, SESSIONS, TEMPLATES, TableSpec
 
+ADVICE = (
+    "`nightlog query 'select * from silver.sessions'` has those that were judged; sessions that begin in the last minutes of a day are "
+    "judged with the next night"
+)
+
 
 class Place(NamedTuple):
     """A pattern on a night of a system; `session_id` where it was found by one of its sessions."""
@@ -22,24 +27,17 @@ def find_session(lake: Lake, session_id: str, system: str = "", ds: str = "") ->
     """The session, on its last night where no night is given. Raises: ConfigError where there is none, or several systems have it."""
     found = last_of(lake, SESSIONS, "session_id", session_id, system, ds)
     if not found:
-        raise ConfigError(
-            f'no session `{session_id}`{told(system, ds)} in {lake.root}: `nightlog query "select * from silver.sessions"` has those that '
-            "were judged; sessions that begin in the last minutes of a day are judged with the next night"
-        )
+        raise ConfigError(f"no session `{session_id}`{told(system, ds)} in {lake.root}: {ADVICE}")
     return Place(found["system"], found["ds"], found["pattern_id"], session_id)
 
 
 def find_target(lake: Lake, target: str, system: str = "", ds: str = "") -> Place:
     """As `find_session`, of a session or of a pattern. Raises: ConfigError."""
-    try:
-        return find_session(lake, target, system, ds)
-    except ConfigError as error:
-        found = last_of(lake, PATTERNS, "pattern_id", target, system, ds)
-        if not found and "no session" in str(error):
-            raise ConfigError(f"{target} is no session and no pattern{told(system, ds)}: {error}") from None
-        if not found:
-            raise
+    if found := last_of(lake, SESSIONS, "session_id", target, system, ds):
+        return Place(found["system"], found["ds"], found["pattern_id"], target)
+    if found := last_of(lake, PATTERNS, "pattern_id", target, system, ds):
         return Place(found["system"], found["ds"], target, None)
+    raise ConfigError(f"`{target}` is no session and no pattern{told(system, ds)} in {lake.root}: {ADVICE}")
 
 
 def find_template(lake: Lake, system: str, template: str) -> tuple[str, str]:

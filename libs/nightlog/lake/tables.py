@@ -24,8 +24,7 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-STRING, INT, LONG, DOUBLE, TIME = StringType(), IntegerType(), LongType(), DoubleType(), TimestampType()
-BOOLEAN = BooleanType()
+STRING, INT, LONG, DOUBLE, TIME, BOOLEAN = StringType(), IntegerType(), LongType(), DoubleType(), TimestampType(), BooleanType()
 
 
 def col(name: str, kind: DataType, meaning: str) -> StructField:
@@ -414,6 +413,7 @@ SIGNALS = TableSpec(
         col("usual", DOUBLE, "what is usual on nights alike"),
         col("strength", DOUBLE, "to rank by within the kind"),
         col("reason", STRING, "why, in a sentence"),
+        col("first", BOOLEAN, "whether the system file wants them above the anomalies on the page"),
         RUN_ID,
     ),
     ("ds", "system", "kind", "template_id"),

@@ -89,7 +89,9 @@ def system_page(night: SystemNight) -> str:
     """The page of one system's night."""
     equal = f"ds = {quoted(night.ds)} and system = {quoted(night.system)}"
     has_trend = sum(n is not None for _, n in night.trend) > 1
+    signals_first = any(row["first"] for row in night.signals)
     sections = [("anomalies", "Anomalies")] + [("signals", "Unlike the nights before")] * bool(night.signals)
+    sections = sections[::-1] if signals_first else sections
     if night.published:
         sections += [("new", "What is new"), ("templates", "New templates")] + [("trend", "By night")] * has_trend
         sections += [("quality", "Data quality"), ("knowledge", "Router and LLM")]
@@ -98,6 +100,7 @@ def system_page(night: SystemNight) -> str:
         "system.html",
         night.ds,
         night=night,
+        signals_first=signals_first,
         head_line=words.head_line(night),
         sections=[*sections, ("run", "The run")],
         has_trend=has_trend,
@@ -118,7 +121,7 @@ def night_page(ds: str, nights: Sequence[SystemNight], failed: Mapping[str, str]
     """The page of the night: what became of each system, and the first kinds of all."""
     kinds = sorted((kind for night in nights for kind in night.kinds), key=rank)
     merged = merged_trend(nights)
-    signals = [row for night in nights for row in night.signals]
+    signals = [row for night in nights for row in night.signals if not row["first"]]
     return render(
         "night.html",
         ds,
@@ -129,6 +132,7 @@ def night_page(ds: str, nights: Sequence[SystemNight], failed: Mapping[str, str]
         week_before=day(ds, -7),
         kinds=kinds[:KINDS_OF_ALL],
         n_kinds=sum(night.n_kinds for night in nights),
+        first_signals=[row for night in nights for row in night.signals if row["first"]][:SIGNALS_OF_ALL],
         signals=signals[:SIGNALS_OF_ALL],
         n_signals=len(signals),
         has_trend=sum(n is not None for _, n in merged) > 1,

@@ -33,7 +33,8 @@ def find_signals(lake: Lake, systems: Sequence[System], ds: str, run_id: str) ->
     for system in systems:
         try:
             found = system_rows(lake, system, ds, known[system.name])
-            rows += [{"system": system.name, "ds": ds, "run_id": run_id} | row for row in found]
+            same = {"system": system.name, "ds": ds, "first": system.signals.first, "run_id": run_id}
+            rows += [same | row for row in found]
         except Exception:
             log.exception("%s %s: no signals", system.name, ds)
     lake.put(SIGNALS, rows, ds=ds, system=[system.name for system in systems])

@@ -228,13 +228,15 @@ class Signals(Part):
     """What else to say of a night, by the system's own history, once it is long enough: see `nightlog.signals`.
 
     `new_template`: never logged before; `rate`: far more or less often than on nights alike; `silence`: a template that each night logs,
-    or the whole system, is missing; `variation`: far more wordings of a template than usual.
+    or the whole system, is missing; `variation`: far more wordings of a template than usual. On the page they stand below the anomalies,
+    with `first` above them.
     """
 
     new_template: bool = True
     rate: bool = True
     silence: bool = True
     variation: bool = True
+    first: bool = False
 
     @property
     def any(self) -> bool:
