@@ -61,8 +61,9 @@ NIGHT = ["--ds", DS, "--run-id", "{{ run_id }}"]
 SYSTEMS = "{{ '--systems=' ~ params.systems if params.systems else '' }}"
 
 # What other DAGs can follow: `schedule=[Asset("gold.anomalies")]`. An event says of which night it is: extra = {"ds": …, "run_id": …}.
-ANOMALIES = Asset("gold.anomalies", uri="x-nightlog://lake/gold/anomalies")
-NIGHTS = Asset("gold.nights", uri="x-nightlog://lake/gold/nights")
+# They are known by these names alone: an asset of the same name with an address would be another one to Airflow.
+ANOMALIES = Asset("gold.anomalies")
+NIGHTS = Asset("gold.nights")
 
 TASK_DEFAULTS: dict[str, Any] = {
     "retries": 3,

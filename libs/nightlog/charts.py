@@ -31,7 +31,7 @@ svg { display: block; max-width: 100%; height: auto; }
 Point = tuple[float, float]
 SIDE, LEFT, TOP, BOTTOM, RIGHT = 240, 40, 8, 34, 10
 ROW, NAMES, BAR, VALUES = 22, 190, 300, 150
-LONGEST_NAME = 26  # letters that fit into NAMES
+LONGEST_NAME = 24  # letters that fit into NAMES
 SVG_START = '<svg xmlns="http://www.w3.org/2000/svg"'
 
 
@@ -169,7 +169,7 @@ def shortened(name: str) -> str:
     """A name as it fits beside a bar or a row.
 
     >>> shortened("The session timed out waiting for a lock")
-    'The session timed out wai…'
+    'The session timed out w…'
     """
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 

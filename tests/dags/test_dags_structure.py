@@ -45,6 +45,18 @@ def test_stages_follow_each_other_and_the_report_is_last(dags: dict[str, DAG]) -
     assert [task.task_id for task in dags["nightlog_maintain"].tasks] == ["maintain"]
 
 
+def test_the_dag_of_the_docs_follows_what_publish_emits(dags: dict[str, DAG], tmp_path: Path) -> None:
+    from airflow.dag_processing.dagbag import BundleDagBag
+
+    page = (DAGS.parent / "docs" / "how-to" / "hand-off.md").read_text(encoding="utf-8")
+    (tmp_path / "tickets.py").write_text(page.split("```python\n")[1].split("```")[0])
+    bag = BundleDagBag(dag_folder=tmp_path, bundle_path=tmp_path, bundle_name="docs")
+    assert bag.import_errors == {}
+    emitted = {(asset.name, asset.uri) for asset in dags["nightlog_nightly"].get_task("publish").outlets}
+    followed = {(asset.name, asset.uri) for asset in bag.dags["tickets"].timetable.asset_condition.objects}
+    assert len(emitted) == 2 and followed <= emitted and followed
+
+
 def test_no_two_nights_at_once_and_none_for_ever(dags: dict[str, DAG]) -> None:
     for dag in dags.values():
         assert (dag.catchup, dag.max_active_runs) == (False, 1)

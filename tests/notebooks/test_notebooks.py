@@ -99,4 +99,4 @@ def test_a_time_line_has_a_dot_an_event_in_its_place() -> None:
     found = [float(x) for x in re.findall(r'<circle class="dot c\d" cx="([\d.]+)"', chart)]
     assert found[1] - found[0] == pytest.approx(found[2] - found[1]) and len(found) == 3
     assert chart.count('"dot c1"') == 2 and "10:07" in chart
-    assert len(short("again and again and again, for ever")) <= 26
+    assert len(short("again and again and again, for ever")) <= 24
