@@ -26,7 +26,7 @@ from world import Logs  # noqa: E402
 OUT = ROOT / "build" / "faults"
 PAGE = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- faults: written by `make faults` -->", "<!-- end of faults -->"
-PARTS = ("kills", "models", "disk", "workers")
+PARTS = ("kills", "disk", "promotion", "teaching", "workers")
 
 
 def results(part: str, seed: int) -> Iterator[Result]:
@@ -40,9 +40,10 @@ def results(part: str, seed: int) -> Iterator[Result]:
             yield from troubles(make_world(OUT / part, {"shop": Logs()}))
         case "disk":
             print("a disk cannot be mounted here: full and read-only disks are left out", flush=True)
-        case "models":
-            yield from kill_promotions(OUT / part / "promotion")
-            yield from kill_models(*make_models(OUT / part / "teaching"))
+        case "promotion":
+            yield from kill_promotions(OUT / part)
+        case "teaching":
+            yield from kill_models(*make_models(OUT / part))
         case "workers":
             large = make_world(OUT / part, SYSTEMS, items_per_call=200)
             yield from kill_parts(large)
