@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from nightlog.detector.registry import Loaded
 from nightlog.errors import GateFailed
-from nightlog.lake.parts import commit_parts, parts_of, schema_of, write_part
-from nightlog.lake.store import Lake
+from nightlog.lake.parts import commit_parts, parts_of, read_part, schema_of, write_part
+from nightlog.lake.store import Lake, arrow_schema
 from nightlog.lake.tables import (
     ANOMALIES,
     EVENTS_TABLE,
@@ -179,8 +179,13 @@ def anomalous_sessions(lake: Lake, system: System, by: Publication, judged: Judg
         system.llm.allowed,
     )
     rows = pa.Table.from_pylist([asdict(each) for each in decided], DECISIONS)
-    sessions = lake.arrow(SESSIONS, system=system.name, ds=by.ds).select(["session_id", "pattern_id", "started_at", "ended_at", "n_events"])
-    return sessions.set_column(1, "pattern_id", sessions.column("pattern_id").cast(pa.string())).join(rows, "pattern_id", join_type="inner")
+    # Part by part: the anomalous sessions are few, all sessions of a large night are not.
+    columns = ["session_id", "pattern_id", "started_at", "ended_at", "n_events"]
+    sessions = [pa.schema([arrow_schema(SESSIONS).field(name) for name in columns]).empty_table()]
+    for part in parts_of(lake, SESSIONS, system=system.name, ds=by.ds):
+        found = read_part(lake.root, SESSIONS, part.path, columns)
+        sessions.append(found.filter(pc.is_in(found.column("pattern_id"), rows.column("pattern_id").combine_chunks())))
+    return pa.concat_tables(sessions).join(rows, "pattern_id", join_type="inner")
 
 
 def staged_anomalies(lake: Lake, system: System, by: Publication, judged: Judged, versions: Mapping[str, str | None]) -> pa.Table:
