@@ -150,8 +150,10 @@ def anomalous_sessions(lake: Lake, system: System, by: Publication, judged: Judg
     )
     decided = with_suppressions(decided, judged.patterns, suppressions(lake.rows(ANSWERS, system=system.name), by.ds))
     rows = pa.Table.from_pylist([asdict(each) for each in decided], DECISIONS)
-    sessions = judged.sessions
-    return sessions.set_column(1, "pattern_id", sessions.column("pattern_id").cast(pa.string())).join(rows, "pattern_id", join_type="inner")
+    names = judged.sessions.column("pattern_id").cast(pa.string())
+    # The anomalous sessions are few, all sessions of a large night are not.
+    sessions = judged.sessions.set_column(1, "pattern_id", names).filter(pc.is_in(names, rows.column("pattern_id").combine_chunks()))
+    return sessions.join(rows, "pattern_id", join_type="inner")
 
 
 def staged_anomalies(lake: Lake, system: System, by: Publication, judged: Judged, versions: Mapping[str, str | None]) -> pa.Table:
