@@ -30,7 +30,7 @@ from nightlog.lake.tables import (
     TEMPLATES,
     VERDICTS,
 )
-from nightlog.llm.analysts import take_back
+from nightlog.llm.feedback import take_back
 from nightlog.reporting.publish import Publication, publish, publish_unfinished
 from nightlog.routing.router import SourceTemplates
 from nightlog.systems.spec import Input, Session, System
@@ -150,8 +150,8 @@ def test_a_night_is_published_and_a_critical_breach_leaves_it_as_it_was(lake: La
     assert publish(lake, SYSTEM, publication("fourth"), {}, 1.0)[0] == {"n_anomalies": 2, "n_provisional": 0}
     assert shown(lake) == [("s3", "feedback", 1.0, "fourth"), ("s4", "feedback", 1.0, "fourth")]
     assert {row["reason"] for row in lake.rows(ANOMALIES)} == {"kim answered on 2026-03-04 that this is anomalous (group g2)"}
-    take_back(lake, "g1", "lee", NOON + timedelta(hours=1))
-    take_back(lake, "g2", "lee", NOON + timedelta(hours=1))
+    take_back(lake, "answer", "group", "g1", "lee", NOON + timedelta(hours=1))
+    take_back(lake, "answer", "group", "g2", "lee", NOON + timedelta(hours=1))
     publish(lake, SYSTEM, publication("third"), {}, 1.0)
     assert shown(lake) == [("s2", "llm", 0.8, "third")], "an answer that was taken back leaves no trace"
 
