@@ -82,13 +82,15 @@ def delta_jars(folder: Path = JARS) -> str:
 
 def start_spark(app: str, master: str = "local[*]", driver_memory: str = "4g", profile: Profile | None = None) -> SparkSession:
     """The session of this process, started if there is none; what `spark-submit` sets goes before what is set here. Raises ConfigError."""
-    from pyspark import SparkConf
+    from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    submitted = SparkConf()
-    master = submitted.get("spark.master") or master
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        # Under spark-submit: before Python is connected to its JVM a SparkConf knows nothing of what was submitted, the master included.
+        SparkContext._ensure_initialized()  # type: ignore[attr-defined]
+    master = SparkConf().get("spark.master") or master
     options = {"spark.jars": delta_jars(), **spark_options(master, profile, driver_memory)}
     if master.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")

@@ -56,11 +56,12 @@ def test_each_executor_computes_on_the_gpu_that_spark_gave_it(tmp_path: Path) ->
     script.chmod(0o755)
     job.write_text(ON_EXECUTORS)
     own = ["--conf", f"spark.executor.resource.gpu.discoveryScript={script}", "--conf", "spark.executor.cores=1"]
+    own += ["--conf", "spark.worker.resource.gpu.amount=1", "--conf", f"spark.worker.resource.gpu.discoveryScript={script}"]
     own += ["--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.driver.memory=1g"]
     command = [str(BIN / "spark-submit"), "--master", "local-cluster[1,1,1024]", "--jars", delta_jars(), *own, str(job), str(out)]
     env = os.environ | {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
 
-    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
 
     assert done.returncode == 0, done.stderr[-4000:]
     told = json.loads(out.read_text())
