@@ -199,9 +199,14 @@ def astray(at: pa.TimestampArray, system: System, ds: str) -> int:
     return int(((micros < bounds[0]) | (micros >= bounds[1])).sum())
 
 
+def has_bounds(system: System) -> bool:
+    """Whether the times of a system's lines tell that they are of another night: it has time stamps, and files for each night."""
+    return system.timestamp is not None and system.input.delivered is None
+
+
 def night_bounds(system: System, ds: str) -> tuple[int, int] | None:
     """Between which times (microseconds since 1970) the lines of a night are expected: its day, and one more on either side."""
-    if system.timestamp is None or system.input.delivered is not None:
+    if not has_bounds(system):
         return None
     midnight = datetime.fromisoformat(ds).replace(tzinfo=UTC)
     first, last = (((midnight + timedelta(days=n)) - EPOCH) // MICROSECOND for n in (-1, 2))

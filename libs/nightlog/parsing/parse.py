@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from nightlog.lake.parts import Part, commit_parts, parts_of, read_part, schema_of, write_part
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE, MESSAGES, PATTERNS, QUARANTINE, SESSIONS, TEMPLATES
-from nightlog.parsing.events import BUCKETS, SHOWN_UNPARSED, TALLIED, Parsed, night_bounds, parse_part
+from nightlog.parsing.events import BUCKETS, SHOWN_UNPARSED, TALLIED, Parsed, has_bounds, parse_part
 from nightlog.parsing.ingest import look_back
 from nightlog.parsing.lines import parse_lines
 from nightlog.parsing.sessions import Assignment, Pattern, group_sessions, merged, question_id
@@ -106,7 +106,7 @@ def write_by_columns(lake: Lake, system: System, days: list[str]) -> tuple[Parse
             F.count_if("blank").alias("n_blank"),
             F.count_if(unmatched).alias("n_unparsed"),
             F.count_if(F.col("matched") & F.col("at").isNull()).alias("n_untimed"),
-            F.count_if(F.col("matched") & far_from_night(system, days)).alias("n_astray"),
+            F.count_if(F.col("matched") & far_from_night(system)).alias("n_astray"),
             F.count_if(F.col("matched") & (F.size("session_ids") == 0)).alias("n_without_session"),
         )
         .where("matched")
@@ -130,14 +130,12 @@ def write_by_columns(lake: Lake, system: System, days: list[str]) -> tuple[Parse
     return found, founded
 
 
-def far_from_night(system: System, days: list[str]) -> Column:
-    """See `astray`, as a condition on (ds, at)."""
-    far = F.lit(False)
-    for ds in days:
-        if (bounds := night_bounds(system, ds)) is not None:
-            micros = F.unix_micros("at")
-            far |= (F.col("ds") == ds) & ((micros < bounds[0]) | (micros >= bounds[1]))
-    return far
+def far_from_night(system: System) -> Column:
+    """See `night_bounds`, as a condition on (ds, at)."""
+    if not has_bounds(system):
+        return F.lit(False)
+    micros, midnight, day = F.unix_micros("at"), F.unix_micros(F.to_timestamp("ds")), 24 * 3600 * 1_000_000
+    return (micros < midnight - day) | (micros >= midnight + 2 * day)
 
 
 def quarantine_lines(lake: Lake, system: System, ds: str, run_id: str, lines: list[dict[str, Any]]) -> None:
