@@ -128,21 +128,21 @@ class CountingLLM(Stub):
 
 
 def questions_of(body: dict[str, Any]) -> list[str]:
-    number = json.loads(body["messages"][-1]["content"]).get("round", 1)
-    return [question(number, item["events"]) for item in asked(body)]
+    sent = json.loads(body["messages"][-1]["content"])
+    return [question(sent["system"], sent.get("round", 1), item["events"]) for item in asked(body)]
 
 
-def question(number: int, events: list[dict[str, Any]]) -> str:
-    """The name of what is asked in a round."""
+def question(system: str, number: int, events: list[dict[str, Any]]) -> str:
+    """The name of what is asked about a system in a round."""
     told = sorted((event["template"], event.get("count") or 1) for event in events)
-    return hashlib.sha256(json.dumps([number, told]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([system, number, told]).encode()).hexdigest()[:16]
 
 
 def stored_questions(lake: Lake) -> set[str]:
     """What the lake holds an answer to."""
     from nightlog.lake.tables import VERDICTS
 
-    return {question(number, row["events"]) for row in lake.rows(VERDICTS) for number in range(1, row["round"] + 1)}
+    return {question(row["system"], number, row["events"]) for row in lake.rows(VERDICTS) for number in range(1, row["round"] + 1)}
 
 
 def content(lake: Lake, spec: TableSpec) -> Counter[str]:
