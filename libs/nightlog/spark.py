@@ -89,7 +89,7 @@ def start_spark(app: str, master: str = "local[*]", driver_memory: str = "4g", p
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         # Under spark-submit: before Python is connected to its JVM a SparkConf knows nothing of what was submitted, the master included.
-        SparkContext._ensure_initialized()  # type: ignore[attr-defined]
+        SparkContext._ensure_initialized()
     master = SparkConf().get("spark.master") or master
     options = {"spark.jars": delta_jars(), **spark_options(master, profile, driver_memory)}
     if master.startswith("local"):
