@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from nightlog.parsing.events import parse_table
 from nightlog.parsing.lines import parse_lines
+from nightlog.parsing.parse import far_from_night
 from nightlog.parsing.shapes import LineParser, by_shape
 from nightlog.systems.catalog import load_catalog
 from nightlog.systems.spec import Header, Input, Mask, Record, Session, System, Timestamp
@@ -221,3 +222,11 @@ def test_no_line_is_lost_or_out_of_its_session_when_the_clock_changes(day: str, 
     wrong = [at for at, true in zip(read, instants, strict=True) if at != true]
     assert len(wrong) == (6 if hours == 25 else 0)
     assert max(read) - min(read) == timedelta(hours=hours) - timedelta(minutes=10)
+
+
+def test_spark_finds_the_same_times_far_from_the_night(spark: SparkSession) -> None:
+    days = ("2026-03-02", "2026-03-03", DS, "2026-03-05", "2026-03-06", "2016-03-04")
+    rows = spark.createDataFrame([(DS, f"{day} 10:00:00") for day in days] + [(DS, None)], "ds string, at string")
+    timed = rows.selectExpr("ds", "cast(at as timestamp) as at")
+    assert timed.where(far_from_night(SYSTEMS["stamped"])).count() == 3
+    assert timed.where(far_from_night(SYSTEMS["whole lines"])).count() == 0
