@@ -124,7 +124,7 @@ def test_tables_have_the_columns_protocol_and_files_of_this_version(bare: Lake) 
         copy = f"{bare.path(spec)}.copy"
         shutil.copytree(bare.path(spec), copy)
         change(bare.path(spec))
-        found = told(tables(bare, 14))
+        found = told(tables(Lake(bare.root), 14))
         shutil.rmtree(bare.path(spec))
         shutil.move(copy, bare.path(spec))
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def test_writes_that_cannot_be_committed_are_the_outcome_of_their_system_alone(t
     done = {system: Outcome(system, Stage.PARSE, "done", None, {}, 0.1) for system in "abc"}
     waiting = [(done["a"], gathered(tables, ["a"])), (done["b"], bad), (done["c"], gathered(tables, ["c"]))]
 
-    outcomes = {each.system: each.outcome for each in night.note(waiting)}
+    outcomes = {each.system: each.outcome for each in night.note(waiting, ExitStack())}
 
     assert outcomes == {"a": "done", "b": "failed", "c": "done"}
     assert {row["system"]: row["outcome"] for row in tables.rows(OUTCOMES)} == outcomes
