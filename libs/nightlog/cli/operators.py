@@ -60,9 +60,10 @@ def restore(
 ) -> None:
     """Put a table back to an earlier version, or list its versions; docs/how-to/recover.md says what to run afterwards.
 
-    Going back is a new version itself, so it can be undone. Versions can be read for NIGHTLOG_REPLAY_DAYS days.
+    Going back (`--to 12`, or `--to "2026-03-04 06:00"`) is a new version itself, so it can be undone. Versions can be read for
+    NIGHTLOG_REPLAY_DAYS days.
 
-    Example: nightlog restore gold.anomalies --to "2026-03-04 06:00"
+    Example: nightlog restore gold.anomalies
     """
     from datetime import UTC, datetime
 

@@ -34,8 +34,8 @@ class Fusion:
     probability that the student learns where the LLM could not tell: nobody claims an anomaly. `loss` is how much of the held-out source
     score (F1 of the sources, each at its best threshold) a round may cost.
 
-    A round takes at most `first_steps`, a later one `steps`; it ends when within `look` steps fewer than `flips` of the pseudo-labelled
-    patterns changed sides, as rounds themselves do.
+    A round takes at most `first_steps`, a later one `steps`; it ends when all but `flips` of the pseudo-labels are learnt, and within
+    `look` steps fewer than `flips` of them changed sides.
     """
 
     rounds: int = 3
@@ -180,11 +180,12 @@ def tune(trainer: Trainer, home: Sequence[torch.Tensor], members: np.ndarray, ta
     network, examples = trainer.network.train(), trainer.examples
     weights = np.log1p(examples.sessions[members])
     optimizer = torch.optim.Adam(network.parameters(), lr=fusion.learning_rate)
-    sides = sides_of(network, examples, members)
+    wanted, sides = examples.targets[members] >= 0.5, sides_of(network, examples, members)
     for step in range(steps):
         if step and step % fusion.look == 0:
             before, sides = sides, sides_of(network, examples, members)
-            if np.mean(sides != before) < fusion.flips:
+            learnt = np.average(sides == wanted, weights=weights) > 1 - fusion.flips
+            if learnt and np.mean(sides != before) < fusion.flips:
                 break
         own = trainer.batch(trainer.random.choice(members, size=fusion.batch, p=weights / weights.sum()))
         loss = class_loss(network, trainer.features(own), own[2])
