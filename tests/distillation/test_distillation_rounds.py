@@ -263,11 +263,3 @@ def test_a_target_may_have_no_source_left_to_hold_it_to(base: Network) -> None:
     taught, _ = predict(found.network, sequences(TARGET), TARGET.vectors)
     assert ((taught >= 0.5) == (TRUTH.anomalous == 1)).mean() > 0.95
     assert found.before == 1.0 and all(isinstance(label, PseudoLabel) for label in found.labels)
-
-
-def test_a_round_ends_when_nothing_changes_sides_any_more(base: Network) -> None:
-    verdicts = verdicts_of(TARGET, TRUTH.anomalous)
-    one, two = (
-        distil(base, [SOURCE], TARGET, verdicts, QUICK, replace(SHORT, rounds=1, first_steps=steps, look=20)) for steps in (2_000, 4_000)
-    )
-    assert one.rounds == two.rounds and same_weights(one.network, two.network)

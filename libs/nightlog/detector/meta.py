@@ -62,11 +62,9 @@ class Trainer:
     def batch(self, numbers: np.ndarray) -> Batch:
         """Examples as (vectors with noise, lengths, shares of anomalous)."""
         vectors, lengths = pad([self.examples.rows[i] for i in numbers], self.examples.table)
-        inside = torch.arange(vectors.shape[1])[None, :] < lengths[:, None]
-        noise = self.random.standard_normal((int(lengths.sum()), vectors.shape[2]), dtype=np.float32)
-        vectors[inside] += self.config.noise * torch.from_numpy(noise)
+        noise = torch.from_numpy(self.random.standard_normal(vectors.shape, dtype=np.float32))
         targets = torch.from_numpy(self.examples.targets[numbers])
-        return vectors.to(self.device), lengths, targets.to(self.device)
+        return (vectors + self.config.noise * noise).to(self.device), lengths, targets.to(self.device)
 
     def features(self, batch: Batch, body: Parameters | None = None) -> Tensor:
         """Features of a batch, by the network's own weights or by others for its body."""

@@ -33,15 +33,11 @@ class Fusion:
     `confident` and `agreeing` are how far from 0.5 the LLM, or the small model that agrees with it, must be; `unclear` is the
     probability that the student learns where the LLM could not tell: nobody claims an anomaly. `loss` is how much of the held-out source
     score (F1 of the sources, each at its best threshold) a round may cost.
-
-    A round takes at most `first_steps`, a later one `steps`; it ends when all but `flips` of the pseudo-labels are learnt, and within
-    `look` steps fewer than `flips` of them changed sides.
     """
 
     rounds: int = 3
     first_steps: int = 300
     steps: int = 100
-    look: int = 50
     batch: int = 64
     source_batch: int = 16
     source_weight: float = 0.3
@@ -174,19 +170,12 @@ def distil(
 
 
 def tune(trainer: Trainer, home: Sequence[torch.Tensor], members: np.ndarray, taught: np.ndarray, steps: int, fusion: Fusion) -> None:
-    """At most so many steps on pseudo-labels as often as their patterns occur (by the logarithm of sessions, classes as they are:
-    balancing them would move every probability), on source labels with both classes alike, and towards `home`, the weights of the
-    meta-trained model."""
+    """Some steps on pseudo-labels as often as their patterns occur (by the logarithm of sessions, classes as they are: balancing them
+    would move every probability), on source labels with both classes alike, and towards `home`, the weights of the meta-trained model."""
     network, examples = trainer.network.train(), trainer.examples
     weights = np.log1p(examples.sessions[members])
     optimizer = torch.optim.Adam(network.parameters(), lr=fusion.learning_rate)
-    wanted, sides = examples.targets[members] >= 0.5, sides_of(network, examples, members)
-    for step in range(steps):
-        if step and step % fusion.look == 0:
-            before, sides = sides, sides_of(network, examples, members)
-            learnt = np.average(sides == wanted, weights=weights) > 1 - fusion.flips
-            if learnt and np.mean(sides != before) < fusion.flips:
-                break
+    for _ in range(steps):
         own = trainer.batch(trainer.random.choice(members, size=fusion.batch, p=weights / weights.sum()))
         loss = class_loss(network, trainer.features(own), own[2])
         if len(taught):
@@ -197,13 +186,6 @@ def tune(trainer: Trainer, home: Sequence[torch.Tensor], members: np.ndarray, ta
         torch.autograd.backward(loss + trainer.config.anchor * pull)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-
-
-def sides_of(network: Network, examples: Examples, members: np.ndarray) -> np.ndarray:
-    """Which of some examples the network holds to be anomalous (n,) bool; it stays in training mode."""
-    said, _ = predict(network, [examples.rows[i] for i in members], examples.table)
-    network.train()
-    return said >= 0.5
 
 
 def source_score(network: Network, sources: Sequence[Source], examples: Examples, aside: np.ndarray) -> float:
