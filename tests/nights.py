@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,7 +35,7 @@ def small_system(name: str, **more: Any) -> System:
     )
 
 
-def add_toy_model(lake: Lake) -> None:
+def add_toy_model(lake: Lake, metrics: Mapping[str, float] | None = None) -> None:
     """An untrained model whose sources know nothing that any test logs."""
     import torch
 
@@ -52,7 +53,7 @@ def add_toy_model(lake: Lake) -> None:
         sources=("x", "y"),
         data={},
     )
-    model = save(lake, Network(manifest.shape), vectors, manifest, {}, NOW)
+    model = save(lake, Network(manifest.shape), vectors, manifest, dict(metrics or {}), NOW)
     promote(lake, model.version)
 
 

@@ -71,3 +71,27 @@ class NoInput(NightlogError):
     """The night has no file of a system: an outcome of its own, not a failure."""
 
     exit_code = EXIT_DONE
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether an error of a library is worth another try: two writers met, or a worker or the connection to Spark was lost."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    text = str(error)
+    # Py4J raises its base class, without a trace of the JVM's, where the JVM has ended in the middle of a call.
+    lost_jvm = type(error).__name__ == "Py4JError" and "Trace:" not in text
+    met = ("ConcurrentAppendException", "ConcurrentDeleteReadException", "Python worker exited unexpectedly")
+    return lost_jvm or bool(names & {"Py4JNetworkError", "ConnectionError", "CommitFailedError"}) or any(word in text for word in met)
+
+
+def outcome_of(error: Exception) -> tuple[str, str]:
+    """What an error makes of a system: the outcome and its detail."""
+    for kind, outcome in ((NoInput, "no_input"), (GateFailed, "gated"), (TransientError, "transient"), (NightlogError, "failed")):
+        if isinstance(error, kind):
+            return outcome, str(error)
+    return ("transient" if is_transient(error) else "failed"), first_line(error)
+
+
+def first_line(error: Exception) -> str:
+    """An error of a library in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:500]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
+from nightlog.lake.lock import free, locked
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import OUTCOMES
 from nightlog.night import Night, Stage
@@ -38,3 +40,19 @@ def test_the_later_run_of_a_night_has_it_alone(tmp_path: Path, write_log: Callab
     # Begun again, the first one is the later.
     assert [outcome.outcome for outcome in first.run_stage(Stage.INGEST)] == ["done"]
     assert [outcome.outcome for outcome in second.run_stage(Stage.PARSE)] == ["failed"]
+
+
+def test_who_waits_for_another_has_committed_and_holds_nothing(tmp_path: Path, write_log: Callable[[str, str, bytes], Path]) -> None:
+    for name in ("mail", "shop"):
+        write_log(name, f"{DS}.log", b"INFO s1 request accepted\n")
+    root, settings = str(tmp_path / "lake"), Settings(data=tmp_path / "data", llm="off")
+    night = Night(DS, "run", [small_system("mail"), small_system("shop")], Lake(root), settings, lambda: datetime.now(UTC))
+    outcomes = night.run_stage(Stage.INGEST)
+    with ThreadPoolExecutor(1) as pool:
+        with locked(root, "shop", wait_s=0):
+            assert next(outcomes).system == "mail"
+            later = pool.submit(next, outcomes)
+            assert [row["system"] for row in Lake(root).rows(OUTCOMES)] == ["mail"]
+            assert free(root, "mail") and not free(root, "shop") and not later.done()
+        assert later.result(timeout=30).outcome == "done"
+    assert sorted(row["system"] for row in Lake(root).rows(OUTCOMES)) == ["mail", "shop"]

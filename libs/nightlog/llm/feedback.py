@@ -55,9 +55,8 @@ def take_back(lake: Lake, kind: Kind, about: About, target: str, by: str, now: d
             taken_back = row | {"label": None, "answered_by": by, "answered_at": now, "note": note}
             lake.put(ANSWERS, [taken_back])
             return taken_back
-    said = {"answer": "answer", "label": "label", "suppression": "suppression"}[kind]
     advice = "`nightlog questions --answered` lists those that do" if kind == "answer" else "`nightlog feedback` lists those that do"
-    raise ConfigError(f"no {said} about {about} `{target}` stands: {advice}")
+    raise ConfigError(f"no {kind} about {about} `{target}` stands: {advice}")
 
 
 def label_row(system: str, pattern_id: str, label: str, by: str, now: datetime, **more: str | None) -> Row:

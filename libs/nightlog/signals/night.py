@@ -51,21 +51,22 @@ def system_rows(lake: Lake, system: System, ds: str, outcomes: Mapping[str, str]
         told = f"learning: {len(nights)} of {READY_NIGHTS} nights before this one were seen; until then signals are not looked for"
         return [{"kind": LEARNING, "seen": float(len(nights)), "reason": told}]
     history = {night: counts for night, counts in counted(lake, system.name, nights).items() if counts}
+    templates = lake.rows(TEMPLATES, ["template_id", "text", "first_ds"], system=system.name)
     silent = silent_system(history) if wanted.silence else []
-    found = silent if outcome == "no_input" else signals_of(lake, system, ds, history)
-    texts = {row["template_id"]: row["text"] for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
+    first_ds = {row["template_id"]: row["first_ds"] for row in templates}
+    found = silent if outcome == "no_input" else signals_of(lake, system, ds, history, first_ds)
+    texts = {row["template_id"]: row["text"] for row in templates}
     kept = [each for kind in ORDER for each in [signal for signal in found if signal.kind == kind][:MOST_OF_A_KIND]]
     return [vars(each) | {"template": texts.get(each.template_id)} for each in kept]
 
 
-def signals_of(lake: Lake, system: System, ds: str, history: Mapping[str, Mapping[str, int]]) -> list[Signal]:
-    """The signals of the kinds that the system file asks for, ranked."""
+def signals_of(lake: Lake, system: System, ds: str, history: Mapping[str, Mapping[str, int]], first_ds: Mapping[str, str]) -> list[Signal]:
+    """The signals of the kinds that the system file asks for, ranked. Args: first_ds by template."""
     wanted = system.signals
     tonight = counted(lake, system.name, [ds])[ds]
     found: list[Signal] = []
     if wanted.new_template:
-        first = {row["template_id"]: row["first_ds"] for row in lake.rows(TEMPLATES, ["template_id", "first_ds"], system=system.name)}
-        found += new_templates(tonight, first, ds)
+        found += new_templates(tonight, first_ds, ds)
     if wanted.rate:
         found += rates(ds, tonight, history)
     if wanted.silence:

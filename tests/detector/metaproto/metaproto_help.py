@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from nightlog.detector.metaproto.detector import Learnt, MetaProto, Options, adapted, by_class
+from nightlog.detector.metaproto.detector import Learnt, MetaProto, Options, adapted, by_class, learn
 from nightlog.detector.metaproto.few_shot import Config, Task, meta_train
 from nightlog.detector.metaproto.selection import Selector
 from nightlog.detector.metaproto.table import NAMES
@@ -13,6 +15,10 @@ from nightlog.detector.patterns import Patterns, Source
 
 DIMENSIONS = 12
 QUICK = Options(few_shot=Config(hidden=16, embedding=16, episodes=20), selector=Selector(keep=30, trees=5, depth=3))
+
+
+def fit(sources: Sequence[Source], adaptation: Patterns, seed: int, options: Options | None = None) -> MetaProto:
+    return adapted(learn(sources, seed, options), adaptation)
 
 
 def system(name: str, n: int = 60, seed: int = 0, templates: int = 9) -> Source:

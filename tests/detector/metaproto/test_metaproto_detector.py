@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from metaproto_help import QUICK, system, unlabelled
+from metaproto_help import QUICK, fit, system, unlabelled
 from nightlog.detector.metaproto import detector as module
-from nightlog.detector.metaproto.detector import Fold, MetaProto, examples_to_label, fit
+from nightlog.detector.metaproto.detector import Fold, MetaProto, examples_to_label
 from nightlog.detector.metaproto.few_shot import Support
 from nightlog.detector.metaproto.selection import Selector, class_weights, select_features
 from nightlog.detector.patterns import Patterns, Source

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from metaproto_help import QUICK, system, unlabelled
+from metaproto_help import QUICK, fit, system, unlabelled
 from nightlog.detector.metaproto import detector
-from nightlog.detector.metaproto.detector import Fold, by_class, fit
+from nightlog.detector.metaproto.detector import Fold, by_class
 from nightlog.errors import ConfigError
 from nightlog.evaluation import metaproto as modes
 from nightlog.evaluation.case import Case

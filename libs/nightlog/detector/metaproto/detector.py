@@ -148,11 +148,6 @@ class Learnt:
     options: Options
 
 
-def fit(sources: Sequence[Source], adaptation: Patterns, seed: int, options: Options | None = None) -> MetaProto:
-    """Learn from the sources and adapt to the target: `learn`, then `adapted`."""
-    return adapted(learn(sources, seed, options), adaptation)
-
-
 @one_thread()
 def learn(sources: Sequence[Source], seed: int, options: Options | None = None) -> Learnt:
     """Meta-train on the sources, and choose on sources held out in turn how the threshold and drift labels are set.
