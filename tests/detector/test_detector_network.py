@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from detector_help import DIMENSIONS, SHAPE, manifest
-from nightlog.detector.network import LONGEST, Network, pad, sequence
+from nightlog.detector.network import LONGEST, Network, lay, sequence
 from nightlog.detector.predict import predict
 from nightlog.detector.registry import save
 from nightlog.detector.scoring import score_frame
@@ -41,16 +41,6 @@ def test_the_probability_of_a_sequence_does_not_depend_on_its_batch(network: Net
     assert len(set(together.round(6))) == len(rows)
 
 
-def test_what_stands_in_the_padding_has_no_influence(network: Network) -> None:
-    vectors, lengths = pad(rows_of_many_lengths(), TABLE)
-    noisy = vectors.clone()
-    for i, length in enumerate(lengths.tolist()):
-        noisy[i, length:] = 1e3
-    with torch.inference_mode():
-        for clean, dirty in zip(network(vectors, lengths), network(noisy, lengths), strict=True):
-            assert torch.allclose(clean, dirty, atol=1e-5)
-
-
 def test_attention_is_spread_over_the_sequence_and_sums_to_one(network: Network) -> None:
     rows = rows_of_many_lengths()
     _, attention = predict(network, rows, TABLE)
@@ -71,12 +61,10 @@ def test_a_count_weighs_by_its_order_of_magnitude() -> None:
     assert len(sequence([(n, 1 << 20) for n in range(100)])) == LONGEST
 
 
-def test_pad_fills_with_nothing_and_keeps_the_order() -> None:
-    vectors, lengths = pad([[3], [1, 2]], TABLE)
+def test_sequences_are_laid_end_to_end_in_their_order() -> None:
+    vectors, lengths = lay([[3], [1, 2]], TABLE)
     assert lengths.tolist() == [1, 2]
-    assert torch.equal(vectors[1], torch.from_numpy(TABLE[[1, 2]]))
-    assert torch.equal(vectors[0, 0], torch.from_numpy(TABLE[3]))
-    assert not vectors[0, 1].any()
+    assert torch.equal(vectors, torch.from_numpy(TABLE[[3, 1, 2]]))
 
 
 def test_patterns_are_scored_with_a_weight_for_each_template(network: Network, tmp_path: object) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from nightlog.detector.examples import Examples
-from nightlog.detector.network import Discriminator, Network, Shape, pad, reverse_gradient
+from nightlog.detector.network import Discriminator, Network, Shape, lay, reverse_gradient
 from nightlog.encoding.device import one_thread, pick_device
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -61,10 +61,9 @@ class Trainer:
 
     def batch(self, numbers: np.ndarray) -> Batch:
         """Examples as (vectors with noise, lengths, shares of anomalous)."""
-        vectors, lengths = pad([self.examples.rows[i] for i in numbers], self.examples.table)
-        noise = torch.from_numpy(self.random.standard_normal(vectors.shape, dtype=np.float32))
+        vectors, lengths = lay([self.examples.rows[i] for i in numbers], self.examples.table)
         targets = torch.from_numpy(self.examples.targets[numbers])
-        return (vectors + self.config.noise * noise).to(self.device), lengths, targets.to(self.device)
+        return (vectors + self.config.noise * torch.randn_like(vectors)).to(self.device), lengths, targets.to(self.device)
 
     def features(self, batch: Batch, body: Parameters | None = None) -> Tensor:
         """Features of a batch, by the network's own weights or by others for its body."""

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nightlog.detector.recurrent import bidirectional
+
 LONGEST = 500
 
 
@@ -40,14 +42,14 @@ class Network(nn.Module):
         nn.init.normal_(self.guide, std=0.1)
 
     def features(self, vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Args: vectors (batch, time, d), padded; lengths (batch,) on the CPU, each at least 1.
-        Returns: features (batch, 2 hidden), attention (batch, time) that sums to 1 over each sequence."""
-        packed = nn.utils.rnn.pack_padded_sequence(self.reduce(vectors), lengths, batch_first=True, enforce_sorted=False)
-        states, _ = nn.utils.rnn.pad_packed_sequence(self.body(packed)[0], batch_first=True)
+        """Args: vectors (n events, d), sequences end to end; lengths (batch,) on the CPU, each at least 1, n in sum.
+        Returns: features (batch, 2 hidden), attention (n events,) that sums to 1 over each sequence."""
+        states = bidirectional(self.body, self.reduce(vectors), lengths)
         scores = torch.tanh(self.attention(states)) @ self.guide
-        inside = torch.arange(states.shape[1])[None, :] < lengths[:, None]
-        weights = scores.masked_fill(~inside.to(scores.device), float("-inf")).softmax(dim=1)
-        return (weights[:, :, None] * states).sum(dim=1), weights
+        inside = (torch.arange(int(lengths.max()))[None, :] < lengths[:, None]).to(scores.device)
+        padded = scores.new_full(inside.shape, float("-inf")).masked_scatter(inside, scores)
+        weights = padded.softmax(dim=1)[inside]
+        return torch.segment_reduce(weights[:, None] * states, "sum", lengths=lengths.to(states.device), axis=0), weights
 
     def forward(self, vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """As `features`, but logits (batch, 2) in the place of features."""
@@ -100,10 +102,7 @@ def sequence(events: list[tuple[int, int]]) -> list[int]:
     return [number for number, count in events for _ in range(int(count).bit_length())][:LONGEST]
 
 
-def pad(sequences: list[list[int]], table: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Sequences of row numbers of `table` (n, d) → (batch, time, d), lengths (batch,)."""
+def lay(sequences: list[list[int]], table: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Sequences of row numbers of `table` (n rows, d) → their vectors end to end (n events, d), lengths (batch,)."""
     lengths = torch.tensor([len(numbers) for numbers in sequences])
-    padded = torch.zeros(len(sequences), int(lengths.max()), table.shape[1])
-    for row, numbers in enumerate(sequences):
-        padded[row, : len(numbers)] = torch.from_numpy(table[numbers])
-    return padded, lengths
+    return torch.from_numpy(table[[row for numbers in sequences for row in numbers]]), lengths

@@ -171,10 +171,12 @@ def distil(
 
 def tune(trainer: Trainer, home: Sequence[torch.Tensor], members: np.ndarray, taught: np.ndarray, steps: int, fusion: Fusion) -> None:
     """Some steps on pseudo-labels as often as their patterns occur (by the logarithm of sessions, classes as they are: balancing them
-    would move every probability), on source labels with both classes alike, and towards `home`, the weights of the meta-trained model."""
+    would move every probability), on source labels with both classes alike, and towards `home`, the weights of the meta-trained model. The
+    learning rate falls to nothing, so that a round does not end wherever its last batches pushed it."""
     network, examples = trainer.network.train(), trainer.examples
     weights = np.log1p(examples.sessions[members])
     optimizer = torch.optim.Adam(network.parameters(), lr=fusion.learning_rate)
+    schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=steps)
     for _ in range(steps):
         own = trainer.batch(trainer.random.choice(members, size=fusion.batch, p=weights / weights.sum()))
         loss = class_loss(network, trainer.features(own), own[2])
@@ -186,6 +188,7 @@ def tune(trainer: Trainer, home: Sequence[torch.Tensor], members: np.ndarray, ta
         torch.autograd.backward(loss + trainer.config.anchor * pull)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
+        schedule.step()
 
 
 def source_score(network: Network, sources: Sequence[Source], examples: Examples, aside: np.ndarray) -> float:
