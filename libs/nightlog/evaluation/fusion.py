@@ -134,10 +134,12 @@ def generallog(case: Case) -> Judgement:
     trusted = found.trusted
     known, tau = np.concatenate([source.vectors for source in case.sources]), tau_of(case.sources)
     routed = [is_general(part.vectors, part.events, known, tau) & trusted for part in (case.adaptation, case.test)]
-    first = ask_adaptation(case, ~routed[0])
-    first.verdicts = answered(case, first.verdicts)
-    second = ask(case, case.test, ~routed[1], first, items_of(case.adaptation, ~routed[0]))
-    said = by_verdicts(case, second.verdicts, sum(first.items) + sum(second.items))
+    said = once(
+        f"{'general' if trusted else 'all'} judged, {case.answers} answers, {case.judge.name if case.judge is not None else 'nobody'}",
+        0,
+        [*case.sources, case.adaptation, case.test],
+        lambda: judged_by_llm(case, ~routed[0], ~routed[1]),
+    )
     own = probabilities(small(case), case.test, found.calibration) if trusted else said.probability
     return Judgement(
         np.where(routed[1], own, said.probability),
@@ -145,6 +147,14 @@ def generallog(case: Case) -> Judgement:
         said.asked,
         {"general_share": float(np.average(routed[1], weights=case.test.sessions))},
     )
+
+
+def judged_by_llm(case: Case, adaptation: np.ndarray, test: np.ndarray) -> Judgement:
+    """What the LLM and the analyst's answers say of the test part, where patterns of both parts chosen by these masks are asked about."""
+    first = ask_adaptation(case, adaptation)
+    first.verdicts = answered(case, first.verdicts)
+    second = ask(case, case.test, test, first, items_of(case.adaptation, adaptation))
+    return by_verdicts(case, second.verdicts, sum(first.items) + sum(second.items))
 
 
 def fusionlog(case: Case) -> Judgement:
