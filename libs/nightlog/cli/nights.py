@@ -21,6 +21,7 @@ def run(
     ds: Ds,
     systems: Systems = "",
     first: Annotated[str, typer.Option("--from", help="The first stage to run; what those before it wrote is taken as it is.")] = "ingest",
+    as_run: Annotated[bool, typer.Option("--as-run", help="Judge by the models that judged the night when it was published.")] = False,
     lake: LakeOption = None,
     data: DataOption = None,
     master: Master = None,
@@ -29,6 +30,8 @@ def run(
     """Run a night: all stages in one process.
 
     Example: nightlog run --ds 2026-03-04
+
+    Example: nightlog run --ds 2026-03-04 --systems shop --as-run
     """
     from nightlog.errors import ConfigError
     from nightlog.job import chosen_systems, new_run_id, open_lake, settings_from
@@ -42,7 +45,9 @@ def run(
     outcomes: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
     with open_lake(settings, "nightlog run") as tables:
-        night = Night(ds, new_run_id(ds), chosen, tables, settings, utc_now)
+        night = Night(ds, new_run_id(ds), chosen, tables, settings, utc_now, as_run)
+        if as_run:
+            _ = night.models  # before a stage writes: a night without a model of then is not run at all
         for stage in list(Stage)[list(Stage).index(Stage(first)) :]:
             started, totals, told = time.monotonic(), dict[str, int](), list[str]()
             with err.status(f"{stage}: {len(chosen)} systems"):
@@ -153,7 +158,8 @@ def signals(
     lake: LakeOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Show what else is unlike the nights before: templates that are new, at another rate, silent, or worded in many new ways.
+    """Show what else is unlike the nights before: templates that are new, at another rate, silent, with a value far
+    out of its range, or worded in many new ways.
 
     A system's first nights are for learning; then nothing is said.
 

@@ -19,6 +19,7 @@ import xxhash
 
 from nightlog.lake.parts import Part, read_part, write_part
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE
+from nightlog.parsing.numbers import extremes
 from nightlog.parsing.shapes import DAY, LineParser, Shape
 from nightlog.parsing.stamps import EPOCH, MICROSECOND, reader
 from nightlog.systems.spec import System
@@ -46,6 +47,7 @@ class Parsed:
     tally: dict[str, int] = field(default_factory=dict)
     messages: dict[int, tuple[str, str]] = field(default_factory=dict)
     unmatched: list[dict[str, Any]] = field(default_factory=list)
+    numbers: list[pa.Table] = field(default_factory=list)
 
 
 def parse_part(part: Part, root: str, system: System) -> Parsed:
@@ -110,7 +112,8 @@ def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Par
     session_rows, sessions = session_column(text, shapes, of_line, rows, at, system)
     texts = {message: number for number, message in enumerate(dict.fromkeys(shape.message for shape in shapes if shape.matched))}
     ids = np.array([spark_hash(message) for message in texts], dtype=np.int64)
-    code = np.array([texts.get(shape.message, 0) for shape in shapes], dtype=np.int64)[of_line[rows]]
+    message = np.array([texts.get(shape.message, 0) for shape in shapes], dtype=np.int64)
+    code = message[of_line[rows]]
     levels = {level: number for number, level in enumerate(dict.fromkeys(shape.level for shape in shapes))}
     level = np.array([levels[shape.level] for shape in shapes], dtype=np.int32)[of_line[rows]]
     places = lines.select(["file", "line_no"]).take(rows[session_rows])
@@ -138,7 +141,18 @@ def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Par
     }
     shown = lines.take(unmatched[:SHOWN_UNPARSED]).to_pylist()
     parsed.unmatched = [row | {"ds": ds} for row in shown]
+    numbers = extremes(text.data, text.starts[rows], shapes, of_line[rows], message, len(ids))
+    parsed.numbers = [numbers_table(numbers, ids, lines.select(["file", "line_no"]), rows, ds)] if len(numbers["n"]) else []
     return events, parsed
+
+
+def numbers_table(found: dict[str, np.ndarray], ids: np.ndarray, lines: pa.Table, rows: np.ndarray, ds: str) -> pa.Table:
+    """What `extremes` has found, as rows (ds, message_id, nth, n, low, low_file, low_line, high, high_file, high_line)."""
+    columns = {"ds": pa.array([ds] * len(found["n"])), "message_id": ids[found["code"]], "nth": found["nth"], "n": found["n"]}
+    for side in ("low", "high"):
+        where = lines.take(rows[found[f"{side}_row"]])
+        columns |= {side: found[side], f"{side}_file": where.column("file").cast(pa.string()), f"{side}_line": where.column("line_no")}
+    return pa.table(columns)
 
 
 def shapes_of(text: Text, parser: LineParser, known: dict[str, Shape]) -> tuple[list[Shape], np.ndarray]:

@@ -8,9 +8,11 @@ thousand shapes. Lines of which this is not true (digits that survive masking, l
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from re import _constants as sre  # type: ignore[attr-defined]  # Python's own parser of expressions has no public name
 from re import _parser as sre_parser  # type: ignore[attr-defined]
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from nightlog.parsing.lines import MAX_MESSAGE
+from nightlog.parsing.numbers import HOLDER, MOST_NUMBERS, Number, looked_at, number_of
 from nightlog.parsing.stamps import reader, stamp_pieces
 from nightlog.systems.spec import System
 
@@ -42,6 +45,7 @@ class Shape:
     level: str | None = None
     ids: tuple[Span, ...] = ()
     stamp: tuple[Span | str, ...] = ()
+    numbers: tuple[Number, ...] = ()
 
 
 def by_shape(system: System) -> bool:
@@ -63,6 +67,7 @@ class LineParser:
     def __init__(self, system: System):
         self.header = re.compile(system.header.pattern, re.DOTALL | re.ASCII)
         self.masks = [(re.compile(each.pattern, re.ASCII), each.placeholder) for each in system.all_masks]
+        self.numbered = looked_at(system.all_masks)
         self.session = system.session
         self.ids = re.compile(system.session.pattern, re.ASCII) if system.session.pattern is not None else None
         self.pieces = stamp_pieces(system)
@@ -88,10 +93,7 @@ class LineParser:
         if found is None or blank:
             return Shape(blank, False, True)
         message = found["message"] or ""
-        masked = message[:MAX_MESSAGE]
-        for mask, name in self.masks:
-            masked = mask.sub(name, masked)
-        masked = masked.strip(" ")
+        masked, spans = self.masked(message[:MAX_MESSAGE])
         level = (found["level"] or "") if "level" in self.fields else None
         exact = not DIGIT.search(masked) and not (level and DIGIT.search(level))
         place = bytes_of(text)
@@ -103,7 +105,23 @@ class LineParser:
             else:
                 start, end = found.span(piece)
                 stamp.append((place(max(start, 0)), place(max(end, 0))))
-        return Shape(blank, True, exact, masked, level, ids, tuple(stamp))
+        begin = found.start("message")
+        numbers = tuple(number_of(text[begin + start : begin + end], place(begin + end)) for start, end in spans)
+        return Shape(blank, True, exact, masked, level, ids, tuple(stamp), numbers)
+
+    def masked(self, message: str) -> tuple[str, list[Span]]:
+        """A message masked, and where in it the numbers stand that the mask NUM takes out; none where a message says <NUM> itself."""
+        text, moves, spans = message, list[list[Span]](), list[Span]()
+        for number, (mask, name) in enumerate(self.masks, 1):
+            hits = [each.span() for each in mask.finditer(text)]
+            if self.numbered and number == len(self.masks) and HOLDER not in text:
+                spans = hits[:MOST_NUMBERS]
+            elif hits:
+                moves.append(moved(hits, len(name)))
+            text = replaced(text, hits, name)
+        for each in reversed(moves):
+            spans = [(back(start, each), back(end - 1, each) + 1) for start, end in spans]
+        return text.strip(" "), spans
 
     def id_spans(self, text: str, found: re.Match[str]) -> Iterator[Span]:
         """Where the session ids stand in a line, empty ones left out; the same id may stand there twice."""
@@ -123,6 +141,38 @@ class LineParser:
             first, last = each.span(group)
             if first < last:
                 yield begin + first, begin + last
+
+
+def replaced(text: str, hits: Sequence[Span], name: str) -> str:
+    """A text with a name in the place of some pieces.
+
+    >>> replaced("ab-cd", [(0, 1), (3, 5)], "<X>")
+    '<X>b-<X>'
+    """
+    if not hits:
+        return text
+    ends = [0, *[end for _, end in hits]]
+    starts = [*[start for start, _ in hits], len(text)]
+    return name.join([text[end:start] for end, start in zip(ends, starts, strict=True)])
+
+
+def moved(hits: Sequence[Span], length: int) -> list[Span]:
+    """Where the text behind each replaced piece begins now, and how much further on it began before. Args: length, of what replaced it."""
+    places, shift = [], 0
+    for start, end in hits:
+        places.append((start - shift + length, shift + end - start - length))
+        shift += end - start - length
+    return places
+
+
+def back(place: int, moves: Sequence[Span]) -> int:
+    """Where a place behind or before replaced pieces was before they were replaced.
+
+    >>> back(6, moved([(0, 9)], 4)), back(1, moved([(3, 9)], 4))
+    (11, 1)
+    """
+    number = bisect.bisect_right(moves, place, key=itemgetter(0))
+    return place + (moves[number - 1][1] if number else 0)
 
 
 def bytes_of(text: str) -> Any:
