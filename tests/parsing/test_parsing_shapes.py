@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 import pytest
-from nightlog.parsing.events import parse_table
+from nightlog.parsing.events import EVERY, FULLY, parse_table
 from nightlog.parsing.lines import parse_lines
 from nightlog.parsing.numbers import extremes_by_columns
 from nightlog.parsing.parse import far_from_night
@@ -153,6 +153,14 @@ def test_numbers_read_by_shape_are_those_that_spark_reads_with_the_same_lines(sp
         return row["message_id"], row["nth"]
 
     assert sorted(found.to_pylist(), key=key) == sorted(expected, key=key)
+
+
+def test_where_each_line_has_a_shape_of_its_own_only_some_are_looked_at_for_numbers() -> None:
+    letters = ["".join(chr(97 + n // 26**at % 26) for at in range(4)) for n in range(FULLY + 10 * EVERY)]
+    lines = [f"2026-03-04 10:00:00 INFO sent 5 to {name} req-{name}" for name in letters]
+    table = pa.table({"file": ["a.log"] * len(lines), "line_no": np.arange(1, len(lines) + 1), "text": pa.array(lines, pa.string())})
+    (found,) = parse_table(table, make_system(), DS)[1].numbers
+    assert sum(found.column("n").to_pylist()) == FULLY + 10
 
 
 ZONED = "yyyy-MM-dd HH:mm:ss,SSS"

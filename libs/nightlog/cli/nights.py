@@ -46,8 +46,7 @@ def run(
     rows: list[dict[str, Any]] = []
     with open_lake(settings, "nightlog run") as tables:
         night = Night(ds, new_run_id(ds), chosen, tables, settings, utc_now, as_run)
-        if as_run:
-            _ = night.models  # before a stage writes: a night without a model of then is not run at all
+        _ = night.models  # a night that no model can judge is not begun
         for stage in list(Stage)[list(Stage).index(Stage(first)) :]:
             started, totals, told = time.monotonic(), dict[str, int](), list[str]()
             with err.status(f"{stage}: {len(chosen)} systems"):

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import Column, DataFrame
 
-    from nightlog.parsing.shapes import Shape
     from nightlog.systems.spec import Mask
 
 NUM = "NUM"
@@ -93,20 +92,21 @@ def values_at(padded: np.ndarray, ends: np.ndarray, whole: np.ndarray, part: np.
 
 
 def extremes(
-    data: np.ndarray, starts: np.ndarray, shapes: Sequence[Shape], of_row: np.ndarray, code: np.ndarray, n_codes: int
+    data: np.ndarray, starts: np.ndarray, numbers: Sequence[Sequence[Number]], of_row: np.ndarray, code: np.ndarray, n_codes: int
 ) -> dict[str, np.ndarray]:
     """The lowest and the highest number of each place of each message.
 
-    Args: data, bytes of the lines; starts, where each matched line begins; of_row, its shape; code, the number of each shape's message.
+    Args: data, bytes of the lines; starts, where each matched line begins; numbers, those of each shape; of_row, the shape of each matched
+    line; code, the number of each shape's message.
     Returns: columns code, nth (which number of the message, from 0), n, low, low_row, high, high_row (the first such line).
     """
-    flat = np.array([(at, nth, *each) for at, shape in enumerate(shapes) for nth, each in enumerate(shape.numbers)], dtype=np.int64)
+    flat = np.array([(at, nth, *each) for at, stand in enumerate(numbers) for nth, each in enumerate(stand)], dtype=np.int64)
     names = ("code", "nth", "n", "low", "low_row", "high", "high_row")
     found: list[tuple[np.ndarray, ...]] = []
     padded = np.concatenate([np.zeros(WIDTH, dtype=np.uint8), data]) if len(flat) else data
     for nth in range(1 + int(flat[:, 1].max()) if len(flat) else 0):
         shape, _, end, whole, part, negative = flat[flat[:, 1] == nth].T
-        of_shape = np.zeros((4, len(shapes)), dtype=np.int64)
+        of_shape = np.zeros((4, len(numbers)), dtype=np.int64)
         of_shape[:, shape] = end, whole, part, negative
         rows = np.flatnonzero((of_shape[1] > 0)[of_row])
         if not len(rows):

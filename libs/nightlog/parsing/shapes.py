@@ -9,6 +9,7 @@ thousand shapes. Lines of which this is not true (digits that survive masking, l
 from __future__ import annotations
 
 import bisect
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,6 @@ class Shape:
     level: str | None = None
     ids: tuple[Span, ...] = ()
     stamp: tuple[Span | str, ...] = ()
-    numbers: tuple[Number, ...] = ()
 
 
 def by_shape(system: System) -> bool:
@@ -93,7 +93,10 @@ class LineParser:
         if found is None or blank:
             return Shape(blank, False, True)
         message = found["message"] or ""
-        masked, spans = self.masked(message[:MAX_MESSAGE])
+        masked = message[:MAX_MESSAGE]
+        for mask, name in self.masks:
+            masked = mask.sub(name, masked)
+        masked = masked.strip(" ")
         level = (found["level"] or "") if "level" in self.fields else None
         exact = not DIGIT.search(masked) and not (level and DIGIT.search(level))
         place = bytes_of(text)
@@ -105,23 +108,25 @@ class LineParser:
             else:
                 start, end = found.span(piece)
                 stamp.append((place(max(start, 0)), place(max(end, 0))))
-        begin = found.start("message")
-        numbers = tuple(number_of(text[begin + start : begin + end], place(begin + end)) for start, end in spans)
-        return Shape(blank, True, exact, masked, level, ids, tuple(stamp), numbers)
+        return Shape(blank, True, exact, masked, level, ids, tuple(stamp))
 
-    def masked(self, message: str) -> tuple[str, list[Span]]:
-        """A message masked, and where in it the numbers stand that the mask NUM takes out; none where a message says <NUM> itself."""
-        text, moves, spans = message, list[list[Span]](), list[Span]()
-        for number, (mask, name) in enumerate(self.masks, 1):
-            hits = [each.span() for each in mask.finditer(text)]
-            if self.numbered and number == len(self.masks) and HOLDER not in text:
-                spans = hits[:MOST_NUMBERS]
-            elif hits:
+    def numbers(self, text: str) -> tuple[Number, ...]:
+        """Where the numbers stand that the mask NUM takes out of a line, or of all lines of a shape; none where it says <NUM> itself."""
+        found = self.header.fullmatch(text) if self.numbered else None
+        if found is None:
+            return ()
+        message, moves = (found["message"] or "")[:MAX_MESSAGE], list[list[Span]]()
+        for mask, name in self.masks[:-1]:
+            if hits := [each.span() for each in mask.finditer(message)]:
                 moves.append(moved(hits, len(name)))
-            text = replaced(text, hits, name)
+                message = mask.sub(name, message)
+        if HOLDER in message:
+            return ()
+        spans = [each.span() for each in itertools.islice(self.masks[-1][0].finditer(message), MOST_NUMBERS)]
         for each in reversed(moves):
             spans = [(back(start, each), back(end - 1, each) + 1) for start, end in spans]
-        return text.strip(" "), spans
+        place, begin = bytes_of(text), found.start("message")
+        return tuple(number_of(text[begin + start : begin + end], place(begin + end)) for start, end in spans)
 
     def id_spans(self, text: str, found: re.Match[str]) -> Iterator[Span]:
         """Where the session ids stand in a line, empty ones left out; the same id may stand there twice."""
@@ -141,19 +146,6 @@ class LineParser:
             first, last = each.span(group)
             if first < last:
                 yield begin + first, begin + last
-
-
-def replaced(text: str, hits: Sequence[Span], name: str) -> str:
-    """A text with a name in the place of some pieces.
-
-    >>> replaced("ab-cd", [(0, 1), (3, 5)], "<X>")
-    '<X>b-<X>'
-    """
-    if not hits:
-        return text
-    ends = [0, *[end for _, end in hits]]
-    starts = [*[start for start, _ in hits], len(text)]
-    return name.join([text[end:start] for end, start in zip(ends, starts, strict=True)])
 
 
 def moved(hits: Sequence[Span], length: int) -> list[Span]:
