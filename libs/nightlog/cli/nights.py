@@ -89,6 +89,11 @@ def anomalies(
         print_rows(rows, list(rows[0]) if rows else [], form)
         return
     show_anomalies(rows, ds, limit)
+    if rows:
+        best = max((row for row in rows if row["status"] == "open"), key=lambda row: row["score"], default=rows[0])
+        there = "" if lake is None else f" --lake {lake}"
+        told = f"The whole story of a kind, here the surest: nightlog show {best['pattern_id']} --system {best['system']} --ds {ds}{there}"
+        out.print(safe(told), soft_wrap=True)
 
 
 def show_anomalies(rows: list[dict[str, Any]], ds: str, limit: int) -> None:
