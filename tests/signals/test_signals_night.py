@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import MESSAGES, NIGHTS, NUMBERS, OUTCOMES, PATTERNS, SIGNALS, TEMPLATES
+from nightlog.parsing.ingest import ingest
+from nightlog.parsing.parse import parse
 from nightlog.reporting.page import write_pages
 from nightlog.signals.night import find_signals, signals
 from nightlog.systems.spec import Input, Session, Signals, System
+from nights import small_system
 
 DS = "2026-03-04"
 NIGHTS_BEFORE = [(date.fromisoformat(DS) - timedelta(days=at)).isoformat() for at in range(30, 0, -1)]
@@ -134,3 +137,20 @@ def test_a_night_without_published_rows_has_no_signals_and_old_ones_go(told: Lak
     assert told.rows(SIGNALS, ds=DS, system="shop") == []
     find_signals(told, [system()], "2026-03-09", "r")
     assert told.rows(SIGNALS, ds="2026-03-09") == []
+
+
+def test_a_number_of_a_log_line_becomes_a_signal_that_names_its_line(tmp_path: Path) -> None:
+    """From files to signals: nine nights of answers that take some milliseconds, and in the last one takes a minute and a half."""
+    lake, shop, days = Lake(tmp_path / "lake"), small_system("shop"), [*NIGHTS_BEFORE[-8:], DS]
+    (tmp_path / "shop").mkdir()
+    for number, ds in enumerate(days):
+        lines = [f"INFO s{n} request {n * 977 + number} took {5 + (n * 7 + number) % 40} ms" for n in range(30)]
+        lines[11] = "INFO s11 request 7 took 90000 ms" if ds == DS else lines[11]
+        (tmp_path / "shop" / f"{ds}.log").write_text("\n".join(lines))
+        ingest(lake, shop, ds, tmp_path)
+        parse(lake, shop, ds, "r")
+        lake.put(NIGHTS, [{"system": "shop", "ds": ds, "outcome": "done"}])
+        assert find_signals(lake, [shop], ds, "r") == (ds == DS)
+    (row,) = signals(lake, DS)
+    assert row["reason"] == f"the number in “took <NUM> ms” is 90,000 (shop/{DS}.log:12), where 5 to 44 are usual (8 nights)"
+    assert (row["kind"], row["template"], row["seen"], row["usual"]) == ("value", "request <NUM> took <NUM> ms", 90000.0, 44.0)
