@@ -160,7 +160,7 @@ def test_the_numbers_of_a_template_are_kept_as_a_range_with_their_lines(forward:
     (found,) = (
         row
         for row in forward.lake.rows(NUMBERS, ds=FIRST)
-        if (texts[row["template_id"]], row["word"]) == ("read <NUM> rows for req-<NUM>", 2)
+        if (texts[row["template_id"]], row["word"]) == ("read <NUM> rows for req<NUM>", 2)
     )
     read = {number: int(line.split()[5]) for number, line in enumerate(happenings(FIRST), 1) if " read " in line}
     assert (found["n"], found["low"], found["high"]) == (len(read), 0, 77)
