@@ -35,11 +35,11 @@ def small_system(name: str, **more: Any) -> System:
     )
 
 
-def add_toy_model(lake: Lake, metrics: Mapping[str, float] | None = None) -> None:
-    """An untrained model whose sources know nothing that any test logs."""
+def add_toy_model(lake: Lake, metrics: Mapping[str, float] | None = None, seed: int = 1) -> str:
+    """An untrained model whose sources know nothing that any test logs; it serves from now on. Returns its version."""
     import torch
 
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     vectors = np.eye(2, DIMENSIONS, dtype=np.float32)
     manifest = Manifest(
         encoder=ENCODER,
@@ -55,6 +55,7 @@ def add_toy_model(lake: Lake, metrics: Mapping[str, float] | None = None) -> Non
     )
     model = save(lake, Network(manifest.shape), vectors, manifest, dict(metrics or {}), NOW)
     promote(lake, model.version)
+    return model.version
 
 
 def run_night(lake: Lake, settings: Settings, systems: list[System], ds: str, run_id: str) -> dict[tuple[str, Stage], Outcome]:

@@ -13,8 +13,9 @@ from nightlog.lake.store import Lake
 from nightlog.lake.tables import ANSWERS, VERDICTS
 from nightlog.llm.feedback import label_row, record, suppression_row, take_back
 from nightlog.llm.prompt import prompt_hash
-from nightlog.systems.spec import Input, Session, System
-from nightlog.train import answered
+from nightlog.settings import Settings
+from nightlog.systems.spec import Input, Labels, Session, System
+from nightlog.train import answered, labelled_folder
 
 NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
 APP = System(name="app", role="target", input=Input(path="{ds}"), session=Session(kind="field"), detector="metaproto")
@@ -46,3 +47,18 @@ def test_labels_are_examples_of_their_pattern_alone_above_what_the_llm_said_unti
     assert labelled_rows(patterns, answered(lake, APP) | {"q1": True}) == {0: False, 1: True}
     take_back(lake, "label", "pattern", "p1", "lee", NOW + timedelta(minutes=1))
     assert settled_verdicts(lake, APP).keys() == {"q1"} and answered(lake, APP) == {}
+
+
+def test_who_has_no_labelled_system_is_taught_by_the_sample(tmp_path: Path) -> None:
+    given = {"role": "source", "session": Session(kind="field"), "labels": Labels(file="app.csv")}
+    source = System(name="app", input=Input(path="app/{ds}.log"), **given)  # type: ignore[arg-type]
+    settings = Settings(data=tmp_path)
+    assert labelled_folder(settings, [source]) == settings.sample_logs.resolve()
+    assert labelled_folder(Settings(), [source]) == settings.sample_logs.resolve()
+    log = tmp_path / "app" / "2026-03-04.log"
+    log.parent.mkdir()
+    log.touch()
+    assert labelled_folder(settings, [source]) == tmp_path.resolve()
+    log.unlink()  # rotated away, and what it taught is in the lake: the labels are still there
+    (tmp_path / "app.csv").touch()
+    assert labelled_folder(settings, [source]) == tmp_path.resolve()

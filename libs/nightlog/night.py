@@ -85,9 +85,21 @@ def check_ds(ds: str) -> str:
 
 
 class Night:
-    """One run of one night: the systems, the lake, the settings, and the model and judge that serve it."""
+    """One run of one night: the systems, the lake, the settings, and the model and judge that serve it.
 
-    def __init__(self, ds: str, run_id: str, systems: Sequence[System], lake: Lake, settings: Settings, clock: Callable[[], datetime]):
+    `as_run`: not the models that serve today but those that judged the night when it was published.
+    """
+
+    def __init__(
+        self,
+        ds: str,
+        run_id: str,
+        systems: Sequence[System],
+        lake: Lake,
+        settings: Settings,
+        clock: Callable[[], datetime],
+        as_run: bool = False,
+    ):
         self.ds = check_ds(ds)
         self.run_id = run_id
         self.systems = list(systems)
@@ -95,15 +107,16 @@ class Night:
         self.settings = settings
         self.clock = clock
         self.data = Path(settings.logs).resolve()
+        self.as_run = as_run
         self.noted: dict[tuple[str, str], dict[str, Any]] | None = None
         self.begun: set[str] = set()
 
     @cached_property
     def models(self) -> dict[str, Model]:
-        """The model that serves each system; the same ones in all stages that this process runs."""
-        from nightlog.detector.registry import serving
+        """The model that serves each system, or served it then; the same ones in all stages that this process runs."""
+        from nightlog.detector.registry import as_then, serving
 
-        return serving(self.lake, self.systems)
+        return as_then(self.lake, self.systems, self.ds) if self.as_run else serving(self.lake, self.systems)
 
     @cached_property
     def judge(self) -> Judge | None:

@@ -131,7 +131,12 @@ class Settings(BaseSettings):
     @property
     def logs(self) -> Path:
         """The folder under which the systems' paths are looked up."""
-        return self.data if self.data is not None else Path(__file__).parent / "sample" / "logs"
+        return self.data if self.data is not None else self.sample_logs
+
+    @property
+    def sample_logs(self) -> Path:
+        """The sample corpus that ships with Nightlog."""
+        return Path(__file__).parent / "sample" / "logs"
 
     @property
     def verdicts(self) -> Path:

@@ -7,12 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+from nightlog.errors import ConfigError
 from nightlog.lake.lock import free, locked
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import OUTCOMES
+from nightlog.lake.tables import NIGHTS, OUTCOMES, SCORES
 from nightlog.night import Night, Stage
 from nightlog.settings import Settings
-from nights import add_toy_model, small_system
+from nights import add_toy_model, content, small_system
 
 DS = "2026-03-04"
 
@@ -56,3 +58,24 @@ def test_who_waits_for_another_has_committed_and_holds_nothing(tmp_path: Path, w
             assert free(root, "mail") and not free(root, "shop") and not later.done()
         assert later.result(timeout=30).outcome == "done"
     assert sorted(row["system"] for row in Lake(root).rows(OUTCOMES)) == ["mail", "shop"]
+
+
+def test_a_past_night_is_run_again_by_the_model_that_judged_it(tmp_path: Path, write_log: Callable[[str, str, bytes], Path]) -> None:
+    write_log("shop", f"{DS}.log", b"INFO s1 request accepted\nERROR s2 disk gone\n")
+    lake, settings, systems = Lake(tmp_path / "lake"), Settings(data=tmp_path / "data", llm="off", device="cpu"), [small_system("shop")]
+    then = add_toy_model(lake)
+
+    def run(name: str, as_run: bool) -> list[str]:
+        night = Night(DS, name, systems, lake, settings, lambda: datetime.now(UTC), as_run)
+        assert {outcome.outcome for stage in Stage for outcome in night.run_stage(stage)} == {"done"}
+        (row,) = lake.rows(NIGHTS)
+        return [row["versions"]["model"], *content(lake, SCORES)]
+
+    with pytest.raises(ConfigError, match="shop 2026-03-04: not published"):
+        run("unknown", True)
+    first = run("first", False)
+    now = add_toy_model(lake, seed=2)
+    today = run("today", False)
+    assert (first[0], today[0]) == (then, now) and first[1:] != today[1:]
+    add_toy_model(lake, seed=3)
+    assert run("as run", True) == today, "the model of the night as it was last published"

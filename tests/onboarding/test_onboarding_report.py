@@ -51,7 +51,8 @@ def test_try_shows_the_trial_and_writes_a_file_that_the_catalog_reads(tmp_path: 
         "150 sessions",
         "payment failed after <NUM> ms",
         "What would be sent to the LLM",
-        "Next: NIGHTLOG_SYSTEMS=",
+        "Next: nightlog train   # no model serves",
+        "NIGHTLOG_SYSTEMS=",
     ):
         assert words in done.stdout
     shop = load_catalog(system.parent)["shop"]
@@ -89,6 +90,13 @@ def test_mixed_formats_and_lines_that_do_not_match_are_told(tmp_path: Path) -> N
     assert any("mixed formats" in each for each in found["findings"])
     assert 0.5 < found["matched"] < 0.9
     assert any("do not match the header" in each for each in found["findings"])
+
+
+def test_a_delivery_of_many_days_is_told_and_a_file_of_its_day_is_not(tmp_path: Path) -> None:
+    lines = [f"2026-02-{1 + n // 10:02d} 10:00:{n % 10:02d} INFO order o{n % 40} served" for n in range(200)]
+    for name, told in (("shop.log", True), ("shop-2026-02-20.log", False)):
+        found = report_of([put(tmp_path, lines, name)], "", 20_000, Settings())[0]["findings"]
+        assert any("of 20 days, 2026-02-01 to 2026-02-20" in each for each in found) is told
 
 
 def test_files_that_are_no_logs_are_told_or_refused(tmp_path: Path) -> None:

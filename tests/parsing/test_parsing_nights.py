@@ -22,6 +22,7 @@ from nightlog.lake.tables import (
     LABELS,
     LINES_TABLE,
     MESSAGES,
+    NUMBERS,
     PATTERNS,
     QUARANTINE,
     SESSIONS,
@@ -39,7 +40,7 @@ TAG = "DISKROT"
 SYSTEM = make_system(
     role="source", input=Input(path="app/{ds}*"), labels=Labels(pattern=r"(?P<label>\S+) "), session=Session(kind="id", pattern=r"req-\w+")
 )
-TABLES = (LINES_TABLE, LABELS, MESSAGES, TEMPLATES, EVENTS_TABLE, COUNTS_TABLE, SESSIONS, PATTERNS, QUARANTINE)
+TABLES = (LINES_TABLE, LABELS, MESSAGES, TEMPLATES, EVENTS_TABLE, COUNTS_TABLE, NUMBERS, SESSIONS, PATTERNS, QUARANTINE)
 
 pytestmark = pytest.mark.slow
 
@@ -154,6 +155,19 @@ def test_lines_that_do_not_match_are_kept_and_shown_with_their_place(forward: Fo
     assert {row["stage"] for row in rows} == {"parse"}
 
 
+def test_the_numbers_of_a_template_are_kept_as_a_range_with_their_lines(forward: Forward) -> None:
+    texts = {row["template_id"]: row["text"] for row in forward.lake.rows(TEMPLATES)}
+    (found,) = (
+        row
+        for row in forward.lake.rows(NUMBERS, ds=FIRST)
+        if (texts[row["template_id"]], row["word"]) == ("read <NUM> rows for req<NUM>", 2)
+    )
+    read = {number: int(line.split()[5]) for number, line in enumerate(happenings(FIRST), 1) if " read " in line}
+    assert (found["n"], found["low"], found["high"]) == (len(read), 0, 77)
+    assert (read[found["low_line"]], read[found["high_line"]]) == (0, 77)
+    assert found["high_file"] == f"app/{FIRST}.log"
+
+
 def test_a_session_over_midnight_is_whole_on_the_second_night_and_waits_for_it(forward: Forward) -> None:
     morning = sessions_of(forward.lake, SECOND)["req-midnight"]
     assert "req-midnight" not in sessions_of(forward.lake, FIRST)
@@ -177,7 +191,7 @@ def test_a_night_run_again_after_another_changes_no_row(forward: Forward) -> Non
 
 
 def test_what_the_first_night_gave_is_the_same_after_the_second(forward: Forward) -> None:
-    for spec in (LINES_TABLE, LABELS, EVENTS_TABLE, MESSAGES, SESSIONS, PATTERNS):
+    for spec in (LINES_TABLE, LABELS, EVENTS_TABLE, MESSAGES, NUMBERS, SESSIONS, PATTERNS):
         assert set(forward.after_first[spec.name]) <= set(forward.before[spec.name]), spec.name
     assert len(forward.before[MESSAGES.name]) > len(forward.after_first[MESSAGES.name])
 
@@ -207,6 +221,8 @@ def test_other_files_permuted_lines_and_the_nights_in_reverse_give_the_same(
     places = ("run_id", "file", "line_no")
     for spec in (LINES_TABLE, LABELS, EVENTS_TABLE):
         assert content(lake, spec, places) == content(forward.lake, spec, places), spec.name
+    places = ("low_file", "low_line", "high_file", "high_line")
+    assert content(lake, NUMBERS, places) == content(forward.lake, NUMBERS, places)
     for counts, ds in ((first, FIRST), (second, SECOND)):
         expected = {name: n for name, n in forward.counts[ds].items() if not name.startswith(("n_files", "run_"))}
         assert {name: counts[name] for name in expected} == expected

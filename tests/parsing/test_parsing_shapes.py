@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 import pytest
-from nightlog.parsing.events import parse_table
+from nightlog.parsing.events import EVERY, FULLY, parse_table
 from nightlog.parsing.lines import parse_lines
+from nightlog.parsing.numbers import extremes_by_columns
 from nightlog.parsing.parse import far_from_night
 from nightlog.parsing.shapes import LineParser, by_shape
 from nightlog.systems.catalog import load_catalog
@@ -108,6 +109,58 @@ def test_lines_parsed_by_shape_are_what_they_are_one_by_one(spark: SparkSession,
     assert len(expected) > 300
     for one, other in zip(by_shapes(system, lines), expected, strict=True):
         assert one == other
+
+
+FIGURES = (
+    "0",
+    "007",
+    "12",
+    "-3",
+    "+4",
+    "1.50",
+    "0.000001",
+    "123456789012345",
+    "1234567890123456",
+    "1.2.3",
+    "99999999",
+    "100000000",
+    "é5",
+    "n8",
+)
+
+
+@pytest.mark.parametrize("name", ["stamped", "own masks", "whole lines"])
+def test_numbers_read_by_shape_are_those_that_spark_reads_with_the_same_lines(spark: SparkSession, name: str) -> None:
+    system, rng = SYSTEMS[name], random.Random(3)
+    figures = [
+        *FIGURES,
+        *(str(rng.randint(0, 10 ** rng.randint(1, 15) - 1)) for _ in range(200)),
+        *(f"{rng.random():.9f}" for _ in range(50)),
+    ]
+    lines = lines_of(8, 200)
+    for word in ("took", "sent", "left"):
+        lines += [f"2026-03-04 10:00:00 INFO {word} {each} of blk_7 {each}:{each} ms req-a1" for each in rng.sample(figures, 80)]
+    lines += [f"2026-03-04 10:00:00 INFO lone {each}" for each in (*FIGURES, "<NUM> 5", " ".join("123456"))]
+    rows = spark.createDataFrame(
+        [(DS, "a.log", n, text) for n, text in enumerate(lines, 1)], "ds string, file string, line_no long, text string"
+    )
+    expected = extremes_by_columns(parse_lines(rows, system).where("matched")).toArrow().to_pylist()
+    table = pa.table({"file": ["a.log"] * len(lines), "line_no": np.arange(1, len(lines) + 1), "text": pa.array(lines, pa.string())})
+    (found,) = parse_table(table, system, DS)[1].numbers
+    assert len(expected) > 30
+
+    def key(row: dict[str, Any]) -> tuple[int, int]:
+        return row["message_id"], row["nth"]
+
+    assert sorted(found.to_pylist(), key=key) == sorted(expected, key=key)
+
+
+def test_where_each_line_has_a_shape_of_its_own_only_some_are_looked_at_for_numbers() -> None:
+    letters = ["".join(chr(97 + n // 26**at % 26) for at in range(4)) for n in range(FULLY + 10 * EVERY)]
+    lines = [f"2026-03-04 10:00:00 INFO sent 5 to {name} req-{name}" for name in letters]
+    table = pa.table({"file": ["a.log"] * len(lines), "line_no": np.arange(1, len(lines) + 1), "text": pa.array(lines, pa.string())})
+    (found,) = parse_table(table, make_system(), DS)[1].numbers
+    assert sum(found.column("n").to_pylist()) == FULLY + 10
 
 
 ZONED = "yyyy-MM-dd HH:mm:ss,SSS"

@@ -51,6 +51,8 @@ def test_sessions_of_a_kind_are_one_row_and_what_waits_comes_behind(lake: Lake) 
     lost = words(kind(page, "p-lost"))
     assert "0.90" in lost and "a disk was lost" in lost and "9 sessions · LLM · proprietary" in lost
     assert "4 sessions more" in lost and "p-lost-4" in lost and "p-lost-5" not in lost
+    for command in ("nightlog show p-lost", "nightlog label p-lost normal", "nightlog suppress p-lost"):
+        assert f"{command} --system shop --ds {DS}" in lost
     assert "provisional: the LLM has not judged it yet" in words(kind(page, "p-slow"))
     assert "suppressed" in words(kind(page, "p-hush")) and "analyst" in words(kind(page, "p-evil"))
     assert "13 of 55 sessions are anomalous, of 4 kinds. 1 kind was not there the night before. 1 session is provisional" in words(page)

@@ -82,7 +82,6 @@ def test_the_docs_example_for_pandas(in_lakes_folder: Lake) -> None:
 
 
 def test_the_docs_example_for_polars(in_lakes_folder: Lake) -> None:
-    pytest.importorskip("polars", reason="Polars is not among Nightlog's requirements")
     names: dict[str, Any] = {}
     exec(example("polars"), names)
     assert names["said"].rows() == [("shop", "anomalous", 0.7, "gone")]

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import MESSAGES, NIGHTS, OUTCOMES, PATTERNS, SIGNALS, TEMPLATES
+from nightlog.lake.tables import MESSAGES, NIGHTS, NUMBERS, OUTCOMES, PATTERNS, SIGNALS, TEMPLATES
+from nightlog.parsing.ingest import ingest
+from nightlog.parsing.parse import parse
 from nightlog.reporting.page import write_pages
 from nightlog.signals.night import find_signals, signals
 from nightlog.systems.spec import Input, Session, Signals, System
+from nights import small_system
 
 DS = "2026-03-04"
 NIGHTS_BEFORE = [(date.fromisoformat(DS) - timedelta(days=at)).isoformat() for at in range(30, 0, -1)]
@@ -34,9 +37,13 @@ def night(lake: Lake, ds: str, counts: dict[str, int], name: str = "shop", outco
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """Thirty ordinary nights, then one with a new template, one at another rate, one silent and one of many wordings; mail is silent."""
+    """Thirty ordinary nights, then one with a new template, one at another rate, one silent, one of many wordings and one with a value far
+    out of its range; mail is silent."""
     lake = Lake(tmp_path_factory.mktemp("signals") / "lake")
     names = ["open", "beat", "slow", "worded", "new"]
+    took = {"system": "shop", "template_id": "open", "word": 2, "nth": 1, "n": 50, "low": 3.0, "low_file": "a.log", "low_line": 1}
+    ranges = [took | {"ds": ds, "high": 90.0 + n % 20, "high_file": "a.log", "high_line": n} for n, ds in enumerate(NIGHTS_BEFORE)]
+    lake.put(NUMBERS, [*ranges, took | {"ds": DS, "high": 4000.0, "high_file": "b.log", "high_line": 77}])
     texts = [
         {"system": "shop", "template_id": name, "text": f"{name} <b>&", "first_ds": DS if name == "new" else NIGHTS_BEFORE[0]}
         for name in names
@@ -75,21 +82,25 @@ EVERY: list[tuple[str, str, float, float]] = [
     ("silence", "beat", 0.0, 96.0),
     ("new_template", "new", 8.0, 0.0),
     ("rate", "slow", 800.0, 80.0),
+    ("value", "open", 4000.0, 109.0),
     ("variation", "worded", 14.0, 0.033),  # one founding wording in thirty nights
 ]
 
 
 def test_each_kind_is_found_with_its_reason_and_again_the_same(told: Lake) -> None:
-    assert find_signals(told, [system(), system("mail")], DS, "r") == 5
+    assert find_signals(told, [system(), system("mail")], DS, "r") == 6
     assert found(told) == EVERY
     before: list[dict[str, Any]] = signals(told, DS)
     assert all(row["reason"] for row in before)
+    assert [row["reason"] for row in before if row["kind"] == "value"] == [
+        "the number in “open <b>&” is 4,000 (b.log:77), where 3 to 109 are usual (30 nights)"
+    ]
     assert found(told, name="mail") == [("silence", "", 0.0, 20.0)]
-    assert find_signals(told, [system(), system("mail")], DS, "r") == 5
+    assert find_signals(told, [system(), system("mail")], DS, "r") == 6
     assert signals(told, DS) == before
 
 
-@pytest.mark.parametrize("kind", ["silence", "new_template", "rate", "variation"])
+@pytest.mark.parametrize("kind", ["silence", "new_template", "rate", "value", "variation"])
 def test_a_kind_that_the_system_file_does_not_ask_for_is_not_told(kind: str, told: Lake) -> None:
     find_signals(told, [system(**{kind: False})], DS, "r")
     assert found(told) == [row for row in EVERY if row[0] != kind]
@@ -122,7 +133,24 @@ def test_the_page_shows_signals_below_the_anomalies_and_log_text_stays_text(told
 
 def test_a_night_without_published_rows_has_no_signals_and_old_ones_go(told: Lake) -> None:
     find_signals(told, [system()], DS, "r")
-    find_signals(told, [system(new_template=False, rate=False, silence=False, variation=False)], DS, "r")
+    find_signals(told, [system(new_template=False, rate=False, silence=False, value=False, variation=False)], DS, "r")
     assert told.rows(SIGNALS, ds=DS, system="shop") == []
     find_signals(told, [system()], "2026-03-09", "r")
     assert told.rows(SIGNALS, ds="2026-03-09") == []
+
+
+def test_a_number_of_a_log_line_becomes_a_signal_that_names_its_line(tmp_path: Path) -> None:
+    """From files to signals: nine nights of answers that take some milliseconds, and in the last one takes a minute and a half."""
+    lake, shop, days = Lake(tmp_path / "lake"), small_system("shop"), [*NIGHTS_BEFORE[-8:], DS]
+    (tmp_path / "shop").mkdir()
+    for number, ds in enumerate(days):
+        lines = [f"INFO s{n} request {n * 977 + number} took {5 + (n * 7 + number) % 40} ms" for n in range(30)]
+        lines[11] = "INFO s11 request 7 took 90000 ms" if ds == DS else lines[11]
+        (tmp_path / "shop" / f"{ds}.log").write_text("\n".join(lines))
+        ingest(lake, shop, ds, tmp_path)
+        parse(lake, shop, ds, "r")
+        lake.put(NIGHTS, [{"system": "shop", "ds": ds, "outcome": "done"}])
+        assert find_signals(lake, [shop], ds, "r") == (ds == DS)
+    (row,) = signals(lake, DS)
+    assert row["reason"] == f"the number in “took <NUM> ms” is 90,000 (shop/{DS}.log:12), where 5 to 44 are usual (8 nights)"
+    assert (row["kind"], row["template"], row["seen"], row["usual"]) == ("value", "request <NUM> took <NUM> ms", 90000.0, 44.0)

@@ -21,6 +21,7 @@ def run(
     ds: Ds,
     systems: Systems = "",
     first: Annotated[str, typer.Option("--from", help="The first stage to run; what those before it wrote is taken as it is.")] = "ingest",
+    as_run: Annotated[bool, typer.Option("--as-run", help="Judge by the models that judged the night when it was published.")] = False,
     lake: LakeOption = None,
     data: DataOption = None,
     master: Master = None,
@@ -29,6 +30,8 @@ def run(
     """Run a night: all stages in one process.
 
     Example: nightlog run --ds 2026-03-04
+
+    Example: nightlog run --ds 2026-03-04 --systems shop --as-run
     """
     from nightlog.errors import ConfigError
     from nightlog.job import chosen_systems, new_run_id, open_lake, settings_from
@@ -42,7 +45,8 @@ def run(
     outcomes: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
     with open_lake(settings, "nightlog run") as tables:
-        night = Night(ds, new_run_id(ds), chosen, tables, settings, utc_now)
+        night = Night(ds, new_run_id(ds), chosen, tables, settings, utc_now, as_run)
+        _ = night.models  # a night that no model can judge is not begun
         for stage in list(Stage)[list(Stage).index(Stage(first)) :]:
             started, totals, told = time.monotonic(), dict[str, int](), list[str]()
             with err.status(f"{stage}: {len(chosen)} systems"):
@@ -85,6 +89,11 @@ def anomalies(
         print_rows(rows, list(rows[0]) if rows else [], form)
         return
     show_anomalies(rows, ds, limit)
+    if rows:
+        best = max((row for row in rows if row["status"] == "open"), key=lambda row: row["score"], default=rows[0])
+        there = "" if lake is None else f" --lake {lake}"
+        told = f"The whole story of a kind, here the surest: nightlog show {best['pattern_id']} --system {best['system']} --ds {ds}{there}"
+        out.print(safe(told), soft_wrap=True)
 
 
 def show_anomalies(rows: list[dict[str, Any]], ds: str, limit: int) -> None:
@@ -153,7 +162,8 @@ def signals(
     lake: LakeOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Show what else is unlike the nights before: templates that are new, at another rate, silent, or worded in many new ways.
+    """Show what else is unlike the nights before: templates that are new, at another rate, silent, with a value far
+    out of its range, or worded in many new ways.
 
     A system's first nights are for learning; then nothing is said.
 

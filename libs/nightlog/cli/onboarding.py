@@ -40,7 +40,8 @@ def try_files(
     if to is not None and to.exists():
         raise ConfigError(f"{to}: exists; give another name, or remove it")
     with err.status("reading"):
-        report, trial = report_of(files, name, n_lines, settings_from(data=data))
+        settings = settings_from(data=data)
+        report, trial = report_of(files, name, n_lines, settings)
     if to is not None:
         to.parent.mkdir(parents=True, exist_ok=True)
         to.write_text(report["toml"], encoding="utf-8")
@@ -48,6 +49,19 @@ def try_files(
         print(json.dumps(report, ensure_ascii=False, indent=1))
         return
     show(report, trial, to)
+    if to is not None:
+        out.print(safe(next_steps(report, trial.system.name, to, settings.lake)), soft_wrap=True)
+
+
+def next_steps(report: dict[str, Any], name: str, to: Path, lake: Path) -> str:
+    """What to type next, the training of a model too where none serves in the lake yet."""
+    from nightlog.lake.store import Lake, lake_root
+    from nightlog.lake.tables import MODELS
+
+    served = any(row["status"] == "promoted" for row in Lake(lake_root(lake)).rows(MODELS, ["status"]))
+    train = "" if served else f"nightlog train   # no model serves in {lake} yet; once, a minute or two\n      "
+    settings = f"NIGHTLOG_SYSTEMS={to.parent} NIGHTLOG_DATA={report['data']}"
+    return f"Next: {train}{settings} nightlog run --ds {report['ds']} --systems {name}"
 
 
 def show(report: dict[str, Any], trial: Trial, to: Path | None) -> None:
@@ -95,9 +109,6 @@ def show(report: dict[str, Any], trial: Trial, to: Path | None) -> None:
         out.print(safe(f"  - {finding}"), style="yellow", soft_wrap=True)
     heading(f"The proposed file, written to {to}" if to else "The proposed file (--out writes it)")
     out.print(safe(report["toml"]), soft_wrap=True)
-    if to:
-        settings = f"NIGHTLOG_SYSTEMS={to.parent} NIGHTLOG_DATA={report['data']}"
-        out.print(safe(f"Next: {settings} nightlog run --ds {report['ds']} --systems {trial.system.name}"), soft_wrap=True)
 
 
 def heading(text: str) -> None:

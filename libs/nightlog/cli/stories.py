@@ -54,14 +54,16 @@ def show(
 
 def show_story(story: dict[str, Any]) -> None:
     """A story on a terminal."""
+    from nightlog.reporting.page_words import n_of
+
     about, verdict = story["session"], story["verdict"]
     score = "" if verdict["score"] is None else f", score {verdict['score']:.2f}"
     by = {"llm": "the LLM", "small_model": "the small model", "feedback": "an analyst", None: "nobody"}[verdict["decided_by"]]
     said = {"anomalous": f"anomalous, {verdict['status']}", "normal": "normal", None: "not judged"}[verdict["label"]]
     say(f"{about['system']} · session {about['session_id']} · night {about['ds']}: {said}", "bold")
     say(f"decided by {by}{score}: {verdict['reason'] or 'no reason is known'}")
-    say(f"{about['n_events'] or 0:,} events, {moment(about['started_at'])} to {moment(about['ended_at'])} UTC")
-    say(f"pattern {about['pattern_id']}, {about['sessions_alike'] or 1:,} sessions of it that night")
+    say(f"{n_of(about['n_events'], 'event')}, {moment(about['started_at'])} to {moment(about['ended_at'])} UTC")
+    say(f"pattern {about['pattern_id']}, {n_of(about['sessions_alike'] or 1, 'session')} of it that night")
     heading("Events")
     for each in story["events"]:
         if "left_out" in each:
@@ -83,7 +85,7 @@ def show_story(story: dict[str, Any]) -> None:
     heading("Nights with this pattern")
     for each in story["nights"][:14]:
         flagged = f"{each['anomalous']:,} anomalous ({each['decided_by']}, {each['status']})" if each["anomalous"] else "none anomalous"
-        say(f"  {each['ds']} {each['weekday']}  {each['sessions']:,} sessions, {flagged}")
+        say(f"  {each['ds']} {each['weekday']}  {n_of(each['sessions'], 'session')}, {flagged}")
     if len(story["nights"]) > 14:
         say(f"  {len(story['nights']) - 14:,} nights more: --format json", "dim")
     heading("Versions")
@@ -94,7 +96,12 @@ def show_judges(story: dict[str, Any]) -> None:
     """What the router, the small model and the LLM said."""
     verdict, router, small = (story[name] for name in ("verdict", "router", "small_model"))
     heading("Router and small model")
-    route = f"{router['route']}: its least familiar template is {number(router['similarity'])} like a source's, tau {number(router['tau'])}"
+    bound = (
+        f"general from {number(router['tau'])} on"
+        if (router["tau"] or 0) <= 1
+        else "nothing is general here: the sources are too unlike each other"
+    )
+    route = f"{router['route']}: its least familiar template is {number(router['similarity'])} like a source's; {bound}"
     say(f"  {route}" if router["route"] else "  the router has no row of it")
     if small["probability"] is not None:
         least = verdict["held_to"]
@@ -120,10 +127,12 @@ def show_judges(story: dict[str, Any]) -> None:
 
 def show_normal(nearest: dict[str, Any] | None) -> None:
     """The difference to the nearest normal pattern."""
+    from nightlog.reporting.page_words import n_of
+
     if nearest is None:
         say("  the night has no normal pattern to compare with")
         return
-    of = "as the LLM was shown it" if nearest["shown_to_llm"] else f"of {nearest['sessions']:,} sessions"
+    of = "as the LLM was shown it" if nearest["shown_to_llm"] else f"of {n_of(nearest['sessions'], 'session')}"
     say(f"  the nearest normal pattern ({of}) differs:" if nearest["more"] or nearest["less"] else f"  the same as a normal pattern ({of})")
     for sign, events in (("+", nearest["more"]), ("-", nearest["less"])):
         for each in events:
@@ -235,6 +244,7 @@ def replay(
         system, ds = place.system, place.ds
     chosen = choose(load_catalog(settings.systems), [system])[0]
     with err.status(f"deriving {system} {ds} again"):
+        from nightlog.reporting.page_words import n_of
         from nightlog.reporting.replay import replay as derive
 
         found = derive(tables, chosen, check_ds(ds), session, settings.device)
@@ -247,7 +257,7 @@ def replay(
         say(f"{system} {ds}{f' session {session}' if session else ''}: {words}: {found.why}", style)
         for each in found.rows:
             if session is None and each["why"]:
-                say(f"  pattern {each['pattern_id']}, {each['sessions']:,} sessions: {each['result']}: {each['why']}")
+                say(f"  pattern {each['pattern_id']}, {n_of(each['sessions'], 'session')}: {each['result']}: {each['why']}")
         if found.as_now:
             say(f"read as they are now, no version of then being kept: {', '.join(found.as_now)}", "dim")
     raise typer.Exit({"same": EXIT_DONE, "different": EXIT_DIFFERENT, "cannot": EXIT_PERMANENT}[found.result])

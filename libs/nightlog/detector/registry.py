@@ -17,7 +17,7 @@ from nightlog.detector.calibration import Calibration
 from nightlog.detector.network import Network, Shape
 from nightlog.errors import ConfigError, ModelIntegrityError
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import MODELS
+from nightlog.lake.tables import MODELS, NIGHTS
 from nightlog.routing.router import SourceTemplates
 from nightlog.systems.spec import System
 
@@ -197,6 +197,25 @@ def serving(lake: Lake, systems: Sequence[System]) -> dict[str, Model]:
             raise ConfigError(f"no model serves in the lake {lake.root}: run `nightlog train` first")
         found[system.name] = model
     return found
+
+
+def model_of(lake: Lake, version: str) -> Model:
+    """The model of a version, whether it still serves or not. Raises: ConfigError."""
+    row = next(iter(lake.rows(MODELS, version=version)), None)
+    if row is None:
+        raise ConfigError(f"{MODELS.name} does not know the model {version} any more")
+    return Model(version, f"{lake.root}/models/{version}.safetensors", row["sha256"], kind_of(row["manifest"]))
+
+
+def as_then(lake: Lake, systems: Sequence[System], ds: str) -> dict[str, Model]:
+    """By name the model that judged each system when the night was published. Raises ConfigError where one was not published, or where its
+    model is no longer known."""
+    published = {
+        row["system"]: row["versions"] for row in lake.rows(NIGHTS, ["system", "outcome", "versions"], ds=ds) if row["outcome"] == "done"
+    }
+    if missing := [system.name for system in systems if system.name not in published]:
+        raise ConfigError(f"{', '.join(missing)} {ds}: not published, so no model has judged the night: run it without --as-run")
+    return {system.name: model_of(lake, published[system.name]["model"]) for system in systems}
 
 
 @lru_cache(maxsize=8)

@@ -19,6 +19,7 @@ from nightlog.lake.tables import (
     LABELS,
     LINES_TABLE,
     NIGHTS,
+    NUMBERS,
     OUTCOMES,
     PATTERNS,
     QUARANTINE,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 LEAST_REPLAY_DAYS = 7  # Delta refuses to remove younger files: a reader or writer of a long job may still need them
 BRONZE, SILVER, GOLD = (
     (LINES_TABLE, LABELS, QUARANTINE),
-    (EVENTS_TABLE, COUNTS_TABLE, SESSIONS, PATTERNS, ROUTES, SCORES),
+    (EVENTS_TABLE, COUNTS_TABLE, NUMBERS, SESSIONS, PATTERNS, ROUTES, SCORES),
     (ANOMALIES, NIGHTS, SIGNALS),
 )
 

@@ -155,6 +155,25 @@ COUNTS_TABLE = TableSpec(
     sorted_by="bucket",
     about="how often a message stands in a session on one day: what sessions are made from",
 )
+NUMBERS = TableSpec(
+    "silver.numbers",
+    (
+        SYSTEM,
+        DS,
+        col("template_id", STRING, "a template with numbers, those that the mask NUM takes out"),
+        col("word", INT, "which of its words holds the number, from 1"),
+        col("nth", INT, "which number of the word it is, from 1"),
+        col("n", LONG, "how many lines had a plain number there: at most 15 digits, one point"),
+        col("low", DOUBLE, "the lowest"),
+        col("low_file", STRING, "where it first was"),
+        col("low_line", LONG, "and in which line"),
+        col("high", DOUBLE, "the highest"),
+        col("high_file", STRING, "where it first was"),
+        col("high_line", LONG, "and in which line"),
+    ),
+    ("system", "ds", "template_id", "word", "nth"),
+    about="between which values a number in the lines of a template lay on one day",
+)
 SESSIONS = TableSpec(
     "silver.sessions",
     (
@@ -406,11 +425,11 @@ SIGNALS = TableSpec(
     (
         DS,
         SYSTEM,
-        col("kind", STRING, "silence | new_template | rate | variation; learning: too few nights were seen to say any of these"),
+        col("kind", STRING, "silence | new_template | rate | variation | value; learning: too few nights were seen to say any of these"),
         col("template_id", STRING, "the template; empty where it is the whole system"),
         col("template", STRING, "its text"),
-        col("seen", DOUBLE, "tonight: how often it was logged, or how many new wordings it had; of learning, nights seen"),
-        col("usual", DOUBLE, "what is usual on nights alike"),
+        col("seen", DOUBLE, "tonight: how often it was logged, how many new wordings it had, or the value; of learning, nights seen"),
+        col("usual", DOUBLE, "what is usual on nights alike; of a value the usual bound that is passed"),
         col("strength", DOUBLE, "to rank by within the kind"),
         col("reason", STRING, "why, in a sentence"),
         col("first", BOOLEAN, "whether the system file wants them above the anomalies on the page"),
@@ -536,6 +555,7 @@ ALL_TABLES = (
     TEMPLATES,
     EVENTS_TABLE,
     COUNTS_TABLE,
+    NUMBERS,
     SESSIONS,
     PATTERNS,
     VECTORS,

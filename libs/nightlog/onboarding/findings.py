@@ -11,6 +11,7 @@ from nightlog.onboarding.sample import Sample
 from nightlog.onboarding.trial import Event, Trial
 from nightlog.parsing.templates import is_word
 
+MOST_DAYS = 2  # a night's file may begin before midnight
 NOTHING = {"-", "0", "normal", "false", "none", "no", "ok", "benign", "null", "n/a"}
 
 
@@ -85,6 +86,17 @@ def of_parsing(trial: Trial) -> list[str]:
     return found
 
 
+def of_days(trial: Trial) -> list[str]:
+    """Whether one delivery holds many days: they would be one night."""
+    days = sorted({event.at.date() for event in trial.matched if event.at is not None})
+    if trial.system.input.delivered is None or len(days) <= MOST_DAYS:
+        return []
+    return [
+        f"the lines are of {(days[-1] - days[0]).days + 1:,} days, {days[0]} to {days[-1]}, and make one night; "
+        "for nights that can be compared deliver a file a day, with the day in its name"
+    ]
+
+
 def of_templates(trial: Trial) -> list[str]:
     """What is wrong with the templates."""
     found, n = [], len(trial.matched)
@@ -132,6 +144,7 @@ def findings(sample: Sample, proposal: Proposal) -> list[str]:
         *of_sample(sample),
         *proposal.notes,
         *of_parsing(trial),
+        *of_days(trial),
         *of_templates(trial),
         *of_sessions(trial),
         *labels_in(proposal.first, trial.system.header.pattern, trial.system.session.field),

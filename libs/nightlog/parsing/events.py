@@ -19,6 +19,7 @@ import xxhash
 
 from nightlog.lake.parts import Part, read_part, write_part
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE
+from nightlog.parsing.numbers import Number, extremes
 from nightlog.parsing.shapes import DAY, LineParser, Shape
 from nightlog.parsing.stamps import EPOCH, MICROSECOND, reader
 from nightlog.systems.spec import System
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 # Shapes that a worker remembers from one part to the next, and how long they may be.
 REMEMBERED, REMEMBERED_LENGTH = 50_000, 2_000
+# Where hardly two lines have a shape in common, each would be looked at for its numbers, which takes as long as parsing it: beyond so many
+# shapes of a part every so many-th is.
+FULLY, EVERY = 4096, 25
 SHOWN_UNPARSED = 100
 SPARK_SEED = 42
 # Sessions fall into so many buckets; a task of the next step takes a range of them.
@@ -46,6 +50,15 @@ class Parsed:
     tally: dict[str, int] = field(default_factory=dict)
     messages: dict[int, tuple[str, str]] = field(default_factory=dict)
     unmatched: list[dict[str, Any]] = field(default_factory=list)
+    numbers: list[pa.Table] = field(default_factory=list)
+
+
+@dataclass
+class Known:
+    """What a worker remembers from one part to the next: shapes by their text, and where their numbers stand."""
+
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    numbers: dict[str, tuple[Number, ...]] = field(default_factory=dict)
 
 
 def parse_part(part: Part, root: str, system: System) -> Parsed:
@@ -62,10 +75,10 @@ def parse_part(part: Part, root: str, system: System) -> Parsed:
 
 
 @lru_cache(maxsize=16)
-def parser_of(system: str) -> tuple[LineParser, dict[str, Shape], Callable[[str], int | None] | None]:
-    """The compiled expressions of a system (as JSON), the shapes that this worker has seen, and what reads its stamps."""
+def parser_of(system: str) -> tuple[LineParser, Known, Callable[[str], int | None] | None]:
+    """The compiled expressions of a system (as JSON), what this worker remembers of shapes, and what reads its stamps."""
     spec = System.model_validate_json(system)
-    return LineParser(spec), {}, reader(spec.timestamp) if spec.timestamp else None
+    return LineParser(spec), Known(), reader(spec.timestamp) if spec.timestamp else None
 
 
 def spark_hash(text: str) -> int:
@@ -103,14 +116,15 @@ def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Par
     that a line names, or one without a session."""
     parser, known, read = parser_of(system.model_dump_json())
     text = Text(lines.column("text"))
-    shapes, of_line = shapes_of(text, parser, known)
+    shapes, of_line, shaped = shapes_of(text, parser, known.shapes)
     matched, blank = (np.array([getattr(shape, name) for shape in shapes], dtype=bool)[of_line] for name in ("matched", "blank"))
     rows = np.flatnonzero(matched)
     at = stamps(text, shapes, of_line, rows, parser, read, ds)
     session_rows, sessions = session_column(text, shapes, of_line, rows, at, system)
     texts = {message: number for number, message in enumerate(dict.fromkeys(shape.message for shape in shapes if shape.matched))}
     ids = np.array([spark_hash(message) for message in texts], dtype=np.int64)
-    code = np.array([texts.get(shape.message, 0) for shape in shapes], dtype=np.int64)[of_line[rows]]
+    message = np.array([texts.get(shape.message, 0) for shape in shapes], dtype=np.int64)
+    code = message[of_line[rows]]
     levels = {level: number for number, level in enumerate(dict.fromkeys(shape.level for shape in shapes))}
     level = np.array([levels[shape.level] for shape in shapes], dtype=np.int32)[of_line[rows]]
     places = lines.select(["file", "line_no"]).take(rows[session_rows])
@@ -138,16 +152,29 @@ def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Par
     }
     shown = lines.take(unmatched[:SHOWN_UNPARSED]).to_pylist()
     parsed.unmatched = [row | {"ds": ds} for row in shown]
+    stand = numbers_of(shaped, parser, known.numbers)
+    numbers = extremes(text.data, text.starts[rows], stand, of_line[rows], message, len(ids))
+    parsed.numbers = [numbers_table(numbers, ids, lines.select(["file", "line_no"]), rows, ds)] if len(numbers["n"]) else []
     return events, parsed
 
 
-def shapes_of(text: Text, parser: LineParser, known: dict[str, Shape]) -> tuple[list[Shape], np.ndarray]:
-    """The shapes of the lines: a list, and for each line its place in it. Lines that a shape does not hold for have one of their own."""
+def numbers_table(found: dict[str, np.ndarray], ids: np.ndarray, lines: pa.Table, rows: np.ndarray, ds: str) -> pa.Table:
+    """What `extremes` has found, as rows (ds, message_id, nth, n, low, low_file, low_line, high, high_file, high_line)."""
+    columns = {"ds": pa.array([ds] * len(found["n"])), "message_id": ids[found["code"]], "nth": found["nth"], "n": found["n"]}
+    for side in ("low", "high"):
+        where = lines.take(rows[found[f"{side}_row"]])
+        columns |= {side: found[side], f"{side}_file": where.column("file").cast(pa.string()), f"{side}_line": where.column("line_no")}
+    return pa.table(columns)
+
+
+def shapes_of(text: Text, parser: LineParser, known: dict[str, Shape]) -> tuple[list[Shape], np.ndarray, list[str]]:
+    """The shapes of the lines: a list, for each line its place in it, and a text of each shape. Lines that a shape does not hold for have
+    one of their own."""
     shaped = pa.StringArray.from_buffers(text.n, pa.py_buffer(text.starts.astype(np.int32)), pa.py_buffer(parser.shaped(text.data)))
     coded = shaped.dictionary_encode()
     of_line = np.array(coded.indices, dtype=np.int64)
-    shapes = []
-    for each in coded.dictionary.to_pylist():
+    shapes, texts = [], coded.dictionary.to_pylist()
+    for each in texts:
         shape = known.get(each)
         if shape is None:
             shape = parser.parse(each)
@@ -166,8 +193,24 @@ def shapes_of(text: Text, parser: LineParser, known: dict[str, Shape]) -> tuple[
             if line not in own:
                 own[line] = len(shapes)
                 shapes.append(parser.parse(line))
+                texts.append(line)
             of_line[number] = own[line]
-    return shapes, of_line
+    return shapes, of_line, texts
+
+
+def numbers_of(texts: Sequence[str], parser: LineParser, known: dict[str, tuple[Number, ...]]) -> list[tuple[Number, ...]]:
+    """Where numbers stand in the lines of each shape; of shapes beyond so many only of some, spread over the part: see FULLY."""
+    found: list[tuple[Number, ...]] = []
+    for place, text in enumerate(texts):
+        if place >= FULLY and place % EVERY:
+            found.append(())
+        elif (before := known.get(text)) is not None:
+            found.append(before)
+        else:
+            found.append(parser.numbers(text))
+            if len(text) <= REMEMBERED_LENGTH and len(known) < REMEMBERED:
+                known[text] = found[-1]
+    return found
 
 
 def stamps(

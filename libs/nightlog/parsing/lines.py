@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 from nightlog.parsing.keyed import split_keys
+from nightlog.parsing.numbers import looked_at, numbers_in
 from nightlog.parsing.records import join_records
 from nightlog.systems.spec import WHOLE_LINE, Mask, System
 
@@ -59,9 +60,14 @@ def split_pattern(text: Column, pattern: str, wanted: list[str]) -> dict[str, Co
 
 def mask(message: Column, masks: tuple[Mask, ...]) -> Column:
     """The message with typed placeholders, e.g. `<IP>`, in the masks' order; blanks at its ends are dropped."""
+    return F.trim(with_placeholders(message, masks))
+
+
+def with_placeholders(message: Column, masks: tuple[Mask, ...]) -> Column:
+    """As `mask`, with the blanks."""
     for each in masks:
         message = F.regexp_replace(message, java(each.pattern), each.placeholder)
-    return F.trim(message)
+    return message
 
 
 def timestamp(system: System, fields: dict[str, Column], ds: Column) -> Column:
@@ -99,7 +105,7 @@ def parse_lines(lines: DataFrame, system: System) -> DataFrame:
 
     Args: lines (ds, file, line_no, text); the label is not in the text any more.
     Returns: (ds, file, line_no, blank boolean, matched boolean, at timestamp, level string, session_ids array<string>,
-    message_id long, message string masked); where not matched the last five mean nothing.
+    message_id long, message string masked, numbers array<string>: see `numbers_in`); where not matched the last six mean nothing.
     """
     wanted = {"message", *({"level"} & set(system.header.fields))}
     wanted |= {system.session.field} if system.session.kind != "window" else set()
@@ -115,7 +121,9 @@ def parse_lines(lines: DataFrame, system: System) -> DataFrame:
     found = {name: F.col(f"_{name}") for name in fields if name != "matched"}
     timed = split.withColumn("at", F.when(F.col("_matched"), timestamp(system, found, F.col("ds"))))
     timed = timed.withColumn("at", F.when(F.col("at").between(F.to_timestamp(F.lit(EARLIEST)), F.to_timestamp(F.lit(LATEST))), F.col("at")))
-    masked = mask(F.left(found["message"], F.lit(MAX_MESSAGE)), system.all_masks)
+    masks = system.all_masks
+    before = with_placeholders(F.left(found["message"], F.lit(MAX_MESSAGE)), masks[:-1])
+    numbers = numbers_in(before, masks[-1]) if looked_at(masks) else F.lit(None).cast("array<string>")
     return timed.select(
         "ds",
         "file",
@@ -125,5 +133,6 @@ def parse_lines(lines: DataFrame, system: System) -> DataFrame:
         "at",
         (found["level"] if "level" in found else F.lit(None).cast("string")).alias("level"),
         session_ids(system, found, F.col("at")).alias("session_ids"),
-        masked.alias("message"),
+        mask(before, masks[-1:]).alias("message"),
+        numbers.alias("numbers"),
     ).select("*", F.xxhash64("message").alias("message_id"))

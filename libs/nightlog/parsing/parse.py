@@ -18,10 +18,11 @@ from pyspark.sql import functions as F
 
 from nightlog.lake.parts import Part, commit_parts, parts_of, read_part, schema_of, write_part
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE, MESSAGES, PATTERNS, QUARANTINE, SESSIONS, TEMPLATES
+from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE, MESSAGES, NUMBERS, PATTERNS, QUARANTINE, SESSIONS, TEMPLATES
 from nightlog.parsing.events import BUCKETS, SHOWN_UNPARSED, TALLIED, Parsed, has_bounds, parse_part
 from nightlog.parsing.ingest import look_back
 from nightlog.parsing.lines import parse_lines
+from nightlog.parsing.numbers import extremes_by_columns, of_templates
 from nightlog.parsing.sessions import Assignment, Pattern, group_sessions, merged, question_id
 from nightlog.parsing.shapes import by_shape
 from nightlog.parsing.stamps import EPOCH, MICROSECOND
@@ -67,6 +68,7 @@ def write_events(lake: Lake, system: System, days: list[str], run_id: str) -> di
         n_bytes = LINE_BYTES * sum(part.n_rows for part in parts)
         found = joined(run_tasks(lake, parts, partial(parse_part, root=lake.root, system=system), n_bytes))
         founded = add_templates(lake, system, found.messages)
+        write_numbers(lake, system, days, found)
         commit_parts(lake, COUNTS_TABLE, found.counts, system=system.name, ds=days)
         commit_parts(lake, EVENTS_TABLE, found.events, system=system.name, ds=days)
     else:
@@ -84,6 +86,7 @@ def joined(parts: list[Parsed]) -> Parsed:
         whole.events += each.events
         whole.counts += each.counts
         whole.unmatched += each.unmatched
+        whole.numbers += each.numbers
         for name, n in each.tally.items():
             whole.tally[name] += n
         for number, (message, ds) in each.messages.items():
@@ -110,7 +113,7 @@ def write_by_columns(lake: Lake, system: System, days: list[str]) -> tuple[Parse
             F.count_if(F.col("matched") & (F.size("session_ids") == 0)).alias("n_without_session"),
         )
         .where("matched")
-        .withColumns({"system": F.lit(system.name), "session_id": F.explode_outer("session_ids")})
+        .select("*", F.lit(system.name).alias("system"), F.posexplode_outer("session_ids").alias("nth_session", "session_id"))
         .observe(by_event, F.count("*").alias("n_events"))
         .localCheckpoint()
     )
@@ -118,6 +121,8 @@ def write_by_columns(lake: Lake, system: System, days: list[str]) -> tuple[Parse
     messages = events.groupBy("message_id", "message").agg(F.min("ds").alias("ds"))
     found.messages = {row["message_id"]: (row["message"], row["ds"]) for row in messages.toLocalIterator()}
     founded = add_templates(lake, system, found.messages)
+    found.numbers = [extremes_by_columns(events.where("coalesce(nth_session, 0) = 0")).toArrow()]
+    write_numbers(lake, system, days, found)
     counts = events.where("session_id is not null").groupBy("system", "ds", "session_id", "message_id")
     counted = counts.agg(F.count("*").alias("n"), F.min("at").alias("first_at"), F.max("at").alias("last_at"))
     bucket = F.pmod(F.xxhash64("session_id"), F.lit(BUCKETS))
@@ -128,6 +133,20 @@ def write_by_columns(lake: Lake, system: System, days: list[str]) -> tuple[Parse
         shown = first.join(lines, ["ds", "file", "line_no"]).select("ds", "file", "line_no", "text")
         found.unmatched = [row.asDict() for row in shown.collect()]
     return found, founded
+
+
+def write_numbers(lake: Lake, system: System, days: list[str], found: Parsed) -> None:
+    """The days' lowest and highest numbers, by the places of templates. Needs the messages in the lake."""
+    parts = []
+    tables = [each for each in found.numbers if len(each)]
+    if tables:
+        messages = lake.rows(MESSAGES, ["message_id", "template_id"], system=system.name)
+        templates = {row["message_id"]: row["template_id"] for row in messages}
+        rows = of_templates(pa.concat_tables(tables), {number: text for number, (text, _) in found.messages.items()}, templates)
+        for ds, of_day in rows.groupby("ds"):
+            table = pa.Table.from_pandas(of_day, preserve_index=False)
+            parts.append(write_part(lake.root, NUMBERS, table, system=system.name, ds=str(ds)))
+    commit_parts(lake, NUMBERS, parts, system=system.name, ds=days)
 
 
 def far_from_night(system: System) -> Column:

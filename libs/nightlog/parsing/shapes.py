@@ -8,9 +8,12 @@ thousand shapes. Lines of which this is not true (digits that survive masking, l
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from re import _constants as sre  # type: ignore[attr-defined]  # Python's own parser of expressions has no public name
 from re import _parser as sre_parser  # type: ignore[attr-defined]
 from typing import Any
@@ -18,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from nightlog.parsing.lines import MAX_MESSAGE
+from nightlog.parsing.numbers import HOLDER, MOST_NUMBERS, Number, looked_at, number_of
 from nightlog.parsing.stamps import reader, stamp_pieces
 from nightlog.systems.spec import System
 
@@ -63,6 +67,7 @@ class LineParser:
     def __init__(self, system: System):
         self.header = re.compile(system.header.pattern, re.DOTALL | re.ASCII)
         self.masks = [(re.compile(each.pattern, re.ASCII), each.placeholder) for each in system.all_masks]
+        self.numbered = looked_at(system.all_masks)
         self.session = system.session
         self.ids = re.compile(system.session.pattern, re.ASCII) if system.session.pattern is not None else None
         self.pieces = stamp_pieces(system)
@@ -105,6 +110,24 @@ class LineParser:
                 stamp.append((place(max(start, 0)), place(max(end, 0))))
         return Shape(blank, True, exact, masked, level, ids, tuple(stamp))
 
+    def numbers(self, text: str) -> tuple[Number, ...]:
+        """Where the numbers stand that the mask NUM takes out of a line, or of all lines of a shape; none where it says <NUM> itself."""
+        found = self.header.fullmatch(text) if self.numbered else None
+        if found is None:
+            return ()
+        message, moves = (found["message"] or "")[:MAX_MESSAGE], list[list[Span]]()
+        for mask, name in self.masks[:-1]:
+            if hits := [each.span() for each in mask.finditer(message)]:
+                moves.append(moved(hits, len(name)))
+                message = mask.sub(name, message)
+        if HOLDER in message:
+            return ()
+        spans = [each.span() for each in itertools.islice(self.masks[-1][0].finditer(message), MOST_NUMBERS)]
+        for each in reversed(moves):
+            spans = [(back(start, each), back(end - 1, each) + 1) for start, end in spans]
+        place, begin = bytes_of(text), found.start("message")
+        return tuple(number_of(text[begin + start : begin + end], place(begin + end)) for start, end in spans)
+
     def id_spans(self, text: str, found: re.Match[str]) -> Iterator[Span]:
         """Where the session ids stand in a line, empty ones left out; the same id may stand there twice."""
         if self.session.kind == "window":
@@ -123,6 +146,25 @@ class LineParser:
             first, last = each.span(group)
             if first < last:
                 yield begin + first, begin + last
+
+
+def moved(hits: Sequence[Span], length: int) -> list[Span]:
+    """Where the text behind each replaced piece begins now, and how much further on it began before. Args: length, of what replaced it."""
+    places, shift = [], 0
+    for start, end in hits:
+        places.append((start - shift + length, shift + end - start - length))
+        shift += end - start - length
+    return places
+
+
+def back(place: int, moves: Sequence[Span]) -> int:
+    """Where a place behind or before replaced pieces was before they were replaced.
+
+    >>> back(6, moved([(0, 9)], 4)), back(1, moved([(3, 9)], 4))
+    (11, 1)
+    """
+    number = bisect.bisect_right(moves, place, key=itemgetter(0))
+    return place + (moves[number - 1][1] if number else 0)
 
 
 def bytes_of(text: str) -> Any:

@@ -164,6 +164,11 @@ def kind_query(kind: Kind, ds: str) -> str:
     )
 
 
+def kind_options(kind: Kind, ds: str, label: str = "") -> str:
+    """What names a kind to a command. Its pattern's id and its system are plain words, which a session's id need not be."""
+    return " ".join(part for part in (kind.pattern_id, label, f"--system {kind.system} --ds {ds}") if part)
+
+
 def trend_chart(trend: Trend, about: str) -> Markup:
     """Columns by night; tonight's stands out."""
     last = len(trend) - 1
@@ -231,6 +236,7 @@ def pages() -> Environment:
         "small_trend": small_trend,
         "kind_trend": kind_trend,
         "kind_query": kind_query,
+        "kind_options": kind_options,
         "troubled": words.troubled,
         "spent": lambda costs, column: summed(costs, [column])[column],
     }

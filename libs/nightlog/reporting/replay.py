@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from nightlog.detector.registry import Model, kind_of, load
+from nightlog.detector.registry import Model, load, model_of
 from nightlog.detector.scoring import score_patterns
 from nightlog.errors import ConfigError, NightlogError
 from nightlog.lake.past import PastLake
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import ANOMALIES, ANSWERS, MODELS, NIGHTS, PATTERNS, SESSIONS, TEMPLATES, VERDICTS
+from nightlog.lake.tables import ANOMALIES, ANSWERS, NIGHTS, PATTERNS, SESSIONS, TEMPLATES, VERDICTS
 from nightlog.llm.feedback import suppressions
 from nightlog.reporting.anomalies import decide, with_suppressions
 from nightlog.reporting.publish import Judged, texts_hash, verdicts_and_answers
@@ -57,14 +57,6 @@ def replay(lake: Lake, system: System, ds: str, session_id: str | None = None, d
         return compared(lake, past, system, night, model, session_id, device)
     except NightlogError as error:
         return Replayed(system.name, ds, "cannot", str(error))
-
-
-def model_of(lake: Lake, version: str) -> Model:
-    """The model of a version, whether it still serves or not. Raises: ConfigError."""
-    row = next(iter(lake.rows(MODELS, version=version)), None)
-    if row is None:
-        raise ConfigError(f"{MODELS.name} does not know the model {version} any more")
-    return Model(version, f"{lake.root}/models/{version}.safetensors", row["sha256"], kind_of(row["manifest"]))
 
 
 def compared(lake: Lake, past: PastLake, system: System, night: Row, model: Model, session_id: str | None, device: str) -> Replayed:

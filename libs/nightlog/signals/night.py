@@ -9,8 +9,9 @@ from datetime import date, timedelta
 from typing import Any
 
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import MESSAGES, NIGHTS, PATTERNS, SIGNALS, TEMPLATES
+from nightlog.lake.tables import MESSAGES, NIGHTS, NUMBERS, PATTERNS, SIGNALS, TEMPLATES
 from nightlog.signals.rules import ORDER, READY_NIGHTS, Signal, new_templates, ranked, rates, ready, silences, silent_system, variations
+from nightlog.signals.values import Place, Range, values_out_of_range
 from nightlog.systems.spec import System
 
 log = logging.getLogger(__name__)
@@ -53,24 +54,29 @@ def system_rows(lake: Lake, system: System, ds: str, outcomes: Mapping[str, str]
     history = {night: counts for night, counts in counted(lake, system.name, nights).items() if counts}
     templates = lake.rows(TEMPLATES, ["template_id", "text", "first_ds"], system=system.name)
     silent = silent_system(history) if wanted.silence else []
-    first_ds = {row["template_id"]: row["first_ds"] for row in templates}
-    found = silent if outcome == "no_input" else signals_of(lake, system, ds, history, first_ds)
+    found = silent if outcome == "no_input" else signals_of(lake, system, ds, history, templates)
     texts = {row["template_id"]: row["text"] for row in templates}
     kept = [each for kind in ORDER for each in [signal for signal in found if signal.kind == kind][:MOST_OF_A_KIND]]
     return [vars(each) | {"template": texts.get(each.template_id)} for each in kept]
 
 
-def signals_of(lake: Lake, system: System, ds: str, history: Mapping[str, Mapping[str, int]], first_ds: Mapping[str, str]) -> list[Signal]:
-    """The signals of the kinds that the system file asks for, ranked. Args: first_ds by template."""
+def signals_of(
+    lake: Lake, system: System, ds: str, history: Mapping[str, Mapping[str, int]], templates: Sequence[Mapping[str, Any]]
+) -> list[Signal]:
+    """The signals of the kinds that the system file asks for, ranked. Args: templates, rows of silver.templates."""
     wanted = system.signals
     tonight = counted(lake, system.name, [ds])[ds]
     found: list[Signal] = []
     if wanted.new_template:
-        found += new_templates(tonight, first_ds, ds)
+        found += new_templates(tonight, {row["template_id"]: row["first_ds"] for row in templates}, ds)
     if wanted.rate:
         found += rates(ds, tonight, history)
     if wanted.silence:
         found += silences(tonight, history)
+    if wanted.value:
+        ranges = numbers(lake, system.name, [*history, ds])
+        texts = {row["template_id"]: row["text"] or "" for row in templates}
+        found += values_out_of_range(ranges.pop(ds), ranges, texts)
     if wanted.variation:
         wordings: dict[str, Counter[str]] = defaultdict(Counter)
         for row in lake.rows(MESSAGES, ["template_id", "first_ds"], system=system.name):
@@ -108,6 +114,20 @@ def counted(lake: Lake, system: str, nights: Sequence[str]) -> dict[str, Counter
         each = pa.table({"ds": batch.column("ds").take(of), "template_id": pc.struct_field(flat, "template_id"), "n": n})
         for row in each.group_by(["ds", "template_id"]).aggregate([("n", "sum")]).to_pylist():
             found[row["ds"]][row["template_id"]] += row["n_sum"]
+    return found
+
+
+def numbers(lake: Lake, system: str, nights: Sequence[str]) -> dict[str, dict[Place, Range]]:
+    """Night → place → between which values the numbers there lay."""
+    import pyarrow.compute as pc
+
+    found: dict[str, dict[Place, Range]] = {night: {} for night in nights}
+    if lake.exists(NUMBERS):
+        rows = lake.dataset(NUMBERS).to_table(filter=(pc.field("system") == system) & pc.field("ds").isin(list(nights)))
+        for row in rows.to_pylist():
+            places = [f"{row[side + '_file']}:{row[side + '_line']}" for side in ("low", "high")]
+            place = Place(row["template_id"], row["word"], row["nth"])
+            found[row["ds"]][place] = Range(row["n"], row["low"], row["high"], *places)
     return found
 
 

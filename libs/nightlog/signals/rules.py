@@ -8,8 +8,8 @@ from datetime import date
 from statistics import median
 from typing import Literal
 
-Kind = Literal["new_template", "rate", "silence", "variation"]
-ORDER: tuple[Kind, ...] = ("silence", "new_template", "rate", "variation")  # as people read them
+Kind = Literal["new_template", "rate", "silence", "variation", "value"]
+ORDER: tuple[Kind, ...] = ("silence", "new_template", "rate", "value", "variation")  # as people read them
 Night = Mapping[str, int]  # template id → how often it was logged
 
 READY_NIGHTS = 7  # nights of history before anything is said
@@ -127,5 +127,5 @@ def variations(ds: str, wordings: Mapping[str, Mapping[str, int]], nights: Seque
 
 
 def ranked(signals: Sequence[Signal]) -> list[Signal]:
-    """The order in which people read them: silences, new templates, rates, variations; the strongest of each first."""
+    """The order in which people read them: silences, new templates, rates, values, variations; the strongest of each first."""
     return sorted(signals, key=lambda each: (ORDER.index(each.kind), -each.strength, each.template_id))

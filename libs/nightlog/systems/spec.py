@@ -228,20 +228,21 @@ class Signals(Part):
     """What else to say of a night, by the system's own history, once it is long enough: see `nightlog.signals`.
 
     `new_template`: never logged before; `rate`: far more or less often than on nights alike; `silence`: a template that each night logs,
-    or the whole system, is missing; `variation`: far more wordings of a template than usual. On the page they stand below the anomalies,
-    with `first` above them.
+    or the whole system, is missing; `value`: a number (what the mask NUM takes out) far outside of the range it had on other nights;
+    `variation`: far more wordings of a template than usual. On the page they stand below the anomalies, with `first` above them.
     """
 
     new_template: bool = True
     rate: bool = True
     silence: bool = True
+    value: bool = True
     variation: bool = True
     first: bool = False
 
     @property
     def any(self) -> bool:
         """Whether any of them is wanted."""
-        return self.new_template or self.rate or self.silence or self.variation
+        return self.new_template or self.rate or self.silence or self.value or self.variation
 
 
 DEFAULT_MASKS = (

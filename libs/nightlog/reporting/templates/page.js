@@ -24,7 +24,8 @@
           name === "q" ? value.toLowerCase().split(/\s+/).every((word) => text(kind).includes(word)) : kind.dataset[name] === value);
         shown += !kind.hidden;
       }
-      form.querySelector("output").textContent = `${shown.toLocaleString("en")} of ${kinds.length.toLocaleString("en")} kinds`;
+      form.querySelector("output").textContent = `${shown.toLocaleString("en")} of ${kinds.length.toLocaleString("en")} kinds`
+        + (form.dataset.total ? ` on this page, ${form.dataset.total} in all` : "");
       document.querySelector(".none").hidden = shown > 0;
     };
     for (const [name, value] of new URLSearchParams(location.search)) {
