@@ -59,6 +59,10 @@ class TransientError(NightlogError):
     exit_code = EXIT_TRANSIENT
 
 
+class CommitUnknown(TransientError):
+    """A commit failed, and the table's log, which says whether it was made all the same, cannot be read."""
+
+
 class LakeFull(TransientError):
     """No space is left where the lake or temporary files are. Tried again: others' files may be gone by then."""
 

@@ -122,3 +122,43 @@ def test_writes_that_cannot_be_committed_are_the_outcome_of_their_system_alone(t
     assert {row["system"] for row in tables.rows(SCORES)} == {"a", "c"}
     assert {row["system"] for row in tables.rows(MESSAGES)} == {"a", "c"}
     assert len(tables.rows(MESSAGES, system="a")) == 2
+
+
+def no_checkpoint(lake: Lake, spec: TableSpec) -> None:
+    """Stand in the way of the checkpoint that the table's next commit writes, so that delta-rs reports the commit as failed."""
+    lake.table(spec).alter.set_table_properties({"delta.checkpointInterval": "1"}, raise_if_not_exists=False)
+    log = Path(lake.path(spec)) / "_delta_log"
+    for version in range(lake.table(spec).version() + 1, lake.table(spec).version() + 9):
+        (log / f"{version:020}.checkpoint.parquet" / "in the way").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("systems", [["b"], ["b", "c", "d"]])
+def test_a_commit_that_is_made_and_reported_as_failed_is_not_made_again(
+    tables: Lake, systems: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_all(tables, "a")
+    before = {spec: tables.table(spec).version() + 1 for spec in (SCORES, MESSAGES, NIGHTS)}
+    for spec in before:
+        no_checkpoint(tables, spec)
+
+    assert commit(tables, [gathered(tables, [system]) for system in systems]) == {}
+
+    assert caplog.text.count("reported as failed, but the commit is in the table's log") == 3
+    wanted = ["a", *systems]
+    assert sorted(row["system"] for row in tables.rows(MESSAGES)) == sorted(wanted * 2)
+    assert sorted(row["pattern_id"] for row in tables.rows(SCORES)) == [f"{system}-p" for system in wanted]
+    assert sorted(row["system"] for row in tables.rows(NIGHTS)) == wanted
+    assert {spec: tables.table(spec).version() - version for spec, version in before.items()} == dict.fromkeys(before, 1)
+
+
+def test_a_commit_that_was_not_made_fails_for_its_own_reason(tables: Lake) -> None:
+    write_all(tables, "a")
+    log = Path(tables.path(MESSAGES)) / "_delta_log"
+    log.rename(log.with_name("gone"))
+    log.write_text("no folder")
+    (number, error), *more = commit(tables, [gathered(Lake(tables.root), ["b"])]).items()
+    assert (number, more) == (0, [])
+    log.unlink()
+    log.with_name("gone").rename(log)
+    assert not isinstance(error, AssertionError)
+    assert len(Lake(tables.root).rows(MESSAGES)) == 2

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nightlog.lake.gathered import Parts, pending
+from nightlog.lake.once import commit_once
 from nightlog.lake.store import PROPERTIES, Lake, arrow_schema
 from nightlog.lake.tables import TableSpec
 
@@ -152,7 +153,10 @@ def commit_slices(lake: Lake, spec: TableSpec, slices: Sequence[tuple[Sequence[P
     ]
     actions += [RemoveAction(part.path, True, now, part.n_bytes, dict(part.partition)) for part in old]
     if actions:
-        lake.table(spec).create_write_transaction(actions, "append", schema, list(spec.partition))
+        table, parted = lake.table(spec), list(spec.partition)
+        commit_once(
+            lake.path(spec), lambda named: table.create_write_transaction(actions, "append", schema, parted, commit_properties=named)
+        )
 
 
 def replace_rows(lake: Lake, spec: TableSpec, rows: Sequence[dict[str, Any]], **place: str) -> None:
