@@ -93,6 +93,19 @@ def read_part(root: str, spec: TableSpec, path: str, columns: Sequence[str], bet
     return pads.dataset(f"{base}/{spec.path}/{path}", filesystem=filesystem, format="parquet").to_table(list(columns), wanted).cast(shape)
 
 
+def count_nulls(root: str, spec: TableSpec, path: str) -> int:
+    """How many rows of a part file have a null in one of its columns; where the file's statistics tell, no column is read."""
+    from functools import reduce
+    from operator import or_
+
+    import pyarrow.compute as pc
+    import pyarrow.dataset as pads
+
+    filesystem, base = file_system(root)
+    rows = pads.dataset(f"{base}/{spec.path}/{path}", filesystem=filesystem, format="parquet")
+    return int(rows.count_rows(filter=reduce(or_, (pc.field(name).is_null() for name in rows.schema.names))))
+
+
 def parts_of(lake: Lake, spec: TableSpec, **equal: str | Sequence[str]) -> list[Part]:
     """The files of the partitions with these values, committed or gathered, in the order of their paths."""
     found = committed(lake, spec, **equal)
