@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
+from nightlog.errors import CommitUnknown, outcome_of
 from nightlog.lake.gathered import Rows, Write, commit
 from nightlog.lake.parts import commit_parts, parts_of, replace_rows, schema_of, write_part
 from nightlog.lake.store import Lake
@@ -151,14 +153,19 @@ def test_a_commit_that_is_made_and_reported_as_failed_is_not_made_again(
     assert {spec: tables.table(spec).version() - version for spec, version in before.items()} == dict.fromkeys(before, 1)
 
 
-def test_a_commit_that_was_not_made_fails_for_its_own_reason(tables: Lake) -> None:
+def test_where_nobody_knows_whether_a_commit_was_made_it_is_not_made_again(tables: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     write_all(tables, "a")
-    log = Path(tables.path(MESSAGES)) / "_delta_log"
-    log.rename(log.with_name("gone"))
-    log.write_text("no folder")
-    (number, error), *more = commit(tables, [gathered(Lake(tables.root), ["b"])]).items()
-    assert (number, more) == (0, [])
-    log.unlink()
-    log.with_name("gone").rename(log)
-    assert not isinstance(error, AssertionError)
-    assert len(Lake(tables.root).rows(MESSAGES)) == 2
+    writers = [gathered(Lake(tables.root), [system]) for system in "bc"]
+    torn = Path(tables.path(MESSAGES)) / "_delta_log" / f"{tables.table(MESSAGES).version() + 2:020}.json"
+
+    def lost(*args: Any, **more: Any) -> None:
+        write_deltalake(*args, **more)
+        torn.write_text("{")
+        raise OSError("the answer was lost")
+
+    monkeypatch.setattr("deltalake.write_deltalake", lost)
+    failed = commit(tables, writers)
+    torn.unlink()
+    assert {number: type(error) for number, error in failed.items()} == {0: CommitUnknown, 1: CommitUnknown}
+    assert all(outcome_of(error)[0] == "transient" and "the answer was lost" in str(error) for error in failed.values())
+    assert sorted(row["system"] for row in Lake(tables.root).rows(MESSAGES)) == ["a", "a", "b", "b", "c", "c"]

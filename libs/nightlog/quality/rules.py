@@ -35,14 +35,15 @@ def line_sums(parts: Iterable[pa.Table], n_read: int, n_null: int) -> dict[str, 
 
     Args: parts: (file, line_no) of each part of the slice; n_read: the lines that were read from the files; n_null: nulls in the slice.
     """
-    files: dict[str, list[tuple[int, int, int, int]]] = {}
+    asked = ("count", "min", "max", "sum")
+    files: dict[str, list[list[int]]] = {}
     for part in parts:
-        asked = [("line_no", what) for what in ("count", "min", "max", "sum")]
-        for row in part.group_by("file").aggregate(asked).to_pylist():
-            files.setdefault(row["file"], []).append(tuple(row[f"line_no_{what}"] or 0 for _, what in asked))  # type: ignore[arg-type]
+        for row in part.group_by("file").aggregate([("line_no", what) for what in asked]).to_pylist():
+            files.setdefault(row["file"], []).append([row[f"line_no_{what}"] or 0 for what in asked])
     wrong = n_lines = 0
     for found in files.values():
-        n, first, last, total = (of(column) for of, column in zip((sum, min, max, sum), zip(*found, strict=True), strict=True))
+        counts, firsts, lasts, totals = zip(*found, strict=True)
+        n, first, last, total = sum(counts), min(firsts), max(lasts), sum(totals)
         n_lines += n
         wrong += (first, last, total) != (1, n, n * (n + 1) // 2)
     return {
