@@ -16,15 +16,15 @@ def test_wrong_settings_are_told_together(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     with pytest.raises(ConfigError) as told:
         settings_from()
-    for words in ("NIGHTLOG_LLM_AT_ONCE = `many`", "NIGHTLOG_LLM = `opnai`", "'openai', 'recorded' or 'off'", "settings.md"):
+    for words in ("NIGHTLOG_LLM_AT_ONCE: Input should be", "NIGHTLOG_LLM: Input should be", "'openai', 'recorded' or 'off'", "settings.md"):
         assert words in str(told.value)
-    assert "sk-secret" not in str(told.value)
+    assert not any(value in str(told.value) for value in ("sk-secret", "many", "opnai")), "a value may be a key"
 
 
 def test_a_job_with_a_wrong_setting_ends_as_permanent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("NIGHTLOG_REPLAY_DAYS", "1")
     assert run_stage(Stage.LABEL, "", ["--ds", "2026-03-04"]) == EXIT_PERMANENT
-    assert "NIGHTLOG_REPLAY_DAYS = `1`" in capsys.readouterr().err
+    assert "NIGHTLOG_REPLAY_DAYS: Input should be" in capsys.readouterr().err
 
 
 def test_what_a_library_raises_is_transient_a_crash_or_permanent() -> None:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from nightlog.errors import ConfigError
+from nightlog.errors import SettingsError
 
 Provider = Literal["openai", "recorded", "off"]
 Mode = Literal["chat", "batch"]
@@ -142,12 +142,11 @@ class Settings(BaseSettings):
 
 
 def read_settings() -> Settings:
-    """The settings of the environment. Raises ConfigError, with each variable that is wrong."""
+    """The settings of the environment. Raises SettingsError, with each variable that is wrong."""
     try:
         return Settings()
     except ValidationError as error:
-        wrong = [f"{variable(each['loc'])} = `{each['input']}`: {each['msg']}" for each in error.errors()]
-        raise ConfigError(f"{'; '.join(wrong)}; see docs/reference/settings.md") from None
+        raise SettingsError([(variable(each["loc"]), each["msg"]) for each in error.errors(include_input=False)]) from None
 
 
 def variable(place: tuple[str | int, ...]) -> str:
@@ -156,8 +155,8 @@ def variable(place: tuple[str | int, ...]) -> str:
     >>> variable(("llm_mode",)), variable(("OPENAI_BASE_URL",))
     ('NIGHTLOG_LLM_MODE', 'OPENAI_BASE_URL')
     """
-    name = str(place[0])
-    return name if name.isupper() else f"NIGHTLOG_{name.upper()}"
+    name = str(place[0]) if place else "settings"
+    return name if name.isupper() or not place else f"NIGHTLOG_{name.upper()}"
 
 
 def java_home() -> str | None:

@@ -140,7 +140,7 @@ exec $limit {JOBS_PYTHON} {ROOT}/jobs/ingest.py "$@"
     ("environment", "tries", "state", "said"),
     [
         ({"FIRST_LIMIT": "prlimit --fsize=32768"}, 2, "success", "File too large: nothing was published"),
-        ({"NIGHTLOG_LLM": "opnai"}, 1, "failed", "NIGHTLOG_LLM = `opnai`: Input should be"),
+        ({"NIGHTLOG_LLM": "opnai"}, 1, "failed", "NIGHTLOG_LLM: Input should be"),
         ({"NIGHTLOG_SYSTEMS": "/nowhere/to/be/found"}, 1, "failed", "/nowhere/to/be/found"),
     ],
     ids=["no room", "wrong setting", "wrong folder"],
