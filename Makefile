@@ -60,10 +60,10 @@ build/bench/venv/made: tests/bench/requirements.txt | setup
 	@.uv/bin/uv pip install --quiet --python build/bench/venv/bin/python -r $<
 	@touch $@
 
-faults: setup ## kills, full disks and other faults, each compared with an undisturbed night; docs/reliability.md (25 minutes)
+faults: setup ## kills, full disks and other faults, each compared with an undisturbed night; docs/reliability.md (40 minutes)
 	$(QUICK) $(JOBS)/python tests/faults/faults.py
 
-e2e: setup ## nights by Airflow's own scheduler, which is killed half-way, beside the same nights one by one (12 minutes)
+e2e: setup ## nights by Airflow's own scheduler, which is killed half-way, beside the same nights one by one (10 to 15 minutes)
 	$(JOBS)/python tests/e2e/e2e.py
 
 DEMO := env -u NIGHTLOG_DATA -u NIGHTLOG_SYSTEMS -u NIGHTLOG_LLM_RECORDED NIGHTLOG_LLM=recorded NIGHTLOG_LAKE=$(CURDIR)/build/demo/lake $(QUICK)

@@ -111,7 +111,8 @@ def nightlog(command: str) -> list[str]:
 class RunProgram(BaseOperator):
     """Runs one program; each line it prints is a line of the task's log; empty words of the command are dropped.
 
-    Exit code 0: done. 10, 30 (and 2, usage): failed, not tried again. 20 and all others, a kill for memory say: tried again.
+    Exit code 0: done. 10, 30 (and 2, usage): failed, not tried again. 20 and all others, a kill for memory say: tried again. A program that
+    is not there or cannot be started is a matter of configuration: not tried again.
     """
 
     template_fields = ("command",)
@@ -138,16 +139,22 @@ class RunProgram(BaseOperator):
         """Its exit code and its last lines. It has a process group of its own, none of which outlives this call."""
         command = [word for word in self.command if word]
         self.log.info("%s: %s", self.task_id, shlex.join(command))
-        self.process = subprocess.Popen(
-            command,
-            cwd=HOME,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="backslashreplace",
-            start_new_session=True,
-        )
+        try:
+            self.process = subprocess.Popen(
+                command,
+                cwd=HOME,
+                env=environment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="backslashreplace",
+                start_new_session=True,
+            )
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            raise AirflowFailException(
+                f"{self.task_id}: {command[0]} cannot be started in {HOME}: {error.strerror}; set NIGHTLOG_HOME to the folder that holds "
+                "jobs/ and .venv, or run `make setup` there"
+            ) from error
         tail: deque[str] = deque(maxlen=2000)
         try:
             for line in self.process.stdout or ():

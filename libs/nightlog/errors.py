@@ -5,7 +5,7 @@ A message says what, where (system, ds, file:line), got / expected, and what to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 EXIT_DONE = 0
 EXIT_DIFFERENT = 1  # of `nightlog replay` alone: a past verdict comes out otherwise now
@@ -22,6 +22,14 @@ class NightlogError(Exception):
 
 class ConfigError(NightlogError):
     """A setting, a system file or an argument is wrong."""
+
+
+class SettingsError(ConfigError):
+    """Variables of the environment are wrong. `wrong`: each with what is expected; its value is not told, it may be a key."""
+
+    def __init__(self, wrong: Sequence[tuple[str, str]]):
+        super().__init__("; ".join(f"{name}: {why}" for name, why in wrong) + "; correct or unset it, see docs/reference/settings.md")
+        self.wrong = tuple(wrong)
 
 
 class FormatError(NightlogError):
@@ -57,6 +65,10 @@ class TransientError(NightlogError):
     """Something that may work when tried again: a rate limit, a time-out, a busy table."""
 
     exit_code = EXIT_TRANSIENT
+
+
+class CommitUnknown(TransientError):
+    """A commit failed, and the table's log, which says whether it was made all the same, cannot be read."""
 
 
 class LakeFull(TransientError):

@@ -11,17 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from nightlog.errors import NightlogError
+from nightlog.errors import EXIT_DONE, EXIT_TRANSIENT, NightlogError, is_transient
 from nightlog.lake.storage import clear_storage_errors
 from nightlog.lake.store import Lake, lake_root
 from nightlog.night import NEEDS_SPARK, Night, Outcome, Stage, exit_code, utc_now
-from nightlog.settings import Profile, Settings
+from nightlog.settings import Profile, Settings, read_settings
 from nightlog.systems.catalog import choose, load_catalog
 from nightlog.systems.spec import System
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+log = logging.getLogger(__name__)
 
 # The stages that GPUs make quicker; in profile gpu the others do not hold one.
 COMPUTES = frozenset({Stage.EMBED, Stage.DETECT})
@@ -42,8 +43,8 @@ def arguments(description: str, with_ds: bool = True) -> argparse.ArgumentParser
 
 
 def settings_from(**given: object) -> Settings:
-    """Settings with what was given on the command line put first."""
-    return Settings().model_copy(update={name: value for name, value in given.items() if value is not None})
+    """Settings with what was given on the command line put first. Raises ConfigError."""
+    return read_settings().model_copy(update={name: value for name, value in given.items() if value is not None})
 
 
 def chosen_systems(settings: Settings, names: str) -> list[System]:
@@ -104,24 +105,38 @@ def show(outcome: Outcome) -> None:
     print(f"{outcome.system} {outcome.stage} {outcome.outcome} {outcome.seconds:.1f}s {counts} {outcome.detail or ''}".rstrip(), flush=True)
 
 
-def run_teaching(work: Callable[[Settings, str, Callable[[str], None]], None], description: str, argv: Sequence[str] | None = None) -> int:
-    """Run a job about models: `work(settings, names of systems, tell)`. Returns the exit code."""
-    given = arguments(description, with_ds=False).parse_args(argv)
+def ended(work: Callable[[], int]) -> int:
+    """The exit code of a job's work: its own, or that of what it raises. What is neither ours nor known to pass is a crash, and raised."""
     log_to_stderr()
     try:
-        settings = settings_from(lake=given.lake, data=given.data, master=given.master, profile=given.profile)
-        work(settings, given.systems, lambda text: print(text, flush=True))
+        return work()
     except NightlogError as error:
         print(f"nightlog: {error}", file=sys.stderr)
         return error.exit_code
-    return 0
+    except Exception as error:
+        if not is_transient(error):
+            raise
+        log.exception("worth another try")
+        return EXIT_TRANSIENT
+
+
+def run_teaching(work: Callable[[Settings, str, Callable[[str], None]], None], description: str, argv: Sequence[str] | None = None) -> int:
+    """Run a job about models: `work(settings, names of systems, tell)`. Returns the exit code."""
+    given = arguments(description, with_ds=False).parse_args(argv)
+
+    def teach() -> int:
+        settings = settings_from(lake=given.lake, data=given.data, master=given.master, profile=given.profile)
+        work(settings, given.systems, lambda text: print(text, flush=True))
+        return EXIT_DONE
+
+    return ended(teach)
 
 
 def run_stage(stage: Stage, description: str, argv: Sequence[str] | None = None) -> int:
     """Run one stage of one night for its systems. Returns the exit code: 0, 10, 20 or 30."""
     given = arguments(description).parse_args(argv)
-    log_to_stderr()
-    try:
+
+    def run() -> int:
         settings = settings_from(lake=given.lake, data=given.data, master=given.master, profile=given.profile)
         if settings.profile == "gpu" and stage not in COMPUTES:
             settings = settings.model_copy(update={"profile": "cluster"})
@@ -133,6 +148,5 @@ def run_stage(stage: Stage, description: str, argv: Sequence[str] | None = None)
                 show(outcome)
                 outcomes.append(outcome.outcome)
             return exit_code(outcomes)
-    except NightlogError as error:
-        print(f"nightlog: {error}", file=sys.stderr)
-        return error.exit_code
+
+    return ended(run)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from nightlog.detector.registry import Model
     from nightlog.llm.batches import BatchDesk
     from nightlog.llm.judge import Judge
+    from nightlog.quality.gates import Breach
     from nightlog.quality.hold import Past
 
 log = logging.getLogger(__name__)
@@ -139,6 +140,13 @@ class Night:
         from nightlog.quality.hold import read_past
 
         return read_past(self.lake)
+
+    @cached_property
+    def unsound(self) -> dict[str, list[Breach]]:
+        """What is broken in the tables of ops, by system and under the empty name for all; looked for once a run."""
+        from nightlog.quality.rules import unsound_ops
+
+        return unsound_ops(self.lake, self.ds)
 
     def rows(self) -> list[dict[str, Any]]:
         """All outcomes of the night so far, whatever run they are of, oldest first."""
@@ -318,8 +326,11 @@ class Night:
         match stage:
             case Stage.INGEST:
                 from nightlog.parsing.ingest import ingest
+                from nightlog.quality.rules import check_lines
 
-                return ingest(lake, system, ds, self.data)
+                counts, detail = ingest(lake, system, ds, self.data)
+                check_lines(lake, system.name, ds, counts["n_lines"])
+                return counts, detail
             case Stage.PARSE:
                 return self.parse(system)
             case Stage.EMBED:
@@ -369,9 +380,10 @@ class Night:
         from nightlog.llm.prompt import prompt_hash
         from nightlog.reporting.publish import Publication, publish
 
-        llm = self.judge.name if self.judge is not None else None
+        model, llm = load(self.models[system.name]), self.judge.name if self.judge is not None else None
         trouble = self.latest().get((system.name, Stage.LABEL), {}).get("detail")
-        by = Publication(self.ds, self.run_id, load(self.models[system.name]), prompt_hash(system), llm, self.clock(), trouble, self.past)
+        unsound = (*self.unsound.get(system.name, ()), *self.unsound.get("", ()))
+        by = Publication(self.ds, self.run_id, model, prompt_hash(system), llm, self.clock(), trouble, self.past, unsound)
         counts = self.counted(system)
         counts |= {f"run_{name}": n for name, n in counts.items() if name.startswith("llm_")}
         seconds = sum(float(str(row["seconds"])) for (name, _), row in self.latest().items() if name == system.name)

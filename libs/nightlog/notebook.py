@@ -17,7 +17,7 @@ from nightlog.errors import ConfigError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import NIGHTS
 from nightlog.reporting.page_words import is_unseen, visible
-from nightlog.settings import Settings
+from nightlog.settings import read_settings
 
 if TYPE_CHECKING:
     import duckdb
@@ -40,7 +40,7 @@ class Shown:
 
 def open_lake(root: Path | str | None = None) -> Lake:
     """The lake to read: the one named, else NIGHTLOG_LAKE. Raises ConfigError where no night was published there."""
-    place = root or Settings().lake
+    place = root or read_settings().lake
     lake = Lake(place if "://" in str(place) else Path(place).resolve())
     if not lake.exists(NIGHTS):
         raise ConfigError(f"{lake.root} holds no night: set NIGHTLOG_LAKE to the folder of the tables, or run a night first")

@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from nightlog.errors import SettingsError
 
 Provider = Literal["openai", "recorded", "off"]
 Mode = Literal["chat", "batch"]
@@ -142,6 +144,24 @@ class Settings(BaseSettings):
     def verdicts(self) -> Path:
         """The file that the provider "recorded" answers from."""
         return self.llm_recorded or Path(__file__).parent / "sample" / "verdicts.jsonl"
+
+
+def read_settings() -> Settings:
+    """The settings of the environment. Raises SettingsError, with each variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError([(variable(each["loc"]), each["msg"]) for each in error.errors(include_input=False)]) from None
+
+
+def variable(place: tuple[str | int, ...]) -> str:
+    """The environment variable of a field.
+
+    >>> variable(("llm_mode",)), variable(("OPENAI_BASE_URL",))
+    ('NIGHTLOG_LLM_MODE', 'OPENAI_BASE_URL')
+    """
+    name = str(place[0]) if place else "settings"
+    return name if name.isupper() or not place else f"NIGHTLOG_{name.upper()}"
 
 
 def java_home() -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -78,7 +79,7 @@ def test_a_run_without_a_data_interval_takes_the_day_before(nightly: DAG, run: R
     assert '"--ds", "2026-03-10"' in (run.home / "calls.jsonl").read_text()
 
 
-@pytest.mark.parametrize("code", [10, 30])
+@pytest.mark.parametrize("code", [2, 10, 30])
 def test_a_permanent_failure_is_not_tried_again_and_stops_no_later_stage(nightly: DAG, run: Runner, code: int) -> None:
     night = run(nightly, {"parse": [code]}, ds="2008-11-10")
     assert night.called() == ALL
@@ -91,6 +92,80 @@ def test_a_transient_failure_is_tried_again_under_the_same_run_id(nightly: DAG, 
     assert night.state == "success"
     assert night.called() == ["ingest", "parse", "embed", "route", "route", "route", "detect", "label", "publish", "outcomes"]
     assert {call.option("--run-id") for call in night.calls} == {night.run_id}
+
+
+ROOT = Path(__file__).resolve().parents[2]
+JOBS_PYTHON = ROOT / ".venv" / "bin" / "python"
+SHOP = r"""
+name = "shop"
+role = "target"
+[input]
+path = "{ds}.log"
+[header]
+pattern = '(?P<id>\w+) (?P<message>.*)'
+[session]
+kind = "field"
+field = "id"
+"""
+
+
+def ingest_really(nightly: DAG, folder: Path, **environment: str) -> Path:
+    """Let the stage `ingest` run its real program on a system of two thousand lines; FIRST_LIMIT goes before it on its first call.
+    Returns the file that gets a line a try."""
+    (folder / "systems").mkdir()
+    (folder / "systems" / "shop.toml").write_text(SHOP)
+    lines = (f"s{n // 5} order {hashlib.sha256(str(n).encode()).hexdigest()} is packed\n" for n in range(2000))
+    (folder / "2026-03-04.log").write_text("".join(lines))
+    program = folder / "ingest"
+    program.write_text(f"""#!/bin/sh
+echo . >> {folder}/tries
+[ $(wc -l < {folder}/tries) = 1 ] && limit="${{FIRST_LIMIT:-}}"
+exec $limit {JOBS_PYTHON} {ROOT}/jobs/ingest.py "$@"
+""")
+    program.chmod(0o755)
+    places = {
+        "NIGHTLOG_LAKE": folder / "lake",
+        "NIGHTLOG_DATA": folder,
+        "NIGHTLOG_SYSTEMS": folder / "systems",
+        "PYTHONPATH": ROOT / "libs",
+    }
+    settings = {name: str(place) for name, place in places.items()} | environment
+    stage = nightly.get_task("ingest")
+    stage.command = ["env", *(f"{name}={value}" for name, value in settings.items()), str(program), *stage.command[-5:]]
+    return folder / "tries"
+
+
+@pytest.mark.skipif(not JOBS_PYTHON.exists(), reason="the jobs' environment is not set up")
+@pytest.mark.parametrize(
+    ("environment", "tries", "state", "said"),
+    [
+        ({"FIRST_LIMIT": "prlimit --fsize=32768"}, 2, "success", "File too large: nothing was published"),
+        ({"NIGHTLOG_LLM": "opnai"}, 1, "failed", "NIGHTLOG_LLM: Input should be"),
+        ({"NIGHTLOG_SYSTEMS": "/nowhere/to/be/found"}, 1, "failed", "/nowhere/to/be/found"),
+    ],
+    ids=["no room", "wrong setting", "wrong folder"],
+)
+def test_what_a_real_job_meets_decides_whether_it_is_tried_again(
+    nightly: DAG,
+    run: Runner,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    environment: dict[str, str],
+    tries: int,
+    state: str,
+    said: str,
+) -> None:
+    tried = ingest_really(nightly, tmp_path, **environment)
+    night = run(nightly, {}, ds="2026-03-04", systems="shop")
+    assert (night.tasks["ingest"], len(tried.read_text().splitlines())) == (state, tries)
+    assert said in capfd.readouterr().out
+
+
+def test_a_program_that_is_not_there_is_not_tried_again(nightly: DAG, run: Runner, capfd: pytest.CaptureFixture[str]) -> None:
+    (run.home / ".venv" / "bin" / "python").unlink()
+    night = run(nightly, {}, ds="2008-11-10")
+    assert night.tasks == dict.fromkeys(STAGES, "success") | {"label": "failed", "report_outcomes": "failed"}
+    assert capfd.readouterr().out.count("set NIGHTLOG_HOME to the folder that holds jobs/ and .venv") == 1
 
 
 def test_a_stage_that_dies_turns_the_run_red_though_all_outcomes_are_well(

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT / "tests" / "night"), str(ROOT / "tests")]
 from disk import enter_namespace, troubles  # noqa: E402
 from kills import Result, kill_at_any_moment, kill_at_commits, make_world  # noqa: E402
 from models import kill_models, kill_promotions, make_models  # noqa: E402
-from workers import SYSTEMS, kill_parts  # noqa: E402
+from workers import BULK, FEED, kill_parts  # noqa: E402
 from world import Logs  # noqa: E402
 
 OUT = ROOT / "build" / "faults"
@@ -45,9 +45,9 @@ def results(part: str, seed: int) -> Iterator[Result]:
         case "teaching":
             yield from kill_models(*make_models(OUT / part))
         case "workers":
-            large = make_world(OUT / part, SYSTEMS, items_per_call=200)
-            yield from kill_parts(large)
-            yield from kill_at_commits(large, ("parse",), only=" Spark ")
+            yield from kill_parts(make_world(OUT / part / "bulk", {"bulk": BULK}, items_per_call=200))
+            for each in kill_at_commits(make_world(OUT / part / "feed", {"feed": FEED}), ("parse",), only=" Spark "):
+                yield replace(each, how=f"{each.how} of Spark")
 
 
 def table(found: list[Result]) -> str:
@@ -67,11 +67,23 @@ def table(found: list[Result]) -> str:
     return "\n".join(rows)
 
 
-def write_page(found: list[Result]) -> None:
-    """Put the table between its marks in docs/reliability.md."""
+def write_page(found: list[Result], whole: bool) -> None:
+    """Put the table between its marks in docs/reliability.md; unless it is the whole of it, rows of other faults stay as they are."""
     text = PAGE.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(found)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    old, _, after = rest.partition(END)
+    new = table(found)
+    PAGE.write_text(f"{before}{BEGIN}\n{new if whole else merged(old.strip(), new)}\n{END}{after}", encoding="utf-8")
+
+
+def merged(old: str, new: str) -> str:
+    """The rows of two tables; of the same fault, caused in the same way, that of the new one.
+
+    >>> merged("| a | b | 1 |\\n| c | d | 1 |", "| a | b | 2 |\\n| e | f | 1 |").splitlines()
+    ['| a | b | 2 |', '| c | d | 1 |', '| e | f | 1 |']
+    """
+    rows = {tuple(line.split("|")[1:3]): line for one in (old, new) for line in one.splitlines()}
+    return "\n".join(rows.values())
 
 
 def read_results() -> dict[str, list[Result]]:
@@ -97,12 +109,13 @@ def main() -> int:
         kept = read_results() | {part: done}
         told = {name: [asdict(one) for one in some] for name, some in kept.items()}
         (OUT / "results.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
-    found = [one for some in read_results().values() for one in some]
+    by_part = read_results()
+    found = [one for some in by_part.values() for one in some]
     bad = [each for each in found if "NOT" in each.outcome]
     minutes = (time.monotonic() - started) / 60
     print(f"{len(found)} faults, {minutes:.0f} minutes, {len(bad)} of them not as they should be\n\n{table(found)}")
     if not bad and found:
-        write_page(found)
+        write_page(found, whole=all(by_part.values()))
     return int(bool(bad) or not found)
 
 

@@ -61,6 +61,14 @@ def faults_of(lake: Lake) -> list[str]:
     return found + (["two models serve one system"] if len(set(serve)) < len(serve) else [])
 
 
+def where_killed(program: str) -> str:
+    """In words, at which of its commits a program is killed."""
+    if program == "promotion":
+        return "right before and after each commit"
+    behind = ", and behind a source's sessions" if program == "train" else ""
+    return f"right before and after the MERGE that promotes{behind}"
+
+
 def kill_teaching(world: World, program: str, point: str) -> Result:
     """Kill it there, look at what serves, let it run again."""
     name = f"{program}-{point.replace(':', '-')}"
@@ -87,7 +95,7 @@ def kill_teaching(world: World, program: str, point: str) -> Result:
     shutil.rmtree(lake)
     return Result(
         f"{program} is killed",
-        f"SIGKILL to the process group of `{program}`, right before and after each commit",
+        f"SIGKILL to the process group of `{program}`, {where_killed(program)}",
         told,
         outcome,
         lost,

@@ -12,10 +12,11 @@ from pathlib import Path
 from kills import WAYS, Result, World, goes_on, judged
 from nightlog.lake.store import Lake
 from processes import members, run
-from world import Logs, stored_questions
+from world import DS, Logs, stored_questions
 
-# Large enough for Spark: one system is parsed by shape on its Python workers, one by its columns in the JVM.
-SYSTEMS = {"bulk": Logs(10_000, days=("2026-03-04",), ending=".log"), "feed": Logs(60, "json")}
+# What needs Spark: one system is parsed by shape on its Python workers, one by its columns in the JVM.
+BULK = Logs(10_000, days=(DS,), ending=".log")
+FEED = Logs(60, "json", days=(DS,))
 VICTIMS = {"the JVM of Spark": "org.apache.spark", "a Python worker of Spark": "pyspark.daemon"}
 TRIES = 6
 

@@ -46,7 +46,7 @@ def json_line(ds: str, second: int, level: str, session: str, message: str) -> s
 
 
 def day_of_logs(ds: str, sessions: int, line: Callable[[str, int, str, str, str], str] = text_line) -> list[str]:
-    """A day's lines; a session in ten is odd or broken, and the last ones go on after midnight."""
+    """A day's lines; a session in ten is odd or broken, each kind in its turn, so that a day of 30 sessions has them all."""
     chance = random.Random(ds)
     rows = []
     for number in range(sessions):
@@ -54,9 +54,9 @@ def day_of_logs(ds: str, sessions: int, line: Callable[[str, int, str, str, str]
         session = f"s{ds.replace('-', '')}{number}"
         steps = [(step, "INFO") for step in STEPS[: chance.randint(2, len(STEPS))] for _ in range(chance.choice((1, 1, 2, 4)))]
         if number % 10 == 3:
-            steps.insert(chance.randrange(len(steps)), (chance.choice(ODD), "WARN"))
+            steps.insert(chance.randrange(len(steps)), (ODD[number // 10 % len(ODD)], "WARN"))
         if number % 10 == 7:
-            steps.append((chance.choice(BROKEN), "ERROR"))
+            steps.append((BROKEN[number // 10 % len(BROKEN)], "ERROR"))
         rows += [
             (start + 3 * n, line(ds, start + 3 * n, level, session, text.format(n=chance.randint(1, 99)) + TAIL))
             for n, (text, level) in enumerate(steps)

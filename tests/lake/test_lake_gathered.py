@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
+from nightlog.errors import CommitUnknown, outcome_of
 from nightlog.lake.gathered import Rows, Write, commit
 from nightlog.lake.parts import commit_parts, parts_of, replace_rows, schema_of, write_part
 from nightlog.lake.store import Lake
@@ -122,3 +124,48 @@ def test_writes_that_cannot_be_committed_are_the_outcome_of_their_system_alone(t
     assert {row["system"] for row in tables.rows(SCORES)} == {"a", "c"}
     assert {row["system"] for row in tables.rows(MESSAGES)} == {"a", "c"}
     assert len(tables.rows(MESSAGES, system="a")) == 2
+
+
+def no_checkpoint(lake: Lake, spec: TableSpec) -> None:
+    """Stand in the way of the checkpoint that the table's next commit writes, so that delta-rs reports the commit as failed."""
+    lake.table(spec).alter.set_table_properties({"delta.checkpointInterval": "1"}, raise_if_not_exists=False)
+    log = Path(lake.path(spec)) / "_delta_log"
+    for version in range(lake.table(spec).version() + 1, lake.table(spec).version() + 9):
+        (log / f"{version:020}.checkpoint.parquet" / "in the way").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("systems", [["b"], ["b", "c", "d"]])
+def test_a_commit_that_is_made_and_reported_as_failed_is_not_made_again(
+    tables: Lake, systems: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_all(tables, "a")
+    before = {spec: tables.table(spec).version() + 1 for spec in (SCORES, MESSAGES, NIGHTS)}
+    for spec in before:
+        no_checkpoint(tables, spec)
+
+    assert commit(tables, [gathered(tables, [system]) for system in systems]) == {}
+
+    assert caplog.text.count("reported as failed, but the commit is in the table's log") == 3
+    wanted = ["a", *systems]
+    assert sorted(row["system"] for row in tables.rows(MESSAGES)) == sorted(wanted * 2)
+    assert sorted(row["pattern_id"] for row in tables.rows(SCORES)) == [f"{system}-p" for system in wanted]
+    assert sorted(row["system"] for row in tables.rows(NIGHTS)) == wanted
+    assert {spec: tables.table(spec).version() - version for spec, version in before.items()} == dict.fromkeys(before, 1)
+
+
+def test_where_nobody_knows_whether_a_commit_was_made_it_is_not_made_again(tables: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_all(tables, "a")
+    writers = [gathered(Lake(tables.root), [system]) for system in "bc"]
+    torn = Path(tables.path(MESSAGES)) / "_delta_log" / f"{tables.table(MESSAGES).version() + 2:020}.json"
+
+    def lost(*args: Any, **more: Any) -> None:
+        write_deltalake(*args, **more)
+        torn.write_text("{")
+        raise OSError("the answer was lost")
+
+    monkeypatch.setattr("deltalake.write_deltalake", lost)
+    failed = commit(tables, writers)
+    torn.unlink()
+    assert {number: type(error) for number, error in failed.items()} == {0: CommitUnknown, 1: CommitUnknown}
+    assert all(outcome_of(error)[0] == "transient" and "the answer was lost" in str(error) for error in failed.values())
+    assert sorted(row["system"] for row in Lake(tables.root).rows(MESSAGES)) == ["a", "a", "b", "b", "c", "c"]

@@ -11,7 +11,7 @@ import pytest
 from nightlog.approval import approve
 from nightlog.errors import ConfigError
 from nightlog.lake.store import Lake
-from nightlog.lake.tables import ALL_TABLES, ANOMALIES, APPROVALS, NIGHTS, OUTCOMES
+from nightlog.lake.tables import ALL_TABLES, ANOMALIES, ANSWERS, APPROVALS, NIGHTS, OUTCOMES
 from nightlog.night import Night, Outcome, Stage, exit_code
 from nightlog.quality.hold import Approval
 from nightlog.reporting.tables import run_outcomes
@@ -43,12 +43,15 @@ def test_what_is_held_back_says_why_and_is_published_when_approved(tmp_path: Pat
     add_toy_model(lake)
     systems = [small_system(name) for name in ("broken", "busy", "odd", "usual")]
     told_only = small_system("told", gates=Gates(hold=()))
-    for system in [*systems, told_only]:
+    unsound = small_system("unsound")
+    said = {"system": "unsound", "kind": "label", "about": "pattern", "group": "p", "label": "odd", "answered_by": "kim"}
+    lake.put(ANSWERS, [said | {"answered_at": datetime(2026, 3, 4, tzinfo=UTC)}])
+    for system in [*systems, told_only, unsound]:
         write_log(system.name, f"{DS}.log", LINES + (b"what is this\n" * 40 if system.name == "broken" else b""))
     for name, n_sessions, n_anomalies in (("busy", 3, 3), ("odd", 30, 0), ("usual", 30, 30), ("told", 30, 0)):
         put_history(lake, name, n_sessions, n_anomalies)
 
-    found = run_night(lake, settings, [*systems, told_only], DS, "first")
+    found = run_night(lake, settings, [*systems, told_only, unsound], DS, "first")
 
     # behind parsing, before the LLM is asked about any of it
     busy = found["busy", Stage.PARSE]
@@ -62,12 +65,16 @@ def test_what_is_held_back_says_why_and_is_published_when_approved(tmp_path: Pat
     assert "30 of pattern" in (odd.detail or "")
     assert found["usual", Stage.PUBLISH].outcome == "done"
     assert found["told", Stage.PUBLISH].outcome == "done" and "expected at most" in (found["told", Stage.PUBLISH].detail or "")
-    nights = {row["system"]: row["outcome"] for row in lake.rows(NIGHTS, ds=DS)}
+    # an answer that says neither of what answers may say
+    assert found["unsound", Stage.PUBLISH].outcome == "gated"
+    for word in ("ops.answers: label unknown", "nightlog restore"):
+        assert word in (found["unsound", Stage.PUBLISH].detail or "")
+    nights = {row["system"]: row["outcome"] for row in lake.rows(NIGHTS, ds=DS) if row["system"] != "unsound"}
     assert nights == {"broken": "gated", "busy": "gated", "odd": "gated", "usual": "done", "told": "done"}
     assert {row["system"] for row in lake.rows(ANOMALIES)} == {"usual", "told"}
     assert exit_code([outcome for _, outcome, _ in run_outcomes(lake, DS, "first")]) == 10
     page = (tmp_path / "lake" / "reports" / DS / "index.html").read_text(encoding="utf-8")
-    assert "broken, busy and odd stopped at a quality gate" in page and "expected at most 25.0%" in page
+    assert "broken, busy, odd and unsound stopped at a quality gate" in page and "expected at most 25.0%" in page
     assert "expected 1 to 11" in (tmp_path / "lake" / "reports" / DS / "busy.html").read_text(encoding="utf-8")
 
     # approved: parsing is not done again, what follows is done for the first time, and publishing alone for the other
@@ -80,7 +87,7 @@ def test_what_is_held_back_says_why_and_is_published_when_approved(tmp_path: Pat
     assert "approved by kim" not in (went_on[-1].detail or ""), "its anomalies are as usual"
     assert approving(lake, settings, systems[0], "fourth")[-1].outcome == "done", "too many unparsed lines can be approved too"
     assert {row["system"] for row in lake.rows(ANOMALIES, ds=DS)} == {"broken", "busy", "odd", "usual", "told"}
-    assert {row["outcome"] for row in lake.rows(NIGHTS, ds=DS)} == {"done"}
+    assert {row["system"] for row in lake.rows(NIGHTS, ds=DS) if row["outcome"] != "done"} == {"unsound"}
     recorded = {row["system"]: row for row in lake.rows(APPROVALS)}
     assert {name: (row["stage"], row["held"][0]["measure"], row["approved_by"], row["reason"]) for name, row in recorded.items()} == {
         "odd": ("publish", "anomalies", "kim", "sale day"),

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from nightlog.errors import EXIT_GATE, GateFailed
 from nightlog.lake.store import Lake
-from nightlog.quality.gates import JUDGED, anomaly_expectations, check, judged_expectations, judged_sums, stop_on_critical
+from nightlog.quality.gates import JUDGED, anomaly_expectations, check, check_sums, judged_sums, stop_on_critical
 from nightlog.quality.hold import Past, check_parsed
 from nightlog.systems.spec import Gates, Input, Session, System, Timestamp
 
@@ -156,11 +156,11 @@ BREAKS: dict[str, dict[str, Any]] = {
 
 def test_each_break_of_a_silver_table_is_counted_and_as_severe_as_it_should_be() -> None:
     assert BREAKS.keys() == JUDGED.keys()
-    assert check(pd.DataFrame([judged()]), judged_expectations()) == []
+    assert check_sums(judged(), JUDGED) == []
     for name, change in BREAKS.items():
         sums = judged(**change)
         assert {other for other, n in sums.items() if n} == {name}
-    worst = check(pd.DataFrame([dict.fromkeys(JUDGED, 1)]), judged_expectations())
+    worst = check_sums(dict.fromkeys(JUDGED, 1), JUDGED)
     found = {name: each.severity for each in worst for name in JUDGED if f"'{name}'" in each.text}
     assert found == JUDGED
 

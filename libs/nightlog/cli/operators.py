@@ -105,16 +105,15 @@ def doctor(
 
     Example: nightlog doctor --online
     """
-    from pydantic import ValidationError
-
     from nightlog.doctor.look import look, of_settings, worst
+    from nightlog.errors import SettingsError
     from nightlog.job import settings_from
     from nightlog.night import utc_now
     from nightlog.settings import java_home
 
     try:
         found = look(settings_from(lake=lake, data=data), java_home(), utc_now(), online)
-    except ValidationError as trouble:
+    except SettingsError as trouble:
         found = of_settings(trouble)
     if form == Format.TABLE:
         area = ""

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from nightlog.doctor import endpoint, machine, models, systems, tables
 from nightlog.doctor.finding import Finding, State, error
+from nightlog.errors import SettingsError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import OUTCOMES
 from nightlog.parsing.files import find_days
@@ -32,13 +31,9 @@ def look(settings: Settings, java_home: str | None, now: datetime, online: bool)
     return [finding for area, check in checks for finding in guarded(area, check)]
 
 
-def of_settings(trouble: ValidationError) -> list[Finding]:
-    """The settings that are wrong; nothing else can be looked at then. No value is shown: one may be a key."""
-    named = [(str(fault["loc"][0]) if fault["loc"] else "settings", fault["msg"]) for fault in trouble.errors(include_input=False)]
-    return [
-        error("settings", f"{name if name.isupper() else f'NIGHTLOG_{name.upper()}'}: {why}", "the environment", "correct or unset it")
-        for name, why in named
-    ]
+def of_settings(trouble: SettingsError) -> list[Finding]:
+    """The settings that are wrong; nothing else can be looked at then."""
+    return [error("settings", f"{name}: {why}", "the environment", "correct or unset it") for name, why in trouble.wrong]
 
 
 def guarded(area: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:

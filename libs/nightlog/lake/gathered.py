@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from nightlog.errors import CommitUnknown
 from nightlog.lake.tables import TableSpec
 
 if TYPE_CHECKING:
@@ -49,50 +50,53 @@ Write = Parts | Rows
 def commit(lake: Lake, waiting: Sequence[Sequence[Write]]) -> dict[int, Exception]:
     """Make the writes of several writers, those of a table in one commit. In one call, a table's rows are either appended or replaced.
 
-    Where a table's commit fails, each writer is tried alone. Returns the writers (by their number) whose writes could not be committed,
-    each with the reason; the tables behind that one are not written for them.
+    Where a commit fails, each writer is tried alone. Returns the writers (by their number) whose writes could not be committed, each with
+    the reason; the tables behind that one are not written for them.
     """
     failed: dict[int, Exception] = {}
-    for name in dict.fromkeys(write.spec.name for writes in waiting for write in writes):
-        of_table = {number: [write for write in writes if write.spec.name == name] for number, writes in enumerate(waiting)}
-        left = {number: found for number, found in of_table.items() if found and number not in failed}
+    for group in alike([(number, write) for number, writes in enumerate(waiting) for write in writes]):
+        left = [(number, write) for number, write in group if number not in failed]
+        writers = dict.fromkeys(number for number, _ in left)
         try:
-            commit_table(lake, [write for found in left.values() for write in found])
+            commit_together(lake, [write for _, write in left])
+        except CommitUnknown as error:  # tried alone, they might be written twice
+            failed |= dict.fromkeys(writers, error)
         except Exception as error:
-            log.warning("%s: %d writers could not be committed together, each is tried alone: %s", name, len(left), error)
-            for number, found in left.items():
+            log.warning(
+                "%s: %d writers could not be committed together, each is tried alone: %s", group[0][1].spec.name, len(writers), error
+            )
+            for writer in writers:
                 try:
-                    commit_table(lake, found)
+                    commit_together(lake, [write for number, write in left if number == writer])
                 except Exception as own:
-                    failed[number] = own
+                    failed[writer] = own
     return failed
 
 
-def commit_table(lake: Lake, writes: Sequence[Write]) -> None:
-    """Make writes of one table: one commit, or one for each way in which rows are replaced."""
+def alike(writes: Sequence[tuple[int, Write]]) -> list[list[tuple[int, Write]]]:
+    """Writes, each with its writer's number, by what one commit can hold: the part files of a table, and rows of it whose places differ in
+    nothing but the system. Tables come in the order in which they were first written."""
+    groups: dict[tuple[str, Any], list[tuple[int, Write]]] = {}
+    for number, write in sorted(writes, key=lambda each: isinstance(each[1], Rows)):
+        kept = sorted((name, value if isinstance(value, str) else tuple(value)) for name, value in write.place.items() if name != "system")
+        groups.setdefault((write.spec.name, tuple(kept) if isinstance(write, Rows) else None), []).append((number, write))
+    order = list(dict.fromkeys(write.spec.name for _, write in writes))
+    return [groups[key] for key in sorted(groups, key=lambda key: order.index(key[0]))]
+
+
+def commit_together(lake: Lake, writes: Sequence[Write]) -> None:
+    """Make writes that are alike in one commit."""
+    import pyarrow as pa
+
     from nightlog.lake.parts import commit_slices
 
     if slices := [write for write in writes if isinstance(write, Parts)]:
         commit_slices(lake, slices[0].spec, [(write.parts, write.place) for write in slices])
-    for rows in joined([write for write in writes if isinstance(write, Rows)]):
-        lake.write_rows(rows.spec, rows.rows, **rows.place)
-
-
-def joined(writes: Sequence[Rows]) -> list[Rows]:
-    """Rows of one table whose places differ in nothing but the system, as one write each."""
-    import pyarrow as pa
-
-    alike: dict[tuple[tuple[str, str | tuple[str, ...]], ...], list[Rows]] = {}
-    for write in writes:
-        same = {name: value if isinstance(value, str) else tuple(value) for name, value in write.place.items() if name != "system"}
-        alike.setdefault(tuple(sorted(same.items())), []).append(write)
-    found = []
-    for group in alike.values():
-        place = dict(group[0].place)
+    elif rows := [write for write in writes if isinstance(write, Rows)]:
+        place = dict(rows[0].place)
         if "system" in place:
-            place["system"] = sorted({str(write.place["system"]) for write in group})
-        found.append(Rows(group[0].spec, pa.concat_tables([write.rows for write in group]), place))
-    return found
+            place["system"] = sorted({str(write.place["system"]) for write in rows})
+        lake.write_rows(rows[0].spec, pa.concat_tables([write.rows for write in rows]), **place)
 
 
 def pending(lake: Lake, spec: TableSpec) -> list[Write]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nightlog.lake.gathered import Parts, pending
+from nightlog.lake.once import commit_once
 from nightlog.lake.store import PROPERTIES, Lake, arrow_schema
 from nightlog.lake.tables import TableSpec
 
@@ -92,6 +93,19 @@ def read_part(root: str, spec: TableSpec, path: str, columns: Sequence[str], bet
     return pads.dataset(f"{base}/{spec.path}/{path}", filesystem=filesystem, format="parquet").to_table(list(columns), wanted).cast(shape)
 
 
+def count_nulls(root: str, spec: TableSpec, path: str) -> int:
+    """How many rows of a part file have a null in one of its columns; where the file's statistics tell, no column is read."""
+    from functools import reduce
+    from operator import or_
+
+    import pyarrow.compute as pc
+    import pyarrow.dataset as pads
+
+    filesystem, base = file_system(root)
+    rows = pads.dataset(f"{base}/{spec.path}/{path}", filesystem=filesystem, format="parquet")
+    return int(rows.count_rows(filter=reduce(or_, (pc.field(name).is_null() for name in rows.schema.names))))
+
+
 def parts_of(lake: Lake, spec: TableSpec, **equal: str | Sequence[str]) -> list[Part]:
     """The files of the partitions with these values, committed or gathered, in the order of their paths."""
     found = committed(lake, spec, **equal)
@@ -152,7 +166,10 @@ def commit_slices(lake: Lake, spec: TableSpec, slices: Sequence[tuple[Sequence[P
     ]
     actions += [RemoveAction(part.path, True, now, part.n_bytes, dict(part.partition)) for part in old]
     if actions:
-        lake.table(spec).create_write_transaction(actions, "append", schema, list(spec.partition))
+        table, parted = lake.table(spec), list(spec.partition)
+        commit_once(
+            lake.path(spec), lambda named: table.create_write_transaction(actions, "append", schema, parted, commit_properties=named)
+        )
 
 
 def replace_rows(lake: Lake, spec: TableSpec, rows: Sequence[dict[str, Any]], **place: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nightlog.errors import SchemaMismatch
 from nightlog.lake.gathered import Rows, Write, commit, pending
+from nightlog.lake.once import commit_once
 from nightlog.lake.tables import TableSpec
 
 if TYPE_CHECKING:
@@ -259,14 +260,17 @@ class Lake:
 
     def write_rows(self, spec: TableSpec, table: pa.Table, **replace: str | Sequence[str]) -> None:
         """`put_arrow` without waiting for others. Args: table, in the columns and types of the table."""
-        from deltalake import write_deltalake
+        from deltalake import CommitProperties, write_deltalake
 
-        if replace and self.exists(spec):
-            write_deltalake(self.table(spec), table, mode="overwrite", predicate=where(replace))
-        else:
-            place = self.table(spec) if self.exists(spec) else self.path(spec)
-            parted = list(spec.partition) or None
-            write_deltalake(place, table, mode="append", partition_by=parted, configuration=PROPERTIES)
+        def write(named: CommitProperties) -> None:
+            if replace and self.exists(spec):
+                write_deltalake(self.table(spec), table, mode="overwrite", predicate=where(replace), commit_properties=named)
+            else:
+                place = self.table(spec) if self.exists(spec) else self.path(spec)
+                parted = list(spec.partition) or None
+                write_deltalake(place, table, mode="append", partition_by=parted, configuration=PROPERTIES, commit_properties=named)
+
+        commit_once(self.path(spec), write)
 
     def upsert(self, spec: TableSpec, rows: list[dict[str, Any]], update: Iterable[str] = ()) -> None:
         """Insert small rows by the table's key or replace those there, in one commit; with `update` only these columns of them."""

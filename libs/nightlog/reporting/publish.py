@@ -34,7 +34,7 @@ from nightlog.llm.analysts import system_answers
 from nightlog.llm.feedback import suppressions, told
 from nightlog.llm.questions import latest_verdicts
 from nightlog.parsing.ingest import look_back
-from nightlog.quality.gates import Breach, anomaly_expectations, check, judged_expectations, judged_sums, stop_on_critical
+from nightlog.quality.gates import JUDGED, Breach, anomaly_expectations, check, check_sums, judged_sums, stop_on_critical
 from nightlog.quality.hold import Past, check_anomalies
 from nightlog.reporting.anomalies import Decision, decide, with_suppressions
 from nightlog.reporting.evidence import Known, with_evidence
@@ -75,7 +75,8 @@ COUNTED = (
 
 @dataclass(frozen=True)
 class Publication:
-    """By which run, model, prompt and LLM a night is published, what went wrong with the LLM, and the nights that it is held against."""
+    """By which run, model, prompt and LLM a night is published, what went wrong with the LLM, the nights that it is held against, and what
+    is broken in the tables of ops."""
 
     ds: str
     run_id: str
@@ -85,6 +86,7 @@ class Publication:
     now: datetime
     trouble: str | None = None
     past: Past = Past({}, {})
+    unsound: tuple[Breach, ...] = ()
 
 
 def verdicts_and_answers(lake: Lake, system: System, prompt: str, llm: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -196,6 +198,7 @@ def publish(lake: Lake, system: System, by: Publication, counts: Mapping[str, in
     """
     place = {"system": system.name, "ds": by.ds}
     manifest = by.model.manifest
+    stop_on_critical(system.name, by.ds, list(by.unsound), "`nightlog restore` takes a table back (docs/how-to/recover.md)")
     judged = read_judged(lake, system, by.ds)
     versions = {
         "model": by.model.version,
@@ -205,7 +208,7 @@ def publish(lake: Lake, system: System, by: Publication, counts: Mapping[str, in
         "templates": texts_hash(judged),
     }
     sums = judged_sums(judged.sessions, judged.patterns, judged.routes, judged.scores)
-    unsound = check(pd.DataFrame([sums]), judged_expectations()) if any(sums.values()) else []
+    unsound = [*check_sums(sums, JUDGED), *by.unsound]
     staged = staged_anomalies(lake, system, by, judged, versions)
     narrow = narrow_frame(staged, place)
     breaches = check(narrow, anomaly_expectations(by.ds, system.name)) if len(narrow) else []
