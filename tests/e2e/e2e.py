@@ -87,7 +87,9 @@ def by_airflow(airflow: Airflow, plan: dict[str, list[str]], tell: Story) -> Non
     time.sleep(3)
     airflow.kill_scheduler()
     tell("the scheduler was killed while the second scheduled night was parsed")
-    # While it is down: SQLite turns down a long transaction beside a scheduler that writes all the time.
+    # While it is down, and the DAG processor too: a backfill's transaction reads before it writes, and SQLite turns it down at once if
+    # another process has written in between.
+    airflow.stop("dag-processor")
     first, last = plan["backfill"][0], plan["backfill"][-1]
     end = (datetime.fromisoformat(last) + timedelta(days=1)).date().isoformat()
     airflow.call("backfill", "create", "--dag-id", DAG, "--from-date", first, "--to-date", end, "--max-active-runs", "1")
@@ -95,7 +97,8 @@ def by_airflow(airflow: Airflow, plan: dict[str, list[str]], tell: Story) -> Non
     airflow.call("dags", "trigger", DAG, "--run-id", "by-hand", "--conf", f'{{"ds": "{manual}", "systems": "shop"}}')
     airflow.call("dags", "trigger", DAG, "--run-id", "wrong", "--conf", f'{{"ds": "{manual}", "systems": "nosuch"}}')
     tell("a backfill, a night by hand and one with a system that there is not are waiting")
-    airflow.start("scheduler")
+    for part in ("dag-processor", "scheduler"):
+        airflow.start(part)
     wanted = {"scheduled": len(plan["scheduled"]), "backfill": len(plan["backfill"]), "manual": 2}
 
     def through() -> bool:

@@ -117,6 +117,15 @@ class Airflow:
             kill(pid, signal.SIGKILL)
         scheduler.wait()
 
+    def stop(self, part: str) -> None:
+        """End a part as an operator would. Raises TimeoutError where it does not end."""
+        stopped = self.running.pop(part)
+        stopped.terminate()
+        try:
+            stopped.wait(60)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(f"{part} did not end within a minute of SIGTERM") from error
+
     def call(self, *words: str) -> str:
         """Run `airflow WORDS` to its end. Raises RuntimeError."""
         done = subprocess.run([str(AIRFLOW), *words], env=self.environment, cwd=self.home, capture_output=True, text=True, check=False)
