@@ -3,7 +3,7 @@
 import sys
 
 from nightlog.job import run_stage
-from nightlog.night import Stage
+from nightlog.stages import Stage
 
 if __name__ == "__main__":
     sys.exit(run_stage(Stage.ROUTE, __doc__))

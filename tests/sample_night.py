@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nightlog.lake.store import Lake
-from nightlog.night import Night, Stage
+from nightlog.night import Night
 from nightlog.settings import Settings
+from nightlog.stages import Stage
 from nightlog.systems.catalog import load_catalog
 from nights import add_toy_model
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from nightlog.errors import EXIT_PERMANENT, EXIT_TRANSIENT, ConfigError
 from nightlog.job import ended, run_stage, settings_from
-from nightlog.night import Stage
 from nightlog.settings import read_settings
+from nightlog.stages import Stage
 
 
 def test_wrong_settings_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 from nightlog.errors import ConfigError
 from nightlog.lake.tables import OUTCOMES
-from nightlog.night import Night, Outcome, Stage
+from nightlog.night import Night
 from nightlog.quality.hold import Approval, findings, read_past, record_approval
+from nightlog.stages import Outcome, Stage
 from nightlog.systems.spec import System
 
 

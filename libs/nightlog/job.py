@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, get_args
 from nightlog.errors import EXIT_DONE, EXIT_TRANSIENT, NightlogError, is_transient
 from nightlog.lake.storage import clear_storage_errors
 from nightlog.lake.store import Lake, lake_root
-from nightlog.night import NEEDS_SPARK, Night, Outcome, Stage, exit_code, utc_now
+from nightlog.night import Night, utc_now
 from nightlog.settings import Profile, Settings, read_settings
+from nightlog.stages import NEEDS_SPARK, Outcome, Stage, exit_code
 from nightlog.systems.catalog import choose, load_catalog
 from nightlog.systems.spec import System
 

@@ -7,18 +7,13 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nightlog.errors import (
-    EXIT_DONE,
-    EXIT_GATE,
-    EXIT_PERMANENT,
-    EXIT_TRANSIENT,
     ConfigError,
     GateFailed,
     NightlogError,
@@ -31,6 +26,7 @@ from nightlog.lake.storage import clear_storage_errors, storage_error
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import OUTCOMES
 from nightlog.settings import Settings
+from nightlog.stages import Outcome, Stage
 from nightlog.systems.spec import System
 
 if TYPE_CHECKING:
@@ -46,33 +42,6 @@ log = logging.getLogger(__name__)
 TOGETHER_S = 5.0
 
 Counts = tuple[dict[str, int], str | None]
-
-
-class Stage(StrEnum):
-    """The stages of a night, in order."""
-
-    INGEST = "ingest"
-    PARSE = "parse"
-    EMBED = "embed"
-    ROUTE = "route"
-    DETECT = "detect"
-    LABEL = "label"
-    PUBLISH = "publish"
-
-
-NEEDS_SPARK = frozenset(Stage) - {Stage.LABEL}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one system in one stage."""
-
-    system: str
-    stage: Stage
-    outcome: str
-    detail: str | None
-    counts: dict[str, int]
-    seconds: float
 
 
 def check_ds(ds: str) -> str:
@@ -396,15 +365,6 @@ class Night:
             if name == system.name and row["outcome"] == "done":
                 found |= {key: int(n) for key, n in dict(row["counts"] or ()).items()}
         return found
-
-
-def exit_code(outcomes: Sequence[str]) -> int:
-    """The exit code that says what became of a stage or a run: the worst of its systems, and transient where a retry may help."""
-    if "transient" in outcomes:
-        return EXIT_TRANSIENT
-    if "failed" in outcomes:
-        return EXIT_PERMANENT
-    return EXIT_GATE if "gated" in outcomes else EXIT_DONE
 
 
 def utc_now() -> datetime:

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from corpus import DS
 from nightlog.lake.store import Lake
-from nightlog.night import Night, Stage
+from nightlog.night import Night
 from nightlog.settings import Settings
 from nightlog.spark import start_spark
+from nightlog.stages import Stage
 from nightlog.systems.catalog import load_catalog
 from nightlog.systems.spec import Header, Input, Session, System, Timestamp
 

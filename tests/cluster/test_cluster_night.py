@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import ALL_TABLES, OUTCOMES, TableSpec
-from nightlog.night import Stage
 from nightlog.spark import delta_jars
+from nightlog.stages import Stage
 from nights import add_toy_model
 from standalone import process, standalone
 

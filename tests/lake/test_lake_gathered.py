@@ -15,8 +15,9 @@ from nightlog.lake.gathered import Rows, Write, commit
 from nightlog.lake.parts import commit_parts, parts_of, replace_rows, schema_of, write_part
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import MESSAGES, NIGHTS, OUTCOMES, SCORES, TEMPLATES, TableSpec
-from nightlog.night import Night, Outcome, Stage
+from nightlog.night import Night
 from nightlog.settings import Settings
+from nightlog.stages import Outcome, Stage
 
 DS = "2026-03-04"
 

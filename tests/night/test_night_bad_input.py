@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import ANOMALIES, LINES_TABLE, NIGHTS, QUARANTINE, SESSIONS, VERDICTS
-from nightlog.night import Night, Stage, exit_code
+from nightlog.night import Night
 from nightlog.reporting.page import write_pages
 from nightlog.settings import Settings
+from nightlog.stages import Stage, exit_code
 from nightlog.systems.spec import LLM, Header, Timestamp
 from nights import add_toy_model, rows_of, run_night, small_system, snapshot
 

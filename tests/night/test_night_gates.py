@@ -12,10 +12,11 @@ from nightlog.approval import approve
 from nightlog.errors import ConfigError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import ALL_TABLES, ANOMALIES, ANSWERS, APPROVALS, NIGHTS, OUTCOMES
-from nightlog.night import Night, Outcome, Stage, exit_code
+from nightlog.night import Night
 from nightlog.quality.hold import Approval
 from nightlog.reporting.tables import run_outcomes
 from nightlog.settings import Settings
+from nightlog.stages import Outcome, Stage, exit_code
 from nightlog.systems.spec import Gates, System
 from nights import add_toy_model, content, run_night, small_system
 

@@ -13,8 +13,8 @@ from nightlog.lake.tables import ANOMALIES, LLM_CALLS, PATTERNS, VERDICTS
 from nightlog.llm.analysts import questions, record_answer
 from nightlog.llm.feedback import take_back
 from nightlog.llm.ledger import cost
-from nightlog.night import Stage
 from nightlog.settings import Settings
+from nightlog.stages import Stage
 from nights import add_toy_model, rows_of, run_night, small_system, snapshot
 
 DS, NEXT = "2026-03-04", "2026-03-05"

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import HANDOFFS, NIGHTS, OUTCOMES
-from nightlog.night import Night, Stage, exit_code
+from nightlog.night import Night
 from nightlog.reporting.tables import run_outcomes
 from nightlog.settings import Settings
+from nightlog.stages import Stage, exit_code
 from nights import add_toy_model, small_system
 
 DS = "2026-03-04"

@@ -35,7 +35,8 @@ def run(
     """
     from nightlog.errors import ConfigError
     from nightlog.job import chosen_systems, new_run_id, open_lake, settings_from
-    from nightlog.night import Night, Stage, check_ds, exit_code, utc_now
+    from nightlog.night import Night, check_ds, utc_now
+    from nightlog.stages import Stage, exit_code
 
     settings = settings_from(lake=lake, data=data, master=master)
     if first not in list(Stage):
@@ -141,8 +142,9 @@ def outcomes(
     """
     from nightlog.job import settings_from
     from nightlog.lake.store import Lake
-    from nightlog.night import check_ds, exit_code
+    from nightlog.night import check_ds
     from nightlog.reporting.tables import run_outcomes
+    from nightlog.stages import exit_code
 
     found = run_outcomes(Lake(settings_from(lake=lake).lake), check_ds(ds), run_id)
     if form != Format.TABLE:

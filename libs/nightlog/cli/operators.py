@@ -33,8 +33,9 @@ def approve(
     """
     from nightlog.approval import approve as go_on
     from nightlog.job import new_run_id, open_lake, settings_from
-    from nightlog.night import Night, exit_code, utc_now
+    from nightlog.night import Night, utc_now
     from nightlog.quality.hold import Approval
+    from nightlog.stages import exit_code
     from nightlog.systems.catalog import choose, load_catalog
 
     settings = settings_from(lake=lake, data=data, master=master)
