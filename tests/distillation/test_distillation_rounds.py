@@ -189,13 +189,16 @@ def test_a_round_that_ruins_what_the_sources_taught_is_undone(base: Network) -> 
     """The target logs what the source does, and the LLM says the contrary of the source's labels."""
     mirror = replace(SOURCE.without_labels(), name="mirror", ids=tuple(f"m{i}" for i in range(100)), questions=())
     wrong = verdicts_of(mirror, 1 - SOURCE.anomalous)
-    fusion = replace(SHORT, first_steps=120, source_weight=0.0)
+    fusion = replace(SHORT, first_steps=120, source_weight=0.0, source_weight_again=0.0)
     found = distil(base, [SOURCE], mirror, wrong, QUICK, fusion)
     assert found.before > 0.9
     assert found.rounds[0].rolled_back and found.rounds[0].source_score < found.before - fusion.loss
     assert same_weights(found.network, base) and found.labels == ()
     kept = distil(base, [SOURCE], mirror, wrong, QUICK, replace(fusion, loss=1.0))
     assert not kept.rounds[0].rolled_back and not same_weights(kept.network, base)
+    again = distil(base, [SOURCE], mirror, wrong, QUICK, replace(fusion, source_weight_again=9.0))
+    assert not again.rounds[0].rolled_back and again.rounds[0].source_score >= again.before - fusion.loss
+    assert not same_weights(again.network, base)
 
 
 def test_only_the_round_that_did_harm_is_undone(base: Network, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +208,7 @@ def test_only_the_round_that_did_harm_is_undone(base: Network, monkeypatch: pyte
     half = verdicts_of(TARGET.take(range(20)), TRUTH.anomalous[:20])
     unsure = verdicts_of(TARGET.take(range(20, 40)), TRUTH.anomalous[20:], 0.65)
     alone = distil(base, [SOURCE], TARGET, half | unsure, QUICK, replace(SHORT, rounds=1))
-    scores = iter([0.9, 0.85, 0.2])
+    scores = iter([0.9, 0.85, 0.2, 0.3])
     monkeypatch.setattr(module, "source_score", lambda *_: next(scores))
     found = distil(base, [SOURCE], TARGET, half | unsure, QUICK, SHORT)
     assert [each.rolled_back for each in found.rounds] == [False, True]

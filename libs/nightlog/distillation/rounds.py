@@ -32,7 +32,8 @@ class Fusion:
 
     `confident` and `agreeing` are how far from 0.5 the LLM, or the small model that agrees with it, must be; `unclear` is the
     probability that the student learns where the LLM could not tell: nobody claims an anomaly. `loss` is how much of the held-out source
-    score (F1 of the sources, each at its best threshold) a round may cost.
+    score (F1 of the sources, each at its best threshold) a round may cost; one that costs more is tried once more with sources that weigh
+    `source_weight_again`.
     """
 
     rounds: int = 3
@@ -41,6 +42,7 @@ class Fusion:
     batch: int = 64
     source_batch: int = 16
     source_weight: float = 0.3
+    source_weight_again: float = 1.0
     learning_rate: float = 3e-3
     confident: float = 0.3
     agreeing: float = 0.2
@@ -126,7 +128,7 @@ def distil(
     """Teach a model that was trained on the sources what verdicts say of the target.
 
     Rounds end when fewer than `fusion.flips` of the pseudo-labelled patterns change sides and nothing new was accepted, or when the
-    held-out source score falls by more than `fusion.loss`: then the round before stands, with its pseudo-labels.
+    held-out source score falls by more than `fusion.loss`, at a second try too: then the round before stands, with its pseudo-labels.
 
     Args: base, the small model as meta-trained; target, the system's patterns of the adaptation period; verdicts by question id.
     Returns: a network of its own, `base` is left as it is. Deterministic for given arguments and device.
@@ -140,7 +142,7 @@ def distil(
     labels: dict[str, PseudoLabel] = {}
     rounds: list[Round] = []
     small, _ = predict(base, [examples.rows[i] for i in own], examples.table)
-    before = score = source_score(base, sources, examples, aside)
+    before = source_score(base, sources, examples, aside)
     standing = (deepcopy(base).cpu().eval(), dict(labels), small)
     for number in range(1, fusion.rounds + 1):
         new = accept(target, verdicts, small, labels, number, fusion)
@@ -154,12 +156,17 @@ def distil(
             break
         probability = {name: label.probability for name, label in labels.items()}
         examples.targets[members] = [probability[target.ids[i - own[0]]] for i in members]
-        tune(trainer, home, members, taught, fusion.first_steps if number == 1 else fusion.steps, fusion)
-        network = deepcopy(trainer.network).cpu().eval()
+        steps, begun = fusion.first_steps if number == 1 else fusion.steps, deepcopy(trainer.network.state_dict())
+        for weight in (fusion.source_weight, fusion.source_weight_again):
+            trainer.network.load_state_dict(begun)
+            tune(trainer, home, members, taught, steps, replace(fusion, source_weight=weight))
+            network = deepcopy(trainer.network).cpu().eval()
+            score = source_score(network, sources, examples, aside)
+            if score >= before - fusion.loss:
+                break
         after, _ = predict(network, [examples.rows[i] for i in own], examples.table)
         labelled = members - own[0]
         flipped = float(np.mean((after[labelled] >= 0.5) != (small[labelled] >= 0.5)))
-        score = source_score(network, sources, examples, aside)
         rolled_back = score < before - fusion.loss
         rounds.append(Round(number, n_candidates, len(new), flipped, score, rolled_back))
         if rolled_back:
