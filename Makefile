@@ -21,8 +21,9 @@ help: ## this list
 setup: ## both environments, and Delta's JARs (again: only what has changed)
 	@.ci/setup
 
-test: setup ## lint, types, all tests
-	@$(MAKE) lint types test-jobs test-dags test-slow
+test: setup ## lint, types, all tests; those of jobs, DAGs and slow ones two at a time, each printed when it is done
+	@$(MAKE) lint types
+	@$(MAKE) -j2 --output-sync=target test-slow test-dags test-jobs
 
 lint: setup ## ruff: rules and format
 	$(JOBS)/ruff check
