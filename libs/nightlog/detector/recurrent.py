@@ -43,7 +43,7 @@ class Recurrence(torch.autograd.Function):
         """Args: inputs (2, n events, 3 h), W x + b for both directions; weight (2, 3 h, h); bias (2, 3 h); an `Order`'s places and sizes.
         Returns: states (2, n events, h), in the order of `inputs`."""
         width = weight.shape[2]
-        gates = torch.stack([inputs[0].index_select(0, places[0]), inputs[1].index_select(0, places[1])])
+        gates = read(inputs, places)
         before, states, recalled = (gates.new_zeros(2, gates.shape[1], width) for _ in range(3))
         state = gates.new_zeros(2, sizes[0], width)
         turned = weight.transpose(1, 2)
@@ -62,7 +62,7 @@ class Recurrence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         gates, before, recalled, weight, places = ctx.saved_tensors
-        own = torch.stack([gradients[0][0].index_select(0, places[0]), gradients[0][1].index_select(0, places[1])])
+        own = read(gradients[0], places)
         reset, update, candidate = gates.chunk(3, dim=2)
         through = (1 - candidate * candidate) * (1 - update)
         said = torch.cat([through * recalled * reset * (1 - reset), (before - candidate) * update * (1 - update), through * reset], dim=2)
@@ -77,11 +77,16 @@ class Recurrence(torch.autograd.Function):
         return back(inputs, places), said.transpose(1, 2) @ before, said.sum(dim=1), None, None
 
 
-def back(read: Tensor, places: Tensor) -> Tensor:
-    """Rows (2, n events, width) in reading order → the same in the order of the events."""
-    laid = torch.empty_like(read)
+def read(laid: Tensor, places: Tensor) -> Tensor:
+    """Rows (2, n events, width) in the order of the events → the same in reading order, a copy."""
+    return torch.stack([laid[direction].index_select(0, places[direction]) for direction in range(2)])
+
+
+def back(rows: Tensor, places: Tensor) -> Tensor:
+    """The inverse of `read`."""
+    laid = torch.empty_like(rows)
     for direction in range(2):
-        laid[direction].index_copy_(0, places[direction], read[direction])
+        laid[direction].index_copy_(0, places[direction], rows[direction])
     return laid
 
 
