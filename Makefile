@@ -61,7 +61,7 @@ build/bench/venv/made: tests/bench/requirements.txt | setup
 	@.uv/bin/uv pip install --quiet --python build/bench/venv/bin/python -r $<
 	@touch $@
 
-faults: setup ## kills, full disks and other faults, each compared with an undisturbed night; docs/reliability.md (over half an hour)
+faults: setup ## kills, full disks and other faults, each compared with an undisturbed night; docs/reliability.md (about 20 minutes)
 	$(QUICK) $(JOBS)/python tests/faults/faults.py
 
 e2e: setup ## nights by Airflow's own scheduler, which is killed half-way, beside the same nights one by one (10 to 15 minutes)
