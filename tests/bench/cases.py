@@ -33,7 +33,8 @@ Outcomes = dict[tuple[str, Stage], Outcome]
 
 
 def line(number: int, session: int, message: str) -> bytes:
-    return f"{DS} {number // 3600 % 24:02d}:{number // 60 % 60:02d}:{number % 60:02d} INFO req-{session} {message}\n".encode()
+    """A line of the day's first half: what begins just before midnight would be the next night's."""
+    return f"{DS} {number // 3600 % 12:02d}:{number // 60 % 60:02d}:{number % 60:02d} INFO req-{session} {message}\n".encode()
 
 
 def write(data: Path, system: str, lines: Iterator[bytes], name: str = f"{DS}.log") -> None:
