@@ -15,6 +15,9 @@ export AIRFLOW__CORE__DAGS_FOLDER := $(CURDIR)/dags
 export AIRFLOW__CORE__LOAD_EXAMPLES := False
 export AIRFLOW__CORE__PARALLELISM := 2
 
+# An environment of its own for what a requirements file names.
+environment = .uv/bin/uv venv --quiet --allow-existing --no-project --python "$(PYTHON)" $(1) && .uv/bin/uv pip install --quiet --python $(1)/bin/python -r $<
+
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -35,14 +38,18 @@ types: setup ## mypy, strict on libs and jobs
 test-jobs: setup ## the quick tests of libs and jobs
 	$(QUICK) $(JOBS)/pytest --ignore=tests/dags -m "not slow and not cluster"
 
-test-slow: setup ## the slow tests of libs and jobs
+test-slow: setup build/objects/made ## the slow tests of libs and jobs
 	$(QUICK) $(JOBS)/pytest --ignore=tests/dags -m slow
 
 test-dags: setup ## the tests of the DAGs, in Airflow's environment
 	$(AIRFLOW)/python -m pytest --confcutdir=tests/dags tests/dags
 
-cluster-test: setup ## a night on a Spark standalone cluster of two workers, compared with one machine's (some minutes)
-	$(JOBS)/pytest -m cluster tests/cluster
+cluster-test: setup build/objects/made ## nights on a Spark cluster of two workers, and in an object store, compared with one machine's (some minutes)
+	$(JOBS)/pytest -m cluster tests/cluster tests/objects
+
+build/objects/made: tests/objects/requirements.txt | setup
+	@$(call environment,build/objects)
+	@touch $@
 
 fuzz: setup ## ten minutes of random inputs for parsing, masking, sessions, answers and more; figures go to docs/reliability.md
 	$(JOBS)/python tests/fuzz/fuzz.py --write
@@ -57,8 +64,7 @@ bench-bounds: setup build/bench/venv/made ## the bounds: one id of 5 million eve
 	build/bench/venv/bin/python tests/bench/bounds.py
 
 build/bench/venv/made: tests/bench/requirements.txt | setup
-	@.uv/bin/uv venv --quiet --allow-existing --no-project --python "$(PYTHON)" build/bench/venv
-	@.uv/bin/uv pip install --quiet --python build/bench/venv/bin/python -r $<
+	@$(call environment,build/bench/venv)
 	@touch $@
 
 faults: setup ## kills, full disks and other faults, each compared with an undisturbed night; docs/reliability.md (about 20 minutes)
@@ -90,8 +96,7 @@ notebooks: build/jupyter/made ## the notebooks in JupyterLab, over the lake that
 	NIGHTLOG_LAKE="$${NIGHTLOG_LAKE:-$(CURDIR)/lake}" build/jupyter/bin/jupyter lab notebooks
 
 build/jupyter/made: notebooks/requirements.txt | setup
-	@.uv/bin/uv venv --quiet --allow-existing --no-project --python "$(PYTHON)" build/jupyter
-	@.uv/bin/uv pip install --quiet --python build/jupyter/bin/python -r $<
+	@$(call environment,build/jupyter)
 	@$(JOBS)/python -m ipykernel install --prefix build/jupyter --name python3 --display-name Nightlog 2>build/jupyter/kernel.log
 	@touch $@
 

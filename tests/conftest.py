@@ -53,4 +53,5 @@ def sample_lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """A night of the sample corpus, made once for all tests: copy the folder before writing to it."""
     from sample_night import run_sample_night
 
-    return run_sample_night(tmp_path_factory.mktemp("sample") / "lake")
+    folder = tmp_path_factory.mktemp("sample")
+    return run_sample_night(folder / "lake", folder)

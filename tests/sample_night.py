@@ -15,12 +15,13 @@ from nights import add_toy_model
 DS = "2026-03-04"
 
 
-def run_sample_night(root: Path) -> Lake:
-    """Run it without Spark, for which the sample is too small. Raises AssertionError where a stage did not end well."""
+def run_sample_night(root: Path | str, beside: Path, run_id: str = "sample") -> Lake:
+    """Run it without Spark, for which the sample is too small; what is handed off lies in the folder `beside`. Raises AssertionError where
+    a stage did not end well."""
     lake = Lake(root)
     add_toy_model(lake, {"held_out_f1": 0.5})
-    settings = Settings(llm="recorded", device="cpu", exports=root.parent / "exports", metrics=root.parent / "nightlog.prom")
-    night = Night(DS, "sample", [load_catalog()["dovecot"]], lake, settings, lambda: datetime.now(UTC))
+    settings = Settings(llm="recorded", device="cpu", exports=beside / "exports", metrics=beside / "nightlog.prom")
+    night = Night(DS, run_id, [load_catalog()["dovecot"]], lake, settings, lambda: datetime.now(UTC))
     for stage in Stage:
         for outcome in night.run_stage(stage):
             assert outcome.outcome == "done", f"{stage}: {outcome.detail}"

@@ -79,6 +79,10 @@ class LakeReadOnly(ConfigError):
     """The lake cannot be written by this user, or its disk is mounted read-only."""
 
 
+class StoreRefused(ConfigError):
+    """The object store of the lake does not know its bucket or its key, or does not let it in."""
+
+
 class NoInput(NightlogError):
     """The night has no file of a system: an outcome of its own, not a failure."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, get_args
 
 from nightlog.errors import EXIT_DONE, EXIT_TRANSIENT, NightlogError, is_transient
 from nightlog.lake.storage import clear_storage_errors
-from nightlog.lake.store import Lake, lake_root
+from nightlog.lake.store import Lake
 from nightlog.night import Night, utc_now
 from nightlog.settings import Profile, Settings, read_settings
 from nightlog.stages import NEEDS_SPARK, Outcome, Stage, exit_code
@@ -70,10 +70,10 @@ def load_own(settings: Settings) -> list[str]:
 def open_lake(settings: Settings, app: str, with_spark: bool = True) -> Iterator[Lake]:
     """The lake; a Spark session is started when one is first needed, and ends with the block. What a full or closed disk makes libraries
     say is raised as LakeFull or LakeReadOnly."""
-    root = lake_root(settings.lake)
     if not with_spark:
-        with clear_storage_errors(str(root)):
-            yield Lake(root)
+        lake = Lake(settings.lake)
+        with clear_storage_errors(lake.root):
+            yield lake
         return
 
     def start() -> SparkSession:
@@ -81,7 +81,7 @@ def open_lake(settings: Settings, app: str, with_spark: bool = True) -> Iterator
 
         return start_spark(app, settings.master, settings.driver_memory, settings.profile)
 
-    lake = Lake(root, start, settings.in_process)
+    lake = Lake(settings.lake, start, settings.in_process)
     try:
         with clear_storage_errors(lake.root):
             yield lake

@@ -41,7 +41,7 @@ class Shown:
 def open_lake(root: Path | str | None = None) -> Lake:
     """The lake to read: the one named, else NIGHTLOG_LAKE. Raises ConfigError where no night was published there."""
     place = root or read_settings().lake
-    lake = Lake(place if "://" in str(place) else Path(place).resolve())
+    lake = Lake(place)
     if not lake.exists(NIGHTS):
         raise ConfigError(f"{lake.root} holds no night: set NIGHTLOG_LAKE to the folder of the tables, or run a night first")
     return lake

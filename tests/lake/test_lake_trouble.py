@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from nightlog.errors import LakeFull, LakeReadOnly, TransientError
+from nightlog.errors import LakeFull, LakeReadOnly, StoreRefused, TransientError
 from nightlog.lake.lock import locked
 from nightlog.lake.storage import clear_storage_errors
 
@@ -48,6 +48,27 @@ def test_a_full_or_closed_disk_is_told_in_our_words(tmp_path: Path, said: str, k
     with pytest.raises(kind, match=words) as told, clear_storage_errors(str(tmp_path)):
         raise OSError(said.format(root=tmp_path))
     assert str(tmp_path) in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "words"),
+    [
+        (
+            "Generic S3 error\n Error performing GET in 2.8s, after 10 retries - HTTP error\n Connection refused (os error 111)",
+            TransientError,
+            "refused",
+        ),
+        ("Generic S3 error\n Server returned non-2xx status code\n 503 Service Unavailable\n <Secret>", TransientError, "503 Service"),
+        ("Generic S3 error\n 404 Not Found\n <Error><Code>NoSuchBucket</Code><RequestId>x</RequestId>", StoreRefused, "NoSuchBucket"),
+        ("Generic GCS error\n 403 Forbidden\n <Error>", StoreRefused, "403 Forbidden"),
+        ("When testing for existence of bucket 'b': AWS Error NETWORK_CONNECTION during HeadBucket", TransientError, "NETWORK_CONNECTION"),
+        ("When reading 'b': AWS Error ACCESS_DENIED during HeadObject operation", StoreRefused, "ACCESS_DENIED"),
+    ],
+)
+def test_an_object_store_that_refuses_or_is_silent_is_told_in_our_words(said: str, kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind, match=f"s3://b/lake.*{words}") as told, clear_storage_errors("s3://b/lake"):
+        raise OSError(said)
+    assert "\n" not in str(told.value) and "<" not in str(told.value)
 
 
 def test_other_errors_stay_as_they_are(tmp_path: Path) -> None:

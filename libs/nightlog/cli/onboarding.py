@@ -55,10 +55,10 @@ def try_files(
 
 def next_steps(report: dict[str, Any], name: str, to: Path, lake: Path) -> str:
     """What to type next, the training of a model too where none serves in the lake yet."""
-    from nightlog.lake.store import Lake, lake_root
+    from nightlog.lake.store import Lake
     from nightlog.lake.tables import MODELS
 
-    served = any(row["status"] == "promoted" for row in Lake(lake_root(lake)).rows(MODELS, ["status"]))
+    served = any(row["status"] == "promoted" for row in Lake(lake).rows(MODELS, ["status"]))
     train = "" if served else f"nightlog train   # no model serves in {lake} yet; once, a minute or two\n      "
     settings = f"NIGHTLOG_SYSTEMS={to.parent} NIGHTLOG_DATA={report['data']}"
     return f"Next: {train}{settings} nightlog run --ds {report['ds']} --systems {name}"

@@ -27,11 +27,11 @@ def report(
     from pathlib import Path
 
     from nightlog.job import settings_from
-    from nightlog.lake.store import Lake, lake_root
+    from nightlog.lake.store import Lake
     from nightlog.night import check_ds
     from nightlog.reporting.page import write_pages
 
-    written = write_pages(Lake(lake_root(settings_from(lake=lake).lake)), check_ds(ds))
+    written = write_pages(Lake(settings_from(lake=lake).lake), check_ds(ds))
     for system, why in sorted(written.failed.items()):
         err.print(safe(f"{system}: no page: {why}"), soft_wrap=True)
     if form == Format.TABLE:

@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from nightlog.detector.calibration import Calibration
+from nightlog.detector.header import manifest_in
 from nightlog.detector.network import Network, Shape
 from nightlog.errors import ConfigError, ModelIntegrityError
+from nightlog.lake.files import read_file, write_file
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import MODELS, NIGHTS
 from nightlog.routing.router import SourceTemplates
@@ -116,11 +117,7 @@ def save(
     content = to_bytes(tensors, {"manifest": json.dumps(asdict(manifest) | {"kept": kept}, sort_keys=True)})
     sha256 = hashlib.sha256(content).hexdigest()
     model = Model(sha256[:16], f"{lake.root}/models/{sha256[:16]}.safetensors", sha256, manifest.detector)
-    path = Path(model.path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".part")
-    aside.write_bytes(content)
-    aside.rename(path)
+    write_file(model.path, content)
     shown = {name: value for name, value in asdict(manifest).items() if not name.startswith("source_")}
     if all(row["version"] != model.version for row in lake.rows(MODELS, ["version"])):
         row: dict[str, Any] = {"version": model.version, "system": manifest.system, "sha256": sha256, "status": "candidate"}
@@ -221,23 +218,23 @@ def as_then(lake: Lake, systems: Sequence[System], ds: str) -> dict[str, Model]:
 @lru_cache(maxsize=8)
 def load(model: Model) -> Loaded:
     """Read a model, once a process, after its digest was verified. Raises ModelIntegrityError."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
     from safetensors.torch import load as from_bytes
 
-    path = Path(model.path)
-    if not path.is_file():
+    path = model.path
+    try:
+        content = read_file(path)
+    except FileNotFoundError as error:
         raise ModelIntegrityError(
             f"{path}: the file of model {model.version} is missing; train again or restore it from a copy of the lake"
-        )
-    content = path.read_bytes()
+        ) from error
     if (digest := hashlib.sha256(content).hexdigest()) != model.sha256:
         raise ModelIntegrityError(f"{path}: expected sha256 {model.sha256}, got {digest}; the file was altered: train again or restore it")
     try:
-        with safe_open(path, framework="np") as opened:
-            found = json.loads(opened.metadata()["manifest"])
+        tensors = from_bytes(content)
+        found = manifest_in(content)
         kept = found.pop("kept", {})
         manifest = Manifest.from_json(json.dumps(found))
-        tensors = from_bytes(content)
         vectors = tensors.pop(SOURCE_VECTORS).numpy()
         detector = put_together(tensors, manifest, kept)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:

@@ -21,7 +21,7 @@ def look(settings: Settings, java_home: str | None, now: datetime, online: bool)
     """Everything that a night needs, looked at; nothing is changed and, unless `online`, nobody is asked."""
     lake = Lake(settings.lake)
     checks: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
-        (machine.AREA, lambda: of_machine(settings, java_home)),
+        (machine.AREA, lambda: of_machine(settings, lake, java_home)),
         (tables.AREA, lambda: tables.folder(lake)),
         (tables.AREA, lambda: tables.tables(lake, settings.replay_days)),
         (models.AREA, lambda: models.models(lake)),
@@ -44,15 +44,15 @@ def guarded(area: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Findi
         yield error(area, f"could not be looked at: {tables.short(trouble)}", "", tables.RECOVER)
 
 
-def of_machine(settings: Settings, java_home: str | None) -> Iterator[Finding]:
+def of_machine(settings: Settings, lake: Lake, java_home: str | None) -> Iterator[Finding]:
     """The machine, as it is."""
     yield machine.python(sys.version_info[:3])
     yield machine.java(machine.ask_java(java_home))
     yield from machine.packages(machine.pinned())
     yield machine.jars()
     yield machine.memory(machine.total_memory(), settings.driver_memory)
-    if "://" not in str(settings.lake):
-        place = next(each for each in (settings.lake.absolute(), *settings.lake.absolute().parents) if each.exists())
+    if "://" not in lake.root:
+        place = next(each for each in (Path(lake.root), *Path(lake.root).parents) if each.exists())
         yield machine.disk(shutil.disk_usage(place).free, str(place))
 
 

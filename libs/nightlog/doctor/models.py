@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from nightlog.detector.header import manifest_in
 from nightlog.doctor.finding import Finding, error, ok, warning
+from nightlog.lake.files import half_written, read_file
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import MODELS
 
@@ -24,26 +24,23 @@ def models(lake: Lake) -> Iterator[Finding]:
         yield error(AREA, "no model serves: a night ends at stage route", lake.root, "run `nightlog train`")
     for row in sorted(rows, key=lambda row: str(row["system"])):
         yield model(f"{lake.root}/models/{row['version']}.safetensors", row)
-    parts = [] if "://" in lake.root else list(Path(lake.root, "models").glob("*.part"))
-    if parts:
-        yield warning(AREA, f"{len(parts)} half-written model files", str(parts[0].parent), "remove *.part: a training broke off")
+    if parts := half_written(f"{lake.root}/models"):
+        yield warning(AREA, f"{len(parts)} half-written model files", parts[0], "remove .*.part there: a training broke off")
 
 
 def model(path: str, row: dict[str, Any]) -> Finding:
     """Is a model's file there, is its digest the registry's, and does it hold tensors and a manifest that this version reads?"""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError, deserialize
 
     name = f"model {row['version']} for {row['system'] or 'all systems'}"
     try:
-        content = Path(path).read_bytes()
+        content = read_file(path)
     except OSError as trouble:
-        return error(AREA, f"{name} cannot be read: {trouble.strerror}", path, AGAIN)
+        return error(AREA, f"{name} cannot be read: {trouble}", path, AGAIN)
     if (digest := hashlib.sha256(content).hexdigest()) != row["sha256"]:
         return error(AREA, f"{name} was altered: sha256 {digest[:16]}…, expected {row['sha256'][:16]}…", path, AGAIN)
     try:
-        with safe_open(path, framework="np") as opened:
-            n_tensors = len(opened.keys())
-            manifest = json.loads((opened.metadata() or {}).get("manifest", "{}"))
+        n_tensors, manifest = len(deserialize(content)), manifest_in(content)
     except (SafetensorError, ValueError) as trouble:
         return error(AREA, f"{name} cannot be loaded: {trouble}", path, AGAIN)
     if lacking := [key for key in IN_MANIFEST if key not in manifest]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nightlog.lake.files import file_system
 from nightlog.lake.gathered import Parts, pending
 from nightlog.lake.once import commit_once
 from nightlog.lake.store import PROPERTIES, Lake, arrow_schema
@@ -33,13 +34,6 @@ class Part:
     partition: tuple[tuple[str, str], ...]
     n_bytes: int
     n_rows: int
-
-
-def file_system(root: str) -> tuple[Any, str]:
-    """Arrow's file system for a lake's root, and the root's path in it."""
-    from pyarrow.fs import FileSystem, LocalFileSystem
-
-    return FileSystem.from_uri(root) if "://" in root else (LocalFileSystem(), root)
 
 
 def schema_of(spec: TableSpec) -> pa.Schema:

@@ -1,4 +1,4 @@
-"""What a full or closed disk means, whichever library met it first."""
+"""What a full or closed disk, or an object store that does not answer, means, whichever library met it first."""
 
 from __future__ import annotations
 
@@ -9,15 +9,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nightlog.errors import LakeFull, LakeReadOnly, NightlogError
+from nightlog.errors import LakeFull, LakeReadOnly, NightlogError, StoreRefused, TransientError
 
 FULL = re.compile(r"No space left on device|Disk quota exceeded|File too large")
 CLOSED = re.compile(r"Read-only file system|Permission denied")
+# The words of delta-rs, of Arrow and of Hadoop for whatever an object store did.
+STORE = re.compile(r"Generic \S+ error|AWS Error|org\.apache\.hadoop\.fs\.s3a|Bucket '[^']*' not found|Unable to recognise URL")
+REFUSED = re.compile(
+    r"NoSuchBucket|NO_SUCH_BUCKET|Bucket '[^']*' not found|AccessDenied|ACCESS_DENIED|InvalidAccessKeyId|INVALID_ACCESS_KEY_ID|"
+    r"SignatureDoesNotMatch|SIGNATURE_DOES_NOT_MATCH|PermissionDenied|40[13] [A-Z]\w+|Unable to recognise URL"
+)
+UNREACHED = re.compile(r"Connection \w+|Could not \w+ \w+|\btimed? ?out\b|dns error|NETWORK_CONNECTION|[45]\d\d [A-Z]\w+", re.IGNORECASE)
+ADVICE = "see docs/how-to/run-on-a-cluster.md"
 
 
 @contextmanager
 def clear_storage_errors(root: str) -> Iterator[None]:
-    """Raise LakeFull or LakeReadOnly in the place of what a library says of a disk; all other errors as they are."""
+    """Raise LakeFull, LakeReadOnly, StoreRefused or TransientError in the place of what a library says of a disk or an object store; all
+    other errors as they are."""
     try:
         yield
     except Exception as error:
@@ -46,11 +55,21 @@ def storage_error(error: BaseException, root: str) -> NightlogError | None:
         return LakeFull(
             f"{found[0]}: nothing was published of what was being written. {left}. Free space, then run the stage again: it goes on there"
         )
+    if "://" in root and STORE.search(said):
+        return store_error(said, root)
     if (closed := CLOSED.search(said)) and root in said:
         return LakeReadOnly(
             f"the lake {root} cannot be written: {closed[0]}; let this user write there, or name another lake (NIGHTLOG_LAKE)"
         )
     return None
+
+
+def store_error(said: str, root: str) -> NightlogError:
+    """What an object store's refusal or silence comes to; of the answer only its code is told."""
+    if refused := REFUSED.search(said):
+        return StoreRefused(f"the object store refuses the lake {root}: {refused[0]}; see its address and credentials (AWS_…), {ADVICE}")
+    why = found[0] if (found := UNREACHED.search(said)) else "no answer"
+    return TransientError(f"the object store of the lake {root} cannot be reached: {why}; it is tried again, or {ADVICE}")
 
 
 def room(place: str) -> str:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nightlog.errors import SchemaMismatch
+from nightlog.lake.files import file_system
 from nightlog.lake.gathered import Rows, Write, commit, pending
 from nightlog.lake.once import commit_once
+from nightlog.lake.storage import clear_storage_errors
 from nightlog.lake.tables import TableSpec
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ class Lake:
     """
 
     def __init__(self, root: Path | str, spark: SparkSession | Callable[[], SparkSession] | None = None, in_process: bool = True):
-        self.root = str(root).rstrip("/")
+        self.root = lake_root(root)
         self.session = spark
         self.in_process = in_process
         self.opened: dict[str, DeltaTable] = {}
@@ -170,7 +172,8 @@ class Lake:
     def exists(self, spec: TableSpec) -> bool:
         from deltalake import DeltaTable
 
-        return spec.name in self.opened or DeltaTable.is_deltatable(self.path(spec))
+        with clear_storage_errors(self.root):
+            return spec.name in self.opened or DeltaTable.is_deltatable(self.path(spec))
 
     def nights(self, spec: TableSpec, system: str) -> set[str]:
         """The nights of which a table partitioned by day holds rows of the system."""
@@ -185,10 +188,11 @@ class Lake:
         not read a log again for each of them."""
         from deltalake import DeltaTable
 
-        if spec.name not in self.opened:
-            self.opened[spec.name] = DeltaTable(self.path(spec))
-        else:
-            self.opened[spec.name].update_incremental()
+        with clear_storage_errors(self.root):
+            if spec.name not in self.opened:
+                self.opened[spec.name] = DeltaTable(self.path(spec))
+            else:
+                self.opened[spec.name].update_incremental()
         return self.opened[spec.name]
 
     def checked(self, spec: TableSpec) -> DeltaTable:
@@ -237,13 +241,13 @@ class Lake:
         return dataset.to_table(columns=columns, filter=condition)
 
     def dataset(self, spec: TableSpec, **partition: str) -> pads.Dataset:
-        """The table for Arrow, DuckDB and Polars, or the files of some partitions alone. A local one is read by Arrow's own file system:
-        reads through delta-rs' leave threads behind that abort a process which ends at once."""
-        from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
+        """The table for Arrow, DuckDB and Polars, or the files of some partitions alone. It is read by Arrow's own file system: reads
+        through delta-rs' leave threads behind that abort a process which ends at once."""
+        from pyarrow.fs import SubTreeFileSystem
 
-        local = None if "://" in self.root else SubTreeFileSystem(self.path(spec), LocalFileSystem())
+        files, path = file_system(self.path(spec))
         wanted = [(name, "=", value) for name, value in partition.items()] or None
-        return self.checked(spec).to_pyarrow_dataset(filesystem=local, file_pruning_predicate=wanted)
+        return self.checked(spec).to_pyarrow_dataset(filesystem=SubTreeFileSystem(path, files), file_pruning_predicate=wanted)
 
     def put(self, spec: TableSpec, rows: list[dict[str, Any]], **replace: str | Sequence[str]) -> None:
         """Write small rows in one commit: appended, or in the place of all rows with the `replace` values."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from markupsafe import Markup
 
 from nightlog.charts import CHART_STYLE, Bar, Column, Series, bars, columns, square
 from nightlog.errors import ConfigError
+from nightlog.lake.files import write_file
 from nightlog.lake.store import Lake, quoted
 from nightlog.reporting import page_words as words
 from nightlog.reporting.page_model import Kind, SystemNight, day, merged_trend, summed
@@ -51,38 +51,20 @@ def write_pages(lake: Lake, ds: str) -> Written:
     nights = []
     for night in read_night(lake, ds, note):
         try:
-            save(f"{lake.root}/reports/{ds}/{page_name(night.system)}", system_page(night))
+            write_file(f"{lake.root}/reports/{ds}/{page_name(night.system)}", system_page(night).encode())
             nights.append(night)
         except Exception as error:
             note(night.system, error)
     if not nights and not failed:
         raise ConfigError(f"{lake.root} holds no night {ds}: run it first, or see `nightlog query 'select ds, system from v_nights'`")
     index = f"{lake.root}/reports/{ds}/index.html"
-    save(index, night_page(ds, nights, failed))
+    write_file(index, night_page(ds, nights, failed).encode())
     return Written(index, failed)
 
 
 def page_name(system: str) -> str:
     """The file of a system's page; a system may be called `index`."""
     return "index.system.html" if system == "index" else f"{system}.html"
-
-
-def save(path: str, page: str) -> None:
-    """Put a page in its place, in one step where the lake is a local folder."""
-    content = page.encode()
-    if "://" not in path:
-        place = Path(path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        aside = place.with_name(f".{place.name}.{os.getpid()}")
-        aside.write_bytes(content)
-        aside.replace(place)
-        return
-    from pyarrow.fs import FileSystem
-
-    files, inside = FileSystem.from_uri(path)
-    files.create_dir(inside.rpartition("/")[0], recursive=True)
-    with files.open_output_stream(inside) as out:
-        out.write(content)
 
 
 def system_page(night: SystemNight) -> str:

@@ -1,0 +1,129 @@
+"""A lake in an object store: an S3-compatible server takes what a folder takes, from a night's first line to what analysts read."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from nightlog.detector.registry import Model, load, promoted
+from nightlog.doctor.models import models
+from nightlog.doctor.tables import folder, tables
+from nightlog.errors import ModelIntegrityError, StoreRefused
+from nightlog.lake.files import read_file, write_file
+from nightlog.lake.maintain import vacuum
+from nightlog.lake.store import Lake
+from nightlog.lake.tables import ALL_TABLES, ANOMALIES, VERDICTS
+from nightlog.reporting.page import write_pages
+from nights import add_toy_model, snapshot
+from sample_night import DS, run_sample_night
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVER = ROOT / "build" / "objects" / "bin" / "python"
+BIN = Path(sys.executable).parent
+LAKE = "s3://lakes/nightlog"
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[dict[str, str]]:
+    """The server's address and a key, in the environment as delta-rs and Arrow look for them."""
+    if not SERVER.exists():
+        pytest.skip("no S3 server: `make test-slow` and `make cluster-test` install one in build/objects")
+    command = [str(SERVER), str(Path(__file__).with_name("server.py"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().strip()
+        given = {"AWS_ENDPOINT_URL": address, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1"}
+        given |= {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in given.items():
+                patch.setenv(name, value)
+            yield given
+        assert server.stdin is not None
+        server.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def remote(endpoint: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A night of the sample corpus in the store."""
+    return run_sample_night(LAKE, tmp_path_factory.mktemp("handed-off"))
+
+
+@pytest.mark.slow
+def test_a_night_in_an_object_store_is_that_of_a_folder(remote: Lake, sample_lake: Lake) -> None:
+    assert snapshot(remote) == snapshot(sample_lake)
+    assert {path.name for path in Path(sample_lake.root, "reports", DS).iterdir()} == {"index.html", "dovecot.html"}
+    for name in ("index.html", "dovecot.html"):
+        assert b"dovecot" in read_file(f"{LAKE}/reports/{DS}/{name}")
+
+
+@pytest.mark.slow
+def test_a_night_run_again_there_is_the_same_and_asks_nothing(remote: Lake, tmp_path: Path) -> None:
+    before, verdicts = snapshot(remote), remote.table(VERDICTS).version()
+    run_sample_night(LAKE, tmp_path, "again")
+    assert snapshot(Lake(LAKE)) == before
+    assert remote.table(VERDICTS).version() == verdicts
+
+
+@pytest.mark.slow
+def test_what_reads_a_lake_reads_it_there(remote: Lake, sample_lake: Lake) -> None:
+    shown = [
+        subprocess.run(
+            [str(BIN / "nightlog"), "anomalies", "--ds", DS, "--lake", root, "--format", "json"], capture_output=True, text=True, check=True
+        ).stdout
+        for root in (LAKE, sample_lake.root)
+    ]
+    there, here = (sorted(row["session_id"] for row in json.loads(text)) for text in shown)
+    assert there == here != []
+    assert write_pages(Lake(LAKE), DS).failed == {}
+    found = [*folder(remote), *models(remote), *tables(remote, 14)]
+    assert {finding.state for finding in found} == {"ok"}, found
+    assert all(vacuum(remote, spec, 14) == 0 for spec in ALL_TABLES if remote.exists(spec))
+
+
+@pytest.mark.slow
+def test_a_model_that_was_altered_or_is_missing_there_is_refused(endpoint: dict[str, str]) -> None:
+    lake = Lake("s3://lakes/models")
+    add_toy_model(lake)
+    model = promoted(lake)
+    assert model is not None
+    write_file(model.path, read_file(model.path)[:-1] + b"?")
+    with pytest.raises(ModelIntegrityError, match="the file was altered"):
+        load(model)
+    with pytest.raises(ModelIntegrityError, match="is missing"):
+        load(Model("none", "s3://lakes/models/models/none.safetensors", model.sha256))
+
+
+@pytest.mark.slow
+def test_a_bucket_that_is_not_there_is_told(endpoint: dict[str, str]) -> None:
+    with pytest.raises(StoreRefused, match="s3://elsewhere/lake: NoSuchBucket"):
+        Lake("s3://elsewhere/lake").rows(ANOMALIES)
+
+
+@pytest.mark.cluster
+def test_executors_of_spark_write_the_same_night_there(endpoint: dict[str, str], sample_lake: Lake, tmp_path: Path) -> None:
+    """By conf/object-store.conf, which has Spark fetch Hadoop's S3 client (700 MB)."""
+    conf = (ROOT / "conf" / "object-store.conf").read_text(encoding="utf-8")
+    own = {"endpoint": endpoint["AWS_ENDPOINT_URL"], "path.style.access": "true", "connection.ssl.enabled": "false"}
+    conf += "".join(f"spark.hadoop.fs.s3a.{name} {value}\n" for name, value in own.items())
+    conf += f"spark.jars.ivy {ROOT / 'build' / 'objects' / 'ivy'}\n"
+    (tmp_path / "spark-defaults.conf").write_text(conf, encoding="utf-8")
+    lake = Lake("s3://lakes/spark")
+    add_toy_model(lake, {"held_out_f1": 0.5})
+    env = {name: value for name, value in os.environ.items() if not name.startswith("NIGHTLOG_")} | {
+        "NIGHTLOG_LAKE": lake.root,
+        "NIGHTLOG_LLM": "recorded",
+        "NIGHTLOG_DEVICE": "cpu",
+        "NIGHTLOG_IN_PROCESS": "false",
+        "SPARK_CONF_DIR": str(tmp_path),
+        # Ivy fails on a partly filled Maven repository in the home folder.
+        "SPARK_SUBMIT_OPTS": f"-Duser.home={tmp_path}",
+    }
+    for command in (["run", "--ds", DS, "--systems", "dovecot"], ["maintain"]):
+        done = subprocess.run([str(BIN / "nightlog"), *command], env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert snapshot(Lake(lake.root)) == snapshot(sample_lake)
