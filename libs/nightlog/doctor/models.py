@@ -30,7 +30,8 @@ def models(lake: Lake) -> Iterator[Finding]:
 
 def model(path: str, row: dict[str, Any]) -> Finding:
     """Is a model's file there, is its digest the registry's, and does it hold tensors and a manifest that this version reads?"""
-    from safetensors import SafetensorError, deserialize
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
 
     name = f"model {row['version']} for {row['system'] or 'all systems'}"
     try:
@@ -40,7 +41,7 @@ def model(path: str, row: dict[str, Any]) -> Finding:
     if (digest := hashlib.sha256(content).hexdigest()) != row["sha256"]:
         return error(AREA, f"{name} was altered: sha256 {digest[:16]}…, expected {row['sha256'][:16]}…", path, AGAIN)
     try:
-        n_tensors, manifest = len(deserialize(content)), manifest_in(content)
+        n_tensors, manifest = len(load(content)), manifest_in(content)
     except (SafetensorError, ValueError) as trouble:
         return error(AREA, f"{name} cannot be loaded: {trouble}", path, AGAIN)
     if lacking := [key for key in IN_MANIFEST if key not in manifest]:
