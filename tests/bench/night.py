@@ -82,11 +82,13 @@ def main() -> None:
     systems = [small(path.name) for path in sorted(given.data.iterdir()) if path.is_dir()] if given.what == "many" else [hdfs()]
     if given.what == "parse":
         run(lake, systems, Settings(data=given.data, llm="off", device="cpu"), "first", [Stage.INGEST, Stage.PARSE])
+        stage("end")
         return
     stage("model")
     add_model(lake)
     if given.what == "many":
         run(lake, systems, Settings(data=given.data, llm="off", device="cpu"), "first", list(Stage))
+        stage("end")
         return
     with subprocess.Popen([sys.executable, str(given.llm), "--port", "0"], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -94,6 +96,7 @@ def main() -> None:
         settings = Settings(data=given.data, llm="openai", OPENAI_BASE_URL=address, OPENAI_API_KEY="recorded", device="cpu")
         run(lake, systems, settings, "first", list(Stage))
         run(lake, systems, settings, "second", list(Stage), "again-")
+        stage("end")
         server.terminate()
 
 
