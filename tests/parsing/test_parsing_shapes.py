@@ -191,6 +191,12 @@ STAMPS = {
     "dd/MMM/yyyy:HH:mm:ss Z": ["04/Mar/2026:05:06:07 +0100", "04/Mar/2026:05:06:07 -0930", "04/Mar/2026:05:06:07"],
     "M/d/yyyy h:mm:ss a": ["3/4/2026 5:06:07 PM", "12/14/2026 12:00:00 am", "3/4/2026 13:00:00 PM", "3/4/2026 0:00:00 AM"],
     "HH:mm": ["05:06", "24:00", "5:06"],
+    "yyyy-MM-dd-HH.mm.ss.SSSSSS": ["2005-06-03-15.42.50.363779", "2005-06-03-15.42.50.36", "2005-06-31-15.42.50.363779"],
+    "'20'yy-MM-dd'T1'H": ["2026-03-04T15", "1926-03-04T15", "2026-03-04T25", "2026-03-04T123"],
+    "yyyy-MM-dd HH:mm:ssx": ["2026-03-04 05:06:07+02", "2026-03-04 05:06:07-0330", "0001-01-01 00:00:00+01", "0000-01-01 00:00:00+01"],
+    "epoch_ms": ["1772600767123", "1772600767123.25", "-5", "x"],
+    "epoch_us": ["1772600767123456", "1"],
+    "epoch_ns": ["1772600767123456789", "1772600767123456789123456789"],
     "epoch": [
         "1772600767",
         "1772600767.5",
@@ -209,7 +215,7 @@ STAMPS = {
 }
 
 
-@pytest.mark.parametrize(("zone", "forms"), [("UTC", list(STAMPS)), ("Europe/Berlin", [ZONED, "epoch"])])
+@pytest.mark.parametrize(("zone", "forms"), [("UTC", list(STAMPS)), ("Europe/Berlin", [ZONED, "epoch", "dd/MMM/yyyy:HH:mm:ss Z"])])
 def test_stamps_are_read_as_spark_reads_them(spark: SparkSession, zone: str, forms: list[str]) -> None:
     for form in forms:
         header = Header(pattern=r"\[(?P<stamp>[^\]]*)\] (?P<message>.*)")
@@ -217,6 +223,14 @@ def test_stamps_are_read_as_spark_reads_them(spark: SparkSession, zone: str, for
         assert by_shape(system)
         lines = [f"[{stamp}] x" for stamp in STAMPS[form]]
         assert [row[1] for row in by_shapes(system, lines)] == [row[1] for row in by_columns(spark, system, lines)], (form, zone)
+
+
+def test_an_offset_in_a_stamp_outranks_the_system_s_time_zone() -> None:
+    form = "yyyy-MM-dd HH:mm:ssXXX"
+    system = make_system(header=Header(pattern=r"\[(?P<stamp>[^\]]*)\] (?P<message>.*)"), timestamp=Timestamp(value="{stamp}", format=form))
+    berlin = system.model_copy(update={"timestamp": Timestamp(value="{stamp}", format=form, timezone="Europe/Berlin")})
+    lines = ["[2026-07-04 05:06:07+02:00] x", "[2026-07-04 05:06:07Z] x"]
+    assert [row[1] for row in by_shapes(berlin, lines)] == [row[1] for row in by_shapes(system, lines)]
 
 
 def test_digits_are_told_apart_where_an_expression_does() -> None:

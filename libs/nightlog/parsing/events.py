@@ -1,11 +1,10 @@
 """One task of parsing: a part of bronze.lines → its events, the counts of its sessions, and its distinct masked messages.
 
-Works on whole columns of bytes; only each new shape of a line, and each distinct time stamp, is looked at by Python (see `shapes`).
+Works on whole columns of bytes; only each new shape of a line, or of a time stamp, is looked at by Python (see `shapes`, `stamps`).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,11 +20,11 @@ from nightlog.lake.parts import Part, read_part, write_part
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE
 from nightlog.parsing.numbers import Number, extremes
 from nightlog.parsing.shapes import DAY, LineParser, Shape
-from nightlog.parsing.stamps import EPOCH, MICROSECOND, reader
+from nightlog.parsing.stamps import EPOCH, MICROSECOND, Read, reader
 from nightlog.systems.spec import System
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 # Shapes that a worker remembers from one part to the next, and how long they may be.
 REMEMBERED, REMEMBERED_LENGTH = 50_000, 2_000
@@ -36,7 +35,6 @@ SHOWN_UNPARSED = 100
 SPARK_SEED = 42
 # Sessions fall into so many buckets; a task of the next step takes a range of them.
 BUCKETS = 1 << 16
-BLANKS = re.compile(" +")
 AT = pa.timestamp("us", tz="UTC")
 TALLIED = ("n_blank", "n_unparsed", "n_untimed", "n_astray", "n_without_session", "n_events")
 
@@ -75,7 +73,7 @@ def parse_part(part: Part, root: str, system: System) -> Parsed:
 
 
 @lru_cache(maxsize=16)
-def parser_of(system: str) -> tuple[LineParser, Known, Callable[[str], int | None] | None]:
+def parser_of(system: str) -> tuple[LineParser, Known, Read | None]:
     """The compiled expressions of a system (as JSON), what this worker remembers of shapes, and what reads its stamps."""
     spec = System.model_validate_json(system)
     return LineParser(spec), Known(), reader(spec.timestamp) if spec.timestamp else None
@@ -214,7 +212,7 @@ def numbers_of(texts: Sequence[str], parser: LineParser, known: dict[str, tuple[
 
 
 def stamps(
-    text: Text, shapes: Sequence[Shape], of_line: np.ndarray, rows: np.ndarray, parser: LineParser, read: Any, ds: str
+    text: Text, shapes: Sequence[Shape], of_line: np.ndarray, rows: np.ndarray, parser: LineParser, read: Read | None, ds: str
 ) -> pa.TimestampArray:
     """The times of the matched lines `rows`; null where one cannot be read. Without stamps the night's first instant."""
     if read is None:
@@ -230,8 +228,8 @@ def stamps(
         spans = np.array([shape.stamp[number] if shape.stamp else (0, 0) for shape in shapes], dtype=np.int64).reshape(-1, 2)[of_row]
         columns.append(text.take(rows, spans[:, 0], spans[:, 1]))
     coded = pc.binary_join_element_wise(*columns, pa.scalar("", pa.string())).dictionary_encode()
-    times = [read(BLANKS.sub(" ", each) if parser.squeeze else each) for each in coded.dictionary.to_pylist()]
-    return pa.array(times, AT).take(coded.indices)
+    distinct = pc.replace_substring_regex(coded.dictionary, " +", " ") if parser.squeeze else coded.dictionary
+    return read(distinct).cast(AT).take(coded.indices)
 
 
 def astray(at: pa.TimestampArray, system: System, ds: str) -> int:

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from nightlog.parsing.keyed import split_keys
 from nightlog.parsing.numbers import looked_at, numbers_in
 from nightlog.parsing.records import join_records
+from nightlog.parsing.stamps import EPOCHS, names_zone
 from nightlog.systems.spec import WHOLE_LINE, Mask, System
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ MAX_MESSAGE = 8192
 # A stamp outside of these is an error, and pandas and Python could not hold it.
 EARLIEST, LATEST = "1970-01-01", "2262-01-01"
 # Format → how many of its units are a second.
-EPOCHS = {"epoch": 1, "epoch_ms": 10**3, "epoch_us": 10**6, "epoch_ns": 10**9}
 
 
 def java(pattern: str) -> str:
@@ -81,7 +81,7 @@ def timestamp(system: System, fields: dict[str, Column], ds: Column) -> Column:
     if stamp.format in EPOCHS:
         return F.timestamp_seconds(value.try_cast("double") / EPOCHS[stamp.format])
     read = F.try_to_timestamp(value, F.lit(stamp.format))
-    return read if stamp.timezone == "UTC" else F.to_utc_timestamp(read, stamp.timezone)
+    return read if stamp.timezone == "UTC" or names_zone(stamp.format) else F.to_utc_timestamp(read, stamp.timezone)
 
 
 def session_ids(system: System, fields: dict[str, Column], at: Column) -> Column:

@@ -1,4 +1,4 @@
-"""Time stamps by Spark's datetime patterns, read in Python: each distinct stamp once.
+"""Time stamps by Spark's datetime patterns, read without Spark: whole columns at once.
 
 Gives what Spark's own `try_to_timestamp` gives (java.time, strict resolver, letters of any case); `reader` returns None for
 patterns with letters that it does not know, and those are left to Spark.
@@ -7,19 +7,28 @@ patterns with letters that it does not know, and those are left to Spark.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from nightlog.systems.spec import System, Timestamp
 
-Read = Callable[[str], int | None]
+Read = Callable[[pa.StringArray], pa.Int64Array]
 
 MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 # A stamp outside of these is an error, as in `lines`.
 EARLIEST, LATEST = 0, (datetime(2262, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
+# Parts of a second that a number counts, by the name of its format.
+EPOCHS = {"epoch": 1, "epoch_ms": 10**3, "epoch_us": 10**6, "epoch_ns": 10**9}
+PLAIN = r"^[0-9]{1,15}(\.[0-9]+)?$"
 NUMBER = re.compile(r"[ \t]*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?[dDfF]?[ \t]*")
 LETTERS = re.compile(r"'((?:[^']|'')*)'|([A-Za-z])\2*|[^A-Za-z']")
 FIELDS = {
@@ -38,73 +47,144 @@ FIELDS = {
 
 
 def reader(stamp: Timestamp) -> Read | None:
-    """What reads a stamp as microseconds since 1970 in UTC, None where it cannot be read; None where the format is not known here.
+    """What reads stamps, (n,) strings without nulls, as microseconds since 1970 in UTC, null where one cannot be read; None where the
+    format is not known here.
 
     >>> read = reader(Timestamp(value="{time}", format="yyyy-MM-dd HH:mm:ss"))
-    >>> read("1970-01-01 00:00:01"), read("1970-02-30 00:00:00")
-    (1000000, None)
+    >>> read(pa.array(["1970-01-01 00:00:01", "1970-02-30 00:00:00"])).to_pylist()
+    [1000000, None]
     """
-    if stamp.format == "epoch":
-        return seconds
-    pattern = ""
+    if stamp.format in EPOCHS:
+        return partial(since_1970, per_second=EPOCHS[stamp.format])
+    pattern, literals = "", dict[str, int]()
     for piece in LETTERS.finditer(stamp.format):
-        if piece[1] is not None:
-            pattern += re.escape(piece[1].replace("''", "'") or "'")
-        elif piece[2] is None:
-            if piece[0] in "[]{}#":
+        if piece[1] is None and piece[2] is not None:
+            if piece[0] not in FIELDS:
                 return None
-            pattern += re.escape(piece[0])
-        elif piece[0] in FIELDS:
             pattern += FIELDS[piece[0]]
-        else:
+            continue
+        if piece[1] is None and piece[0] in "[]{}#":
             return None
+        literal = piece[0] if piece[1] is None else piece[1].replace("''", "'") or "'"
+        for text in re.split(r"([0-9])", literal):
+            if text.isdecimal():  # a digit stands for any in a shape, and is looked at later
+                literals[f"literal_{len(literals)}"] = int(text)
+                pattern += rf"(?P<literal_{len(literals) - 1}>\d)"
+            else:
+                pattern += re.escape(text)
     try:
-        whole = re.compile(pattern, re.IGNORECASE | re.ASCII)
+        whole = re.compile(pattern.encode(), re.IGNORECASE)
     except re.error:  # a field stands there twice
         return None
-    zone = None if stamp.timezone == "UTC" else ZoneInfo(stamp.timezone)
-
-    def read(text: str) -> int | None:
-        found = whole.fullmatch(text)
-        return None if found is None else within(microseconds(found.groupdict(), zone))
-
-    return read
+    zone = None if stamp.timezone == "UTC" or names_zone(stamp.format) else ZoneInfo(stamp.timezone)
+    return partial(by_pattern, whole=whole, literals=literals, zone=zone)
 
 
-def within(at: int | None) -> int | None:
-    """A time between 1970 and 2262; what is outside is taken for unreadable."""
-    return at if at is not None and EARLIEST <= at <= LATEST else None
+def names_zone(form: str) -> bool:
+    """Whether a stamp of this pattern says how far it is from UTC; the time zone of the system means nothing then.
+
+    >>> names_zone("yyyy-MM-dd'T'HH:mm:ssXXX"), names_zone("yyyy-MM-dd'Z'HH:mm:ss")
+    (True, False)
+    """
+    return any((piece[2] or "") in "xXzZOV" for piece in LETTERS.finditer(form) if piece[2])
 
 
-def seconds(text: str) -> int | None:
-    """Seconds since 1970, as Spark casts strings to doubles."""
-    if NUMBER.fullmatch(text) is None:
-        return None
-    number = float(text.strip().rstrip("dDfF"))
-    return within(int(number * 1_000_000)) if abs(number) < 1e13 else None
+def since_1970(stamps: pa.StringArray, per_second: int) -> pa.Int64Array:
+    """Numbers of seconds, or of parts of one, since 1970, as Spark casts strings to doubles."""
+    plain = pc.match_substring_regex(stamps, PLAIN)
+    numbers = pc.cast(pc.if_else(plain, stamps, None), pa.float64())
+    if not pc.all(plain).as_py():
+        odd = pc.filter(stamps, pc.invert(plain)).to_pylist()
+        cast = [float(each.strip().rstrip("dDfF")) if NUMBER.fullmatch(each) else None for each in odd]
+        numbers = pc.replace_with_mask(numbers, pc.invert(plain), pa.array(cast, pa.float64()))
+    found = np.asarray(numbers.fill_null(np.nan)) / per_second
+    readable = np.abs(found) < 1e13
+    return within((np.where(readable, found, 0) * 1_000_000).astype(np.int64), readable)
 
 
-def microseconds(found: dict[str, str | None], zone: ZoneInfo | None) -> int | None:
-    """The fields of a stamp as microseconds since 1970; None where there is no such day or time."""
-    year = int(found.get("year") or 0) or (2000 + int(found["short_year"] or 0) if "short_year" in found else 1970)
-    month = int(found.get("month") or 1)
-    if name := found.get("month_name"):
-        month = 1 + next(i for i, each in enumerate(MONTHS) if each.startswith(name.lower()))
-    hour = int(found.get("hour") or 0)
-    if half := found.get("half"):
-        hour = int(found.get("half_hour") or 0) % 12 + 12 * (half.lower() == "pm")
-        if not 1 <= int(found.get("half_hour") or 12) <= 12:
-            return None
-    fraction = int((found.get("fraction") or "0")[:6].ljust(6, "0"))
-    try:
-        at = datetime(year, month, int(found.get("day") or 1), hour, int(found.get("minute") or 0), int(found.get("second") or 0), fraction)
-    except (ValueError, OverflowError):
-        return None
-    offset = found.get("offset")
-    if offset and offset.lower() != "z":
-        minutes = int(offset[1:3]) * 60 + int(offset[-2:] if len(offset) > 3 else 0)
-        at -= timedelta(minutes=minutes if offset[0] == "+" else -minutes)
-    return (at.replace(tzinfo=zone or UTC) - EPOCH) // MICROSECOND
+def by_pattern(stamps: pa.StringArray, whole: re.Pattern[bytes], literals: Mapping[str, int], zone: ZoneInfo | None) -> pa.Int64Array:
+    """Stamps of a pattern. Digits are made one; what then is equal is matched once, and its numbers are cut out of all at the same
+    places."""
+    _, offsets, data = stamps.buffers()
+    starts = np.frombuffer(offsets, np.int32)[stamps.offset : stamps.offset + len(stamps) + 1].astype(np.int64)
+    content = np.frombuffer(data, np.uint8)[: starts[-1]] if data is not None else np.zeros(0, np.uint8)
+    alike = np.where((content >= ord("0")) & (content <= ord("9")), np.uint8(ord("0")), content)
+    shapes = pa.BinaryArray.from_buffers(pa.binary(), len(stamps), [None, pa.py_buffer(starts.astype(np.int32)), pa.py_buffer(alike)])
+    coded = shapes.dictionary_encode()
+    of_stamp = np.asarray(coded.indices, dtype=np.int64)
+    order = np.argsort(of_stamp, kind="stable")
+    bounds = np.searchsorted(of_stamp[order], np.arange(len(coded.dictionary) + 1))
+    at, readable = np.zeros(len(stamps), np.int64), np.zeros(len(stamps), bool)
+    for number, shape in enumerate(coded.dictionary.to_pylist()):
+        if (found := whole.fullmatch(shape)) is not None:
+            rows = order[bounds[number] : bounds[number + 1]]
+            at[rows], readable[rows] = microseconds(Cut(content, starts[rows], found), literals)
+    found_at = within(at, readable)
+    return found_at if zone is None else in_utc(found_at, zone)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What stamps of one shape say: the fields of a match of their shape, at the same places in all of them."""
+
+    content: np.ndarray
+    starts: np.ndarray
+    match: re.Match[bytes]
+
+    def text(self, name: str) -> str:
+        """The field in their shape; "" where the pattern has none."""
+        return self.match[name].decode().lower() if name in self.match.re.groupindex else ""
+
+    def number(self, name: str, first: int = 0, digits: int | None = None, otherwise: int = 0) -> np.ndarray:
+        """The digits of a field as (n,) numbers, some of them alone where `digits` says how many, from the `first` on."""
+        found = np.zeros(len(self.starts), np.int64)
+        if name not in self.match.re.groupindex:
+            return found + otherwise
+        begin, end = self.match.span(name)
+        for place in range(begin + first, min(end, begin + first + digits) if digits is not None else end):
+            found = found * 10 + (self.content[self.starts + place] - ord("0"))
+        return found
+
+
+def microseconds(of: Cut, literals: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) microseconds since 1970, and whether there are such a day and time; a pattern that names no year means 1970, and so on."""
+    year = of.number("short_year") + 2000 if of.text("short_year") else of.number("year", otherwise=1970)
+    month = of.number("month", otherwise=1)
+    if name := of.text("month_name"):
+        month += next(i for i, each in enumerate(MONTHS) if each.startswith(name))
+    day, minute, second = of.number("day", otherwise=1), of.number("minute"), of.number("second")
+    hour, valid = of.number("hour"), np.ones(len(year), bool)
+    if half := of.text("half"):
+        clock = of.number("half_hour", otherwise=12)
+        valid, hour = (clock >= 1) & (clock <= 12), clock % 12 + 12 * (half == "pm")
+    n_digits = min(6, len(of.text("fraction")))
+    fraction = of.number("fraction", digits=6) * 10 ** (6 - n_digits)
+    for name, wanted in literals.items():
+        valid &= of.number(name) == wanted
+    for value, low, high in ((year, 1, 9999), (month, 1, 12), (day, 1, 31), (hour, 0, 23), (minute, 0, 59), (second, 0, 59)):
+        valid &= (value >= low) & (value <= high)
+    months = np.where(valid, (year - 1970) * 12 + month - 1, 0)
+    first, following = ((months + n).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64) for n in (0, 1))
+    valid &= day <= following - first
+    if (offset := of.text("offset")) not in ("", "z"):
+        east = of.number("offset", 1, 2) * 60 + (of.number("offset", len(offset) - 2, 2) if len(offset) > 3 else 0)
+        minute = minute - east * (1 if offset[0] == "+" else -1)
+    days = np.where(valid, first + day - 1, 0)
+    return ((days * 24 + hour) * 60 + minute) * 60_000_000 + second * 1_000_000 + fraction, valid
+
+
+def within(at: np.ndarray, readable: np.ndarray) -> pa.Int64Array:
+    """Times between 1970 and 2262; what is outside is taken for unreadable."""
+    return pa.array(at, mask=~(readable & (at >= EARLIEST) & (at <= LATEST)))
+
+
+def in_utc(at: pa.Int64Array, zone: ZoneInfo) -> pa.Int64Array:
+    """Local times of a zone in UTC. Clocks are set at full minutes, and a day has few of them."""
+    coded = pc.divide(at, 60_000_000).dictionary_encode()
+    minutes = [(EPOCH + timedelta(minutes=each)).replace(tzinfo=zone) for each in coded.dictionary.to_pylist()]
+    ahead = pa.array([(each.utcoffset() or timedelta()) // MICROSECOND for each in minutes], pa.int64())
+    utc = pc.subtract(at, ahead.take(coded.indices))
+    return within(np.asarray(utc.fill_null(-1)), np.asarray(utc.is_valid()))
 
 
 def stamp_pieces(system: System) -> list[str]:
