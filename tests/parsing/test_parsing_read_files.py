@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from nightlog.errors import FormatError, TransientError
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import LABELS, LINES_TABLE
 from nightlog.parsing.files import copies, relative
-from nightlog.parsing.ingest import ingest
+from nightlog.parsing.ingest import cut_off, ingest
 from nightlog.parsing.pieces import CHUNK, MAX_LINE, PIECE, ends_in, numbered, plan, read_piece, to_count
 from nightlog.systems.spec import Input, Labels
 from parsing_help import make_system, put_file
@@ -211,3 +213,16 @@ def test_where_there_is_nothing_to_do_nothing_is_started(tmp_path: Path) -> None
         raise AssertionError("Spark was started for nothing")
 
     assert run_tasks(Lake(tmp_path, start), [], str, SMALL + 1) == []
+
+
+@pytest.mark.parametrize("pattern", [r"(?P<label>\S+) ", r"(?P<label>-|[A-Z]+) ", r"(?P<label>[^:]*):: *"])
+def test_labels_are_cut_off_at_the_starts_of_lines_alone_and_alike_with_any_expression(pattern: str) -> None:
+    texts = ["- a - b", "KERN c", "none", "", "- ", "é - x", "- two\nlines", " - late", "A:: b:: c", "::d"]
+    whole = pa.chunked_array([texts[:3], texts[3:]], pa.string())
+    looking_ahead = cut_off(whole, f"(?=.){pattern}")
+    assert [each.to_pylist() for each in cut_off(whole, pattern)] == [each.to_pylist() for each in looking_ahead]
+    rest, found, tags = (each.to_pylist() for each in looking_ahead)
+    expected = [re.match(pattern, text) for text in texts]
+    assert found == [match is not None for match in expected]
+    assert tags == [match and match["label"] for match in expected]
+    assert rest == [text[match.end() :] if match else text for text, match in zip(texts, expected, strict=True)]

@@ -129,18 +129,34 @@ def table_of(lines: Lines, file: str) -> pa.Table:
 def without_labels(rows: pa.Table, labels: Labels) -> tuple[pa.Table, pa.Table]:
     """The rows without the labels at the starts of their texts, and the labels as rows (file, line_no, label, tag)."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     assert labels.pattern is not None
-    start = re.compile(labels.pattern, re.DOTALL | re.ASCII)
-    texts = rows.column("text").to_pylist()
-    found = [start.match(text) for text in texts]
-    rest = [text[match.end() :] if match else text for text, match in zip(texts, found, strict=True)]
-    tags = [match["label"] if match else None for match in found]
-    labelled = rows.select(["file", "line_no"]).append_column("tag", pa.array(tags, pa.string()))
-    labelled = labelled.filter(pa.array([match is not None for match in found]))
-    normal = set(labels.normal)
-    marks = [int(tag not in normal) for tag in labelled.column("tag").to_pylist()]
-    return rows.set_column(2, "text", pa.array(rest, pa.string())), labelled.append_column("label", pa.array(marks, pa.int32()))
+    rest, found, tags = cut_off(rows.column("text"), labels.pattern)
+    labelled = rows.select(["file", "line_no"]).append_column("tag", tags).filter(found)
+    marks = pc.invert(pc.is_in(labelled.column("tag"), pa.array(labels.normal, pa.string()))).cast(pa.int32())
+    return rows.set_column(2, "text", rest), labelled.append_column("label", marks)
+
+
+def cut_off(texts: pa.ChunkedArray, pattern: str) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """The texts without what the pattern finds at their starts, whether it does, and its group `label`, null where it does not.
+
+    Whole columns at once; patterns with what Arrow's regular expressions lack (looking ahead or back) line by line.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    whole = rf"(?s)\A(?:{pattern})"
+    try:
+        tags = pc.struct_field(pc.extract_regex(texts, whole), "label")
+        return pc.replace_substring_regex(texts, whole, "", max_replacements=1), pc.match_substring_regex(texts, whole), tags
+    except pa.ArrowInvalid:
+        start = re.compile(pattern, re.DOTALL | re.ASCII)
+    plain = texts.to_pylist()
+    found = [start.match(text) for text in plain]
+    rest = [text[match.end() :] if match else text for text, match in zip(plain, found, strict=True)]
+    tags = pa.array([match["label"] if match else None for match in found], pa.string())
+    return pa.array(rest, pa.string()), pa.array([match is not None for match in found]), tags
 
 
 def put_labels(lake: Lake, system: System, days: list[str], tags: Sequence[pa.Table]) -> None:
