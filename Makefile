@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Settings come from the environment: NIGHTLOG_LAKE, NIGHTLOG_DATA, NIGHTLOG_LLM and others.
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint types test-jobs test-dags test-slow cluster-test fuzz bench bench-quick bench-bounds faults e2e demo nightly notebooks clean
+.PHONY: help setup test lint types test-jobs test-dags test-slow cluster-test fuzz bench bench-quick bench-settings bench-bounds faults e2e demo nightly notebooks clean
 MAKEFLAGS += --no-print-directory
 SHELL := bash
 
@@ -59,6 +59,9 @@ bench: setup build/bench/venv/made ## Nightlog beside Drain3 and LogLead on up t
 
 bench-quick: setup build/bench/venv/made ## the same on 1.1 million lines, one round
 	build/bench/venv/bin/python tests/bench/bench.py --quick
+
+bench-settings: setup build/bench/venv/made ## what Spark's settings are worth, on JSON lines (a quarter of an hour)
+	build/bench/venv/bin/python tests/bench/spark_settings.py
 
 bench-bounds: setup build/bench/venv/made ## the bounds: one id of 5 million events, 300,000 messages, a line of 50 MB, 2,000 files, 200,000 templates
 	build/bench/venv/bin/python tests/bench/bounds.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 LINES = 222_579  # of the three files together
@@ -31,6 +32,22 @@ def renamed(text: bytes, copy: int) -> bytes:
     """The text with three digits more at the start of each block id."""
     digits = b"%d" % (100 + copy)
     return text.replace(b"blk_-", b"\0").replace(b"blk_", b"blk_" + digits).replace(b"\0", b"blk_-" + digits)
+
+
+def build_json(log: Path, folder: Path) -> Path:
+    """The lines of a plain HDFS file as JSON objects, a data folder with one system of them; a second call finds it."""
+    path = folder / "json" / f"{DS}.log"
+    if path.is_file():
+        return folder
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".part")
+    with log.open(encoding="utf-8", errors="replace") as lines, aside.open("w", encoding="utf-8") as out:
+        for line in lines:
+            day, time, _, level, rest = line.rstrip("\n").split(" ", 4)
+            stamp = f"20{day[:2]}-{day[2:4]}-{day[4:]} {time[:2]}:{time[2:4]}:{time[4:]}"
+            out.write(json.dumps({"time": stamp, "level": level, "message": rest.partition(": ")[2]}) + "\n")
+    aside.rename(path)
+    return folder
 
 
 def build_many(folder: Path, systems: int, lines: int = 5000) -> Path:

@@ -1,4 +1,5 @@
-"""Nightlog as the bench runs it: `parse` (files to patterns), `night` (a first night, then the same night again) or `many` systems."""
+"""Nightlog as the bench runs it: `parse` (files to patterns), `columns` (the same for JSON lines, by Spark's
+column expressions), `night` (a first night, then the same night again) or `many` systems."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from corpus import DS
 from nightlog.lake.store import Lake
 from nightlog.night import Night
 from nightlog.settings import Settings
-from nightlog.spark import start_spark
+from nightlog.spark import LOCAL, start_spark
 from nightlog.stages import Stage
 from nightlog.systems.catalog import load_catalog
 from nightlog.systems.spec import Header, Input, Session, System, Timestamp
@@ -36,6 +37,18 @@ def small(name: str) -> System:
         header=Header(pattern=r"(?P<date>\S+) (?P<time>\S+) (?P<level>[A-Z]+) (?P<message>.*)"),
         timestamp=Timestamp(value="{date} {time}", format="yyyy-MM-dd HH:mm:ss"),
         session=Session(kind="id", pattern=r"req-\d+"),
+    )
+
+
+def json_lines() -> System:
+    """Lines that Spark's column expressions parse."""
+    return System(
+        name="json",
+        role="target",
+        input=Input(path="json/{ds}.log"),
+        header=Header(kind="json", keys={name: name for name in ("time", "level", "message")}),
+        timestamp=Timestamp(value="{time}", format="yyyy-MM-dd HH:mm:ss"),
+        session=Session(kind="id", pattern=r"blk_-?\d+"),
     )
 
 
@@ -71,16 +84,21 @@ def run(lake: Lake, systems: list[System], settings: Settings, run_id: str, stag
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["parse", "night", "many"])
+    parser.add_argument("what", choices=["parse", "columns", "night", "many"])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--lake", type=Path, required=True)
     parser.add_argument("--llm", type=Path, help="the recorded LLM's server")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="Spark's settings in the place of those shipped")
     given = parser.parse_args()
-    lake = Lake(given.lake, lambda: start_spark("nightlog bench"))
+    own = dict(each.split("=", 1) for each in given.set)
+    LOCAL.update(own)
+    lake = Lake(given.lake, lambda: start_spark("nightlog bench", driver_memory=own.get("spark.driver.memory", "4g")))
     if given.what != "many" and lake.spark is not None:
         print("Spark is there", flush=True)
     systems = [small(path.name) for path in sorted(given.data.iterdir()) if path.is_dir()] if given.what == "many" else [hdfs()]
-    if given.what == "parse":
+    if given.what == "columns":
+        systems = [json_lines()]
+    if given.what in ("parse", "columns"):
         run(lake, systems, Settings(data=given.data, llm="off", device="cpu"), "first", [Stage.INGEST, Stage.PARSE])
         stage("end")
         return
