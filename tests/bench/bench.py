@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
-from corpus import LINES, build, build_many
+from corpus import LINES, build, build_json, build_many
 from measure import run
 
 HERE = Path(__file__).resolve().parent
@@ -51,6 +51,7 @@ def plan(quick: bool) -> Iterator[Job]:
         for number in range(1, rounds + 1):
             yield from (Job(program, copies, number) for program in ("nightlog-parse", "drain3", "loglead-tip", "nightlog-night"))
     yield Job("loglead-drain", 50, 1)
+    yield Job("nightlog-json", 15, 1)
     yield from (Job("nightlog-many", systems, 1) for systems in (20, 200))
 
 
@@ -62,6 +63,8 @@ def command(job: Job, shared: Path) -> tuple[list[str], dict[str, str]]:
     else:
         data = OUT / f"hdfs-{job.copies}"
         log = build(shared, data, job.copies)
+    if job.program == "nightlog-json":
+        data = build_json(log, OUT / f"json-{job.copies}")
     if not job.program.startswith("nightlog"):
         return [sys.executable, str(HERE / "peers.py"), job.program, str(log)], {}
     lake = OUT / "lake"

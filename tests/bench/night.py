@@ -1,5 +1,4 @@
-"""Nightlog as the bench runs it: `parse` (files to patterns), `columns` (the same for JSON lines, by Spark's
-column expressions), `night` (a first night, then the same night again) or `many` systems."""
+"""Nightlog as the bench runs it: `parse` (files to patterns), `json` (the same for lines of JSON), `night` (a first night, then the same night again) or `many` systems."""
 
 from __future__ import annotations
 
@@ -41,7 +40,7 @@ def small(name: str) -> System:
 
 
 def json_lines() -> System:
-    """Lines that Spark's column expressions parse."""
+    """Lines that Spark's expressions take apart."""
     return System(
         name="json",
         role="target",
@@ -84,7 +83,7 @@ def run(lake: Lake, systems: list[System], settings: Settings, run_id: str, stag
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["parse", "columns", "night", "many"])
+    parser.add_argument("what", choices=["parse", "json", "night", "many"])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--lake", type=Path, required=True)
     parser.add_argument("--llm", type=Path, help="the recorded LLM's server")
@@ -96,9 +95,9 @@ def main() -> None:
     if given.what != "many" and lake.spark is not None:
         print("Spark is there", flush=True)
     systems = [small(path.name) for path in sorted(given.data.iterdir()) if path.is_dir()] if given.what == "many" else [hdfs()]
-    if given.what == "columns":
+    if given.what == "json":
         systems = [json_lines()]
-    if given.what in ("parse", "columns"):
+    if given.what in ("parse", "json"):
         run(lake, systems, Settings(data=given.data, llm="off", device="cpu"), "first", [Stage.INGEST, Stage.PARSE])
         stage("end")
         return

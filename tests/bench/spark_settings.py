@@ -1,6 +1,6 @@
-"""How much Spark's settings matter: JSON lines, which Spark's column expressions parse, from file to patterns by each of them.
+"""How much Spark's settings matter: JSON lines, which Spark's expressions take apart, from file to patterns by each of them.
 
-Where lines are parsed by shape, as most are, no row passes through the JVM and these settings change nothing. Prints a table and writes
+Where lines are plain text no row passes through the JVM, and these settings change nothing. Prints a table and writes
 build/bench/settings.json and settings.md. A native engine is tried where its JAR is named: --comet JAR.
 """
 
@@ -62,7 +62,7 @@ def main() -> None:
             lake = OUT / "lake"
             shutil.rmtree(lake, ignore_errors=True)
             own = [word for each in settings.items() for word in ("--set", "=".join(each))]
-            command = [str(JOBS_PYTHON), str(HERE / "night.py"), "columns", "--data", str(data), "--lake", str(lake), *own]
+            command = [str(JOBS_PYTHON), str(HERE / "night.py"), "json", "--data", str(data), "--lake", str(lake), *own]
             try:
                 records = run(command, {"PYTHONPATH": str(ROOT / "libs")}, OUT / f"settings-{name.replace(' ', '-')}.log")
             except RuntimeError as error:

@@ -5,7 +5,7 @@ Works on whole columns of bytes; only each new shape of a line, or of a time sta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -64,12 +64,32 @@ def parse_part(part: Part, root: str, system: System) -> Parsed:
     ds = dict(part.partition)["ds"]
     lines = read_part(root, LINES_TABLE, part.path, ["file", "line_no", "text"])
     events, parsed = parse_table(lines, system, ds)
-    place = {"system": system.name, "ds": ds}
-    if len(events):
-        parsed.events = [write_part(root, EVENTS_TABLE, events, **place)]
-        counted = count_sessions(events)
-        parsed.counts = [write_part(root, COUNTS_TABLE, counted, **place)] if len(counted) else []
+    write_events(parsed, events, root, system.name, ds)
     return parsed
+
+
+def write_events(parsed: Parsed, events: pa.Table, root: str, system: str, ds: str) -> None:
+    """Write the events of a part and their counts, and note the files."""
+    if len(events):
+        parsed.events = [write_part(root, EVENTS_TABLE, events, system=system, ds=ds)]
+        counted = count_sessions(events)
+        parsed.counts = [write_part(root, COUNTS_TABLE, counted, system=system, ds=ds)] if len(counted) else []
+
+
+def joined(parts: Iterable[Parsed]) -> Parsed:
+    """What became of several parts, as of one."""
+    whole = Parsed(tally=dict.fromkeys(TALLIED, 0))
+    for each in parts:
+        whole.events += each.events
+        whole.counts += each.counts
+        whole.unmatched += each.unmatched
+        whole.numbers += each.numbers
+        for name, n in each.tally.items():
+            whole.tally[name] += n
+        for number, (message, ds) in each.messages.items():
+            before = whole.messages.get(number)
+            whole.messages[number] = (message, ds if before is None else min(ds, before[1]))
+    return whole
 
 
 @lru_cache(maxsize=16)

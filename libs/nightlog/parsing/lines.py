@@ -20,7 +20,6 @@ MATCHED, NEXT = "\u0001\u0002", "\u0002\u0001"
 MAX_MESSAGE = 8192
 # A stamp outside of these is an error, and pandas and Python could not hold it.
 EARLIEST, LATEST = "1970-01-01", "2262-01-01"
-# Format → how many of its units are a second.
 
 
 def java(pattern: str) -> str:
@@ -100,6 +99,18 @@ def session_ids(system: System, fields: dict[str, Column], at: Column) -> Column
     return F.filter(found, lambda session_id: session_id.isNotNull() & (session_id != ""))
 
 
+def wanted_fields(system: System) -> set[str]:
+    """The header fields that make an event."""
+    wanted = {"message", *({"level"} & set(system.header.fields))}
+    wanted |= {system.session.field} if system.session.kind != "window" else set()
+    return wanted | (set(re.findall(r"\{(\w+)\}", system.timestamp.value)) - {"ds", "ds_year"} if system.timestamp else set())
+
+
+def records_of(lines: DataFrame, system: System) -> DataFrame:
+    """Lines (ds, file, line_no, text), or the records of several lines each that they are."""
+    return lines if system.record is None else join_records(lines, java(system.record.start), system.record.lines)
+
+
 def parse_lines(lines: DataFrame, system: System) -> DataFrame:
     """Lines as parsed: one row a line, or a record where these span lines.
 
@@ -107,11 +118,8 @@ def parse_lines(lines: DataFrame, system: System) -> DataFrame:
     Returns: (ds, file, line_no, blank boolean, matched boolean, at timestamp, level string, session_ids array<string>,
     message_id long, message string masked, numbers array<string>: see `numbers_in`); where not matched the last six mean nothing.
     """
-    wanted = {"message", *({"level"} & set(system.header.fields))}
-    wanted |= {system.session.field} if system.session.kind != "window" else set()
-    wanted |= set(re.findall(r"\{(\w+)\}", system.timestamp.value)) - {"ds", "ds_year"} if system.timestamp else set()
-    fields = split_header(F.col("text"), system, sorted(wanted))
-    split = (lines if system.record is None else join_records(lines, java(system.record.start), system.record.lines)).select(
+    fields = split_header(F.col("text"), system, sorted(wanted_fields(system)))
+    split = records_of(lines, system).select(
         "ds",
         "file",
         "line_no",

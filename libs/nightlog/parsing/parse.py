@@ -19,7 +19,8 @@ from pyspark.sql import functions as F
 from nightlog.lake.parts import Part, commit_parts, parts_of, read_part, schema_of, write_part
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE, MESSAGES, NUMBERS, PATTERNS, QUARANTINE, SESSIONS, TEMPLATES
-from nightlog.parsing.events import BUCKETS, SHOWN_UNPARSED, TALLIED, Parsed, has_bounds, parse_part
+from nightlog.parsing.events import BUCKETS, SHOWN_UNPARSED, Parsed, has_bounds, joined, parse_part
+from nightlog.parsing.flat import flat_system, parse_records
 from nightlog.parsing.ingest import look_back
 from nightlog.parsing.lines import parse_lines
 from nightlog.parsing.numbers import extremes_by_columns, of_templates
@@ -67,10 +68,10 @@ def write_events(lake: Lake, system: System, days: list[str], run_id: str) -> di
         parts = parts_of(lake, LINES_TABLE, system=system.name, ds=days)
         n_bytes = LINE_BYTES * sum(part.n_rows for part in parts)
         found = joined(run_tasks(lake, parts, partial(parse_part, root=lake.root, system=system), n_bytes))
-        founded = add_templates(lake, system, found.messages)
-        write_numbers(lake, system, days, found)
-        commit_parts(lake, COUNTS_TABLE, found.counts, system=system.name, ds=days)
-        commit_parts(lake, EVENTS_TABLE, found.events, system=system.name, ds=days)
+        founded = commit_events(lake, system, days, found)
+    elif (flat := flat_system(system)) is not None:
+        found = parse_records(lake.read(LINES_TABLE, system=system.name, ds=days), system, flat, lake.root)
+        founded = commit_events(lake, system, days, found)
     else:
         found, founded = write_by_columns(lake, system, days)
     shown = sorted(found.unmatched, key=lambda row: (row["ds"], row["file"], row["line_no"]))[:SHOWN_UNPARSED]
@@ -79,24 +80,17 @@ def write_events(lake: Lake, system: System, days: list[str], run_id: str) -> di
     return found.tally | founded
 
 
-def joined(parts: list[Parsed]) -> Parsed:
-    """What became of several parts, as of one."""
-    whole = Parsed(tally=dict.fromkeys(TALLIED, 0))
-    for each in parts:
-        whole.events += each.events
-        whole.counts += each.counts
-        whole.unmatched += each.unmatched
-        whole.numbers += each.numbers
-        for name, n in each.tally.items():
-            whole.tally[name] += n
-        for number, (message, ds) in each.messages.items():
-            before = whole.messages.get(number)
-            whole.messages[number] = (message, ds if before is None else min(ds, before[1]))
-    return whole
+def commit_events(lake: Lake, system: System, days: list[str], found: Parsed) -> dict[str, int]:
+    """Commit what workers have written of the days. Returns the counts of `add_templates`."""
+    founded = add_templates(lake, system, found.messages)
+    write_numbers(lake, system, days, found)
+    commit_parts(lake, COUNTS_TABLE, found.counts, system=system.name, ds=days)
+    commit_parts(lake, EVENTS_TABLE, found.events, system=system.name, ds=days)
+    return founded
 
 
 def write_by_columns(lake: Lake, system: System, days: list[str]) -> tuple[Parsed, dict[str, int]]:
-    """The same by Spark's column expressions, for systems whose lines cannot be parsed by shape."""
+    """The same by Spark's column expressions alone, for systems whose expressions Python cannot follow."""
     from pyspark.sql import Observation
 
     lines = lake.read(LINES_TABLE, system=system.name, ds=days)  # first: it starts Spark, and no column can be named before
