@@ -1,4 +1,5 @@
-"""Nightlog as the bench runs it: `parse` (files to patterns), `json` (the same for lines of JSON), `night` (a first night, then the same night again) or `many` systems."""
+"""Nightlog as the bench runs it: `parse` (files to patterns), `json` (the same for lines of JSON), `night` (a first night, then the
+same night again) or `many` systems."""
 
 from __future__ import annotations
 
