@@ -20,6 +20,7 @@ from nightlog.lake.tables import TableSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pyspark.sql import DataFrame
 
 # One compression for what lines and events are made of: half the bytes of snappy, and quicker to write (docs/decisions.md).
 COMPRESSION, LEVEL = "zstd", 1
@@ -108,6 +109,15 @@ def parts_of(lake: Lake, spec: TableSpec, **equal: str | Sequence[str]) -> list[
             found = [part for part in found if not lies_in(part, write.place)]
             found += [part for part in write.parts if lies_in(part, equal)]
     return sorted(found, key=lambda part: part.path)
+
+
+def read_parts(lake: Lake, spec: TableSpec, **equal: str | Sequence[str]) -> DataFrame:
+    """The same rows for Spark, straight from the files: it would take seconds to read the table's log once more."""
+    assert lake.spark is not None, f"{spec.name} is read by Spark, and this stage has no session"
+    paths = [f"{lake.path(spec)}/{part.path}" for part in parts_of(lake, spec, **equal)]
+    if not paths:
+        return lake.spark.createDataFrame([], spec.schema)
+    return lake.spark.read.schema(spec.schema).option("basePath", lake.path(spec)).parquet(*paths).select(*spec.schema.names)
 
 
 def lies_in(part: Part, place: Mapping[str, str | Sequence[str]]) -> bool:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from nightlog.lake.parts import Part, commit_parts, parts_of, read_part, schema_of, write_part
+from nightlog.lake.parts import Part, commit_parts, parts_of, read_part, read_parts, schema_of, write_part
 from nightlog.lake.store import Lake
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE, MESSAGES, NUMBERS, PATTERNS, QUARANTINE, SESSIONS, TEMPLATES
 from nightlog.parsing.events import BUCKETS, SHOWN_UNPARSED, Parsed, has_bounds, joined, parse_part
@@ -70,7 +70,7 @@ def write_events(lake: Lake, system: System, days: list[str], run_id: str) -> di
         found = joined(run_tasks(lake, parts, partial(parse_part, root=lake.root, system=system), n_bytes))
         founded = commit_events(lake, system, days, found)
     elif (flat := flat_system(system)) is not None:
-        found = parse_records(lake.read(LINES_TABLE, system=system.name, ds=days), system, flat, lake.root)
+        found = parse_records(read_parts(lake, LINES_TABLE, system=system.name, ds=days), system, flat, lake.root)
         founded = commit_events(lake, system, days, found)
     else:
         found, founded = write_by_columns(lake, system, days)
