@@ -14,9 +14,10 @@ from nightlog.lake.store import Lake
 from processes import members, run
 from world import DS, Logs, stored_questions
 
-# What needs Spark: one system is parsed by shape on its Python workers, one by its columns in the JVM.
+# What needs Spark: lines that its Python workers parse by shape, JSON that it takes apart before, and what its columns parse alone.
 BULK = Logs(10_000, days=(DS,), ending=".log")
-FEED = Logs(60, "json", days=(DS,))
+FEED = Logs(10_000, "json", days=(DS,), ending=".log")
+COLUMNS = Logs(60, "columns", days=(DS,))
 VICTIMS = {"the JVM of Spark": "org.apache.spark", "a Python worker of Spark": "pyspark.daemon"}
 TRIES = 6
 

@@ -66,7 +66,8 @@ def day_of_logs(ds: str, sessions: int, line: Callable[[str, int, str, str, str]
 
 @dataclass(frozen=True)
 class Logs:
-    """What a system logs: sessions a day, the kind of its header, on which days, and how its files end."""
+    """What a system logs: sessions a day, the kind of its header, on which days, and how its files end. Kind `columns` is JSON with a time
+    format that Spark alone reads, so that its columns do all of the parsing."""
 
     sessions: int = 60
     kind: str = "pattern"
@@ -78,12 +79,13 @@ class Logs:
 def add_system(folder: Path, name: str, logs: Logs) -> None:
     """A system's file under `systems`, and its logs under `data`."""
     keys = 'kind = "json"\nkeys = { time = "time", level = "level", id = "id", message = "msg" }'
-    header = keys if logs.kind == "json" else f"pattern = '{HEADER}'"
+    header = f"pattern = '{HEADER}'" if logs.kind == "pattern" else keys
+    form = "yyyy-MM-dd HH:mm:ss[.SSS]" if logs.kind == "columns" else "yyyy-MM-dd HH:mm:ss"
     (folder / "systems").mkdir(parents=True, exist_ok=True)
     (folder / "systems" / f"{name}.toml").write_text(
         f'name = "{name}"\nrole = "{logs.role}"\n[input]\npath = "{name}/{{ds}}{logs.ending}"\n'
         f"[header]\n{header}\n"
-        '[timestamp]\nvalue = "{time}"\nformat = "yyyy-MM-dd HH:mm:ss"\n[session]\nkind = "field"\nfield = "id"\n'
+        f'[timestamp]\nvalue = "{{time}}"\nformat = "{form}"\n[session]\nkind = "field"\nfield = "id"\n'
         + (f'[labels]\nfile = "{name}/labels.csv"\n' if logs.role == "source" else ""),
         encoding="utf-8",
     )
@@ -91,7 +93,7 @@ def add_system(folder: Path, name: str, logs: Logs) -> None:
     for ds in logs.days:
         path = folder / "data" / name / f"{ds}{logs.ending}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = day_of_logs(ds, logs.sessions, json_line if logs.kind == "json" else text_line)
+        lines = day_of_logs(ds, logs.sessions, text_line if logs.kind == "pattern" else json_line)
         broken = {text.split()[3] for text in lines if "broken" in text} if logs.role == "source" else set()
         labels += [f"{session},{int(session in broken)}" for session in dict.fromkeys(text.split()[3] for text in lines)]
         written = "".join(f"{text}\n" for text in lines).encode()
