@@ -54,7 +54,7 @@ build/objects/made: tests/objects/requirements.txt | setup
 fuzz: setup ## ten minutes of random inputs for parsing, masking, sessions, answers and more; figures go to docs/reliability.md
 	$(JOBS)/python tests/fuzz/fuzz.py --write
 
-bench: setup build/bench/venv/made ## Nightlog beside Drain3 and LogLead on up to 33 million lines (an hour; goes on where it broke off)
+bench: setup build/bench/venv/made ## Nightlog beside Drain3 and LogLead on up to 33 million lines (half an hour; goes on where it broke off)
 	build/bench/venv/bin/python tests/bench/bench.py
 
 bench-quick: setup build/bench/venv/made ## the same on 1.1 million lines, one round
