@@ -70,7 +70,7 @@ build/bench/venv/made: tests/bench/requirements.txt | setup
 	@$(call environment,build/bench/venv)
 	@touch $@
 
-faults: setup ## kills, full disks and other faults, each compared with an undisturbed night; docs/reliability.md (about 24 minutes)
+faults: setup ## kills, full disks and other faults, each compared with an undisturbed night; docs/reliability.md (10 to 25 minutes)
 	$(QUICK) $(JOBS)/python tests/faults/faults.py
 
 e2e: setup ## nights by Airflow's own scheduler, which is killed half-way, beside the same nights one by one (10 to 15 minutes)
