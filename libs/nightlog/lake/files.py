@@ -26,7 +26,12 @@ def write_file(place: str, content: bytes) -> None:
     with files.open_output_stream(aside) as out:
         out.write(content)
     if aside != path:
-        files.move(aside, path)
+        put_in_place(files, aside, path)
+
+
+def put_in_place(files: FileSystem, aside: str, path: str) -> None:
+    """Let a whole file that was written aside be the file, in one step."""
+    files.move(aside, path)
 
 
 def aside_of(path: str) -> str:
