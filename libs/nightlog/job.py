@@ -68,8 +68,8 @@ def load_own(settings: Settings) -> list[str]:
 
 @contextmanager
 def open_lake(settings: Settings, app: str, with_spark: bool = True) -> Iterator[Lake]:
-    """The lake; a Spark session is started when one is first needed, and ends with the block. What a full or closed disk makes libraries
-    say is raised as LakeFull or LakeReadOnly."""
+    """The lake; a Spark session is started when one is first needed, and ends with the block. What libraries say of a disk or an
+    object store is raised in our words, see `clear_storage_errors`."""
     if not with_spark:
         lake = Lake(settings.lake)
         with clear_storage_errors(lake.root):

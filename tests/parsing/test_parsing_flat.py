@@ -49,6 +49,7 @@ SYSTEMS = {
     "export": make_system(
         header=Header(kind="export", keys={"message": "MESSAGE", "level": "PRIORITY"}), timestamp=None, record=Record(start="__CURSOR=")
     ),
+    "json of a message alone": make_system(header=Header(kind="json", keys={"message": "msg"}), timestamp=None),
     "records": make_system(header=STAMPED, record=Record(start=r"\d{4}-\d\d-")),
 }
 
@@ -61,6 +62,8 @@ def record(kind: str, number: int, rng: random.Random) -> str:
         given |= {"http": {"status": 200 + number % 3}} if number % 2 else {}
         given |= {"id": None} if number % 7 == 0 else {}
         return json.dumps(given, ensure_ascii=number % 2 == 0)
+    if kind == "json of a message alone":
+        return json.dumps({"msg": message if number % 5 else rng.choice(["", "  "])})
     if kind == "json behind a header":
         return f"{time} {json.dumps({'msg': message, 'lvl': level})}"
     if kind == "logfmt":
@@ -134,7 +137,7 @@ def test_a_separator_in_a_value_does_not_shift_the_others(spark: SparkSession) -
     system = SYSTEMS["json"]
     text = json.dumps({"msg": "a\x1fb", "time": 5, "lvl": "x\x1fy", "id": "s1"})
     (row,) = flat_records(spark.createDataFrame([("d", "f", 1, text)], LINES), system).collect()
-    assert row["text"] == "s1\x1fx\ufffdy\x1f5\x1fa\x1fb"
+    assert row["text"] == "\x1fs1\x1fx\ufffdy\x1f5\x1fa\x1fb"
 
 
 def test_what_python_cannot_follow_is_left_to_spark() -> None:

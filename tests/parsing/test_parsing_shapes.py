@@ -164,6 +164,7 @@ def test_where_each_line_has_a_shape_of_its_own_only_some_are_looked_at_for_numb
 
 
 ZONED = "yyyy-MM-dd HH:mm:ss,SSS"
+WEST = "yyyy/MM/dd HH:mm:ss"
 STAMPS = {
     "yyyy-MM-dd HH:mm:ss": [
         "2026-03-04 05:06:07",
@@ -180,7 +181,13 @@ STAMPS = {
         "2026-03-04T05:06:07",
         "2026-03-04T05:06:07.1-11:30",
     ],
-    ZONED: ["2026-03-29 02:30:00,999", "2026-10-25 02:30:00,001", "2026-03-04 05:06:07,1234"],
+    ZONED: [
+        "1970-01-01 00:30:00,000",
+        "1970-01-01 01:30:00,000",
+        "2026-03-29 02:30:00,999",
+        "2026-10-25 02:30:00,001",
+        "2026-03-04 05:06:07,1234",
+    ],
     "yyyy MMM d HH:mm:ss": [
         "2026 Mar 4 05:06:07",
         "2026 mar 14 05:06:07",
@@ -190,6 +197,7 @@ STAMPS = {
     ],
     "dd/MMM/yyyy:HH:mm:ss Z": ["04/Mar/2026:05:06:07 +0100", "04/Mar/2026:05:06:07 -0930", "04/Mar/2026:05:06:07"],
     "M/d/yyyy h:mm:ss a": ["3/4/2026 5:06:07 PM", "12/14/2026 12:00:00 am", "3/4/2026 13:00:00 PM", "3/4/2026 0:00:00 AM"],
+    WEST: ["1969/12/31 20:00:00", "1969/12/31 18:00:00", "2026/07/04 05:06:07"],
     "HH:mm": ["05:06", "24:00", "5:06"],
     "yyyy-MM-dd-HH.mm.ss.SSSSSS": ["2005-06-03-15.42.50.363779", "2005-06-03-15.42.50.36", "2005-06-31-15.42.50.363779"],
     "'20'yy-MM-dd'T1'H": ["2026-03-04T15", "1926-03-04T15", "2026-03-04T25", "2026-03-04T123"],
@@ -215,7 +223,9 @@ STAMPS = {
 }
 
 
-@pytest.mark.parametrize(("zone", "forms"), [("UTC", list(STAMPS)), ("Europe/Berlin", [ZONED, "epoch", "dd/MMM/yyyy:HH:mm:ss Z"])])
+@pytest.mark.parametrize(
+    ("zone", "forms"), [("UTC", list(STAMPS)), ("Europe/Berlin", [ZONED, "epoch", "dd/MMM/yyyy:HH:mm:ss Z"]), ("America/New_York", [WEST])]
+)
 def test_stamps_are_read_as_spark_reads_them(spark: SparkSession, zone: str, forms: list[str]) -> None:
     for form in forms:
         header = Header(pattern=r"\[(?P<stamp>[^\]]*)\] (?P<message>.*)")

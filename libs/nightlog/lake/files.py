@@ -1,4 +1,4 @@
-"""Files of the lake that are no tables, models and pages: in a local folder or an object store, by the same calls."""
+"""The lake's file system, a local folder or an object store, and its files that are no tables: models and pages."""
 
 from __future__ import annotations
 

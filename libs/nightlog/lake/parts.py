@@ -112,7 +112,7 @@ def parts_of(lake: Lake, spec: TableSpec, **equal: str | Sequence[str]) -> list[
 
 
 def read_parts(lake: Lake, spec: TableSpec, **equal: str | Sequence[str]) -> DataFrame:
-    """The same rows for Spark, straight from the files: it would take seconds to read the table's log once more."""
+    """The rows of the files of `parts_of`, for Spark, without its reading the table's log once more, which takes seconds."""
     assert lake.spark is not None, f"{spec.name} is read by Spark, and this stage has no session"
     paths = [f"{lake.path(spec)}/{part.path}" for part in parts_of(lake, spec, **equal)]
     if not paths:

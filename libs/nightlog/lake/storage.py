@@ -67,7 +67,7 @@ def storage_error(error: BaseException, root: str) -> NightlogError | None:
 def store_error(said: str, root: str) -> NightlogError:
     """What an object store's refusal or silence comes to; of the answer only its code is told."""
     if refused := REFUSED.search(said):
-        return StoreRefused(f"the object store refuses the lake {root}: {refused[0]}; see its address and credentials (AWS_…), {ADVICE}")
+        return StoreRefused(f"the object store refuses the lake {root}: {refused[0]}; correct its address or credentials (AWS_…), {ADVICE}")
     why = found[0] if (found := UNREACHED.search(said)) else "no answer"
     return TransientError(f"the object store of the lake {root} cannot be reached: {why}; it is tried again, or {ADVICE}")
 

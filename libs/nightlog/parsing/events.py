@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,9 +22,6 @@ from nightlog.parsing.numbers import Number, extremes
 from nightlog.parsing.shapes import DAY, LineParser, Shape
 from nightlog.parsing.stamps import EPOCH, MICROSECOND, Read, reader
 from nightlog.systems.spec import System
-
-if TYPE_CHECKING:
-    pass
 
 # Shapes that a worker remembers from one part to the next, and how long they may be.
 REMEMBERED, REMEMBERED_LENGTH = 50_000, 2_000
@@ -64,11 +61,11 @@ def parse_part(part: Part, root: str, system: System) -> Parsed:
     ds = dict(part.partition)["ds"]
     lines = read_part(root, LINES_TABLE, part.path, ["file", "line_no", "text"])
     events, parsed = parse_table(lines, system, ds)
-    write_events(parsed, events, root, system.name, ds)
+    write_event_parts(parsed, events, root, system.name, ds)
     return parsed
 
 
-def write_events(parsed: Parsed, events: pa.Table, root: str, system: str, ds: str) -> None:
+def write_event_parts(parsed: Parsed, events: pa.Table, root: str, system: str, ds: str) -> None:
     """Write the events of a part and their counts, and note the files."""
     if len(events):
         parsed.events = [write_part(root, EVENTS_TABLE, events, system=system, ds=ds)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pyspark.sql import functions as F
 
 from nightlog.lake.parts import Part
-from nightlog.parsing.events import SHOWN_UNPARSED, Parsed, joined, parse_table, write_events
+from nightlog.parsing.events import SHOWN_UNPARSED, Parsed, joined, parse_table, write_event_parts
 from nightlog.parsing.lines import records_of, split_header, wanted_fields
 from nightlog.parsing.pieces import PIECE
 from nightlog.parsing.shapes import by_shape
@@ -24,17 +24,15 @@ from nightlog.systems.spec import Header, System
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-# Between the values of a record; in a value it is replaced, in the message, which comes last, it may stand.
-BETWEEN = "\x1f"
+# Before each value of a record, so that none is blank; in a value it is replaced, in the message, which comes last, it may stand.
+BEFORE = "\x1f"
 TOLD = "told string, numbers binary"
 
 
 def flat_system(system: System) -> System | None:
     """The system whose lines are the flat records of this one; None where these cannot be parsed by shape either."""
-    names = [*sorted(wanted_fields(system) - {"message"}), "message"]
-    pattern = BETWEEN.join(f"(?P<{name}>[^{BETWEEN}]*)" for name in names[:-1])
-    header = Header(pattern=f"{pattern}{BETWEEN if pattern else ''}(?P<message>.*)")
-    flat = system.model_copy(update={"header": header, "record": None})
+    pattern = "".join(f"{BEFORE}(?P<{name}>[^{BEFORE}]*)" for name in sorted(wanted_fields(system) - {"message"}))
+    flat = system.model_copy(update={"header": Header(pattern=f"{pattern}{BEFORE}(?P<message>.*)"), "record": None})
     return flat if by_shape(flat) else None
 
 
@@ -45,10 +43,10 @@ def flat_records(lines: DataFrame, system: System) -> DataFrame:
     split = records.select("ds", "file", "line_no", "text", *[value.alias(f"_{name}") for name, value in fields.items()])
     matched = F.col("_matched") & (F.trim("text") != "")
     values = [
-        F.replace(F.coalesce(f"_{name}", F.lit("")), F.lit(BETWEEN), F.lit("\ufffd"))
+        F.replace(F.coalesce(f"_{name}", F.lit("")), F.lit(BEFORE), F.lit("\ufffd"))
         for name in sorted(set(fields) - {"matched", "message"})
     ]
-    flat = F.concat_ws(BETWEEN, *values, F.col("_message"))
+    flat = F.concat_ws(BEFORE, F.lit(""), *values, F.col("_message"))
     return split.select("ds", "file", "line_no", matched.alias("matched"), F.when(matched, flat).otherwise(F.col("text")).alias("text"))
 
 
@@ -56,7 +54,7 @@ def parse_records(lines: DataFrame, system: System, flat: System, root: str) -> 
     """Parse the records of some nights, and write their events and counts, uncommitted."""
 
     def work(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for rows in gathered(batches):
+        for rows in in_pieces(batches):
             for ds in rows.column("ds").unique().to_pylist():
                 yield packed(parse_night(rows.filter(pc.equal(rows.column("ds"), ds)), flat, ds, root))
 
@@ -64,7 +62,7 @@ def parse_records(lines: DataFrame, system: System, flat: System, root: str) -> 
     return joined([unpacked(row["told"], bytes(row["numbers"])) for row in rows])
 
 
-def gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+def in_pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     """Batches put together until they are as large as a piece of a file."""
     waiting: list[pa.RecordBatch] = []
     for batch in batches:
@@ -86,13 +84,13 @@ def parse_night(rows: pa.Table, flat: System, ds: str, root: str) -> Parsed:
     parsed.tally |= {"n_blank": n_blank, "n_unparsed": len(others) - n_blank}
     shown = others.filter(pc.invert(blank)).sort_by([("file", "ascending"), ("line_no", "ascending")]).slice(0, SHOWN_UNPARSED)
     parsed.unmatched = [row | {"ds": ds} for row in shown.select(["file", "line_no", "text"]).to_pylist()]
-    write_events(parsed, events, root, flat.name, ds)
+    write_event_parts(parsed, events, root, flat.name, ds)
     return parsed
 
 
 def packed(parsed: Parsed) -> pa.RecordBatch:
     """What a worker tells the driver of its records, as a row of TOLD."""
-    told = asdict(parsed) | {"numbers": None}
+    told = asdict(replace(parsed, numbers=[]))
     sink = pa.BufferOutputStream()
     if parsed.numbers:
         whole = pa.concat_tables(parsed.numbers)

@@ -148,8 +148,8 @@ def cut_off(texts: pa.ChunkedArray, pattern: str) -> tuple[pa.Array, pa.Array, p
 
     whole = rf"(?s)\A(?:{pattern})"
     try:
-        tags = pc.struct_field(pc.extract_regex(texts, whole), "label")
-        return pc.replace_substring_regex(texts, whole, "", max_replacements=1), pc.match_substring_regex(texts, whole), tags
+        groups = pc.extract_regex(texts, whole)
+        return pc.replace_substring_regex(texts, whole, "", max_replacements=1), pc.is_valid(groups), pc.struct_field(groups, "label")
     except pa.ArrowInvalid:
         start = re.compile(pattern, re.DOTALL | re.ASCII)
     plain = texts.to_pylist()

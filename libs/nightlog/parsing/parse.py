@@ -93,7 +93,7 @@ def write_by_columns(lake: Lake, system: System, days: list[str]) -> tuple[Parse
     """The same by Spark's column expressions alone, for systems whose expressions Python cannot follow."""
     from pyspark.sql import Observation
 
-    lines = lake.read(LINES_TABLE, system=system.name, ds=days)  # first: it starts Spark, and no column can be named before
+    lines = read_parts(lake, LINES_TABLE, system=system.name, ds=days)  # first: it starts Spark, and no column can be named before
     by_line, by_event = Observation(), Observation()
     unmatched = ~F.col("matched") & ~F.col("blank")
     parsed = parse_lines(lines, system)

@@ -24,6 +24,7 @@ Read = Callable[[pa.StringArray], pa.Int64Array]
 MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+DAY = 24 * 3600 * 1_000_000
 # A stamp outside of these is an error, as in `lines`.
 EARLIEST, LATEST = 0, (datetime(2262, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
 # Parts of a second that a number counts, by the name of its format.
@@ -86,7 +87,7 @@ def names_zone(form: str) -> bool:
     >>> names_zone("yyyy-MM-dd'T'HH:mm:ssXXX"), names_zone("yyyy-MM-dd'Z'HH:mm:ss")
     (True, False)
     """
-    return any((piece[2] or "") in "xXzZOV" for piece in LETTERS.finditer(form) if piece[2])
+    return any(piece[2] in "xXzZOV" for piece in LETTERS.finditer(form) if piece[2])
 
 
 def since_1970(stamps: pa.StringArray, per_second: int) -> pa.Int64Array:
@@ -119,8 +120,7 @@ def by_pattern(stamps: pa.StringArray, whole: re.Pattern[bytes], literals: Mappi
         if (found := whole.fullmatch(shape)) is not None:
             rows = order[bounds[number] : bounds[number + 1]]
             at[rows], readable[rows] = microseconds(Cut(content, starts[rows], found), literals)
-    found_at = within(at, readable)
-    return found_at if zone is None else in_utc(found_at, zone)
+    return within(at, readable) if zone is None else in_utc(within(at, readable, slack=DAY), zone)
 
 
 @dataclass(frozen=True)
@@ -173,9 +173,9 @@ def microseconds(of: Cut, literals: Mapping[str, int]) -> tuple[np.ndarray, np.n
     return ((days * 24 + hour) * 60 + minute) * 60_000_000 + second * 1_000_000 + fraction, valid
 
 
-def within(at: np.ndarray, readable: np.ndarray) -> pa.Int64Array:
-    """Times between 1970 and 2262; what is outside is taken for unreadable."""
-    return pa.array(at, mask=~(readable & (at >= EARLIEST) & (at <= LATEST)))
+def within(at: np.ndarray, readable: np.ndarray, slack: int = 0) -> pa.Int64Array:
+    """Times between 1970 and 2262, or so many microseconds around them; what is outside is taken for unreadable."""
+    return pa.array(at, mask=~(readable & (at >= EARLIEST - slack) & (at <= LATEST + slack)))
 
 
 def in_utc(at: pa.Int64Array, zone: ZoneInfo) -> pa.Int64Array:
