@@ -2,8 +2,8 @@
 
 import sys
 
-from nightlog.job import run_teaching
-from nightlog.maintenance import run_maintenance
+from nightlog.run.entry import run_teaching
+from nightlog.run.maintenance import run_maintenance
 
 if __name__ == "__main__":
     sys.exit(run_teaching(run_maintenance, __doc__))

@@ -2,8 +2,8 @@
 
 import sys
 
-from nightlog.job import run_teaching
-from nightlog.train import run_distillation
+from nightlog.run.entry import run_teaching
+from nightlog.run.train import run_distillation
 
 if __name__ == "__main__":
     sys.exit(run_teaching(run_distillation, __doc__))

@@ -2,8 +2,8 @@
 
 import sys
 
-from nightlog.job import run_teaching
-from nightlog.train import run_training
+from nightlog.run.entry import run_teaching
+from nightlog.run.train import run_training
 
 if __name__ == "__main__":
     sys.exit(run_teaching(run_training, __doc__))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -12,11 +12,11 @@ from nightlog.detector.calibration import Calibration
 from nightlog.detector.network import Network, Shape
 from nightlog.detector.registry import Manifest, promote, save
 from nightlog.encoding.encoder import DIMENSIONS, ENCODER
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ALL_TABLES, TableSpec
-from nightlog.night import Night
+from nightlog.run.night import Night
+from nightlog.run.stages import Outcome, Stage
 from nightlog.settings import Settings
-from nightlog.stages import Outcome, Stage
 from nightlog.systems.spec import Header, Input, Session, System
 
 NOW = datetime(2026, 3, 5, 2, 0, tzinfo=UTC)

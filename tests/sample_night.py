@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nightlog.lake.store import Lake
-from nightlog.night import Night
+from nightlog.lake.lake import Lake
+from nightlog.run.night import Night
+from nightlog.run.stages import Stage
 from nightlog.settings import Settings
-from nightlog.stages import Stage
 from nightlog.systems.catalog import load_catalog
 from nights import add_toy_model
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from nightlog.errors import EXIT_PERMANENT, EXIT_TRANSIENT, ConfigError
-from nightlog.job import ended, run_stage, settings_from
+from nightlog.run.entry import ended, run_stage, settings_from
+from nightlog.run.stages import Stage
 from nightlog.settings import read_settings
-from nightlog.stages import Stage
 
 
 def test_wrong_settings_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,13 @@ import numpy as np
 from nightlog.detector.metaproto.teach import labelled_rows
 from nightlog.detector.patterns import Patterns
 from nightlog.distillation.retrain import settled_verdicts
-from nightlog.lake.store import Lake
+from nightlog.feedback.store import label_row, record, suppression_row, take_back
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANSWERS, VERDICTS
-from nightlog.llm.feedback import label_row, record, suppression_row, take_back
 from nightlog.llm.prompt import prompt_hash
+from nightlog.run.train import answered, labelled_folder
 from nightlog.settings import Settings
 from nightlog.systems.spec import Input, Labels, Session, System
-from nightlog.train import answered, labelled_folder
 
 NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
 APP = System(name="app", role="target", input=Input(path="{ds}"), session=Session(kind="field"), detector="metaproto")

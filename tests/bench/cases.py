@@ -15,15 +15,15 @@ import numpy as np
 from corpus import DS
 from night import add_model, small, stage
 from nightlog.encoding.encoder import DIMENSIONS, ENCODER
+from nightlog.ingest.splits import MAX_LINE
+from nightlog.lake.lake import Lake
 from nightlog.lake.parts import replace_rows
-from nightlog.lake.store import Lake
 from nightlog.lake.tables import ANOMALIES, MESSAGES, PATTERNS, ROUTES, SESSIONS, TEMPLATES, VECTORS
-from nightlog.night import Night
-from nightlog.parsing.pieces import MAX_LINE
 from nightlog.routing.router import SourceTemplates, route
+from nightlog.run.night import Night
+from nightlog.run.stages import Outcome, Stage
 from nightlog.settings import Settings
 from nightlog.spark import start_spark
-from nightlog.stages import Outcome, Stage
 from nightlog.systems.spec import System
 
 EVENTS, DISTINCT, LONG, FILES = 5_000_000, 300_000, 50 << 20, 2_000

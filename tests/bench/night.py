@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 from corpus import DS
-from nightlog.lake.store import Lake
-from nightlog.night import Night
+from nightlog.lake.lake import Lake
+from nightlog.run.night import Night
+from nightlog.run.stages import Stage
 from nightlog.settings import Settings
 from nightlog.spark import LOCAL, start_spark
-from nightlog.stages import Stage
 from nightlog.systems.catalog import load_catalog
 from nightlog.systems.spec import Header, Input, Session, System, Timestamp
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 from nightlog.cli import app
 from nightlog.errors import NightlogError
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.settings import Settings
 from nightlog.systems.catalog import parse_system
 from nights import add_toy_model, run_night

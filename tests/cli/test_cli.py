@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from batch_stub import BatchStub
 from llm_stub import completion
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, ANSWERS, LLM_BATCHES, LLM_CALLS, NIGHTS, OUTCOMES, PATTERNS, VERDICTS
 from nightlog.llm.prompt import prompt_hash
 from nightlog.systems.catalog import load_catalog

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, ANSWERS, MODELS, NIGHTS
 from shop_nights import DS, NEXT, Place
 

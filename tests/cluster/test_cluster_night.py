@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ALL_TABLES, OUTCOMES, TableSpec
+from nightlog.run.stages import Stage
 from nightlog.spark import delta_jars
-from nightlog.stages import Stage
 from nights import add_toy_model
 from standalone import process, standalone
 

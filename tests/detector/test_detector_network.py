@@ -11,7 +11,7 @@ from nightlog.detector.network import LONGEST, Network, lay, sequence
 from nightlog.detector.predict import predict
 from nightlog.detector.registry import save
 from nightlog.detector.scoring import score_frame
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 
 TABLE = np.random.default_rng(0).standard_normal((20, DIMENSIONS)).astype(np.float32)
 

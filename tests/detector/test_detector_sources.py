@@ -11,7 +11,7 @@ from detector_help import QUICK
 from nightlog.detector.sources import read_source, session_labels
 from nightlog.detector.teach import teach
 from nightlog.errors import ConfigError
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import EVENTS_TABLE, LABELS, PATTERNS, SESSIONS, TEMPLATES, VECTORS
 from nightlog.systems.spec import Input, Labels, Session, System
 

@@ -20,7 +20,7 @@ from nightlog.detector.training import fit
 from nightlog.distillation.retrain import distil_system, distil_systems, gate, measures, settled_verdicts
 from nightlog.distillation.rounds import Distilled, PseudoLabel, Round
 from nightlog.errors import ConfigError, ModelIntegrityError
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANSWERS, MODELS, PATTERNS, PSEUDO_LABELS, SESSIONS, TEMPLATES, VECTORS, VERDICTS
 from nightlog.llm.items import Verdict
 from nightlog.llm.prompt import prompt_hash

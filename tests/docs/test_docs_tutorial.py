@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
+from nightlog.lake.query import query
 from nightlog.lake.tables import ANOMALIES, HANDOFFS
-from nightlog.reporting.tables import query
 from pyarrow import parquet
 from sample_night import DS
 

@@ -24,7 +24,7 @@ from nightlog.doctor.look import guarded, look, worst
 from nightlog.doctor.models import models
 from nightlog.doctor.systems import catalogue, inputs, last_nights, late_files
 from nightlog.doctor.tables import folder, tables
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANSWERS, NIGHTS, OUTCOMES, QUARANTINE
 from nightlog.settings import Settings
 from nights import add_toy_model, small_system

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / name) for name in ("e2e", "faults", "night", "")]
 
-from nightlog.lake.store import Lake  # noqa: E402
+from nightlog.lake.lake import Lake  # noqa: E402
 from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES  # noqa: E402
 from nights import add_toy_model  # noqa: E402
 from processes import run  # noqa: E402

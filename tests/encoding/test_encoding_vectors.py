@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from nightlog.encoding.encoder import DIMENSIONS, ENCODER, embed, plain_text
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import TEMPLATES, VECTORS
 from nightlog.systems.spec import Input, Session, System
 

@@ -162,7 +162,7 @@ def test_only_the_command_line_knows_the_room_of_labels() -> None:
 def test_a_change_of_what_a_mode_imports_is_another_version() -> None:
     own = code_version("nightlog.evaluation.metrics")
     assert own == code_version("nightlog.evaluation.metrics") != code_version("nightlog.evaluation.curves")
-    assert code_version("nightlog.evaluation.metrics", "json", "nightlog.lake.store") == own
+    assert code_version("nightlog.evaluation.metrics", "json", "nightlog.lake.lake") == own
 
 
 def test_answers_are_given_as_agreed_and_reported_apart(matrix: Callable[..., Matrix]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from nightlog.errors import ConfigError
 from nightlog.evaluation.nights import evaluate_nights, read_labels, score
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, SESSIONS
 from nightlog.systems.spec import Input, Labels, Session, System
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kills import Result, World, goes_on, judged
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from processes import run
 from world import STAGES, stored_questions
 

@@ -13,8 +13,8 @@ for name in (
     "nightlog.distillation.retrain",
     "nightlog.encoding.encoder",
     "nightlog.llm.judge",
-    "nightlog.reporting.page",
-    "nightlog.reporting.publish",
+    "nightlog.pages.page",
+    "nightlog.publishing.publish",
     "nightlog.routing.router",
 ):
     importlib.import_module(name)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from processes import Ended, kill_session, run
 from world import DS, STAGES, CountingLLM, Logs, add_system, difference, repeated_keys, snapshot, stored_questions
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kills import Result, World, points
 from nightlog.detector.registry import load, promoted_models
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import MODELS, PSEUDO_LABELS
 from processes import Ended, run
 from world import DS, Logs, add_system, content

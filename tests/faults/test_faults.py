@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 
 HERE = Path(__file__).parent
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kills import WAYS, Result, World, goes_on, judged
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from processes import members, run
 from world import DS, Logs, stored_questions
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from llm_stub import Stub, asked, verdict_on
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ALL_TABLES, TableSpec
-from nightlog.stages import Stage
+from nightlog.run.stages import Stage
 
 DAYS = ("2026-03-03", "2026-03-04")
 DS = DAYS[-1]

@@ -26,16 +26,16 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 from nightlog.doctor.machine import in_bytes
 from nightlog.errors import ConfigError
+from nightlog.ingest import splits as pieces
+from nightlog.ingest.splits import ends_in, numbered, plan, read_piece, to_count
 from nightlog.llm.answers import read_answer
-from nightlog.parsing import pieces
+from nightlog.pages.words import is_unseen, visible
 from nightlog.parsing.events import parse_table
 from nightlog.parsing.lines import MAX_MESSAGE
-from nightlog.parsing.pieces import ends_in, numbered, plan, read_piece, to_count
-from nightlog.parsing.sessions import COUNTS, Assignment, group_sessions, pattern_id, powers_of_two
 from nightlog.parsing.shapes import LineParser, by_shape
-from nightlog.parsing.stamps import EPOCH, LATEST, MICROSECOND, reader
+from nightlog.parsing.timestamps import EPOCH, LATEST, MICROSECOND, reader
 from nightlog.quality.drift import bounds
-from nightlog.reporting.page_words import is_unseen, visible
+from nightlog.sessions.group import COUNTS, Assignment, group_sessions, pattern_id, powers_of_two
 from nightlog.systems.catalog import load_catalog, parse_system
 from nightlog.systems.spec import Header, Input, Mask, Session, System, Timestamp
 

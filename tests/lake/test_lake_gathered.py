@@ -11,13 +11,13 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 from nightlog.errors import CommitUnknown, outcome_of
-from nightlog.lake.gathered import Rows, Write, commit
+from nightlog.lake.lake import Lake
 from nightlog.lake.parts import commit_parts, parts_of, replace_rows, schema_of, write_part
-from nightlog.lake.store import Lake
 from nightlog.lake.tables import MESSAGES, NIGHTS, OUTCOMES, SCORES, TEMPLATES, TableSpec
-from nightlog.night import Night
+from nightlog.lake.transaction import Rows, Write, commit
+from nightlog.run.night import Night
+from nightlog.run.stages import Outcome, Stage
 from nightlog.settings import Settings
-from nightlog.stages import Outcome, Stage
 
 DS = "2026-03-04"
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 from nightlog.errors import EXIT_PERMANENT, ConfigError
+from nightlog.lake.lake import Lake
 from nightlog.lake.maintain import Retention, expired, last_runs, maintain
-from nightlog.lake.store import Lake
 from nightlog.lake.tables import (
     ALL_TABLES,
     ANOMALIES,
@@ -32,7 +32,7 @@ from nightlog.lake.tables import (
     VERDICTS,
     TableSpec,
 )
-from nightlog.maintenance import run_maintenance
+from nightlog.run.maintenance import run_maintenance
 from nightlog.settings import Settings
 
 NOW = datetime(2026, 3, 10, 16, tzinfo=UTC)

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 from nightlog.errors import ConfigError
+from nightlog.lake.lake import Lake
 from nightlog.lake.maintain import vacuum
 from nightlog.lake.parts import replace_rows
-from nightlog.lake.recover import restore, versions
-from nightlog.lake.store import Lake
+from nightlog.lake.restore import restore, versions
 from nightlog.lake.tables import ANSWERS, SESSIONS, TableSpec
 
 DAY = 86400

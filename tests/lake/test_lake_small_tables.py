@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from nightlog.errors import SchemaMismatch
+from nightlog.lake.lake import Lake, where
 from nightlog.lake.parts import parts_of
-from nightlog.lake.recover import restore
-from nightlog.lake.store import Lake, where
+from nightlog.lake.restore import restore
 from nightlog.lake.tables import ALL_TABLES, ANOMALIES, EVENTS_TABLE, MODELS, NIGHTS, OUTCOMES, QUARANTINE, SESSIONS, VERDICTS
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)

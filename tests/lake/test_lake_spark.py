@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from nightlog.errors import EXIT_PERMANENT, SchemaMismatch
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ALL_TABLES, SESSIONS, TEMPLATES, TableSpec
 from pyspark.sql import DataFrame
 

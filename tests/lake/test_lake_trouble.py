@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from nightlog.errors import LakeFull, LakeReadOnly, StoreRefused, TransientError
 from nightlog.lake.lock import locked
-from nightlog.lake.storage import clear_storage_errors
+from nightlog.lake.storage_errors import clear_storage_errors
 
 HOLDER = """
 import sys, time

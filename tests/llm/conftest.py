@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from llm_stub import Stub, settings_at
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import PATTERNS, ROUTES, TEMPLATES
 from nightlog.llm.budget import Cost, Spent
 from nightlog.llm.judge import Judge, make_judge

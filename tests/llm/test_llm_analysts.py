@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from nightlog.errors import ConfigError
-from nightlog.lake.store import Lake
+from nightlog.feedback.questions import answered, questions, record_answer, system_answers
+from nightlog.feedback.store import standing, take_back
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANSWERS, VERDICTS
-from nightlog.llm.analysts import answered, questions, record_answer, system_answers
-from nightlog.llm.feedback import standing, take_back
 from nightlog.llm.prompt import prompt_hash
 from nightlog.llm.questions import latest_verdicts
 from nightlog.systems.spec import System

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from llm_stub import Stub, answer_all, asked, completion, settings_at, verdict_on
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import LLM_CALLS, VERDICTS
 from nightlog.llm.connection import MAX_ANSWER
 from nightlog.llm.judge import make_judge

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from batch_stub import BatchStub
 from llm_stub import Stub, answer_all, asked, completion, settings_at, verdict_on
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import LLM_BATCHES, LLM_CALLS, VERDICTS
 from nightlog.llm.budget import Cost
 from nightlog.llm.judge import make_desk, make_judge
@@ -316,7 +316,7 @@ import os, signal, sys
 from datetime import UTC, datetime
 sys.path[:0] = [sys.argv[3]]
 from llm_stub import settings_at
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.llm import batches
 from nightlog.llm.judge import make_desk, make_judge
 from nightlog.llm.label import label_patterns

@@ -8,11 +8,8 @@ from typing import Any
 
 import pytest
 from nightlog.errors import ConfigError
-from nightlog.lake.find import find_session, find_target, find_template
-from nightlog.lake.store import Lake
-from nightlog.lake.tables import ANSWERS, PATTERNS, SESSIONS, TEMPLATES
-from nightlog.llm.analysts import answered
-from nightlog.llm.feedback import (
+from nightlog.feedback.questions import answered
+from nightlog.feedback.store import (
     Suppressions,
     history,
     label_row,
@@ -23,6 +20,9 @@ from nightlog.llm.feedback import (
     take_back,
     told,
 )
+from nightlog.lake.lake import Lake
+from nightlog.lake.lookup import find_session, find_target, find_template
+from nightlog.lake.tables import ANSWERS, PATTERNS, SESSIONS, TEMPLATES
 
 NOON = datetime(2026, 3, 5, 12, tzinfo=UTC)
 DS, NEXT = "2026-03-04", "2026-03-05"

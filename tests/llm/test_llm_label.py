@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from llm_stub import Stub, answer_all, asked, verdict_on
 from nightlog.errors import SchemaMismatch
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import TEMPLATES, VERDICTS
 from nightlog.llm.items import Item, Verdict
 from nightlog.llm.judge import Answer, Judge
@@ -164,7 +164,7 @@ def test_a_broken_lake_does_raise(stub: Stub, judge_at: Any, lake: Lake, put_nig
 KILLED = """
 import os, signal, sys
 from datetime import UTC, datetime
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.llm.judge import make_judge
 from nightlog.llm.label import label_patterns
 from nightlog.settings import Settings

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from llm_stub import Stub, answer_all, completion, settings_at
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import LLM_BATCHES, LLM_CALLS, NIGHTS
 from nightlog.llm.budget import Cost, Spent
 from nightlog.llm.judge import make_judge

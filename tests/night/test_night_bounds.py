@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from nightlog.lake.store import Lake
+from nightlog.ingest.splits import MAX_LINE
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, LINES_TABLE, MESSAGES, SESSIONS, TEMPLATES
-from nightlog.parsing.pieces import MAX_LINE
+from nightlog.run.stages import Stage
 from nightlog.settings import Settings
-from nightlog.stages import Stage
 from nightlog.systems.spec import Templates
 from nights import add_toy_model, rows_of, run_night, small_system
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nightlog.approval import approve
 from nightlog.errors import ConfigError
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
+from nightlog.lake.query import run_outcomes
 from nightlog.lake.tables import ALL_TABLES, ANOMALIES, ANSWERS, APPROVALS, NIGHTS, OUTCOMES
-from nightlog.night import Night
-from nightlog.quality.hold import Approval
-from nightlog.reporting.tables import run_outcomes
+from nightlog.quality.approvals import Approval
+from nightlog.run.approve import approve
+from nightlog.run.night import Night
+from nightlog.run.stages import Outcome, Stage, exit_code
 from nightlog.settings import Settings
-from nightlog.stages import Outcome, Stage, exit_code
 from nightlog.systems.spec import Gates, System
 from nights import add_toy_model, content, run_night, small_system
 

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from nightlog.lake.store import Lake
+from nightlog.feedback.questions import questions, record_answer
+from nightlog.feedback.store import take_back
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, LLM_CALLS, PATTERNS, VERDICTS
-from nightlog.llm.analysts import questions, record_answer
-from nightlog.llm.feedback import take_back
 from nightlog.llm.ledger import cost
+from nightlog.run.stages import Stage
 from nightlog.settings import Settings
-from nightlog.stages import Stage
 from nights import add_toy_model, rows_of, run_night, small_system, snapshot
 
 DS, NEXT = "2026-03-04", "2026-03-05"

@@ -21,9 +21,9 @@ from nightlog.detector.sources import read_source
 from nightlog.detector.teach import teach
 from nightlog.distillation.retrain import distil_system
 from nightlog.evaluation.nights import evaluate_nights, read_labels
-from nightlog.lake.store import Lake
+from nightlog.feedback.questions import groups_of, known, record_answer
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, LABELS, LINES_TABLE, MODELS, NIGHTS, PATTERNS, SESSIONS, TEMPLATES
-from nightlog.llm.analysts import groups_of, known, record_answer
 from nightlog.settings import Settings
 from nightlog.systems.catalog import load_catalog
 from nights import rows_of, run_night, snapshot

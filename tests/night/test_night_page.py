@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
+from nightlog.lake.query import run_outcomes
 from nightlog.lake.tables import HANDOFFS, NIGHTS, OUTCOMES
-from nightlog.night import Night
-from nightlog.reporting.tables import run_outcomes
+from nightlog.run.night import Night
+from nightlog.run.stages import Stage, exit_code
 from nightlog.settings import Settings
-from nightlog.stages import Stage, exit_code
 from nights import add_toy_model, small_system
 
 DS = "2026-03-04"

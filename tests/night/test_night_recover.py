@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ALL_TABLES, ANOMALIES, NIGHTS, VERDICTS
-from nightlog.night import Night
+from nightlog.run.night import Night
+from nightlog.run.stages import Stage
 from nightlog.settings import Settings
-from nightlog.stages import Stage
 from nights import add_toy_model, content, run_night, small_system, snapshot
 
 FIRST, SECOND = "2026-03-03", "2026-03-04"

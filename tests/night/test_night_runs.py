@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from nightlog.errors import ConfigError
+from nightlog.lake.lake import Lake
 from nightlog.lake.lock import free, locked
-from nightlog.lake.store import Lake
 from nightlog.lake.tables import NIGHTS, OUTCOMES, SCORES
-from nightlog.night import Night
+from nightlog.run.night import Night
+from nightlog.run.stages import Stage
 from nightlog.settings import Settings
-from nightlog.stages import Stage
 from nights import add_toy_model, content, small_system
 
 DS = "2026-03-04"

@@ -11,11 +11,11 @@ import nbformat
 import pytest
 from hostile import hostile_lines
 from nbclient import NotebookClient
-from nightlog.charts import Column, Track, columns, timeline
 from nightlog.errors import ConfigError
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import NIGHTS
-from nightlog.notebook import night_or_last, open_lake, picture, short, table
+from nightlog.pages.charts import Column, Track, columns, timeline
+from nightlog.pages.notebook import night_or_last, open_lake, picture, short, table
 from tags import Tags
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"

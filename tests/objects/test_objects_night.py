@@ -15,10 +15,10 @@ from nightlog.doctor.models import models
 from nightlog.doctor.tables import folder, tables
 from nightlog.errors import ModelIntegrityError, StoreRefused
 from nightlog.lake.files import read_file, write_file
+from nightlog.lake.lake import Lake
 from nightlog.lake.maintain import vacuum
-from nightlog.lake.store import Lake
 from nightlog.lake.tables import ALL_TABLES, ANOMALIES, VERDICTS
-from nightlog.reporting.page import write_pages
+from nightlog.pages.page import write_pages
 from nights import add_toy_model, snapshot
 from sample_night import DS, run_sample_night
 

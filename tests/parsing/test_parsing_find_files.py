@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from nightlog.errors import FormatError
-from nightlog.parsing.files import find_days, find_files, relative
-from nightlog.parsing.pieces import plan, read_piece
+from nightlog.ingest.discover import find_days, find_files, relative
+from nightlog.ingest.splits import plan, read_piece
 from nightlog.systems.spec import Input
 from parsing_help import make_system, put_file
 

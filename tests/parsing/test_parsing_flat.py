@@ -14,7 +14,7 @@ from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE
 from nightlog.parsing.events import Parsed
 from nightlog.parsing.flat import flat_records, flat_system, packed, parse_records, unpacked
 from nightlog.parsing.lines import parse_lines
-from nightlog.parsing.numbers import extremes_by_columns
+from nightlog.parsing.number_ranges import extremes_by_columns
 from nightlog.parsing.shapes import by_shape
 from nightlog.systems.spec import Header, Record, Session, System, Timestamp
 from parsing_help import STAMPED, make_system

@@ -15,7 +15,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from nightlog.errors import NoInput
-from nightlog.lake.store import Lake
+from nightlog.ingest.ingest import ingest, look_back
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import (
     COUNTS_TABLE,
     EVENTS_TABLE,
@@ -30,7 +31,6 @@ from nightlog.lake.tables import (
     TableSpec,
 )
 from nightlog.parsing.flat import flat_system
-from nightlog.parsing.ingest import ingest, look_back
 from nightlog.parsing.parse import parse
 from nightlog.parsing.shapes import by_shape
 from nightlog.systems.spec import Input, Labels, Session

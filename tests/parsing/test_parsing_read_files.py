@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from nightlog.errors import FormatError, TransientError
-from nightlog.lake.store import Lake
+from nightlog.ingest.discover import copies, relative
+from nightlog.ingest.ingest import cut_off, ingest
+from nightlog.ingest.splits import CHUNK, MAX_LINE, PIECE, ends_in, numbered, plan, read_piece, to_count
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import LABELS, LINES_TABLE
-from nightlog.parsing.files import copies, relative
-from nightlog.parsing.ingest import cut_off, ingest
-from nightlog.parsing.pieces import CHUNK, MAX_LINE, PIECE, ends_in, numbered, plan, read_piece, to_count
 from nightlog.systems.spec import Input, Labels
 from parsing_help import make_system, put_file
 
@@ -207,7 +207,7 @@ def test_a_truncated_file_stops_the_night_and_leaves_the_lake_as_it_was(lake: La
 
 
 def test_where_there_is_nothing_to_do_nothing_is_started(tmp_path: Path) -> None:
-    from nightlog.parsing.work import SMALL, run_tasks
+    from nightlog.lake.runner import SMALL, run_tasks
 
     def start() -> Any:
         raise AssertionError("Spark was started for nothing")

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from nightlog.parsing.events import spark_hash
 from nightlog.parsing.parse import settle_bounds
-from nightlog.parsing.sessions import COUNTS, Assignment, group_sessions, merged, pattern_id, powers_of_two, question_id
+from nightlog.sessions.group import COUNTS, Assignment, group_sessions, merged, pattern_id, powers_of_two, question_id
 from nightlog.systems.spec import System
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F

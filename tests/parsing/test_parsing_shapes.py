@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from nightlog.parsing.events import EVERY, FULLY, parse_table
 from nightlog.parsing.lines import parse_lines
-from nightlog.parsing.numbers import extremes_by_columns
+from nightlog.parsing.number_ranges import extremes_by_columns
 from nightlog.parsing.parse import far_from_night
 from nightlog.parsing.shapes import LineParser, by_shape
 from nightlog.systems.catalog import load_catalog

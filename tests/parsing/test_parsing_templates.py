@@ -7,8 +7,8 @@ from collections import defaultdict
 
 import pandas as pd
 import pytest
-from nightlog.parsing.templates import BLANKS, WILDCARD, Cluster, Miner, mine, mine_templates, similarity_of_words, template_id
 from nightlog.systems.spec import Templates
+from nightlog.templates.miner import BLANKS, WILDCARD, Cluster, Miner, mine, mine_templates, similarity_of_words, template_id
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 

@@ -11,9 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from nightlog.errors import EXIT_GATE, GateFailed
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
+from nightlog.quality.approvals import Past, check_parsed
 from nightlog.quality.gates import JUDGED, anomaly_expectations, check, check_sums, judged_sums, stop_on_critical
-from nightlog.quality.hold import Past, check_parsed
 from nightlog.systems.spec import Gates, Input, Session, System, Timestamp
 
 DS = "2026-03-04"

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from nightlog.errors import GateFailed
+from nightlog.lake.lake import Lake
 from nightlog.lake.parts import commit_parts, schema_of, write_part
-from nightlog.lake.store import Lake
 from nightlog.lake.tables import ANSWERS, LINES_TABLE, MODELS, OUTCOMES
 from nightlog.quality.rules import LINES, OPS, Rules, check_lines, line_sums, rule_sums, unsound_ops
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import write_deltalake
-from nightlog.lake.store import Lake, arrow_table
+from nightlog.lake.lake import Lake, arrow_table
 from nightlog.lake.tables import (
     ANOMALIES,
     ANSWERS,

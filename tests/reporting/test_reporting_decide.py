@@ -11,12 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from nightlog.detector.calibration import Calibration
+from nightlog.feedback.store import Suppressions
+from nightlog.lake.lake import Lake
 from nightlog.lake.parts import schema_of, write_part
-from nightlog.lake.store import Lake
 from nightlog.lake.tables import EVENTS_TABLE, LINES_TABLE
-from nightlog.llm.feedback import Suppressions
-from nightlog.reporting.anomalies import Decision, Thresholds, decide, decisions, with_suppressions
-from nightlog.reporting.evidence import SHOWN_LINES, Known, with_evidence
+from nightlog.publishing.decide import Decision, Thresholds, decide, decisions, with_suppressions
+from nightlog.publishing.evidence import SHOWN_LINES, Known, with_evidence
 
 GENERAL, FOREIGN = 0.5, 0.8
 SAME = Calibration(1.0, 0.0)

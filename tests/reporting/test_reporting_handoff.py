@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 from llm_stub import Stub
 from nightlog.errors import ConfigError, TransientError
-from nightlog.lake.store import Lake
+from nightlog.handoff.export import export_night
+from nightlog.handoff.handoff import hand_off
+from nightlog.handoff.metrics import write_metrics
+from nightlog.handoff.webhook import checked_host, post, tell_night
+from nightlog.lake.lake import Lake
+from nightlog.lake.query import query
 from nightlog.lake.tables import ANOMALIES, HANDOFFS, NIGHTS
-from nightlog.reporting.handoff import hand_off
-from nightlog.reporting.handoff_export import export_night
-from nightlog.reporting.handoff_metrics import write_metrics
-from nightlog.reporting.handoff_webhook import checked_host, post, tell_night
-from nightlog.reporting.tables import query
 from nightlog.settings import HandOff, Settings
 from page_lake import BEFORE, DS, HOSTILE, KINDS, TEXTS, WEEK, put_night, small_lake
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from nightlog.errors import ConfigError
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
+from nightlog.lake.query import query
 from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES
-from nightlog.reporting.page import write_pages
-from nightlog.reporting.page_model import Change, Gap, Line, NormalPatterns, outcome_of, sampled, telling
-from nightlog.reporting.tables import query
+from nightlog.pages.model import Change, Gap, Line, NormalPatterns, outcome_of, sampled, telling
+from nightlog.pages.page import write_pages
 from page_lake import DS, NOON, WEEK, big_lake, note, put_night, small_lake
 from tags import Tags
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nightlog.reporting.page import write_pages
+from nightlog.pages.page import write_pages
 from page_lake import DS, big_lake, small_lake
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -14,7 +14,8 @@ from nightlog.detector.calibration import Calibration
 from nightlog.detector.network import Network, Shape
 from nightlog.detector.registry import Loaded, Manifest
 from nightlog.errors import GateFailed
-from nightlog.lake.store import Lake
+from nightlog.feedback.store import take_back
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import (
     ANOMALIES,
     ANSWERS,
@@ -30,8 +31,7 @@ from nightlog.lake.tables import (
     TEMPLATES,
     VERDICTS,
 )
-from nightlog.llm.feedback import take_back
-from nightlog.reporting.publish import Publication, publish, publish_unfinished
+from nightlog.publishing.publish import Publication, publish, publish_unfinished
 from nightlog.routing.router import SourceTemplates
 from nightlog.systems.spec import Input, Session, System
 

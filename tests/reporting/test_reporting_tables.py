@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from hostile import hostile_lines
 from nightlog.errors import EXIT_PERMANENT, ConfigError
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
+from nightlog.lake.query import anomalies, query, run_outcomes
 from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES
-from nightlog.reporting.tables import anomalies, query, run_outcomes
 
 DS = "2026-03-04"
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
+from nightlog.lake.query import query
 from nightlog.lake.tables import ALL_TABLES
-from nightlog.reporting.dictionary import dictionary
-from nightlog.reporting.tables import query
-from nightlog.reporting.views import VIEWS
+from nightlog.lake.views import VIEWS
+from nightlog.reference.dictionary import dictionary
 from page_lake import DS, small_lake
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def example(engine: str) -> str:
 
 
 def test_the_dictionary_in_the_docs_is_up_to_date() -> None:
-    assert DOC.read_text(encoding="utf-8") == dictionary(), "run: python -m nightlog.reporting.dictionary > docs/tables.md"
+    assert DOC.read_text(encoding="utf-8") == dictionary(), "run: python -m nightlog.reference.dictionary > docs/tables.md"
 
 
 def test_every_table_says_what_a_row_is_and_what_its_columns_mean() -> None:

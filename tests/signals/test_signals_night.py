@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nightlog.lake.store import Lake
+from nightlog.ingest.ingest import ingest
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import MESSAGES, NIGHTS, NUMBERS, OUTCOMES, PATTERNS, SIGNALS, TEMPLATES
-from nightlog.parsing.ingest import ingest
+from nightlog.pages.page import write_pages
 from nightlog.parsing.parse import parse
-from nightlog.reporting.page import write_pages
 from nightlog.signals.night import find_signals, signals
 from nightlog.systems.spec import Input, Session, Signals, System
 from nights import small_system

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from nightlog.parsing.files import find_days, find_files
+from nightlog.ingest.discover import find_days, find_files
 from nightlog.systems.catalog import load_catalog
 
 pytestmark = pytest.mark.shared

@@ -32,9 +32,9 @@ def questions(
 
     Example: nightlog questions --system shop
     """
-    from nightlog.job import settings_from
-    from nightlog.lake.store import Lake
-    from nightlog.llm.analysts import questions as read
+    from nightlog.feedback.questions import questions as read
+    from nightlog.lake.lake import Lake
+    from nightlog.run.entry import settings_from
     from nightlog.systems.catalog import choose, load_catalog
 
     settings = settings_from(lake=lake)
@@ -63,11 +63,11 @@ def answer(
     """
     from getpass import getuser
 
-    from nightlog.job import settings_from
-    from nightlog.lake.store import Lake
-    from nightlog.llm.analysts import record_answer
-    from nightlog.llm.feedback import take_back
-    from nightlog.night import utc_now
+    from nightlog.feedback.questions import record_answer
+    from nightlog.feedback.store import take_back
+    from nightlog.lake.lake import Lake
+    from nightlog.run.entry import settings_from
+    from nightlog.run.night import utc_now
     from nightlog.systems.catalog import load_catalog
 
     if (label is None) != undo:

@@ -38,11 +38,11 @@ def label(
     """
     from getpass import getuser
 
-    from nightlog.job import settings_from
-    from nightlog.lake.find import find_target
-    from nightlog.lake.store import Lake
-    from nightlog.llm.feedback import label_row, record, take_back
-    from nightlog.night import check_ds, utc_now
+    from nightlog.feedback.store import label_row, record, take_back
+    from nightlog.lake.lake import Lake
+    from nightlog.lake.lookup import find_target
+    from nightlog.run.entry import settings_from
+    from nightlog.run.night import check_ds, utc_now
 
     if (is_a is None) != undo:
         raise ConfigError("give either normal, anomalous or --undo")
@@ -83,11 +83,11 @@ def suppress(
     """
     from getpass import getuser
 
-    from nightlog.job import settings_from
-    from nightlog.lake.find import find_target, find_template
-    from nightlog.lake.store import Lake
-    from nightlog.llm.feedback import About, record, suppression_row, take_back
-    from nightlog.night import check_ds, utc_now
+    from nightlog.feedback.store import About, record, suppression_row, take_back
+    from nightlog.lake.lake import Lake
+    from nightlog.lake.lookup import find_target, find_template
+    from nightlog.run.entry import settings_from
+    from nightlog.run.night import check_ds, utc_now
 
     if (until is None) != undo:
         raise ConfigError("give either --until YYYY-MM-DD or --undo")
@@ -130,11 +130,11 @@ def feedback(
 
     Example: nightlog feedback --holding --format json
     """
-    from nightlog.job import settings_from
-    from nightlog.lake.store import Lake
+    from nightlog.feedback.store import history
+    from nightlog.lake.lake import Lake
     from nightlog.lake.tables import ANSWERS
-    from nightlog.llm.feedback import history
-    from nightlog.night import utc_now
+    from nightlog.run.entry import settings_from
+    from nightlog.run.night import utc_now
 
     equal = {"system": system} if system else {}
     rows = history(Lake(settings_from(lake=lake).lake).rows(ANSWERS, None, **equal), f"{utc_now():%Y-%m-%d}")

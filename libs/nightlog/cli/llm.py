@@ -18,9 +18,9 @@ def collect(systems: Systems = "", lake: LakeOption = None, form: FormatOption =
     Example: nightlog collect --systems shop
     """
     from nightlog.errors import EXIT_DONE, EXIT_TRANSIENT, ConfigError
-    from nightlog.job import chosen_systems, open_lake, settings_from
     from nightlog.llm.judge import make_desk, make_judge
-    from nightlog.night import utc_now
+    from nightlog.run.entry import chosen_systems, open_lake, settings_from
+    from nightlog.run.night import utc_now
 
     settings = settings_from(lake=lake)
     desk = make_desk(settings, make_judge(settings))

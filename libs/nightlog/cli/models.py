@@ -29,8 +29,8 @@ def train(
 
     Example: nightlog train --data /var/log/archive
     """
-    from nightlog.job import settings_from
-    from nightlog.train import run_training
+    from nightlog.run.entry import settings_from
+    from nightlog.run.train import run_training
 
     tell = Teller(form)
     with err.status("training"):
@@ -50,8 +50,8 @@ def retrain(
 
     Example: nightlog retrain --systems dovecot
     """
-    from nightlog.job import settings_from
-    from nightlog.train import run_distillation
+    from nightlog.run.entry import settings_from
+    from nightlog.run.train import run_distillation
 
     tell = Teller(form)
     with err.status("distilling"):
@@ -84,15 +84,15 @@ def evaluate(
     Example: nightlog evaluate --system hdfs --ds 2008-11-09,2008-11-10,2008-11-11
     """
     from nightlog.errors import ConfigError
-    from nightlog.job import settings_from
+    from nightlog.run.entry import settings_from
 
     settings = settings_from(lake=lake, data=data)
     if (system is None) != (ds is None):
         raise ConfigError("what was flagged on real nights is evaluated by --system and --ds together; the benchmark needs neither")
     if system is not None and ds is not None:
         from nightlog.evaluation.nights import evaluate_nights
-        from nightlog.lake.store import Lake
-        from nightlog.night import check_ds
+        from nightlog.lake.lake import Lake
+        from nightlog.run.night import check_ds
         from nightlog.systems.catalog import choose, load_catalog
 
         chosen = choose(load_catalog(settings.systems), [system])[0]

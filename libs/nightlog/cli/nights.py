@@ -13,7 +13,7 @@ from rich.text import Text
 from nightlog.cli.app import app
 from nightlog.cli.options import DataOption, Ds, Format, FormatOption, LakeOption, Master, Systems
 from nightlog.cli.output import err, out, print_rows, safe
-from nightlog.inert import UNSEEN
+from nightlog.sanitize import UNSEEN
 
 
 @app.command()
@@ -34,9 +34,9 @@ def run(
     Example: nightlog run --ds 2026-03-04 --systems shop --as-run
     """
     from nightlog.errors import ConfigError
-    from nightlog.job import chosen_systems, new_run_id, open_lake, settings_from
-    from nightlog.night import Night, check_ds, utc_now
-    from nightlog.stages import Stage, exit_code
+    from nightlog.run.entry import chosen_systems, new_run_id, open_lake, settings_from
+    from nightlog.run.night import Night, check_ds, utc_now
+    from nightlog.run.stages import Stage, exit_code
 
     settings = settings_from(lake=lake, data=data, master=master)
     if first not in list(Stage):
@@ -80,10 +80,10 @@ def anomalies(
 
     Example: nightlog anomalies --ds 2026-03-04 --format json
     """
-    from nightlog.job import settings_from
-    from nightlog.lake.store import Lake
-    from nightlog.night import check_ds
-    from nightlog.reporting.tables import anomalies as read
+    from nightlog.lake.lake import Lake
+    from nightlog.lake.query import anomalies as read
+    from nightlog.run.entry import settings_from
+    from nightlog.run.night import check_ds
 
     rows = read(Lake(settings_from(lake=lake).lake), check_ds(ds), system)
     if form != Format.TABLE:
@@ -140,11 +140,11 @@ def outcomes(
 
     Example: nightlog outcomes --ds 2026-03-04 --run-id manual__1
     """
-    from nightlog.job import settings_from
-    from nightlog.lake.store import Lake
-    from nightlog.night import check_ds
-    from nightlog.reporting.tables import run_outcomes
-    from nightlog.stages import exit_code
+    from nightlog.lake.lake import Lake
+    from nightlog.lake.query import run_outcomes
+    from nightlog.run.entry import settings_from
+    from nightlog.run.night import check_ds
+    from nightlog.run.stages import exit_code
 
     found = run_outcomes(Lake(settings_from(lake=lake).lake), check_ds(ds), run_id)
     if form != Format.TABLE:
@@ -171,9 +171,9 @@ def signals(
 
     Example: nightlog signals --ds 2026-03-05
     """
-    from nightlog.job import settings_from
-    from nightlog.lake.store import Lake
-    from nightlog.night import check_ds
+    from nightlog.lake.lake import Lake
+    from nightlog.run.entry import settings_from
+    from nightlog.run.night import check_ds
     from nightlog.signals.night import signals as read
 
     rows = read(Lake(settings_from(lake=lake).lake), check_ds(ds), system)

@@ -32,8 +32,8 @@ def try_files(
 
     Example: nightlog try /var/log/shop/shop-2026-03-04.log --out my-systems/shop.toml
     """
-    from nightlog.job import settings_from
     from nightlog.onboarding.report import report_of
+    from nightlog.run.entry import settings_from
 
     if form == Format.CSV:
         raise ConfigError("a trial is printed as table or json")
@@ -55,7 +55,7 @@ def try_files(
 
 def next_steps(report: dict[str, Any], name: str, to: Path, lake: Path) -> str:
     """What to type next, the training of a model too where none serves in the lake yet."""
-    from nightlog.lake.store import Lake
+    from nightlog.lake.lake import Lake
     from nightlog.lake.tables import MODELS
 
     served = any(row["status"] == "promoted" for row in Lake(lake).rows(MODELS, ["status"]))

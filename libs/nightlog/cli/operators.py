@@ -11,7 +11,7 @@ from rich.text import Text
 from nightlog.cli.app import app
 from nightlog.cli.options import DataOption, Ds, Format, FormatOption, LakeOption, Master
 from nightlog.cli.output import err, out, print_rows, safe
-from nightlog.inert import UNSEEN
+from nightlog.sanitize import UNSEEN
 
 
 @app.command()
@@ -31,11 +31,11 @@ def approve(
 
     Example: nightlog approve --ds 2026-03-04 --system shop --reason "sale day, three times the usual orders"
     """
-    from nightlog.approval import approve as go_on
-    from nightlog.job import new_run_id, open_lake, settings_from
-    from nightlog.night import Night, utc_now
-    from nightlog.quality.hold import Approval
-    from nightlog.stages import exit_code
+    from nightlog.quality.approvals import Approval
+    from nightlog.run.approve import approve as go_on
+    from nightlog.run.entry import new_run_id, open_lake, settings_from
+    from nightlog.run.night import Night, utc_now
+    from nightlog.run.stages import exit_code
     from nightlog.systems.catalog import choose, load_catalog
 
     settings = settings_from(lake=lake, data=data, master=master)
@@ -69,11 +69,11 @@ def restore(
     from datetime import UTC, datetime
 
     from nightlog.errors import ConfigError
-    from nightlog.job import settings_from
-    from nightlog.lake.recover import restore as go_back
-    from nightlog.lake.recover import versions
-    from nightlog.lake.store import Lake
+    from nightlog.lake.lake import Lake
+    from nightlog.lake.restore import restore as go_back
+    from nightlog.lake.restore import versions
     from nightlog.lake.tables import ALL_TABLES
+    from nightlog.run.entry import settings_from
     from nightlog.systems.catalog import nearest
 
     specs = {spec.name: spec for spec in ALL_TABLES}
@@ -108,8 +108,8 @@ def doctor(
     """
     from nightlog.doctor.look import look, of_settings, worst
     from nightlog.errors import SettingsError
-    from nightlog.job import settings_from
-    from nightlog.night import utc_now
+    from nightlog.run.entry import settings_from
+    from nightlog.run.night import utc_now
     from nightlog.settings import java_home
 
     try:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nightlog.cli.options import Format
-from nightlog.inert import UNSEEN, as_json, csv_lines, escaped, flat
+from nightlog.sanitize import UNSEEN, as_json, csv_lines, escaped, flat
 
 out = Console()
 err = Console(stderr=True)

@@ -26,10 +26,10 @@ def report(
     import webbrowser
     from pathlib import Path
 
-    from nightlog.job import settings_from
-    from nightlog.lake.store import Lake
-    from nightlog.night import check_ds
-    from nightlog.reporting.page import write_pages
+    from nightlog.lake.lake import Lake
+    from nightlog.pages.page import write_pages
+    from nightlog.run.entry import settings_from
+    from nightlog.run.night import check_ds
 
     written = write_pages(Lake(settings_from(lake=lake).lake), check_ds(ds))
     for system, why in sorted(written.failed.items()):

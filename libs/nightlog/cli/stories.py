@@ -11,7 +11,7 @@ from nightlog.cli.app import app
 from nightlog.cli.options import Format, FormatOption, LakeOption
 from nightlog.cli.output import err, out, print_rows, safe
 from nightlog.errors import ConfigError
-from nightlog.inert import as_json, escaped
+from nightlog.sanitize import as_json, escaped
 
 MOST_EVENTS = 1000
 
@@ -31,12 +31,12 @@ def show(
 
     Example: nightlog show s20 --format json
     """
-    from nightlog.job import settings_from
-    from nightlog.lake.find import find_target
-    from nightlog.lake.store import Lake
+    from nightlog.lake.lake import Lake
+    from nightlog.lake.lookup import find_target
     from nightlog.lake.tables import PATTERNS
-    from nightlog.night import check_ds, utc_now
-    from nightlog.reporting.story import read_story
+    from nightlog.pages.story import read_story
+    from nightlog.run.entry import settings_from
+    from nightlog.run.night import check_ds, utc_now
 
     if form == Format.CSV:
         raise ConfigError("a story is printed as table or json")
@@ -54,7 +54,7 @@ def show(
 
 def show_story(story: dict[str, Any]) -> None:
     """A story on a terminal."""
-    from nightlog.reporting.page_words import n_of
+    from nightlog.pages.words import n_of
 
     about, verdict = story["session"], story["verdict"]
     score = "" if verdict["score"] is None else f", score {verdict['score']:.2f}"
@@ -127,7 +127,7 @@ def show_judges(story: dict[str, Any]) -> None:
 
 def show_normal(nearest: dict[str, Any] | None) -> None:
     """The difference to the nearest normal pattern."""
-    from nightlog.reporting.page_words import n_of
+    from nightlog.pages.words import n_of
 
     if nearest is None:
         say("  the night has no normal pattern to compare with")
@@ -176,10 +176,10 @@ def compare(
 
     Example: nightlog compare 2026-03-04 2026-03-05 --system shop
     """
-    from nightlog.job import settings_from
-    from nightlog.lake.store import Lake
-    from nightlog.night import check_ds
-    from nightlog.reporting.compare import CHANGES, KINDS, compare_nights
+    from nightlog.lake.lake import Lake
+    from nightlog.pages.compare import CHANGES, KINDS, compare_nights
+    from nightlog.run.entry import settings_from
+    from nightlog.run.night import check_ds
 
     rows, missing = compare_nights(Lake(settings_from(lake=lake).lake), check_ds(before), check_ds(after), system)
     for each in missing:
@@ -229,10 +229,10 @@ def replay(
     from dataclasses import asdict
 
     from nightlog.errors import EXIT_DIFFERENT, EXIT_DONE, EXIT_PERMANENT
-    from nightlog.job import settings_from
-    from nightlog.lake.find import find_session
-    from nightlog.lake.store import Lake
-    from nightlog.night import check_ds
+    from nightlog.lake.lake import Lake
+    from nightlog.lake.lookup import find_session
+    from nightlog.run.entry import settings_from
+    from nightlog.run.night import check_ds
     from nightlog.systems.catalog import choose, load_catalog
 
     if session is None and not (ds and system):
@@ -244,8 +244,8 @@ def replay(
         system, ds = place.system, place.ds
     chosen = choose(load_catalog(settings.systems), [system])[0]
     with err.status(f"deriving {system} {ds} again"):
-        from nightlog.reporting.page_words import n_of
-        from nightlog.reporting.replay import replay as derive
+        from nightlog.pages.words import n_of
+        from nightlog.publishing.replay import replay as derive
 
         found = derive(tables, chosen, check_ds(ds), session, settings.device)
     if form != Format.TABLE:

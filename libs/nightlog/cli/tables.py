@@ -21,9 +21,9 @@ def query(
 
     Example: nightlog query "select system, ds, count(*) from gold.anomalies group by all"
     """
-    from nightlog.job import settings_from
-    from nightlog.lake.store import Lake
-    from nightlog.reporting.tables import query as ask
+    from nightlog.lake.lake import Lake
+    from nightlog.lake.query import query as ask
+    from nightlog.run.entry import settings_from
 
     found = ask(Lake(settings_from(lake=lake).lake), sql)
     print_rows(found.to_pylist(), found.column_names, form)
@@ -35,7 +35,7 @@ def systems(form: FormatOption = Format.TABLE) -> None:
 
     Example: nightlog systems
     """
-    from nightlog.job import settings_from
+    from nightlog.run.entry import settings_from
     from nightlog.systems.catalog import load_catalog
 
     rows = [
@@ -65,10 +65,10 @@ def cost(
 
     Example: nightlog cost --since 2026-03-01
     """
-    from nightlog.job import settings_from
-    from nightlog.lake.store import Lake
+    from nightlog.lake.lake import Lake
     from nightlog.llm.ledger import cost as read
-    from nightlog.night import check_ds
+    from nightlog.run.entry import settings_from
+    from nightlog.run.night import check_ds
 
     first, last = check_ds(since) if since else "", check_ds(until) if until else "9999"
     rows = read(Lake(settings_from(lake=lake).lake), first, last, system)
@@ -90,8 +90,8 @@ def maintain(
 
     Example: nightlog maintain --dry-run
     """
-    from nightlog.job import settings_from
-    from nightlog.maintenance import run_maintenance
+    from nightlog.run.entry import settings_from
+    from nightlog.run.maintenance import run_maintenance
 
     tell = Teller(form)
     with err.status("maintaining"):

@@ -17,7 +17,7 @@ from nightlog.detector.header import manifest_in
 from nightlog.detector.network import Network, Shape
 from nightlog.errors import ConfigError, ModelIntegrityError
 from nightlog.lake.files import read_file, write_file
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import MODELS, NIGHTS
 from nightlog.routing.router import SourceTemplates
 from nightlog.systems.spec import System

@@ -9,8 +9,8 @@ import pandas as pd
 from pyspark.sql import functions as F
 
 from nightlog.detector.registry import Model, load
+from nightlog.lake.lake import Lake
 from nightlog.lake.parts import replace_rows
-from nightlog.lake.store import Lake
 from nightlog.lake.tables import PATTERNS, SCORES, TEMPLATES
 from nightlog.routing.router import read_vectors
 from nightlog.systems.spec import System

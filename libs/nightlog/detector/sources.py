@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from nightlog.detector.patterns import Patterns, Source
 from nightlog.errors import ConfigError
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import EVENTS_TABLE, LABELS, PATTERNS, SESSIONS, TEMPLATES, VECTORS
 from nightlog.systems.labels import read_label_file
 from nightlog.systems.spec import System

@@ -16,10 +16,10 @@ from nightlog.detector.sources import read_patterns, read_source
 from nightlog.detector.training import Trained, tau_of, train, with_shape
 from nightlog.encoding.encoder import ENCODER, embed
 from nightlog.errors import ConfigError
-from nightlog.lake.store import Lake
+from nightlog.ingest.discover import find_days, find_files
+from nightlog.ingest.ingest import ingest_days
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import PATTERNS
-from nightlog.parsing.files import find_days, find_files
-from nightlog.parsing.ingest import ingest_days
 from nightlog.parsing.parse import parse_nights
 from nightlog.routing.router import NOTHING_GENERAL
 from nightlog.systems.spec import System

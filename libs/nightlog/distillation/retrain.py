@@ -21,9 +21,9 @@ from nightlog.detector.sources import read_patterns, read_source
 from nightlog.detector.training import tau_of
 from nightlog.distillation.rounds import Distilled, Fusion, distil
 from nightlog.errors import ConfigError, NightlogError
-from nightlog.lake.store import Lake
+from nightlog.feedback.questions import system_answers
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import PATTERNS, PSEUDO_LABELS
-from nightlog.llm.analysts import system_answers
 from nightlog.llm.items import Verdict
 from nightlog.llm.prompt import prompt_hash
 from nightlog.llm.questions import latest_verdicts, stored_verdict

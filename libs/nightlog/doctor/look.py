@@ -11,9 +11,9 @@ from pathlib import Path
 from nightlog.doctor import endpoint, machine, models, systems, tables
 from nightlog.doctor.finding import Finding, State, error
 from nightlog.errors import SettingsError
-from nightlog.lake.store import Lake
+from nightlog.ingest.discover import find_days
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import OUTCOMES
-from nightlog.parsing.files import find_days
 from nightlog.settings import Settings
 
 

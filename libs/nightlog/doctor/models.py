@@ -9,7 +9,7 @@ from typing import Any
 from nightlog.detector.header import manifest_in
 from nightlog.doctor.finding import Finding, error, ok, warning
 from nightlog.lake.files import half_written, read_file
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import MODELS
 
 AREA = "models"

@@ -9,9 +9,9 @@ from typing import Any
 
 from nightlog.doctor.finding import Finding, error, ok, warning
 from nightlog.errors import ConfigError
-from nightlog.lake.store import Lake
+from nightlog.ingest.discover import find_days, find_files
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import NIGHTS
-from nightlog.parsing.files import find_days, find_files
 from nightlog.systems.catalog import parse_system, system_files
 from nightlog.systems.spec import System
 

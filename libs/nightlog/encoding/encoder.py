@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, FloatType
 
 from nightlog.encoding.device import batches, one_thread, pick_device
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import TEMPLATES, VECTORS
 from nightlog.systems.spec import System
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from nightlog.charts import Bar, Series, bars, square
 from nightlog.evaluation.curves import pooled, precision_recall, reliability, steps
 from nightlog.evaluation.markdown import PROTOCOL, RECALLED, shown
 from nightlog.evaluation.matrix import Result
 from nightlog.evaluation.style import STYLE
 from nightlog.evaluation.summary import ORDER, Record, baselines_of, chosen, line, modes_of, stat, targets_of
+from nightlog.pages.charts import Bar, Series, bars, square
 
 
 def results_page(results: Sequence[Result]) -> str:

@@ -1,6 +1,6 @@
 """The style sheet of the page, light and dark."""
 
-from nightlog.charts import CHART_STYLE
+from nightlog.pages.charts import CHART_STYLE
 
 STYLE = (
     CHART_STYLE

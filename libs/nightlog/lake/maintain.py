@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from nightlog.errors import ConfigError
-from nightlog.lake.store import PROPERTIES, Lake, where
+from nightlog.lake.lake import PROPERTIES, Lake, where
 from nightlog.lake.tables import (
     ALL_TABLES,
     ANOMALIES,

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nightlog.lake.files import file_system
-from nightlog.lake.gathered import Parts, pending
-from nightlog.lake.once import commit_once
-from nightlog.lake.store import PROPERTIES, Lake, arrow_schema
+from nightlog.lake.idempotent_commit import commit_once
+from nightlog.lake.lake import PROPERTIES, Lake, arrow_schema
 from nightlog.lake.tables import TableSpec
+from nightlog.lake.transaction import Parts, pending
 
 if TYPE_CHECKING:
     import pyarrow as pa

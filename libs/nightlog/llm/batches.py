@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from nightlog.errors import BudgetExhausted
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import LLM_BATCHES, LLM_CALLS, VERDICTS
 from nightlog.llm.batch_api import FINISHED, BatchApi, BatchState, Missing, NotMade, ResultLine, request_line
 from nightlog.llm.budget import Breaker, Cost

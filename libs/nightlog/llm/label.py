@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import pairwise
 
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import LLM_CALLS, VERDICTS
 from nightlog.llm.batches import BatchDesk, Collected, Origin, Unasked
 from nightlog.llm.judge import Answer, Judge

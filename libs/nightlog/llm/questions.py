@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nightlog.errors import SchemaMismatch
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import PATTERNS, ROUTES, TEMPLATES, VERDICTS
 from nightlog.llm.differences import group_key
 from nightlog.llm.items import Events, Item, Verdict

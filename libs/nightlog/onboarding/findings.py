@@ -9,7 +9,7 @@ from nightlog.onboarding.columns import SEVERITY
 from nightlog.onboarding.propose import Proposal
 from nightlog.onboarding.sample import Sample
 from nightlog.onboarding.trial import Event, Trial
-from nightlog.parsing.templates import is_word
+from nightlog.templates.miner import is_word
 
 MOST_DAYS = 2  # a night's file may begin before midnight
 NOTHING = {"-", "0", "normal", "false", "none", "no", "ok", "benign", "null", "n/a"}

@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import Any
 
 from nightlog.onboarding.stamps import reader
-from nightlog.parsing.keyed import ESCAPED, export_pattern, logfmt_pattern, message_part
 from nightlog.parsing.lines import MAX_MESSAGE
+from nightlog.parsing.structured import ESCAPED, export_pattern, logfmt_pattern, message_part
 from nightlog.systems.spec import LONGEST_RECORD, WHOLE_LINE, Header, Mask, System
 
 # Java's \d and \w know ASCII alone, and its header pattern lets "." match line feeds.
@@ -212,7 +212,7 @@ def mine_messages(messages: Sequence[str], system: System) -> dict[str, str]:
     """Each distinct masked message's template text, by the project's own miner, as on a system's first night."""
     import pandas as pd
 
-    from nightlog.parsing.templates import mine
+    from nightlog.templates.miner import mine
 
     by_length: defaultdict[int, list[str]] = defaultdict(list)
     for message in sorted(set(messages)):

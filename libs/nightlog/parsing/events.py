@@ -18,9 +18,9 @@ import xxhash
 
 from nightlog.lake.parts import Part, read_part, write_part
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE
-from nightlog.parsing.numbers import Number, extremes
+from nightlog.parsing.number_ranges import Number, extremes
 from nightlog.parsing.shapes import DAY, LineParser, Shape
-from nightlog.parsing.stamps import EPOCH, MICROSECOND, Read, reader
+from nightlog.parsing.timestamps import EPOCH, MICROSECOND, Read, reader
 from nightlog.systems.spec import System
 
 # Shapes that a worker remembers from one part to the next, and how long they may be.

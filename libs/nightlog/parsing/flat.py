@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import functions as F
 
+from nightlog.ingest.splits import PIECE
 from nightlog.lake.parts import Part
 from nightlog.parsing.events import SHOWN_UNPARSED, Parsed, joined, parse_table, write_event_parts
 from nightlog.parsing.lines import records_of, split_header, wanted_fields
-from nightlog.parsing.pieces import PIECE
 from nightlog.parsing.shapes import by_shape
 from nightlog.systems.spec import Header, System
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
-from nightlog.parsing.keyed import split_keys
-from nightlog.parsing.numbers import looked_at, numbers_in
+from nightlog.parsing.number_ranges import looked_at, numbers_in
 from nightlog.parsing.records import join_records
-from nightlog.parsing.stamps import EPOCHS, names_zone
+from nightlog.parsing.structured import split_keys
+from nightlog.parsing.timestamps import EPOCHS, names_zone
 from nightlog.systems.spec import WHOLE_LINE, Mask, System
 
 if TYPE_CHECKING:

@@ -16,20 +16,20 @@ import pyarrow as pa
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
+from nightlog.ingest.ingest import look_back
+from nightlog.lake.lake import Lake
 from nightlog.lake.parts import Part, commit_parts, parts_of, read_part, read_parts, schema_of, write_part
-from nightlog.lake.store import Lake
+from nightlog.lake.runner import run_tasks
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE, MESSAGES, NUMBERS, PATTERNS, QUARANTINE, SESSIONS, TEMPLATES
 from nightlog.parsing.events import BUCKETS, SHOWN_UNPARSED, Parsed, has_bounds, joined, parse_part
 from nightlog.parsing.flat import flat_system, parse_records
-from nightlog.parsing.ingest import look_back
 from nightlog.parsing.lines import parse_lines
-from nightlog.parsing.numbers import extremes_by_columns, of_templates
-from nightlog.parsing.sessions import Assignment, Pattern, group_sessions, merged, question_id
+from nightlog.parsing.number_ranges import extremes_by_columns, of_templates
 from nightlog.parsing.shapes import by_shape
-from nightlog.parsing.stamps import EPOCH, MICROSECOND
-from nightlog.parsing.templates import WILDCARD, mine, mine_templates
-from nightlog.parsing.work import run_tasks
+from nightlog.parsing.timestamps import EPOCH, MICROSECOND
+from nightlog.sessions.group import Assignment, Pattern, group_sessions, merged, question_id
 from nightlog.systems.spec import System
+from nightlog.templates.miner import WILDCARD, mine, mine_templates
 
 # Bytes of a usual line, to tell from their number how much work lines are; messages that one process mines in a second or two.
 LINE_BYTES = 128

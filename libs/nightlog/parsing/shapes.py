@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from nightlog.parsing.lines import MAX_MESSAGE
-from nightlog.parsing.numbers import HOLDER, MOST_NUMBERS, Number, looked_at, number_of
-from nightlog.parsing.stamps import reader, stamp_pieces
+from nightlog.parsing.number_ranges import HOLDER, MOST_NUMBERS, Number, looked_at, number_of
+from nightlog.parsing.timestamps import reader, stamp_pieces
 from nightlog.systems.spec import System
 
 DIGITS = range(0x30, 0x3A)

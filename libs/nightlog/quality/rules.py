@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nightlog.lake.lake import Lake
 from nightlog.lake.parts import count_nulls, parts_of, read_part
-from nightlog.lake.store import Lake
 from nightlog.lake.tables import ANSWERS, APPROVALS, HANDOFFS, LINES_TABLE, LLM_BATCHES, LLM_CALLS, MODELS, OUTCOMES, QUARANTINE, TableSpec
 from nightlog.quality.gates import Breach, check_sums, stop_on_critical
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from nightlog.reporting.dictionary import cell
+from nightlog.reference.dictionary import cell
 
 NOTE = "This page is generated: `python -m nightlog.reference docs/reference`."
 WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path", SecretStr: "text, secret"}

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nightlog.lake.lake import Lake
 from nightlog.lake.parts import replace_rows
-from nightlog.lake.store import Lake
 from nightlog.lake.tables import PATTERNS, ROUTES, VECTORS
 from nightlog.systems.spec import System
 

@@ -1,1 +1,1 @@
-"""The recorded corpus of the demo, and its recorder."""
+"""The recorded corpus of the demo: logs, systems, verdicts, truth."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import MESSAGES, NIGHTS, NUMBERS, PATTERNS, SIGNALS, TEMPLATES
 from nightlog.signals.rules import ORDER, READY_NIGHTS, Signal, new_templates, ranked, rates, ready, silences, silent_system, variations
 from nightlog.signals.values import Place, Range, values_out_of_range

@@ -19,7 +19,7 @@ from nightlog.detector.scoring import detect
 from nightlog.detector.sources import read_patterns
 from nightlog.detector.training import tau_of
 from nightlog.distillation.retrain import distil_systems
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import PATTERNS, PSEUDO_LABELS, SCORES, TEMPLATES, VECTORS
 from nightlog.routing.router import NOTHING_GENERAL
 from nightlog.systems.spec import Input, Session, System

@@ -17,7 +17,7 @@ from nightlog.detector.metaproto.detector import MetaProto
 from nightlog.detector.network import Network, Shape
 from nightlog.detector.registry import Manifest, load, promote, promoted, save, serving
 from nightlog.errors import ConfigError, ModelIntegrityError
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import MODELS
 from nightlog.systems.spec import Input, Session, System
 

@@ -14,7 +14,7 @@ from nightlog.detector.patterns import Patterns, Source
 from nightlog.detector.registry import Manifest, promote, save
 from nightlog.detector.training import TRUSTED_F1, tau_of
 from nightlog.errors import NightlogError
-from nightlog.lake.store import Lake
+from nightlog.lake.lake import Lake
 from nightlog.routing.router import NOTHING_GENERAL
 
 MOST_PATTERNS = 8192  # distances between patterns are held in memory; what is rarer than these is as new to the detector as a new pattern

@@ -1,0 +1,152 @@
+"""What analysts said, of every kind: kept once, attributed, taken back by a row of its own; labels of patterns, and suppressions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from nightlog.errors import ConfigError
+from nightlog.lake.lake import Lake
+from nightlog.lake.tables import ANSWERS
+
+Kind = Literal["answer", "label", "suppression"]
+About = Literal["group", "pattern", "template"]
+Row = dict[str, Any]
+Key = tuple[str, Kind, About, str]
+SUPPRESSED = "suppressed"
+
+
+def key_of(row: Mapping[str, Any]) -> Key:
+    """What a row speaks of: rows of one key replace each other. Rows from before there were kinds are answers about groups."""
+    return row["system"], row.get("kind") or "answer", row.get("about") or "group", row["group"]
+
+
+def in_time(rows: Iterable[Row]) -> list[Row]:
+    """Rows in the order in which they were said."""
+    return sorted(rows, key=lambda row: (row["answered_at"], row["group"]))
+
+
+def standing(rows: Iterable[Row]) -> list[Row]:
+    """What holds, oldest first: the last of each key, unless it took an earlier one back."""
+    last = {key_of(row): row for row in in_time(rows)}
+    return in_time(row for row in last.values() if row["label"] is not None)
+
+
+def record(lake: Lake, row: Row) -> tuple[Row, bool]:
+    """Keep what was said, unless the same holds already. Returns the row that holds, and whether it is new.
+
+    The same: about the same thing, with the same label and end, and with no other note.
+    """
+    for before in standing(lake.rows(ANSWERS, system=row["system"])):
+        if key_of(before) == key_of(row):
+            same = (before["label"], before.get("until")) == (row["label"], row.get("until"))
+            if same and row.get("note") in (None, before.get("note")):
+                return before, False
+    lake.put(ANSWERS, [row])
+    return row, True
+
+
+def take_back(lake: Lake, kind: Kind, about: About, target: str, by: str, now: datetime, system: str = "", note: str | None = None) -> Row:
+    """Take back what holds about a target; the rows of both stay. Returns the new row. Raises: ConfigError where nothing holds."""
+    for row in standing(lake.rows(ANSWERS)):
+        if key_of(row)[1:] == (kind, about, target) and system in ("", row["system"]):
+            taken_back = row | {"label": None, "answered_by": by, "answered_at": now, "note": note}
+            lake.put(ANSWERS, [taken_back])
+            return taken_back
+    advice = "`nightlog questions --answered` lists those that do" if kind == "answer" else "`nightlog feedback` lists those that do"
+    raise ConfigError(f"no {kind} about {about} `{target}` stands: {advice}")
+
+
+def label_row(system: str, pattern_id: str, label: str, by: str, now: datetime, **more: str | None) -> Row:
+    """A label on a pattern: `label` normal or anomalous. `more`: session_id, ds, note."""
+    said = {"kind": "label", "about": "pattern", "group": pattern_id, "questions": [pattern_id], "label": label}
+    return {"system": system, **said, "answered_by": by, "answered_at": now, **more}
+
+
+def suppression_row(system: str, about: About, target: str, until: str, by: str, now: datetime, **more: str | None) -> Row:
+    """A suppression of a pattern or a template up to the night `until`, included. `more`: name, session_id, ds, note."""
+    said = {"kind": "suppression", "about": about, "group": target, "label": SUPPRESSED, "until": until}
+    return {"system": system, **said, "answered_by": by, "answered_at": now, **more}
+
+
+@dataclass(frozen=True)
+class Suppressions:
+    """What a system's analysts do not want to hear of on a night: rows by pattern id, and by template id."""
+
+    patterns: Mapping[str, Row] = field(default_factory=dict)
+    templates: Mapping[str, Row] = field(default_factory=dict)
+
+    def of(self, pattern_id: str, templates: Iterable[str], ordinary: set[str]) -> Row | None:
+        """The suppression that hides an anomaly of a pattern, None where none does.
+
+        A template's suppression hides an anomaly only where all else in it is suppressed too or `ordinary`, which is what the night's
+        normal patterns are made of: so that trouble beside it is still seen.
+
+        >>> rows = Suppressions(templates={"t-noise": {"group": "t-noise"}})
+        >>> rows.of("p", ["t-noise", "t-open"], {"t-open"}) is not None, rows.of("p", ["t-noise", "t-lost"], {"t-open"}) is not None
+        (True, False)
+        """
+        if pattern_id in self.patterns:
+            return self.patterns[pattern_id]
+        own = sorted(set(templates))
+        known = [self.templates[name] for name in own if name in self.templates]
+        if known and all(name in self.templates or name in ordinary for name in own):
+            return known[0]
+        return None
+
+
+def suppressions(rows: Iterable[Row], ds: str) -> Suppressions:
+    """The suppressions that hold for the night `ds`. Args: rows of ops.answers of one system."""
+    found = [row for row in standing(rows) if key_of(row)[1] == "suppression" and ds <= (row["until"] or "")]
+    by = {about: {row["group"]: row for row in found if row["about"] == about} for about in ("pattern", "template")}
+    return Suppressions(by["pattern"], by["template"])
+
+
+def history(rows: Iterable[Row], today: str) -> list[Row]:
+    """All that was ever said, newest first, and whether it holds.
+
+    Returns: at, by, system, about, target, what, said, note, session_id, ds, holds (bool), why (not), one row a statement; what took one
+    back is told with it. Args: today, YYYY-MM-DD, by which a suppression may be over.
+    """
+    after: dict[Key, Row] = {}
+    found = []
+    for row in reversed(in_time(rows)):
+        later, after[key_of(row)] = after.get(key_of(row)), row
+        if row["label"] is None:
+            continue
+        why = None
+        if later is not None:
+            verb = "taken back" if later["label"] is None else "said anew"
+            why = f"{verb} by {later['answered_by']} on {later['answered_at']:%Y-%m-%d}"
+        elif row.get("until") and row["until"] < today:
+            why = f"the night of {row['until']} is over"
+        until = f" until {row['until']}" if row.get("until") else ""
+        _, _, about, target = key_of(row)
+        names = {"at": row["answered_at"], "by": row["answered_by"], "system": row["system"], "about": about, "target": target}
+        names |= {"what": row["name"], "said": f"{row['label']}{until}", "note": row.get("note")}
+        found.append(names | {"session_id": row.get("session_id"), "ds": row.get("ds"), "holds": why is None, "why": why})
+    return found
+
+
+def told(row: Mapping[str, Any]) -> str:
+    """What was said, as the reason of an anomaly.
+
+    >>> row = {"answered_by": "kim", "answered_at": datetime(2026, 3, 4), "label": "anomalous", "name": "fan stopped", "group": "1f"}
+    >>> told(row)
+    'kim answered on 2026-03-04 that this is anomalous: fan stopped (group 1f)'
+    >>> told(row | {"kind": "label", "session_id": "s7", "note": "asked Lee"})
+    'kim labelled session s7 anomalous on 2026-03-04, and with it all of its kind: asked Lee'
+    """
+    day = f"{row['answered_at']:%Y-%m-%d}"
+    note = f": {row['note']}" if row.get("note") else ""
+    if row.get("kind") == "suppression":
+        about = f" (its template {row['name']})" if row["about"] == "template" else ""
+        return f"suppressed until {row['until']} by {row['answered_by']} on {day}{about}{note}"
+    if row.get("kind") == "label":
+        what = f"session {row['session_id']}" if row.get("session_id") else "a pattern"
+        return f"{row['answered_by']} labelled {what} {row['label']} on {day}, and with it all of its kind{note}"
+    name = f": {row['name']}" if row["name"] else ""
+    more = f"; {row['note']}" if row.get("note") else ""
+    return f"{row['answered_by']} answered on {day} that this is {row['label']}{name} (group {row['group']}){more}"

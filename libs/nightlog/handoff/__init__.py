@@ -1,0 +1,1 @@
+"""Hand a published night to other systems."""

@@ -1,0 +1,1 @@
+"""Read the log files of a night."""

@@ -1,0 +1,87 @@
+"""Where a session or a pattern is in the lake, by the id that people read. No Spark."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from nightlog.errors import ConfigError
+from nightlog.lake.lake import Lake
+from nightlog.lake.tables import PATTERNS, SESSIONS, TEMPLATES, TableSpec
+
+ADVICE = (
+    "`nightlog query 'select * from silver.sessions'` has those that were judged; sessions that begin in the last minutes of a day are "
+    "judged with the next night"
+)
+
+
+class Place(NamedTuple):
+    """A pattern on a night of a system; `session_id` where it was found by one of its sessions."""
+
+    system: str
+    ds: str
+    pattern_id: str
+    session_id: str | None
+
+
+def find_session(lake: Lake, session_id: str, system: str = "", ds: str = "") -> Place:
+    """The session, on its last night where no night is given. Raises: ConfigError where there is none, or several systems have it."""
+    found = last_of(lake, SESSIONS, "session_id", session_id, system, ds)
+    if not found:
+        raise ConfigError(f"no session `{session_id}`{told(system, ds)} in {lake.root}: {ADVICE}")
+    return Place(found["system"], found["ds"], found["pattern_id"], session_id)
+
+
+def find_target(lake: Lake, target: str, system: str = "", ds: str = "") -> Place:
+    """As `find_session`, of a session or of a pattern. Raises: ConfigError."""
+    if found := last_of(lake, SESSIONS, "session_id", target, system, ds):
+        return Place(found["system"], found["ds"], found["pattern_id"], target)
+    if found := last_of(lake, PATTERNS, "pattern_id", target, system, ds):
+        return Place(found["system"], found["ds"], target, None)
+    raise ConfigError(f"`{target}` is no session and no pattern{told(system, ds)} in {lake.root}: {ADVICE}")
+
+
+def find_template(lake: Lake, system: str, template: str) -> tuple[str, str]:
+    """A template of the system, (id, text), by its id, its text, or a part of the text that no other has. Raises: ConfigError."""
+    texts = {row["template_id"]: row["text"] or "" for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system)}
+    if template in texts:
+        return template, texts[template]
+    same = [name for name, text in texts.items() if text == template] or [name for name, text in texts.items() if template in text]
+    if len(same) == 1:
+        return same[0], texts[same[0]]
+    if not same:
+        raise ConfigError(f"no template of {system} is or contains `{template}`: see `nightlog query 'select * from v_templates'`")
+    shown = "; ".join(f"{name} {texts[name][:80]}" for name in sorted(same)[:5])
+    raise ConfigError(f"{len(same)} templates of {system} contain `{template}`: give the id or more of the text: {shown}")
+
+
+def last_of(lake: Lake, spec: TableSpec, column: str, value: str, system: str, ds: str) -> dict[str, Any]:
+    """The row of the last night that has the value; empty where none has. Raises: ConfigError where several systems have it then."""
+    import pyarrow.compute as pc
+
+    if not lake.exists(spec):
+        return {}
+    by_night: dict[str, list[str]] = {}
+    for found in lake.table(spec).partitions():
+        if system in ("", found["system"]) and ds in ("", found["ds"]):
+            by_night.setdefault(found["ds"], []).append(found["system"])
+    dataset = lake.dataset(spec)
+    for night in sorted(by_night, reverse=True):
+        place = (pc.field("ds") == night) & pc.field("system").isin(by_night[night])
+        columns = ["system", "ds", "pattern_id"]
+        rows = dataset.to_table(columns=columns, filter=place & (pc.field(column).cast("string") == value)).to_pylist()
+        if len({row["system"] for row in rows}) > 1:
+            names = ", ".join(sorted(row["system"] for row in rows))
+            raise ConfigError(f"several systems have `{value}` on {night}: name one of them by --system: {names}")
+        if rows:
+            row: dict[str, Any] = rows[0]
+            return row
+    return {}
+
+
+def told(system: str, ds: str) -> str:
+    """Where was looked, in words.
+
+    >>> told("shop", "2026-03-04"), told("", "")
+    (' of shop on 2026-03-04', '')
+    """
+    return (f" of {system}" if system else "") + (f" on {ds}" if ds else "")

@@ -1,0 +1,91 @@
+"""Reading the lake in the morning: rows of the night, and SQL over all tables. No Spark."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nightlog.errors import ConfigError
+from nightlog.lake.lake import Lake, arrow_table
+from nightlog.lake.tables import ALL_TABLES, ANOMALIES, OUTCOMES, TableSpec
+from nightlog.lake.views import VIEWS, view_sql
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+    import pyarrow.dataset as pads
+
+
+def anomalies(lake: Lake, ds: str, system: str | None) -> list[dict[str, Any]]:
+    """The night's rows of gold.anomalies, the surest first."""
+    equal = {"ds": ds} | ({"system": system} if system else {})
+    rows = lake.rows(ANOMALIES, None, **equal)
+    return sorted(rows, key=lambda row: (row["system"], -(row["score"] or 0), row["session_id"]))
+
+
+def connect(lake: Lake, with_absent: bool = False) -> duckdb.DuckDBPyConnection:
+    """DuckDB over the lake's tables, named as everywhere (`gold.anomalies`), and the views; it reaches no file, and writes none.
+
+    The SQL reads the tables and nothing else: no file, no network, no extension, no setting; what it makes is gone with the answer.
+
+    Args: with_absent: tables that are not there yet are empty ones, instead of unknown.
+    """
+    import duckdb
+
+    closed: dict[str, str | bool | int | float | list[str]] = dict.fromkeys(
+        ("autoinstall_known_extensions", "autoload_known_extensions", "allow_community_extensions"), "false"
+    )
+    connection = duckdb.connect(config=closed | {"temp_directory": "", "allow_persistent_secrets": "false"})
+    for spec in ALL_TABLES:
+        there = lake.exists(spec)
+        if there or with_absent:
+            schema, name = spec.name.split(".")
+            connection.execute(f"create schema if not exists {schema}")
+            connection.register(f"_{schema}_{name}", readable(lake, spec) if there else arrow_table(spec, []))
+            connection.execute(f"create view {spec.name} as select * from _{schema}_{name}")
+            for view in (view for view in VIEWS if view.over is spec):
+                connection.execute(f"create view {view.name} as {view_sql(view)}")
+    connection.execute("set enable_external_access = false")
+    connection.execute("set lock_configuration = true")
+    return connection
+
+
+def readable(lake: Lake, spec: TableSpec) -> pads.Dataset | pads.Scanner:
+    """A table as DuckDB can read it, nothing of it read yet.
+
+    A merge by delta-rs writes strings in a form that Arrow cannot compare in a filter, so DuckDB filters the small tables itself: a
+    scanner takes no filters.
+    """
+    dataset = lake.dataset(spec)
+    return dataset if "ds" in spec.partition else dataset.scanner()
+
+
+def query(lake: Lake, sql: str) -> pa.Table:
+    """Run SQL by DuckDB over the lake's tables and views, see `connect`.
+
+    Raises ConfigError with DuckDB's message where the SQL is wrong.
+    """
+    import duckdb
+
+    try:
+        found = connect(lake).sql(sql)
+        if found is None:
+            raise ConfigError("that is no query: the lake is read only; start with select, with, describe or show")
+        return found.to_arrow_table()
+    except duckdb.Error as error:
+        raise ConfigError(f"{error}; tables: {', '.join(spec.name for spec in ALL_TABLES if lake.exists(spec))}") from error
+
+
+def run_outcomes(lake: Lake, ds: str, run_id: str) -> list[tuple[str, str, str]]:
+    """What became of each system of a run: (system, outcome, where and why). A system that did not get to its end has failed."""
+    rows = sorted((row for row in lake.rows(OUTCOMES, ds=ds, run_id=run_id)), key=lambda row: row["at"])
+    found = []
+    for system in sorted({row["system"] for row in rows}):
+        last = {row["stage"]: row for row in rows if row["system"] == system}
+        bad = next((row for row in last.values() if row["outcome"] != "done"), None)
+        if bad is not None:
+            found.append((system, bad["outcome"], f"{bad['stage']}: {bad['detail']}"))
+        elif "publish" in last:
+            found.append((system, "done", f"{dict(last['publish']['counts'])['n_anomalies']} anomalies"))
+        else:
+            found.append((system, "failed", f"nothing is known of it after stage {list(last)[-1]}: see the log of the stage that followed"))
+    return found

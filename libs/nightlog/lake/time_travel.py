@@ -1,0 +1,79 @@
+"""The lake as it was at some time, read by Delta's time travel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nightlog.lake.lake import Lake
+from nightlog.lake.tables import ANSWERS, VERDICTS, TableSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+# Rows that are replaced or added later say when they were written; those of day slices and templates are written once.
+WRITTEN_AT = {VERDICTS.name: "asked_at", ANSWERS.name: "answered_at"}
+
+
+class PastLake(Lake):
+    """A lake that reads each table as it was `at` a time (UTC); for reads by `rows` and `arrow` alone.
+
+    Where a version of then is no longer kept (NIGHTLOG_REPLAY_DAYS), the table is read as it is now, without rows that say that they are
+    younger, and its name is in `as_now`.
+    """
+
+    def __init__(self, root: Path | str, at: datetime):
+        super().__init__(root)
+        self.at = at
+        self.as_now: set[str] = set()
+
+    def exists(self, spec: TableSpec) -> bool:
+        """Whether the table was there then, or may have been."""
+        if not super().exists(spec):
+            return False
+        history = super().table(spec).history()
+        return version_at(history, self.at) is not None or not begins(history)
+
+    def table(self, spec: TableSpec) -> DeltaTable:
+        table = super().table(spec)
+        version = version_at(table.history(), self.at)
+        if version is None:
+            self.as_now.add(spec.name)
+        else:
+            table.load_as_version(version)
+        return table
+
+    def arrow(self, spec: TableSpec, columns: list[str] | None = None, **equal: str) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        try:
+            found = super().arrow(spec, columns, **equal)
+        except FileNotFoundError:
+            self.as_now.add(spec.name)
+            found = Lake(self.root).arrow(spec, columns, **equal)
+        written = WRITTEN_AT.get(spec.name)
+        if spec.name in self.as_now and written in found.column_names:
+            then = pa.scalar(self.at, pa.timestamp("us", "UTC"))
+            found = found.filter(pc.less_equal(found.column(written).cast(then.type), then))
+        return found
+
+
+def version_at(history: Iterable[Mapping[str, Any]], at: datetime) -> int | None:
+    """The last version that was committed by then; None where the history knows none. Args: history (version, timestamp in ms).
+
+    >>> from datetime import UTC
+    >>> commits = [{"version": n, "timestamp": 1000 * n} for n in range(3)]
+    >>> version_at(commits, datetime.fromtimestamp(1.5, UTC)), version_at(commits[2:], datetime.fromtimestamp(1.5, UTC))
+    (1, None)
+    """
+    until = at.timestamp() * 1000
+    return max((int(row["version"]) for row in history if row["timestamp"] <= until), default=None)
+
+
+def begins(history: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a history holds the table's first commit: what is before it was not there at all."""
+    return any(row["version"] == 0 for row in history)

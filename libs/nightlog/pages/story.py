@@ -1,0 +1,300 @@
+"""The whole story of a session's verdict, from the lake: what happened, who decided, why, and what else is known. No Spark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from nightlog.detector.calibration import Calibration
+from nightlog.feedback.questions import answered, keys_of
+from nightlog.feedback.store import history, told
+from nightlog.lake.lake import Lake
+from nightlog.lake.lookup import Place
+from nightlog.lake.tables import (
+    ANOMALIES,
+    ANSWERS,
+    EVENTS_TABLE,
+    LINES_TABLE,
+    MESSAGES,
+    MODELS,
+    NIGHTS,
+    PATTERNS,
+    ROUTES,
+    SCORES,
+    SESSIONS,
+    TEMPLATES,
+    VERDICTS,
+    TableSpec,
+)
+from nightlog.llm.groups import group_ids
+from nightlog.llm.questions import stored_verdict
+from nightlog.pages.model import Change, Gap, Line, NormalPatterns, day, sampled, telling
+from nightlog.pages.read import LOOK_BACK_DAYS, NORMAL_PATTERNS, asked, pattern_events, utc
+from nightlog.publishing.decide import Decision, Thresholds, decisions
+
+Row = dict[str, Any]
+CLOSEST_FIRST = ("label", "confidence", "reason", "round", "group", "first_label", "first_confidence", "prompt", "llm", "served_by")
+
+
+@dataclass(frozen=True)
+class About:
+    """The rows of a session and of its pattern, as the night has them; empty where there is none."""
+
+    place: Place
+    session: Row
+    pattern: Row
+    route: Row
+    score: Row
+    anomaly: Row
+    night: Row
+    texts: Mapping[str, str]
+
+
+def read_story(lake: Lake, place: Place, n_lines: int, today: str) -> Row:
+    """The story of a session, as values that JSON can hold.
+
+    Args: place, with a session; n_lines, at most so many events are told with their raw lines; today, YYYY-MM-DD.
+    Returns: session, verdict, router, small_model, llm (one a verdict), nearest_normal, events, feedback, nights; events that are left
+    out are counted by {"left_out": n}.
+    """
+    about = read_about(lake, place)
+    verdicts = verdicts_of(lake, about)
+    said = lake.rows(ANSWERS, system=place.system)
+    change = nearest_normal(lake, about, verdicts)
+    evidence = about.anomaly.get("evidence") or evidence_of(about)
+    return {
+        "session": {"system": place.system, "ds": place.ds, "pattern_id": place.pattern_id}
+        | {name: about.session.get(name) for name in ("session_id", "started_at", "ended_at", "n_events")}
+        | {"question_id": about.pattern.get("question_id"), "sessions_alike": about.pattern.get("n_sessions")},
+        "verdict": verdict_of(lake, about, verdicts, said),
+        "router": {"route": about.route.get("route"), "similarity": about.route.get("similarity"), "tau": about.night.get("tau")},
+        "small_model": {"probability": about.score.get("probability"), "model": about.score.get("model")},
+        "templates": evidence,
+        "llm": [
+            {name: row[name] for name in CLOSEST_FIRST} | {"asked_at": row["asked_at"], "in_force": in_force(row, about.night)}
+            for row in verdicts
+        ],
+        "nearest_normal": None
+        if change is None
+        else {"shown_to_llm": change.by == "llm", "sessions": change.n_sessions}
+        | {
+            name: [{"template": text, "count": n} for text, n in events]
+            for name, events in (("more", change.added), ("less", change.missing))
+        },
+        "events": events_of(lake, about, telling(evidence, change), n_lines),
+        "feedback": [row for row in history(said, today) if is_about(row, about, verdicts)],
+        "nights": nights_of(lake, place),
+    }
+
+
+def read_about(lake: Lake, place: Place) -> About:
+    """The rows of a session and its pattern."""
+    of_night = {"system": place.system, "ds": place.ds}
+    of_pattern = of_night | {"pattern_id": place.pattern_id}
+    texts = {row["template_id"]: row["text"] or "" for row in lake.rows(TEMPLATES, ["template_id", "text"], system=place.system)}
+    return About(
+        place,
+        first(lake, SESSIONS, session_id=place.session_id or "", **of_night),
+        first(lake, PATTERNS, **of_pattern),
+        first(lake, ROUTES, **of_pattern),
+        first(lake, SCORES, **of_pattern),
+        first(lake, ANOMALIES, session_id=place.session_id or "", **of_night),
+        first(lake, NIGHTS, **of_night),
+        texts,
+    )
+
+
+def first(lake: Lake, spec: TableSpec, **equal: str) -> Row:
+    """The row with these values, empty where there is none."""
+    return next(iter(lake.rows(spec, None, **equal)), {})
+
+
+def in_force(row: Mapping[str, Any], night: Mapping[str, Any]) -> bool:
+    """Whether the night was published under this verdict's prompt and LLM."""
+    versions = night.get("versions") or {}
+    return row["prompt"] == versions.get("prompt") and versions.get("llm") in (None, row["llm"])
+
+
+def verdicts_of(lake: Lake, about: About) -> list[Row]:
+    """All that LLMs said of the pattern's question, what was in force first, then the newest."""
+    question = about.pattern.get("question_id")
+    rows = lake.rows(VERDICTS, system=about.place.system, question_id=question) if question else []
+    newest = sorted(rows, key=lambda row: row["asked_at"], reverse=True)
+    return sorted(newest, key=lambda row: not in_force(row, about.night))
+
+
+def evidence_of(about: About) -> list[Row]:
+    """The pattern's templates, most telling first, as gold.anomalies has them of an anomalous session."""
+    near = {each["template_id"]: each for each in about.route.get("nearest") or ()}
+    weights = {each["template_id"]: each["weight"] for each in about.score.get("weights") or ()}
+    found = [
+        {
+            "template": about.texts.get(event["template_id"], event["template_id"]),
+            "count": event["count"],
+            "nearest_source_template": near.get(event["template_id"], {}).get("nearest_source_template"),
+            "similarity": near.get(event["template_id"], {}).get("similarity"),
+            "weight": weights.get(event["template_id"]),
+            "template_id": event["template_id"],
+        }
+        for event in about.pattern.get("events") or ()
+    ]
+    return sorted(found, key=lambda row: (-(row["weight"] or 0), row["template_id"]))
+
+
+def thresholds_of(lake: Lake, version: str | None) -> Thresholds | None:
+    """What a model's probabilities are held to, from its manifest in ops.models; None where it is not there."""
+    row = next(iter(lake.rows(MODELS, ["manifest"], version=version or "")), None)
+    if row is None:
+        return None
+    found = json.loads(row["manifest"])
+    calibration = Calibration(**found["calibration"]) if "calibration" in found else Calibration()
+    return Thresholds(found["threshold"], found["foreign_threshold"], Calibration(**found["foreign"]), calibration)
+
+
+def verdict_of(lake: Lake, about: About, verdicts: Sequence[Row], said: Sequence[Row]) -> Row:
+    """What the night said of the session: the published row; of a session that is not among them, who found it normal and why.
+
+    `held_to` is what the small model's probability must reach.
+    """
+    night, anomaly = about.night, about.anomaly
+    names = ("score", "decided_by", "status", "route", "reason", "run_id", "versions")
+    by = thresholds_of(lake, (night.get("versions") or {}).get("model") or about.score.get("model"))
+    held_to = None if by is None else by.threshold if about.route.get("route") == "general" else by.foreign_threshold
+    if anomaly:
+        return {"label": "anomalous", "published": True} | {name: anomaly[name] for name in names} | {"held_to": held_to}
+    published = night.get("outcome") == "done"
+    then = night.get("run_at") if published else None
+    decision = decided_then(about, [row for row in verdicts if in_force(row, night)], said, by, then)
+    found: Row = {"label": None, "published": published, "held_to": held_to} | dict.fromkeys(names)
+    found |= {"run_id": night.get("run_id"), "versions": night.get("versions")}
+    if decision is not None:
+        told_of = {name: getattr(decision, name) for name in ("score", "decided_by", "status", "route", "reason")}
+        found |= told_of | {"label": "anomalous" if decision.anomalous else "normal"}
+    elif published:
+        found |= {"label": "normal", "reason": "no score or no verdict is left that says why"}
+    if not published:
+        found["reason"] = f"the night was not published: {night.get('outcome', 'no run of it got so far')}; {found['reason'] or ''}"
+    return found
+
+
+def decided_then(
+    about: About, verdicts: Sequence[Row], said: Sequence[Row], by: Thresholds | None, then: datetime | None
+) -> Decision | None:
+    """What `decisions` say of the pattern by what was known when the night was published; None where rows are missing."""
+    if by is None or not about.pattern:
+        return None
+    known = [row for row in verdicts if then is None or utc(row["asked_at"]) <= utc(then)][:1]
+    earlier = [row for row in said if then is None or utc(row["answered_at"]) <= utc(then)]
+    by_question = {row["question_id"]: row for row in known}
+    groups = group_ids(about.place.system, {name: stored_verdict(row) for name, row in by_question.items()}, keys_of(by_question))
+    answers = [{"question_id": name, "answer": row["label"], "told": told(row)} for name, row in answered(earlier, groups).items()]
+    return (
+        next(iter(decisions([about.pattern], [about.route], [about.score], known, answers, by)), None)
+        if about.route and about.score
+        else None
+    )
+
+
+def nearest_normal(lake: Lake, about: About, verdicts: Sequence[Row]) -> Change | None:
+    """The difference to the nearest normal pattern: what the LLM was shown, else the nearest of the night's commonest."""
+    for row in verdicts:
+        if row["added"] is not None:
+            return Change("llm", asked(row["added"]), asked(row["missing"]))
+    if not about.pattern:
+        return None
+    of_night = {"system": about.place.system, "ds": about.place.ds}
+    anomalous = set(lake.arrow(ANOMALIES, ["pattern_id"], **of_night).column("pattern_id").unique().to_pylist())
+    columns = ["pattern_id", "question_id", "events", "n_sessions"]
+    others = [row for row in lake.rows(PATTERNS, columns, **of_night) if row["pattern_id"] not in anomalous | {about.place.pattern_id}]
+    common = sorted(others, key=lambda row: (-row["n_sessions"], row["pattern_id"]))[:NORMAL_PATTERNS]
+    references = NormalPatterns([(row["n_sessions"], pattern_events(row, about.texts)) for row in common])
+    return references.nearest(pattern_events(about.pattern, about.texts))
+
+
+def events_of(lake: Lake, about: About, marked: set[str], limit: int) -> list[Row]:
+    """The session's events in time with their raw lines: at, file, line_no, template_id, template, text, marked; or {"left_out": n}."""
+    place, began = about.place, about.session.get("started_at")
+    since = utc(began).date().isoformat() if began is not None else place.ds
+    days = [at for at in (day(place.ds, -n) for n in range(LOOK_BACK_DAYS + 1)) if at >= since or at == place.ds]
+    columns = ["ds", "file", "line_no", "at", "message_id"]
+    rows = matching(lake, EVENTS_TABLE, columns, place.system, days, {"session_id": [place.session_id]})
+    rows.sort(key=lambda row: (row["ds"], row["at"] is not None, row["at"], row["file"], row["line_no"]))
+    messages = {row["message_id"] for row in rows}
+    named = lake.rows(MESSAGES, ["message_id", "template_id"], system=place.system)
+    template_of = {row["message_id"]: row["template_id"] for row in named if row["message_id"] in messages}
+    by_line = {(row["file"], row["line_no"]): (row["ds"], template_of.get(row["message_id"], "")) for row in rows}
+    lines = [Line(row["at"], row["file"], row["line_no"], "", template_of.get(row["message_id"]) in marked) for row in rows]
+    kept = sampled(lines, limit, max(1, limit * 2 // 3))
+    texts = texts_of(lake, place.system, [(by_line[each.file, each.line_no][0], each) for each in kept if isinstance(each, Line)])
+    texts |= {(each["file"], each["line_no"]): each["text"] for each in about.anomaly.get("lines") or ()}
+    found: list[Row] = []
+    for each in kept:
+        if isinstance(each, Gap):
+            found.append({"left_out": each.n_lines})
+            continue
+        _, template = by_line[each.file, each.line_no]
+        row = {"at": each.at, "file": each.file, "line_no": each.line_no, "template_id": template}
+        found.append(row | {"template": about.texts.get(template), "text": texts.get((each.file, each.line_no)), "marked": each.marked})
+    return found
+
+
+def texts_of(lake: Lake, system: str, wanted: Iterable[tuple[str, Line]]) -> dict[tuple[str, int], str]:
+    """(file, line_no) → raw text of lines (day, line); those that upkeep has dropped are not there."""
+    by_file: dict[tuple[str, str], list[int]] = {}
+    for ds, line in wanted:
+        by_file.setdefault((ds, line.file), []).append(line.line_no)
+    found: dict[tuple[str, int], str] = {}
+    for (ds, file), numbers in by_file.items():
+        rows = matching(lake, LINES_TABLE, ["file", "line_no", "text"], system, [ds], {"file": [file], "line_no": sorted(set(numbers))})
+        found |= {(row["file"], row["line_no"]): row["text"] for row in rows}
+    return found
+
+
+def matching(
+    lake: Lake, spec: TableSpec, columns: list[str], system: str, days: Sequence[str], among: Mapping[str, Sequence[Any]]
+) -> list[Row]:
+    """Rows of some days of a system in which each named column has one of the values. Numbers in order let row groups be passed over."""
+    import pyarrow.compute as pc
+
+    if not lake.exists(spec):
+        return []
+    condition = (pc.field("system") == system) & pc.field("ds").isin(list(days))
+    for name, values in among.items():
+        if isinstance(values[0], int):
+            condition &= (pc.field(name) >= values[0]) & (pc.field(name) <= values[-1])
+        condition &= pc.field(name) == values[0] if len(values) == 1 else pc.field(name).isin(list(values))
+    rows: list[Row] = lake.dataset(spec).to_table(columns=columns, filter=condition).to_pylist()
+    return rows
+
+
+def is_about(row: Mapping[str, Any], about: About, verdicts: Sequence[Row]) -> bool:
+    """Whether what was said is about the session's pattern, one of its templates, or the group of its question. `row`: see `history`."""
+    if row["about"] == "pattern":
+        return bool(row["target"] == about.place.pattern_id)
+    if row["about"] == "template":
+        return row["target"] in {event["template_id"] for event in about.pattern.get("events") or ()}
+    by_question = {each["question_id"]: each for each in verdicts[:1]}
+    groups = group_ids(about.place.system, {name: stored_verdict(each) for name, each in by_question.items()}, keys_of(by_question))
+    return row["target"] in groups.values()
+
+
+def nights_of(lake: Lake, place: Place) -> list[Row]:
+    """The nights with the pattern, newest first: ds, sessions, anomalous (how many of them were published so), decided_by, status."""
+    columns = ["ds", "decided_by", "status"]
+    flagged: dict[str, list[Row]] = {}
+    for row in lake.rows(ANOMALIES, columns, system=place.system, pattern_id=place.pattern_id):
+        flagged.setdefault(row["ds"], []).append(row)
+    seen = {
+        row["ds"]: row["n_sessions"] for row in lake.rows(PATTERNS, ["ds", "n_sessions"], system=place.system, pattern_id=place.pattern_id)
+    }
+    found = []
+    for ds in sorted(seen.keys() | flagged.keys(), reverse=True):
+        rows = flagged.get(ds, [])
+        one: Row = rows[0] if rows else {}
+        weekday = date.fromisoformat(ds).strftime("%a")
+        told_of = {"ds": ds, "weekday": weekday, "sessions": seen.get(ds, len(rows)), "anomalous": len(rows)}
+        found.append(told_of | {"decided_by": one.get("decided_by"), "status": one.get("status")})
+    return found

@@ -1,0 +1,1 @@
+"""Decide, collect evidence, publish."""

@@ -1,0 +1,274 @@
+"""Stage publish: gold.anomalies and gold.nights, through the gates."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nightlog.detector.registry import Loaded
+from nightlog.feedback.questions import system_answers
+from nightlog.feedback.store import suppressions, told
+from nightlog.ingest.ingest import look_back
+from nightlog.lake.lake import Lake
+from nightlog.lake.parts import commit_parts, parts_of, schema_of, write_part
+from nightlog.lake.tables import (
+    ANOMALIES,
+    ANSWERS,
+    EVENTS_TABLE,
+    LINES_TABLE,
+    MESSAGES,
+    NIGHTS,
+    PATTERNS,
+    QUARANTINE,
+    ROUTES,
+    SCORES,
+    SESSIONS,
+    TEMPLATES,
+)
+from nightlog.llm.questions import latest_verdicts
+from nightlog.publishing.decide import Decision, decide, with_suppressions
+from nightlog.publishing.evidence import Known, with_evidence
+from nightlog.quality.approvals import Past, check_anomalies
+from nightlog.quality.gates import JUDGED, Breach, anomaly_expectations, check, check_sums, judged_sums, stop_on_critical
+from nightlog.systems.spec import System
+
+DECISIONS = pa.schema(
+    [(name, pa.string()) for name in ("pattern_id", "route")]
+    + [("score", pa.float64())]
+    + [(name, pa.string()) for name in ("decided_by", "status", "reason")]
+)
+
+TAUS = tuple(n / 20 for n in range(2, 20))
+WORK = (
+    "run_n_templates_new",
+    "run_n_embedded",
+    "run_llm_calls",
+    "run_llm_items",
+    "run_llm_tokens_in",
+    "run_llm_tokens_out",
+    "run_llm_failed",
+    "run_llm_waiting",
+)
+COUNTED = (
+    "n_files",
+    "n_lines",
+    "n_blank",
+    "n_unparsed",
+    "n_replaced",
+    "n_untimed",
+    "n_events",
+    "n_without_session",
+    "n_sessions",
+    "n_patterns",
+    "n_templates",
+    "n_proprietary",
+)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """By which run, model, prompt and LLM a night is published, what went wrong with the LLM, the nights that it is held against, and what
+    is broken in the tables of ops."""
+
+    ds: str
+    run_id: str
+    model: Loaded
+    prompt: str
+    llm: str | None
+    now: datetime
+    trouble: str | None = None
+    past: Past = Past({}, {})
+    unsound: tuple[Breach, ...] = ()
+
+
+def verdicts_and_answers(lake: Lake, system: System, prompt: str, llm: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What the LLM (see `latest_verdicts`) and what analysts say of the system's questions, as `decide` takes them."""
+    found = latest_verdicts(lake, system, prompt, llm)
+    verdicts = [{"question_id": name} | {key: row[key] for key in ("label", "confidence", "reason")} for name, row in found.items()]
+    answers = [
+        {"question_id": name, "answer": row["label"], "told": told(row)} for name, row in system_answers(lake, system, found).items()
+    ]
+    return verdicts, answers
+
+
+@dataclass
+class Judged:
+    """The night's patterns, routes and scores, the texts of the templates in them, and its sessions
+    (session_id, pattern_id, started_at, ended_at, n_events)."""
+
+    patterns: list[dict[str, Any]]
+    routes: list[dict[str, Any]]
+    scores: list[dict[str, Any]]
+    texts: dict[str, str]
+    sessions: pa.Table
+
+
+def read_judged(lake: Lake, system: System, ds: str) -> Judged:
+    """What the earlier stages made of the night, read once."""
+    place = {"system": system.name, "ds": ds}
+    patterns = lake.rows(PATTERNS, ["pattern_id", "question_id", "events", "n_sessions"], **place)
+    routes = lake.rows(ROUTES, ["pattern_id", "route", "similarity", "nearest"], **place)
+    scores = lake.rows(SCORES, ["pattern_id", "probability", "weights"], **place)
+    used = {event["template_id"] for row in patterns for event in row["events"] or ()}
+    texts = lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)
+    sessions = lake.arrow(SESSIONS, system=system.name, ds=ds).select(["session_id", "pattern_id", "started_at", "ended_at", "n_events"])
+    return Judged(patterns, routes, scores, {row["template_id"]: row["text"] for row in texts if row["template_id"] in used}, sessions)
+
+
+def pattern_knowledge(judged: Judged) -> dict[str, dict[str, Known]]:
+    """What is known of each template of each pattern of the night: its text, nearest source template and attention."""
+    near = {(row["pattern_id"], each["template_id"]): each for row in judged.routes for each in row["nearest"] or ()}
+    knowledge: dict[str, dict[str, Known]] = {}
+    for row in judged.scores:
+        for each in row["weights"] or ():
+            name = each["template_id"]
+            nearest = near.get((row["pattern_id"], name), {})
+            known = Known(judged.texts.get(name), nearest.get("nearest_source_template"), nearest.get("similarity"), each["weight"])
+            knowledge.setdefault(row["pattern_id"], {})[name] = known
+    return knowledge
+
+
+def anomalous_sessions(lake: Lake, system: System, by: Publication, judged: Judged) -> pa.Table:
+    """The night's sessions whose pattern is judged anomalous, each with the decision."""
+    manifest = by.model.manifest
+    decided: Iterable[Decision] = decide(
+        judged.patterns,
+        judged.routes,
+        judged.scores,
+        *verdicts_and_answers(lake, system, by.prompt, by.llm),
+        manifest.threshold,
+        manifest.foreign_threshold,
+        manifest.foreign,
+        manifest.calibration,
+        system.llm.allowed,
+    )
+    decided = with_suppressions(decided, judged.patterns, suppressions(lake.rows(ANSWERS, system=system.name), by.ds))
+    rows = pa.Table.from_pylist([asdict(each) for each in decided], DECISIONS)
+    names = judged.sessions.column("pattern_id").cast(pa.string())
+    # The anomalous sessions are few, all sessions of a large night are not.
+    sessions = judged.sessions.set_column(1, "pattern_id", names).filter(pc.is_in(names, rows.column("pattern_id").combine_chunks()))
+    return sessions.join(rows, "pattern_id", join_type="inner")
+
+
+def staged_anomalies(lake: Lake, system: System, by: Publication, judged: Judged, versions: Mapping[str, str | None]) -> pa.Table:
+    """The rows that the night would publish: all columns of gold.anomalies but the partition's, in the order of session ids."""
+    found = anomalous_sessions(lake, system, by, judged)
+    days = [*look_back(system, by.ds), by.ds]
+    messages = {row["message_id"]: row["template_id"] for row in lake.rows(MESSAGES, ["message_id", "template_id"], system=system.name)}
+    events, lines = (parts_of(lake, spec, system=system.name, ds=days) for spec in (EVENTS_TABLE, LINES_TABLE))
+    shown = with_evidence(lake, found, pattern_knowledge(judged), messages, events, lines)
+    schema = schema_of(ANOMALIES)
+    same = {"versions": dict(versions), "run_id": by.run_id}
+    for name, value in same.items():
+        shown = shown.append_column(name, pa.array([value] * len(shown), schema.field(name).type))
+    return shown.select(schema.names).cast(schema)
+
+
+def texts_hash(judged: Judged) -> str:
+    """Hash of the texts of the night's templates: what vectors, verdicts and evidence were about."""
+    return hashlib.sha256(json.dumps(sorted(map(list, judged.texts.items()))).encode()).hexdigest()[:16]
+
+
+def tau_curve(judged: Judged, tau: float) -> tuple[list[dict[str, float]], float]:
+    """The share of sessions whose pattern would be proprietary at other thresholds, and at the one in force."""
+    sizes = {row["pattern_id"]: row["n_sessions"] for row in judged.patterns}
+    found = [(row["similarity"], sizes[row["pattern_id"]]) for row in judged.routes if row["pattern_id"] in sizes]
+    total = max(1, sum(n for _, n in found))
+
+    def share(threshold: float) -> float:
+        return float(round(sum(n for similarity, n in found if similarity < threshold) / total, 6))
+
+    return [{"tau": at, "proprietary_share": share(at)} for at in TAUS], share(tau)
+
+
+def publish(lake: Lake, system: System, by: Publication, counts: Mapping[str, int], seconds: float) -> tuple[dict[str, int], str | None]:
+    """Publish one system's night.
+
+    Args: counts: what the night's earlier stages counted; seconds: the wall time they took.
+    Returns: (n_anomalies, n_provisional), and the warnings of the gates. Raises GateFailed where a critical expectation is
+    not met; then the slice that was published before stays, and the offending rows are in ops.quarantine.
+    """
+    place = {"system": system.name, "ds": by.ds}
+    manifest = by.model.manifest
+    stop_on_critical(system.name, by.ds, list(by.unsound), "`nightlog restore` takes a table back (docs/how-to/recover.md)")
+    judged = read_judged(lake, system, by.ds)
+    versions = {
+        "model": by.model.version,
+        "prompt": by.prompt,
+        "llm": by.llm,
+        "encoder": manifest.encoder,
+        "templates": texts_hash(judged),
+    }
+    sums = judged_sums(judged.sessions, judged.patterns, judged.routes, judged.scores)
+    unsound = [*check_sums(sums, JUDGED), *by.unsound]
+    staged = staged_anomalies(lake, system, by, judged, versions)
+    narrow = narrow_frame(staged, place)
+    breaches = check(narrow, anomaly_expectations(by.ds, system.name)) if len(narrow) else []
+    quarantine(lake, system.name, by, narrow, breaches)
+    stop_on_critical(system.name, by.ds, unsound + breaches, f"Rows that would be published are in {QUARANTINE.name}")
+    told_by_gate = check_anomalies(
+        lake, system, by.ds, {"n_sessions": len(judged.sessions), "n_anomalies": len(narrow)}, by.past, kinds_of(narrow)
+    )
+    written = [write_part(lake.root, ANOMALIES, staged, **place)] if len(staged) else []
+    commit_parts(lake, ANOMALIES, written, **place)
+    curve, share = tau_curve(judged, manifest.tau)
+    done = {"n_anomalies": len(narrow), "n_provisional": int((narrow["status"] == "provisional").sum()) if len(narrow) else 0}
+    warnings = "; ".join([found.text for found in unsound + breaches] + told_by_gate) or None
+    row: dict[str, Any] = {**place, "outcome": "done", "detail": warnings, "run_id": by.run_id, "run_seconds": seconds, "run_at": by.now}
+    row |= {"run_llm_trouble": by.trouble}
+    row |= {name: counts.get(name, 0) for name in (*COUNTED, *WORK)} | done
+    row |= {"proprietary_share": share, "tau": manifest.tau, "tau_curve": curve, "versions": versions}
+    lake.put(NIGHTS, [row], **place)
+    return done, warnings
+
+
+def narrow_frame(staged: pa.Table, place: Mapping[str, str]) -> pd.DataFrame:
+    """What the gate looks at: no raw lines, no evidence, but how many of them."""
+    narrow = staged.drop_columns(["lines", "evidence", "versions"])
+    for name in ("lines", "evidence"):
+        narrow = narrow.append_column(f"n_{name}", pc.list_value_length(staged.column(name)))
+    frame: pd.DataFrame = narrow.to_pandas().assign(**place)
+    return frame
+
+
+def kinds_of(narrow: pd.DataFrame) -> list[tuple[str, int, str]]:
+    """(pattern, sessions, reason) of what would be published, the commonest first."""
+    if not len(narrow):
+        return []
+    grouped = narrow.groupby("pattern_id").agg(n=("session_id", "size"), reason=("reason", "first")).reset_index()
+    ordered = grouped.sort_values(["n", "pattern_id"], ascending=[False, True])
+    return [(str(row.pattern_id), int(row.n), str(row.reason)) for row in ordered.itertuples()]
+
+
+def quarantine(lake: Lake, system: str, by: Publication, rows: pd.DataFrame, breaches: list[Breach]) -> None:
+    """Set the offending rows aside, with the reason; an earlier run's are replaced."""
+    shown = rows.astype(str)
+    aside = [
+        {
+            "system": system,
+            "ds": by.ds,
+            "stage": "publish",
+            "reason": f"{found.severity}: {found.text}",
+            "row": json.dumps(shown.iloc[number].to_dict(), ensure_ascii=False),
+            "run_id": by.run_id,
+        }
+        for found in breaches
+        for number in found.rows
+    ]
+    lake.put(QUARANTINE, aside, system=system, ds=by.ds, stage="publish")
+
+
+def publish_unfinished(lake: Lake, system: str, by_run: str, ds: str, outcome: str, detail: str | None, now: datetime) -> None:
+    """Note in gold.nights that a system has nothing to show for the night; what an earlier run published stays."""
+    if any(row["outcome"] == "done" for row in lake.rows(NIGHTS, ["outcome"], system=system, ds=ds)):
+        return
+    row = {"ds": ds, "system": system, "outcome": outcome, "detail": detail, "run_id": by_run, "run_at": now}
+    lake.put(NIGHTS, [row], system=system, ds=ds)

@@ -1,0 +1,115 @@
+"""Holding a night back: what its gates compare it with, which gate speaks behind which stage, and who has approved what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from nightlog.errors import GateFailed
+from nightlog.lake.lake import Lake
+from nightlog.lake.tables import APPROVALS, NIGHTS, QUARANTINE, TEMPLATES
+from nightlog.quality.drift import Finding, approved, drift, history, share, too_many_unparsed, with_text
+from nightlog.quality.gates import check, night_expectations
+from nightlog.systems.spec import System
+
+AFTER = {"parse": ("unparsed", "new_templates", "sessions"), "publish": ("anomalies",)}
+
+
+@dataclass(frozen=True)
+class Approval:
+    """Who lets a night through and why; `new_normal`: from this night on, those before it are no history any more."""
+
+    by: str
+    reason: str = ""
+    new_normal: bool = False
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the lake knew when the run began: rows of gold.nights (narrow) and of ops.approvals, by system."""
+
+    nights: Mapping[str, Sequence[Mapping[str, Any]]]
+    approvals: Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def read_past(lake: Lake) -> Past:
+    """The history of all systems, read once a run."""
+    columns = ["ds", "system", "outcome", "n_lines", "n_blank", "n_unparsed", "n_templates", "n_sessions", "n_anomalies"]
+    return Past(by_system(lake.rows(NIGHTS, columns)), by_system(sorted(lake.rows(APPROVALS), key=lambda row: row["approved_at"])))
+
+
+def by_system(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """System → its rows, in their order."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["system"], []).append(row)
+    return found
+
+
+def findings(lake: Lake, system: System, ds: str, stage: str, counts: Mapping[str, int], past: Past) -> list[Finding]:
+    """What the gate behind a stage ("parse" or "publish") finds in the night's counts, critical or not, approved or not."""
+    approvals = past.approvals.get(system.name, ())
+    nights = past.nights.get(system.name, ())
+    found = too_many_unparsed(counts, system.gates) if stage == "parse" else []
+    measures = [name for name in AFTER[stage] if name not in {each.measure for each in found}]
+    # Templates are read only where there are nights enough to compare with.
+    if len(history(nights, {}, approvals, ds, system.gates.history_days)) >= system.gates.least_nights:
+        founded = Counter(row["first_ds"] for row in lake.rows(TEMPLATES, ["first_ds"], system=system.name)) if stage == "parse" else {}
+        before = history(nights, founded, approvals, ds, system.gates.history_days)
+        tonight = dict(counts) | ({"n_templates_new": founded.get(ds, 0)} if stage == "parse" else {})
+        found += drift(tonight, before, system.gates, measures)
+    return approved(found, [row for row in approvals if row["ds"] == ds])
+
+
+def hold(system: System, ds: str, found: Iterable[Finding], counts: Mapping[str, int], look: str) -> list[str]:
+    """Raise GateFailed, with what to do, where something critical is not approved; return the rest as warnings.
+
+    Args: look: where an operator sees what is the matter.
+    """
+    critical = [each.text for each in found if each.severity == "critical"]
+    if critical:
+        raise GateFailed(
+            f"{system.name} {ds}: held back: {'; '.join(critical)}. {look}; mend the logs or the system file and run the night again, "
+            f"or publish it as it is: nightlog approve --ds {ds} --system {system.name}",
+            counts,
+        )
+    return [f"{each.text} (approved by {each.approved})" if each.approved else each.text for each in found]
+
+
+def check_parsed(lake: Lake, system: System, ds: str, counts: Mapping[str, int], past: Past) -> list[str]:
+    """The gate behind parsing; returns warnings. Raises GateFailed where the night is held back.
+
+    Args: counts: what ingest and parse counted.
+    """
+    total = with_text(counts)
+    named = ("replaced", "without_session", "astray") + (("untimed",) if system.timestamp is not None else ())
+    shares = {"untimed_share": 0.0} | {f"{name}_share": share(counts.get(f"n_{name}", 0), total) for name in named}
+    breaches = check(pd.DataFrame([shares]), night_expectations())
+    look = f"See {QUARANTINE.name} for the first lines that do not match"
+    return [each.text for each in breaches] + hold(system, ds, findings(lake, system, ds, "parse", counts, past), counts, look)
+
+
+def check_anomalies(
+    lake: Lake, system: System, ds: str, counts: Mapping[str, int], past: Past, kinds: Sequence[tuple[str, int, str]]
+) -> list[str]:
+    """The gate before publishing; returns warnings. Raises GateFailed where the night is held back.
+
+    Args: counts: n_sessions and n_anomalies; kinds: (pattern, sessions, reason) of the anomalies, the commonest first.
+    """
+    most = "; ".join(f"{n:,} of pattern {pattern}: {reason[:200]}" for pattern, n, reason in kinds[:3])
+    return hold(system, ds, findings(lake, system, ds, "publish", counts, past), counts, f"Most of them: {most}")
+
+
+def record_approval(
+    lake: Lake, system: str, ds: str, stage: str, held: Iterable[Finding], approval: Approval, now: datetime, run_id: str
+) -> None:
+    """Note in ops.approvals what was let through, by whom, and why."""
+    figures = [{"measure": each.measure, "value": each.value, "low": each.low, "high": each.high} for each in held]
+    row = {"ds": ds, "system": system, "stage": stage, "held": figures, "run_id": run_id, "approved_at": now}
+    row |= {"new_normal": approval.new_normal, "approved_by": approval.by, "reason": approval.reason or None}
+    lake.put(APPROVALS, [row])

@@ -1,0 +1,111 @@
+"""`docs/tables.md`: what every table and view holds, from their specs. `python -m nightlog.reference.dictionary > docs/tables.md`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from pyspark.sql.types import StructField
+
+from nightlog.lake.tables import ALL_TABLES, TableSpec
+from nightlog.lake.views import VIEWS, View
+
+HEAD = """# Tables and views
+
+This page is generated: `python -m nightlog.reference.dictionary > docs/tables.md`.
+
+Every table is a Delta table under the lake's root, at its name with a slash for the dot: `gold/anomalies`. Columns whose names begin with
+`run_` tell of the run that wrote the row; two runs of one night with the same model, prompt and policy differ in them alone. Times are UTC.
+
+**Write queries against the views.** Columns of a view are only ever added; tables may change with a version of Nightlog.
+"""
+
+USE = """## How to use the views
+
+On the command line, by DuckDB:
+
+```
+nightlog query "select ds, count(*) as n from v_anomalies where system = 'shop' group by all order by all"
+```
+
+DuckDB, pandas and Polars, without Spark; `query` gives an Arrow table, `connect` a connection of DuckDB that knows all tables and views:
+
+```python duckdb
+from nightlog.lake.lake import Lake
+from nightlog.lake.query import connect
+
+rows = connect(Lake("lake")).sql("select session_id, unnest(lines).text as line from v_anomalies where score >= 0.9").fetchall()
+```
+
+```python pandas
+from nightlog.lake.lake import Lake
+from nightlog.lake.query import query
+
+nights = query(Lake("lake"), "select ds, system, n_anomalies / n_sessions as share from v_nights where outcome = 'done'").to_pandas()
+```
+
+```python polars
+import polars
+from nightlog.lake.lake import Lake
+from nightlog.lake.query import query
+
+said = polars.from_arrow(query(Lake("lake"), "select system, label, confidence, group_name from v_verdicts"))
+```
+
+Spark SQL, in a session with Delta (`nightlog.spark.start_spark` makes one):
+
+```python spark
+from nightlog.lake.lake import Lake
+from nightlog.lake.views import spark_views
+
+spark_views(Lake("lake", spark))
+new = spark.sql("select system, template from v_templates where first_ds = '2026-03-04'")
+```
+
+Without Nightlog's code, any reader of Delta opens the tables: `DeltaTable("lake/gold/anomalies").to_pyarrow_dataset()` of delta-rs is a
+dataset for all three.
+"""
+
+
+def dictionary(tables: Sequence[TableSpec] = ALL_TABLES, views: Sequence[View] = VIEWS) -> str:
+    """The page, as Markdown."""
+    parts = [HEAD, "## Views\n", *(view_section(view) for view in views), USE, "## Tables\n", *(table_section(spec) for spec in tables)]
+    return "\n".join(parts)
+
+
+def table_section(spec: TableSpec) -> str:
+    """A table: what a row is, its key, its partition, its writer, its columns."""
+    parted = f"partitioned by {names(spec.partition)}" if spec.partition else "not partitioned"
+    about = f"A row is {spec.about}; known by {names(spec.key)}; {parted}; written by {spec.writer}."
+    return f"### `{spec.name}`\n\n{about}\n\n{column_table((field.name, field) for field in spec.columns)}"
+
+
+def view_section(view: View) -> str:
+    """A view: what a row is, its table, its columns under the names that stay."""
+    fields = {field.name: field for field in view.over.columns}
+    about = f"A row is {view.about}; over `{view.over.name}`."
+    return f"### `{view.name}`\n\n{about}\n\n{column_table((name, fields[old]) for old, name in view.sources())}"
+
+
+def column_table(columns: Iterable[tuple[str, StructField]]) -> str:
+    """Columns as a Markdown table: name, type, meaning."""
+    rows = [f"| `{name}` | `{field.dataType.simpleString()}` | {cell(field.metadata['comment'])} |" for name, field in columns]
+    return "\n".join(["| column | type | meaning |", "|---|---|---|", *rows, ""])
+
+
+def names(columns: Sequence[str]) -> str:
+    """Column names in a sentence."""
+    return ", ".join(f"`{name}`" for name in columns)
+
+
+def cell(text: str) -> str:
+    """Text in a cell of a Markdown table.
+
+    >>> cell("normal | anomalous")
+    'normal \\\\| anomalous'
+    """
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(dictionary())

@@ -1,1 +1,0 @@
-"""What analysts see: the anomaly tables."""

@@ -1,0 +1,1 @@
+"""Run a night: stages, outcomes, retries."""

@@ -1,0 +1,153 @@
+"""What all jobs share: arguments in, one stage for all systems, exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from nightlog.errors import EXIT_DONE, EXIT_TRANSIENT, NightlogError, is_transient
+from nightlog.lake.lake import Lake
+from nightlog.lake.storage_errors import clear_storage_errors
+from nightlog.run.night import Night, utc_now
+from nightlog.run.stages import NEEDS_SPARK, Outcome, Stage, exit_code
+from nightlog.settings import Profile, Settings, read_settings
+from nightlog.systems.catalog import choose, load_catalog
+from nightlog.systems.spec import System
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
+
+# The stages that GPUs make quicker; in profile gpu the others do not hold one.
+COMPUTES = frozenset({Stage.EMBED, Stage.DETECT})
+
+
+def arguments(description: str, with_ds: bool = True) -> argparse.ArgumentParser:
+    """The command line of a job. What is not given comes from the environment (`NIGHTLOG_…`), then from the defaults."""
+    parser = argparse.ArgumentParser(description=description)
+    if with_ds:
+        parser.add_argument("--ds", required=True, help="the night's day, YYYY-MM-DD")
+    parser.add_argument("--systems", default="", help="names, separated by commas; default: all targets")
+    parser.add_argument("--lake", type=Path, help="folder of the tables")
+    parser.add_argument("--data", type=Path, help="folder of the log files")
+    parser.add_argument("--run-id", help="name of the run; a retry under the same name does not repeat what was finished")
+    parser.add_argument("--master", help="Spark master")
+    parser.add_argument("--profile", choices=get_args(Profile), help="how Spark is set; default: local where the master is, else cluster")
+    return parser
+
+
+def settings_from(**given: object) -> Settings:
+    """Settings with what was given on the command line put first. Raises ConfigError."""
+    return read_settings().model_copy(update={name: value for name, value in given.items() if value is not None})
+
+
+def chosen_systems(settings: Settings, names: str) -> list[System]:
+    """The named systems; without names all targets, the user's own where NIGHTLOG_SYSTEMS is set."""
+    catalog = load_catalog(settings.systems)
+    if wanted := [name.strip() for name in names.split(",") if name.strip()]:
+        return choose(catalog, wanted)
+    own = set(load_own(settings))
+    return [system for system in catalog.values() if system.role == "target" and (not own or system.name in own)]
+
+
+def load_own(settings: Settings) -> list[str]:
+    """Names of the systems in the user's own folder."""
+    from nightlog.systems.catalog import parse_system
+
+    if settings.systems is None:
+        return []
+    return [parse_system(path.read_text(encoding="utf-8"), str(path)).name for path in sorted(settings.systems.glob("*.toml"))]
+
+
+@contextmanager
+def open_lake(settings: Settings, app: str, with_spark: bool = True) -> Iterator[Lake]:
+    """The lake; a Spark session is started when one is first needed, and ends with the block. What libraries say of a disk or an
+    object store is raised in our words, see `clear_storage_errors`."""
+    if not with_spark:
+        lake = Lake(settings.lake)
+        with clear_storage_errors(lake.root):
+            yield lake
+        return
+
+    def start() -> SparkSession:
+        from nightlog.spark import start_spark
+
+        return start_spark(app, settings.master, settings.driver_memory, settings.profile)
+
+    lake = Lake(settings.lake, start, settings.in_process)
+    try:
+        with clear_storage_errors(lake.root):
+            yield lake
+    finally:
+        lake.close()
+
+
+def new_run_id(ds: str) -> str:
+    """A name for a run that was started by hand."""
+    return f"manual__{ds}__{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+
+
+def log_to_stderr() -> None:
+    """Nightlog's own log from INFO, that of its libraries from WARNING."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("nightlog").setLevel(logging.INFO)
+
+
+def show(outcome: Outcome) -> None:
+    """One line a system on standard output."""
+    counts = " ".join(f"{name}={n}" for name, n in outcome.counts.items())
+    print(f"{outcome.system} {outcome.stage} {outcome.outcome} {outcome.seconds:.1f}s {counts} {outcome.detail or ''}".rstrip(), flush=True)
+
+
+def ended(work: Callable[[], int]) -> int:
+    """The exit code of a job's work: its own, or that of what it raises. What is neither ours nor known to pass is a crash, and raised."""
+    log_to_stderr()
+    try:
+        return work()
+    except NightlogError as error:
+        print(f"nightlog: {error}", file=sys.stderr)
+        return error.exit_code
+    except Exception as error:
+        if not is_transient(error):
+            raise
+        log.exception("worth another try")
+        return EXIT_TRANSIENT
+
+
+def run_teaching(work: Callable[[Settings, str, Callable[[str], None]], None], description: str, argv: Sequence[str] | None = None) -> int:
+    """Run a job about models: `work(settings, names of systems, tell)`. Returns the exit code."""
+    given = arguments(description, with_ds=False).parse_args(argv)
+
+    def teach() -> int:
+        settings = settings_from(lake=given.lake, data=given.data, master=given.master, profile=given.profile)
+        work(settings, given.systems, lambda text: print(text, flush=True))
+        return EXIT_DONE
+
+    return ended(teach)
+
+
+def run_stage(stage: Stage, description: str, argv: Sequence[str] | None = None) -> int:
+    """Run one stage of one night for its systems. Returns the exit code: 0, 10, 20 or 30."""
+    given = arguments(description).parse_args(argv)
+
+    def run() -> int:
+        settings = settings_from(lake=given.lake, data=given.data, master=given.master, profile=given.profile)
+        if settings.profile == "gpu" and stage not in COMPUTES:
+            settings = settings.model_copy(update={"profile": "cluster"})
+        systems = chosen_systems(settings, given.systems)
+        with open_lake(settings, f"nightlog {stage}", stage in NEEDS_SPARK) as lake:
+            night = Night(given.ds, given.run_id or new_run_id(given.ds), systems, lake, settings, utc_now)
+            outcomes = []
+            for outcome in night.run_stage(stage):
+                show(outcome)
+                outcomes.append(outcome.outcome)
+            return exit_code(outcomes)
+
+    return ended(run)

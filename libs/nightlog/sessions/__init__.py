@@ -1,0 +1,1 @@
+"""Group events into sessions and patterns."""

@@ -1,0 +1,1 @@
+"""Mine templates from masked messages."""

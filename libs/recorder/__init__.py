@@ -1,0 +1,1 @@
+"""Record real programs under injected faults: the corpus that ships with Nightlog."""
