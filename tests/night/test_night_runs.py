@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
 from nightlog.lake.lock import free, locked
+from nightlog.lake.query import run_outcomes
 from nightlog.lake.tables import NIGHTS, OUTCOMES, SCORES
+from nightlog.pages.model import outcome_of
 from nightlog.run.night import Night
 from nightlog.run.stages import Stage
 from nightlog.settings import Settings
@@ -43,6 +45,27 @@ def test_the_later_run_of_a_night_has_it_alone(tmp_path: Path, write_log: Callab
     # Begun again, the first one is the later.
     assert [outcome.outcome for outcome in first.run_stage(Stage.INGEST)] == ["done"]
     assert [outcome.outcome for outcome in second.run_stage(Stage.PARSE)] == ["failed"]
+
+
+def test_a_clock_that_was_ahead_for_one_run_does_not_block_the_next(tmp_path: Path, write_log: Callable[[str, str, bytes], Path]) -> None:
+    lake, settings = Lake(tmp_path / "lake"), Settings(data=tmp_path / "data", llm="off", device="cpu")
+    add_toy_model(lake)
+
+    def run(name: str, ahead: timedelta) -> list[str]:
+        night = Night(DS, name, [small_system("shop")], lake, settings, lambda: datetime.now(UTC) + ahead)
+        return [outcome.outcome for stage in Stage for outcome in night.run_stage(stage)]
+
+    write_log("shop", f"{DS}.log", b"INFO s1 request accepted\n")
+    assert set(run("ahead", timedelta(days=1))) == {"done"}
+    write_log("shop", f"{DS}.log", b"INFO s1 request accepted\nINFO s2 request accepted\n")
+    outcomes = run("right", timedelta(0))
+    assert outcomes == ["done"] * len(Stage)
+    assert [row["n_sessions"] for row in lake.rows(NIGHTS)] == [2]
+    assert run_outcomes(lake, DS, "right")[0][1] == "done"
+    found, _, _ = outcome_of(lake.rows(OUTCOMES, ds=DS))
+    assert found.outcome == "done"
+    # Read in the order of time, the rows are in the order of the runs.
+    assert [row["run_id"] for row in sorted(lake.rows(OUTCOMES), key=lambda row: row["at"])] == ["ahead"] * 7 + ["right"] * 7
 
 
 def test_who_waits_for_another_has_committed_and_holds_nothing(tmp_path: Path, write_log: Callable[[str, str, bytes], Path]) -> None:

@@ -451,7 +451,7 @@ OUTCOMES = TableSpec(
         col("detail", STRING, "the error's message, where there is one"),
         col("counts", MapType(STRING, LONG), "what the stage counted"),
         col("seconds", DOUBLE, "wall time"),
-        col("at", TIME, "when the stage ended for this system, UTC"),
+        col("at", TIME, "when the stage ended for this system, UTC; always later than the rows that the night had before"),
     ),
     ("run_id", "ds", "system", "stage", "at"),
     (),

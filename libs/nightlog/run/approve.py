@@ -42,6 +42,6 @@ def approve(night: Night, approval: Approval) -> Iterator[Outcome]:
         why = f": {approval.reason}" if approval.reason else ""
         detail = "; ".join([f"approved by {approval.by}{why}", *(each.text for each in held)])
         noted = {"run_id": night.run_id, "ds": night.ds, "system": system.name, "stage": stage.value, "outcome": "done"}
-        night.lake.put(OUTCOMES, [noted | {"detail": detail, "counts": counts, "seconds": row["seconds"], "at": night.clock()}])
+        night.lake.put(OUTCOMES, night.timed([noted | {"detail": detail, "counts": counts, "seconds": row["seconds"]}]))
     for later in list(Stage)[list(Stage).index(stage) + (stage == Stage.PARSE) :]:
         yield from night.run_stage(later)

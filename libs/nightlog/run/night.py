@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -200,7 +200,7 @@ class Night:
             row = self.latest().get((name, Stage.PUBLISH))
             if row is not None and row["run_id"] == self.run_id and row["outcome"] == "done":
                 detail = "; ".join(part for part in (row["detail"], f"no page: {why}") if part)
-                row = row | {"detail": detail, "counts": dict(row["counts"] or ()), "at": self.clock()}
+                (row,) = self.timed([row | {"detail": detail, "counts": dict(row["counts"] or ())}])
                 self.lake.put(OUTCOMES, [row])
                 self.latest()[name, Stage.PUBLISH.value] = row
                 yield Outcome(name, Stage.PUBLISH, "done", detail, {}, 0.0)
@@ -282,12 +282,25 @@ class Night:
         rows = []
         for each in outcomes:
             row: dict[str, Any] = {"run_id": self.run_id, "ds": self.ds, "system": each.system, "stage": each.stage.value}
-            row |= {"outcome": each.outcome, "detail": each.detail, "counts": each.counts, "seconds": each.seconds, "at": self.clock()}
-            rows.append(row)
+            rows.append(row | {"outcome": each.outcome, "detail": each.detail, "counts": each.counts, "seconds": each.seconds})
+        rows = self.timed(rows)
         self.lake.put(OUTCOMES, rows)
         for row in rows:
             self.latest()[str(row["system"]), str(row["stage"])] = row
         return outcomes
+
+    def timed(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return rows of ops.outcomes with their time `at`: now, and always later than the night's rows in the lake.
+
+        Runs are ordered by `at`. A run on a machine whose clock was ahead must not look later than the runs after it.
+        """
+        last = max((row["at"] for row in self.lake.rows(OUTCOMES, ["at"], ds=self.ds)), default=None)
+        found = []
+        for row in rows:
+            now = self.clock()
+            last = now if last is None else max(now, last + timedelta(microseconds=1))
+            found.append(row | {"at": last})
+        return found
 
     def work(self, stage: Stage, system: System) -> Counts:
         """Call the one library function of a stage."""
