@@ -24,7 +24,7 @@ from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANSWERS, MODELS, PATTERNS, PSEUDO_LABELS, SESSIONS, TEMPLATES, VECTORS, VERDICTS
 from nightlog.llm.items import Verdict
 from nightlog.llm.prompt import prompt_hash
-from nightlog.llm.questions import night_questions
+from nightlog.llm.verdicts import night_questions
 from nightlog.routing.router import NOTHING_GENERAL, route
 from nightlog.systems.spec import Input, Labels, Session, System
 

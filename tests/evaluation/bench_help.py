@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 from nightlog.evaluation.corpus import BENCHMARKS, Corpus, read_corpus
-from nightlog.llm.items import Item, Verdict
-from nightlog.llm.judge import Answer
+from nightlog.llm.items import Answer, Item, Verdict
 from nightlog.systems.spec import System
 
 TEMPLATES = {

@@ -28,7 +28,7 @@ from nightlog.doctor.machine import in_bytes
 from nightlog.errors import ConfigError
 from nightlog.ingest import splits as pieces
 from nightlog.ingest.splits import ends_in, numbered, plan, read_piece, to_count
-from nightlog.llm.answers import read_answer
+from nightlog.llm.prompt import read_answer
 from nightlog.pages.words import is_unseen, visible
 from nightlog.parsing.events import parse_table
 from nightlog.parsing.lines import MAX_MESSAGE

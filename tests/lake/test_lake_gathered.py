@@ -41,7 +41,7 @@ def write_all(lake: Lake, system: str) -> None:
     lake.put(NIGHTS, [{"ds": DS, "system": system, "outcome": "done"}], ds=DS, system=system)
 
 
-def gathered(lake: Lake, systems: list[str]) -> list[Write]:
+def shared_neighbours(lake: Lake, systems: list[str]) -> list[Write]:
     found: list[Write] = []
     for system in systems:
         with lake.gathering() as writes:
@@ -62,7 +62,7 @@ def test_many_systems_share_a_commit_and_leave_what_each_would_have_left_alone(t
     tables.put(NIGHTS, [{"ds": "2026-03-03", "system": "b", "outcome": "done"}, {"ds": DS, "system": "z", "outcome": "gated"}])
     before = {spec: tables.table(spec).version() for spec in (SCORES, MESSAGES, NIGHTS)}
 
-    assert commit(tables, [gathered(tables, [system]) for system in "abc"]) == {}
+    assert commit(tables, [shared_neighbours(tables, [system]) for system in "abc"]) == {}
 
     assert shown(tables, SCORES) == shown(alone, SCORES)
     assert shown(Lake(tables.root), SCORES) == shown(alone, SCORES)
@@ -116,7 +116,7 @@ def test_writes_that_cannot_be_committed_are_the_outcome_of_their_system_alone(t
     night = Night(DS, "run", [], tables, Settings(llm="off"), lambda: datetime(2026, 3, 5, tzinfo=UTC))
     bad: list[Write] = [Rows(MESSAGES, pa.table({"nothing": ["known"]}), {})]
     done = {system: Outcome(system, Stage.PARSE, "done", None, {}, 0.1) for system in "abc"}
-    waiting = [(done["a"], gathered(tables, ["a"])), (done["b"], bad), (done["c"], gathered(tables, ["c"]))]
+    waiting = [(done["a"], shared_neighbours(tables, ["a"])), (done["b"], bad), (done["c"], shared_neighbours(tables, ["c"]))]
 
     outcomes = {each.system: each.outcome for each in night.note(waiting, ExitStack())}
 
@@ -144,7 +144,7 @@ def test_a_commit_that_is_made_and_reported_as_failed_is_not_made_again(
     for spec in before:
         no_checkpoint(tables, spec)
 
-    assert commit(tables, [gathered(tables, [system]) for system in systems]) == {}
+    assert commit(tables, [shared_neighbours(tables, [system]) for system in systems]) == {}
 
     assert caplog.text.count("reported as failed, but the commit is in the table's log") == 3
     wanted = ["a", *systems]
@@ -156,7 +156,7 @@ def test_a_commit_that_is_made_and_reported_as_failed_is_not_made_again(
 
 def test_where_nobody_knows_whether_a_commit_was_made_it_is_not_made_again(tables: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     write_all(tables, "a")
-    writers = [gathered(Lake(tables.root), [system]) for system in "bc"]
+    writers = [shared_neighbours(Lake(tables.root), [system]) for system in "bc"]
     torn = Path(tables.path(MESSAGES)) / "_delta_log" / f"{tables.table(MESSAGES).version() + 2:020}.json"
 
     def lost(*args: Any, **more: Any) -> None:

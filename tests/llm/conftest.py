@@ -17,7 +17,8 @@ from llm_stub import Stub, settings_at
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import PATTERNS, ROUTES, TEMPLATES
 from nightlog.llm.budget import Cost, Spent
-from nightlog.llm.judge import Judge, make_judge
+from nightlog.llm.items import Judge
+from nightlog.llm.judge import make_judge
 from nightlog.systems.spec import LLM, Input, Session, System
 
 DS = "2008-11-10"

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from nightlog.errors import ConfigError
-from nightlog.feedback.questions import answered, questions, record_answer, system_answers
-from nightlog.feedback.store import standing, take_back
+from nightlog.feedback.questions import answers_by_question, questions, record_answer, system_answers
+from nightlog.feedback.store import current_statements, take_back
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANSWERS, VERDICTS
 from nightlog.llm.prompt import prompt_hash
-from nightlog.llm.questions import latest_verdicts
+from nightlog.llm.verdicts import latest_verdicts
 from nightlog.systems.spec import System
 
 NOON = datetime(2026, 3, 5, 12, tzinfo=UTC)
@@ -26,18 +26,18 @@ def given(group: str, label: str | None, minute: int, *asked: str) -> dict[str, 
 def test_the_last_answer_about_a_group_counts_and_can_be_taken_back() -> None:
     rows = [given("a", "normal", 1), given("a", "anomalous", 2), given("b", "normal", 1), given("b", None, 2), given("c", None, 1)]
     for mixed in (rows, rows[::-1]):
-        assert [(row["group"], row["label"]) for row in standing(mixed)] == [("a", "anomalous")]
-    assert [row["label"] for row in standing([*rows, given("b", "anomalous", 3)])] == ["anomalous", "anomalous"]
-    assert standing([]) == []
+        assert [(row["group"], row["label"]) for row in current_statements(mixed)] == [("a", "anomalous")]
+    assert [row["label"] for row in current_statements([*rows, given("b", "anomalous", 3)])] == ["anomalous", "anomalous"]
+    assert current_statements([]) == []
 
 
 def test_an_answer_holds_for_its_questions_then_and_the_groups_members_now() -> None:
     groups = {"q1": "a", "q3": "a", "q4": "b"}
-    found = answered([given("a", "normal", 1, "q1", "q2")], groups)
+    found = answers_by_question([given("a", "normal", 1, "q1", "q2")], groups)
     assert {name: row["label"] for name, row in found.items()} == dict.fromkeys(("q1", "q2", "q3"), "normal")
-    both = answered([given("b", "anomalous", 2, "q1", "q4"), given("a", "normal", 1, "q1", "q2")], groups)
+    both = answers_by_question([given("b", "anomalous", 2, "q1", "q4"), given("a", "normal", 1, "q1", "q2")], groups)
     assert {name: row["label"] for name, row in both.items()} == {"q1": "anomalous", "q2": "normal", "q3": "normal", "q4": "anomalous"}
-    assert answered([], groups) == {}
+    assert answers_by_question([], groups) == {}
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from nightlog.llm.answers import MAX_GROUP, MAX_REASON, read_answer, verdict_of
 from nightlog.llm.items import Comparison, Item, Verdict
+from nightlog.llm.prompt import MAX_GROUP, MAX_REASON, read_answer, verdict_of
 
 
 def verdict(name: str, **changes: Any) -> dict[str, Any]:

@@ -13,10 +13,10 @@ import pytest
 from llm_stub import Stub, answer_all, asked, completion, settings_at, verdict_on
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import LLM_CALLS, VERDICTS
+from nightlog.llm.budget import spending
 from nightlog.llm.connection import MAX_ANSWER
 from nightlog.llm.judge import make_judge
 from nightlog.llm.label import label_patterns
-from nightlog.llm.ledger import spending
 from nightlog.systems.spec import System
 
 DS = "2008-11-10"

@@ -17,10 +17,9 @@ from batch_stub import BatchStub
 from llm_stub import Stub, answer_all, asked, completion, settings_at, verdict_on
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import LLM_BATCHES, LLM_CALLS, VERDICTS
-from nightlog.llm.budget import Cost
-from nightlog.llm.judge import make_desk, make_judge
+from nightlog.llm.budget import Cost, spending
+from nightlog.llm.judge import make_batch_queue, make_judge
 from nightlog.llm.label import label_patterns
-from nightlog.llm.ledger import spending
 from nightlog.systems.spec import System
 
 DS = "2008-11-10"
@@ -50,7 +49,7 @@ def run_night(lake: Lake, system: System, endpoint: BatchStub) -> RunNight:
     def run(now: datetime = NOON, url: str | None = None, ds: str = DS, **settings: Any) -> Found:
         given = settings_at(url or endpoint.url, **{"llm_mode": "batch", "llm_items_per_call": 2} | settings)
         judge = make_judge(given, spent=spending(lake, ds, now), sleep=lambda _: None)
-        return label_patterns(lake, system, ds, f"run-{now:%d%H%M}", judge, lambda: now, given.prices, make_desk(given, judge))
+        return label_patterns(lake, system, ds, f"run-{now:%d%H%M}", judge, lambda: now, given.prices, make_batch_queue(given, judge))
 
     return run
 
@@ -306,7 +305,7 @@ def test_a_batch_of_another_policy_is_collected_under_its_own(
     given = settings_at(endpoint.url, llm_mode="batch")
     judge = make_judge(given)
     ruled = systems(policy="All steps are well.")
-    counts, _ = label_patterns(lake, ruled, DS, "run", judge, lambda: NOON + DAY, given.prices, make_desk(given, judge))
+    counts, _ = label_patterns(lake, ruled, DS, "run", judge, lambda: NOON + DAY, given.prices, make_batch_queue(given, judge))
     assert (counts["llm_waiting"], len(endpoint.batches)) == (2, 2), "another policy is another question"
     assert {row["prompt"] for row in lake.rows(VERDICTS)} == {lake.rows(LLM_BATCHES, status="collected")[0]["prompt"]}
 
@@ -317,8 +316,8 @@ from datetime import UTC, datetime
 sys.path[:0] = [sys.argv[3]]
 from llm_stub import settings_at
 from nightlog.lake.lake import Lake
-from nightlog.llm import batches
-from nightlog.llm.judge import make_desk, make_judge
+from nightlog.llm import batch
+from nightlog.llm.judge import make_batch_queue, make_judge
 from nightlog.llm.label import label_patterns
 from nightlog.systems.spec import Input, Session, System
 
@@ -337,7 +336,7 @@ system = System(name="hdfs", role="target", input=Input(path="hdfs-{ds}.log"), s
 given = settings_at(sys.argv[2], llm_mode="batch", llm_items_per_call=2)
 judge = make_judge(given)
 now = datetime.fromisoformat(sys.argv[5])
-label_patterns(lake, system, "2008-11-10", "run-killed", judge, lambda: now, given.prices, make_desk(given, judge))
+label_patterns(lake, system, "2008-11-10", "run-killed", judge, lambda: now, given.prices, make_batch_queue(given, judge))
 """
 
 

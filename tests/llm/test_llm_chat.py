@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from llm_stub import Stub, answer_all, asked, completion, verdict_on
 from nightlog.errors import ConfigError
-from nightlog.llm.items import Comparison, Difference, Item, Verdict
-from nightlog.llm.judge import Answer, Judge, make_judge
+from nightlog.llm.items import Answer, Comparison, Difference, Item, Judge, Verdict
+from nightlog.llm.judge import make_judge
 from nightlog.settings import Settings
 from nightlog.systems.spec import System
 

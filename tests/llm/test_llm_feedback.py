@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 from nightlog.errors import ConfigError
-from nightlog.feedback.questions import answered
+from nightlog.feedback.questions import answers_by_question
 from nightlog.feedback.store import (
     Suppressions,
+    current_statements,
     history,
     label_row,
     record,
-    standing,
+    statement,
     suppression_row,
     suppressions,
     take_back,
-    told,
 )
 from nightlog.lake.lake import Lake
 from nightlog.lake.lookup import find_session, find_target, find_template
@@ -49,11 +49,11 @@ def test_the_same_said_twice_is_one_and_another_word_replaces_it(tmp_path: Path)
     assert record(lake, suppression_row("shop", "pattern", "p1", "2026-04-01", "lee", at(5)))[1], "what is anomalous may be suppressed too"
     assert not record(lake, suppression_row("shop", "pattern", "p1", "2026-04-01", "kim", at(6)))[1]
     assert record(lake, suppression_row("shop", "pattern", "p1", "2026-05-01", "kim", at(7)))[1]
-    held = {(row["kind"], row["label"], row["until"]) for row in standing(lake.rows(ANSWERS))}
+    held = {(row["kind"], row["label"], row["until"]) for row in current_statements(lake.rows(ANSWERS))}
     assert held == {("label", "anomalous", None), ("suppression", "suppressed", "2026-05-01")}
 
     take_back(lake, "label", "pattern", "p1", "lee", at(8))
-    assert [row["kind"] for row in standing(lake.rows(ANSWERS))] == ["suppression"]
+    assert [row["kind"] for row in current_statements(lake.rows(ANSWERS))] == ["suppression"]
     with pytest.raises(ConfigError, match="no label about pattern `p1` stands"):
         take_back(lake, "label", "pattern", "p1", "lee", at(9))
     told_all = [(row["said"], row["by"], row["holds"], row["why"]) for row in history(lake.rows(ANSWERS), "2026-04-15")]
@@ -70,9 +70,9 @@ def test_the_same_said_twice_is_one_and_another_word_replaces_it(tmp_path: Path)
 def test_a_label_is_about_its_pattern_alone_and_outranks_a_groups_answer_whenever_it_was_given() -> None:
     group = {"system": "shop", "group": "g", "label": "anomalous", "questions": ["p1", "p2"], "answered_at": at(5)}
     for minute in (1, 9):
-        found = answered([group, labelled("p1", "normal", minute), labelled("p3", "normal")], {"p1": "g", "p4": "g", "p5": "p3"})
+        found = answers_by_question([group, labelled("p1", "normal", minute), labelled("p3", "normal")], {"p1": "g", "p4": "g", "p5": "p3"})
         assert {name: row["label"] for name, row in found.items()} == {"p1": "normal", "p2": "anomalous", "p3": "normal", "p4": "anomalous"}
-    assert answered([suppression_row("shop", "pattern", "p1", DS, "kim", NOON) | {"questions": ["p1"]}], {"p1": "p1"}) == {}
+    assert answers_by_question([suppression_row("shop", "pattern", "p1", DS, "kim", NOON) | {"questions": ["p1"]}], {"p1": "p1"}) == {}
 
 
 def test_a_suppression_holds_up_to_its_night_included() -> None:
@@ -92,9 +92,9 @@ def test_a_suppressed_template_does_not_hide_what_is_not_ordinary_beside_it() ->
 
 
 def test_what_was_said_names_who_when_and_why() -> None:
-    text = told(suppression_row("shop", "template", "t", DS, "kim", NOON, name="fan slow", note="ticket 7"))
+    text = statement(suppression_row("shop", "template", "t", DS, "kim", NOON, name="fan slow", note="ticket 7"))
     assert text == f"suppressed until {DS} by kim on 2026-03-05 (its template fan slow): ticket 7"
-    assert told(labelled("p", "normal")) == "kim labelled a pattern normal on 2026-03-05, and with it all of its kind"
+    assert statement(labelled("p", "normal")) == "kim labelled a pattern normal on 2026-03-05, and with it all of its kind"
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def seen(tmp_path: Path) -> Lake:
     return lake
 
 
-def test_a_session_is_found_on_its_last_night_and_an_ambiguous_one_is_told(seen: Lake) -> None:
+def test_a_session_is_found_on_its_last_night_and_an_ambiguous_one_is_statement(seen: Lake) -> None:
     assert find_session(seen, "s1") == ("shop", NEXT, "p2", "s1")
     assert find_session(seen, "s1", ds=DS) == ("shop", DS, "p1", "s1")
     assert find_session(seen, "s2", "mail") == ("mail", DS, "m", "s2")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from nightlog.llm.groups import Group, group_ids, rank_questions
+from nightlog.feedback.groups import Group, group_ids, rank_questions
 from nightlog.llm.items import Verdict
 
 

@@ -19,7 +19,7 @@ from nightlog.cli.output import out, print_rows
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANSWERS, VERDICTS
 from nightlog.llm.items import Comparison, Difference, Item, Verdict
-from nightlog.llm.judge import make_desk, make_judge
+from nightlog.llm.judge import make_batch_queue, make_judge
 from nightlog.llm.label import label_patterns
 from nightlog.llm.prompt import instructions, messages, prompt_hash
 from nightlog.llm.redaction import MAX_TEMPLATE
@@ -172,7 +172,7 @@ def test_a_system_that_may_send_nothing_opens_no_connection(lake: Lake, put_nigh
             given = settings_at(f"http://127.0.0.1:{listening.getsockname()[1]}/v1", llm_mode=mode, llm_timeout_s=0.2)
             judge = make_judge(given, sleep=lambda _: None)
             counts, detail = label_patterns(
-                lake, systems(allowed=False), DS, "run", judge, lambda: NOON, given.prices, make_desk(given, judge)
+                lake, systems(allowed=False), DS, "run", judge, lambda: NOON, given.prices, make_batch_queue(given, judge)
             )
             assert (counts["llm_calls"], detail) == (0, None)
             with pytest.raises(TimeoutError):

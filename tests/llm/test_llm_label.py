@@ -15,12 +15,11 @@ from llm_stub import Stub, answer_all, asked, verdict_on
 from nightlog.errors import SchemaMismatch
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import TEMPLATES, VERDICTS
-from nightlog.llm.items import Item, Verdict
-from nightlog.llm.judge import Answer, Judge
+from nightlog.llm.items import Answer, Item, Judge, Verdict
 from nightlog.llm.label import COUNTS, label_patterns
 from nightlog.llm.prompt import prompt_hash
-from nightlog.llm.questions import stored_verdict
 from nightlog.llm.rounds import is_uncertain
+from nightlog.llm.verdicts import stored_verdict
 from nightlog.systems.spec import Session, System
 
 DS = "2008-11-10"

@@ -9,10 +9,9 @@ from typing import Any
 from llm_stub import Stub, answer_all, completion, settings_at
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import LLM_BATCHES, LLM_CALLS, NIGHTS
-from nightlog.llm.budget import Cost, Spent
+from nightlog.llm.budget import Cost, Spent, cost, spending
 from nightlog.llm.judge import make_judge
 from nightlog.llm.label import label_patterns
-from nightlog.llm.ledger import cost, spending
 from nightlog.settings import Prices, Settings
 from nightlog.systems.spec import System
 

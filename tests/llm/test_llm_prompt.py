@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from nightlog.llm.items import Comparison, Difference, Item, Verdict
-from nightlog.llm.prompt import MAX_NEIGHBOURS, gathered, instructions, messages, prompt_hash, request_json, schema
+from nightlog.llm.prompt import MAX_NEIGHBOURS, instructions, messages, prompt_hash, request_json, schema, shared_neighbours
 from nightlog.systems.spec import System
 
 
@@ -129,8 +129,8 @@ def test_neighbours_come_before_the_one_object_with_items_and_are_redacted(syste
 def test_a_request_shows_each_neighbour_once_and_not_too_many() -> None:
     common = ((("common", 1),), "normal")
     items = [Item(str(n), (("a", n),), neighbours=(common, ((("own", n),), "normal"), common)) for n in range(3 * MAX_NEIGHBOURS)]
-    found = gathered(items)
+    found = shared_neighbours(items)
     assert len(found) == MAX_NEIGHBOURS
     assert found.count(common) == 1, "what most items are like is kept"
-    assert gathered(items[::-1]) == found
-    assert gathered([Item("x", (("a", 1),))]) == ()
+    assert shared_neighbours(items[::-1]) == found
+    assert shared_neighbours([Item("x", (("a", 1),))]) == ()

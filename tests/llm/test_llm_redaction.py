@@ -8,8 +8,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nightlog.llm.outgoing import outgoing
-from nightlog.llm.redaction import redact, visible
+from nightlog.llm.redaction import outgoing_template, redact, visible
 from nightlog.systems.spec import DEFAULT_MASKS
 
 JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
@@ -168,13 +167,13 @@ def test_redaction_is_idempotent(text: str) -> None:
 def test_redaction_takes_time_in_proportion(hostile: str) -> None:
     """Texts made to send careless expressions into quadratic time pass quickly."""
     started = time.process_time()
-    outgoing(hostile, ("user", "host"))
+    outgoing_template(hostile, ("user", "host"))
     assert time.process_time() - started < 2
 
 
 def test_invisible_characters_do_not_leave() -> None:
     assert visible("a\u202eb\u200bc\x00d\x1b[31m\u2028e\U000e0041\ufe0f") == "abc d [31m e"
-    assert outgoing("pass\u200bword=hunter2") == "password=<SECRET>"
+    assert outgoing_template("pass\u200bword=hunter2") == "password=<SECRET>"
 
 
 NAMED = [
@@ -204,17 +203,17 @@ NAMELESS = [
 
 @pytest.mark.parametrize(("line", "sent"), NAMED)
 def test_names_are_taken_out_where_the_policy_says_so(line: str, sent: str) -> None:
-    assert outgoing(line, ("user", "host")) == sent
-    assert outgoing(sent, ("user", "host")) == sent
-    assert outgoing(line) == redact(line), "without the policy names stay"
+    assert outgoing_template(line, ("user", "host")) == sent
+    assert outgoing_template(sent, ("user", "host")) == sent
+    assert outgoing_template(line) == redact(line), "without the policy names stay"
 
 
 @pytest.mark.parametrize("line", NAMELESS)
 def test_what_only_looks_like_a_name_stays(line: str) -> None:
-    assert outgoing(line, ("user", "host")) == line
+    assert outgoing_template(line, ("user", "host")) == line
 
 
 def test_long_templates_are_cut_after_redaction() -> None:
-    sent = outgoing("x " * 990 + "password=" + "hunter2" * 50 + " tail" * 1000)
+    sent = outgoing_template("x " * 990 + "password=" + "hunter2" * 50 + " tail" * 1000)
     assert len(sent) == 2000
     assert "hunter" not in sent

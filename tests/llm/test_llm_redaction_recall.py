@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
-from nightlog.llm.outgoing import outgoing
+from nightlog.llm.redaction import outgoing_template
 from nightlog.systems.spec import DEFAULT_MASKS
 from planted import NAMES, SECRETS, Planted, plant, real_messages
 
@@ -30,7 +30,7 @@ def pieces(secret: str) -> list[str]:
 
 def leaked(found: Planted, read: Callable[[str], str], names: tuple[str, ...]) -> bool:
     """Is any piece of the secret still in what would leave?"""
-    sent = outgoing(read(found.line), names)
+    sent = outgoing_template(read(found.line), names)
     rest = sent.replace(read(found.line.replace(found.secret, "")), "")
     return any(piece in rest for piece in pieces(read(found.secret)))
 
@@ -64,7 +64,9 @@ def test_names_do_not_leave_where_the_policy_says_so() -> None:
 def test_real_lines_stay_what_they_are() -> None:
     """False hits on lines in which nothing was planted: what they lose beside the addresses and e-mail that they do hold."""
     lines = {masked(line) for line in real_messages(6000)}
-    hits = Counter(place for line in lines for place in re.findall(r"<(?:SECRET|TOKEN|JWT|PRIVATE_KEY|CREDENTIALS)>", outgoing(line)))
-    touched = sum(re.search(r"<(?:SECRET|TOKEN|JWT|PRIVATE_KEY|CREDENTIALS)>", outgoing(line)) is not None for line in lines)
+    hits = Counter(
+        place for line in lines for place in re.findall(r"<(?:SECRET|TOKEN|JWT|PRIVATE_KEY|CREDENTIALS)>", outgoing_template(line))
+    )
+    touched = sum(re.search(r"<(?:SECRET|TOKEN|JWT|PRIVATE_KEY|CREDENTIALS)>", outgoing_template(line)) is not None for line in lines)
     print(f"\n{len(lines)} distinct masked lines without secrets: {touched} lose something to a secret's rule ({dict(hits)})")
     assert touched <= 0.005 * len(lines)

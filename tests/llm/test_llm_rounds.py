@@ -7,10 +7,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from nightlog.llm.differences import difference, distance, group_key, levels, nearest
-from nightlog.llm.items import Difference, Events, Item, Verdict
-from nightlog.llm.judge import Answer
-from nightlog.llm.rounds import UNCERTAIN, ask_both_rounds, ask_rounds, is_uncertain, joined, judged_alike, representatives, second_items
+from nightlog.llm.items import Answer, Difference, Events, Item, Verdict, difference, distance, group_key, levels, nearest
+from nightlog.llm.rounds import (
+    UNCERTAIN,
+    ask_both_rounds,
+    ask_rounds,
+    inherited_verdicts,
+    is_uncertain,
+    neighbour_finder,
+    representatives,
+    second_items,
+)
 from nightlog.systems.spec import System
 
 # Differences
@@ -210,7 +217,7 @@ def test_nobody_joins_where_like_patterns_were_decided_differently(system: Syste
     ):
         known = first | {n: Verdict(n, v[0], 0.8, n, 2, v[1]) for n, v in (("odd", one), ("odd-2", other))}  # type: ignore[arg-type]
         known["odd-3"] = Verdict("odd-3", "normal", 0.65, "own")
-        found = {verdict.id: verdict for verdict in joined(items, known)}
+        found = {verdict.id: verdict for verdict in inherited_verdicts(items, known)}
         assert ("odd-3" in found) is joins
         if joins:
             assert (found["odd-3"].label, found["odd-3"].round, found["odd-3"].group) == ("normal", 2, "a")
@@ -291,12 +298,12 @@ def test_nothing_is_asked_about_nothing(system: System) -> None:
 def test_neighbours_are_shown_in_the_first_round(system: System) -> None:
     known = {"ok": Verdict("ok", "normal", 0.95, ""), "broken": Verdict("broken", "anomalous", 0.95, "")}
     judge = Reader()
-    neighbours = judged_alike(ITEMS, known, limit=1)
+    neighbours = neighbour_finder(ITEMS, known, limit=1)
     ask_both_rounds(judge, system, [*ITEMS[:4], Item("other", (("elsewhere", 1),))], SESSIONS, known, neighbours)
     assert neighbours(ITEMS[3]) == [(OK, "normal")]
-    assert judged_alike(ITEMS, known)(Item("x", plus("disk broken", "odd")))[0] == (plus("disk broken"), "anomalous")
+    assert neighbour_finder(ITEMS, known)(Item("x", plus("disk broken", "odd")))[0] == (plus("disk broken"), "anomalous")
     assert (1, "other") in judge.asked and judge.seen["other"].neighbours == (), "nothing in common"
-    assert judged_alike(ITEMS, {"ok": Verdict("ok", "unclear", 0.5, "")})(ITEMS[3]) == []
+    assert neighbour_finder(ITEMS, {"ok": Verdict("ok", "unclear", 0.5, "")})(ITEMS[3]) == []
 
 
 # Against the recorded server

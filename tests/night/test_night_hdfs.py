@@ -21,7 +21,7 @@ from nightlog.detector.sources import read_source
 from nightlog.detector.teach import teach
 from nightlog.distillation.retrain import distil_system
 from nightlog.evaluation.nights import evaluate_nights, read_labels
-from nightlog.feedback.questions import groups_of, known, record_answer
+from nightlog.feedback.questions import groups_of, record_answer, system_questions
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, LABELS, LINES_TABLE, MODELS, NIGHTS, PATTERNS, SESSIONS, TEMPLATES
 from nightlog.settings import Settings
@@ -155,7 +155,7 @@ def test_three_answers_of_an_analyst_are_followed(real: Real, shared: Path) -> N
     for row in rows_of(real.lake, SESSIONS, system="hdfs"):
         sessions.setdefault(questions[row["ds"], row["pattern_id"]], []).append(truth[row["session_id"]])
     for number in range(3):
-        group = groups_of(HDFS, known(real.lake, HDFS), False)[0]
+        group = groups_of(HDFS, system_questions(real.lake, HDFS), False)[0]
         labels = [label for question in group.questions for label in sessions[question]]
         label = "anomalous" if 2 * sum(labels) > len(labels) else "normal"
         record_answer(real.lake, [HDFS], group.id, label, "analyst", datetime(2026, 3, 2, number, tzinfo=UTC))

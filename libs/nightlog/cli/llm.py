@@ -18,20 +18,20 @@ def collect(systems: Systems = "", lake: LakeOption = None, form: FormatOption =
     Example: nightlog collect --systems shop
     """
     from nightlog.errors import EXIT_DONE, EXIT_TRANSIENT, ConfigError
-    from nightlog.llm.judge import make_desk, make_judge
+    from nightlog.llm.judge import make_batch_queue, make_judge
     from nightlog.run.entry import chosen_systems, open_lake, settings_from
     from nightlog.run.night import utc_now
 
     settings = settings_from(lake=lake)
-    desk = make_desk(settings, make_judge(settings))
-    if desk is None:
+    batches = make_batch_queue(settings, make_judge(settings))
+    if batches is None:
         raise ConfigError("no endpoint to collect from: set OPENAI_API_KEY (and OPENAI_BASE_URL), and NIGHTLOG_LLM=openai")
     rows: list[dict[str, Any]] = []
     with open_lake(settings, "nightlog collect", with_spark=False) as tables:
         for system in chosen_systems(settings, systems):
             if not system.llm.allowed:
                 continue
-            found = desk.collect(tables, system, utc_now)
+            found = batches.collect(tables, system, utc_now)
             if found.settled or found.still_open:
                 names = {"settled": found.settled, "open": found.still_open, "verdicts": len(found.verdicts)}
                 rows.append({"system": system.name} | names | {"nights": sorted(found.nights), "trouble": "; ".join(found.troubles)})

@@ -66,7 +66,7 @@ def cost(
     Example: nightlog cost --since 2026-03-01
     """
     from nightlog.lake.lake import Lake
-    from nightlog.llm.ledger import cost as read
+    from nightlog.llm.budget import cost as read
     from nightlog.run.entry import settings_from
     from nightlog.run.night import check_ds
 

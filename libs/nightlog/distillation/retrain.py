@@ -26,7 +26,7 @@ from nightlog.lake.lake import Lake
 from nightlog.lake.tables import PATTERNS, PSEUDO_LABELS
 from nightlog.llm.items import Verdict
 from nightlog.llm.prompt import prompt_hash
-from nightlog.llm.questions import latest_verdicts, stored_verdict
+from nightlog.llm.verdicts import latest_verdicts, stored_verdict
 from nightlog.routing.router import is_general
 from nightlog.systems.spec import System
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nightlog.detector.patterns import Patterns, Source
-from nightlog.llm.judge import Judge
+from nightlog.llm.items import Judge
 from nightlog.systems.spec import System
 
 Oracle = Callable[[Sequence[str]], bool]

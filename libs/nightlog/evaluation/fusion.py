@@ -17,9 +17,9 @@ from nightlog.detector.training import Transfer, fit, measure_transfer, tau_of, 
 from nightlog.distillation.rounds import Fusion, distil
 from nightlog.evaluation.case import Case, Judgement
 from nightlog.evaluation.once import once
-from nightlog.llm.groups import rank_questions
+from nightlog.feedback.groups import rank_questions
 from nightlog.llm.items import Item, Label, Verdict
-from nightlog.llm.rounds import Asked, ask_both_rounds, group_keys, judged_alike
+from nightlog.llm.rounds import RoundsResult, ask_both_rounds, group_keys, neighbour_finder
 from nightlog.routing.router import is_general
 
 CALIBRATION_SEED = 0
@@ -64,18 +64,20 @@ def session_counts(*parts: Patterns) -> dict[str, int]:
     return found
 
 
-def ask(case: Case, patterns: Patterns, chosen: np.ndarray | None, before: Asked | None = None, items: list[Item] | None = None) -> Asked:
+def ask(
+    case: Case, patterns: Patterns, chosen: np.ndarray | None, before: RoundsResult | None = None, items: list[Item] | None = None
+) -> RoundsResult:
     """Both rounds about patterns, knowing what was said `before` about `items`. Without a judge nothing is asked."""
     known = before.verdicts if before else {}
     if case.judge is None:
-        return Asked(dict(known))
+        return RoundsResult(dict(known))
     every = {item.id: item for item in [*(items or []), *items_of(patterns, chosen)]}
-    neighbours = judged_alike(items or [], known) if known else None
+    neighbours = neighbour_finder(items or [], known) if known else None
     sessions = session_counts(case.adaptation) if patterns is case.adaptation else session_counts(case.adaptation, patterns)
     return ask_both_rounds(case.judge, case.system, list(every.values()), sessions, known, neighbours)
 
 
-def ask_adaptation(case: Case, chosen: np.ndarray | None = None) -> Asked:
+def ask_adaptation(case: Case, chosen: np.ndarray | None = None) -> RoundsResult:
     """Both rounds about the adaptation part, or the chosen patterns of it: the same for every seed and any number of answers."""
     patterns = case.adaptation if chosen is None else case.adaptation.take(np.flatnonzero(chosen))
     judge = case.judge.name if case.judge is not None else "nobody"

@@ -23,7 +23,7 @@ from nightlog.evaluation.metrics import Curve, Scored, curve_points, measure
 from nightlog.evaluation.modes import EXAMPLES, FROM_SOURCES, MODES, SEEDLESS, WITH_ANSWERS
 from nightlog.evaluation.protocols import Analyst, Protocol, Split, split
 from nightlog.evaluation.versions import code_version
-from nightlog.llm.judge import Judge
+from nightlog.llm.items import Judge
 from nightlog.llm.prompt import prompt_hash
 from nightlog.systems.catalog import nearest
 

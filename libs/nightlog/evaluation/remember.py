@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nightlog.evaluation.journal import read_journal, write_journal
-from nightlog.llm.items import Item, Verdict
-from nightlog.llm.judge import Answer, Judge
+from nightlog.llm.items import Answer, Item, Judge, Verdict
 from nightlog.llm.prompt import prompt_hash
 from nightlog.systems.spec import System
 

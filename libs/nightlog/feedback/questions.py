@@ -9,19 +9,19 @@ from datetime import datetime
 from typing import Any, Literal
 
 from nightlog.errors import ConfigError
-from nightlog.feedback.store import key_of, record, standing
+from nightlog.feedback.groups import Group, group_ids, rank_questions
+from nightlog.feedback.store import current_statements, key_of, record
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANSWERS, PATTERNS
-from nightlog.llm.groups import Group, group_ids, rank_questions
 from nightlog.llm.prompt import prompt_hash
-from nightlog.llm.questions import latest_verdicts, stored_verdict
+from nightlog.llm.verdicts import latest_verdicts, stored_verdict
 from nightlog.systems.spec import System
 
 Answered = Literal["normal", "anomalous"]
 
 
 @dataclass(frozen=True)
-class Known:
+class SystemQuestions:
     """What is known of a system's questions: the last verdict row of each, their sessions over all nights, and the answers by question."""
 
     verdicts: Mapping[str, dict[str, Any]]
@@ -29,7 +29,7 @@ class Known:
     answers: Mapping[str, dict[str, Any]]
 
 
-def answered(rows: Iterable[dict[str, Any]], groups: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def answers_by_question(rows: Iterable[dict[str, Any]], groups: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Question id, or id of a labelled pattern → the answer or label that holds for it.
 
     An answer holds for the questions that its group had when it was given and for those that are in the group now; of two that hold for
@@ -38,7 +38,7 @@ def answered(rows: Iterable[dict[str, Any]], groups: Mapping[str, str]) -> dict[
     Args: rows of ops.answers of one system; groups, question id → id of its group now.
     """
     found: dict[str, dict[str, Any]] = {}
-    held = [row for row in standing(rows) if key_of(row)[1] != "suppression"]
+    held = [row for row in current_statements(rows) if key_of(row)[1] != "suppression"]
     for row in sorted(held, key=lambda row: key_of(row)[1] == "label"):
         members = [question for question, group in groups.items() if group == row["group"] and key_of(row)[1] == "answer"]
         found |= dict.fromkeys([*(row["questions"] or ()), *members], row)
@@ -54,19 +54,19 @@ def system_answers(lake: Lake, system: System, verdicts: Mapping[str, dict[str, 
     """Question id, or id of a labelled pattern → what the analysts said of it, see `answered`."""
     said = {question: stored_verdict(row) for question, row in verdicts.items()}
     groups = group_ids(system.name, said, keys_of(verdicts))
-    return answered(lake.rows(ANSWERS, system=system.name), groups)
+    return answers_by_question(lake.rows(ANSWERS, system=system.name), groups)
 
 
-def known(lake: Lake, system: System) -> Known:
+def system_questions(lake: Lake, system: System) -> SystemQuestions:
     """What the lake knows of a system's questions under the prompt in force."""
     verdicts = latest_verdicts(lake, system, prompt_hash(system), None)
     sessions = Counter[str]()
     for row in lake.rows(PATTERNS, ["question_id", "n_sessions"], system=system.name):
         sessions[row["question_id"]] += row["n_sessions"]
-    return Known(verdicts, dict(sessions), system_answers(lake, system, verdicts))
+    return SystemQuestions(verdicts, dict(sessions), system_answers(lake, system, verdicts))
 
 
-def groups_of(system: System, about: Known, with_answer: bool) -> list[Group]:
+def groups_of(system: System, about: SystemQuestions, with_answer: bool) -> list[Group]:
     """The system's groups, ranked: those that are not answered, or those that are."""
     chosen = {name: stored_verdict(row) for name, row in about.verdicts.items() if (name in about.answers) == with_answer}
     return rank_questions(system.name, chosen, about.sessions, keys_of(about.verdicts))
@@ -79,7 +79,7 @@ def questions(lake: Lake, systems: Sequence[System], with_answer: bool = False) 
     """
     found: list[dict[str, Any]] = []
     for system in systems:
-        about = known(lake, system)
+        about = system_questions(lake, system)
         for group in groups_of(system, about, with_answer):
             first = about.verdicts[group.questions[0]]
             given = about.answers.get(group.questions[0])
@@ -112,7 +112,7 @@ def record_answer(
 ) -> dict[str, Any]:
     """Keep an analyst's answer about a group, once. Returns the row. Raises: ConfigError where no system has such a group."""
     for system in systems:
-        about = known(lake, system)
+        about = system_questions(lake, system)
         for found in groups_of(system, about, False) + groups_of(system, about, True):
             if found.id == group:
                 of = {"system": system.name, "kind": "answer", "about": "group", "group": group, "name": found.name}

@@ -28,7 +28,7 @@ def in_time(rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (row["answered_at"], row["group"]))
 
 
-def standing(rows: Iterable[Row]) -> list[Row]:
+def current_statements(rows: Iterable[Row]) -> list[Row]:
     """What holds, oldest first: the last of each key, unless it took an earlier one back."""
     last = {key_of(row): row for row in in_time(rows)}
     return in_time(row for row in last.values() if row["label"] is not None)
@@ -39,7 +39,7 @@ def record(lake: Lake, row: Row) -> tuple[Row, bool]:
 
     The same: about the same thing, with the same label and end, and with no other note.
     """
-    for before in standing(lake.rows(ANSWERS, system=row["system"])):
+    for before in current_statements(lake.rows(ANSWERS, system=row["system"])):
         if key_of(before) == key_of(row):
             same = (before["label"], before.get("until")) == (row["label"], row.get("until"))
             if same and row.get("note") in (None, before.get("note")):
@@ -50,7 +50,7 @@ def record(lake: Lake, row: Row) -> tuple[Row, bool]:
 
 def take_back(lake: Lake, kind: Kind, about: About, target: str, by: str, now: datetime, system: str = "", note: str | None = None) -> Row:
     """Take back what holds about a target; the rows of both stay. Returns the new row. Raises: ConfigError where nothing holds."""
-    for row in standing(lake.rows(ANSWERS)):
+    for row in current_statements(lake.rows(ANSWERS)):
         if key_of(row)[1:] == (kind, about, target) and system in ("", row["system"]):
             taken_back = row | {"label": None, "answered_by": by, "answered_at": now, "note": note}
             lake.put(ANSWERS, [taken_back])
@@ -99,7 +99,7 @@ class Suppressions:
 
 def suppressions(rows: Iterable[Row], ds: str) -> Suppressions:
     """The suppressions that hold for the night `ds`. Args: rows of ops.answers of one system."""
-    found = [row for row in standing(rows) if key_of(row)[1] == "suppression" and ds <= (row["until"] or "")]
+    found = [row for row in current_statements(rows) if key_of(row)[1] == "suppression" and ds <= (row["until"] or "")]
     by = {about: {row["group"]: row for row in found if row["about"] == about} for about in ("pattern", "template")}
     return Suppressions(by["pattern"], by["template"])
 
@@ -130,13 +130,13 @@ def history(rows: Iterable[Row], today: str) -> list[Row]:
     return found
 
 
-def told(row: Mapping[str, Any]) -> str:
+def statement(row: Mapping[str, Any]) -> str:
     """What was said, as the reason of an anomaly.
 
     >>> row = {"answered_by": "kim", "answered_at": datetime(2026, 3, 4), "label": "anomalous", "name": "fan stopped", "group": "1f"}
-    >>> told(row)
+    >>> statement(row)
     'kim answered on 2026-03-04 that this is anomalous: fan stopped (group 1f)'
-    >>> told(row | {"kind": "label", "session_id": "s7", "note": "asked Lee"})
+    >>> statement(row | {"kind": "label", "session_id": "s7", "note": "asked Lee"})
     'kim labelled session s7 anomalous on 2026-03-04, and with it all of its kind: asked Lee'
     """
     day = f"{row['answered_at']:%Y-%m-%d}"

@@ -10,7 +10,7 @@ from typing import Any
 from nightlog.handoff.export import in_place
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, NIGHTS
-from nightlog.llm.ledger import cost
+from nightlog.llm.budget import cost
 
 # name → (meaning, column of gold.nights)
 COLUMNS = {

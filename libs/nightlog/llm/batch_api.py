@@ -12,7 +12,7 @@ from openai import APIStatusError, OpenAI, OpenAIError
 from pydantic import BaseModel, ValidationError
 
 from nightlog.llm.client import Completion, Failure
-from nightlog.llm.retries import Patience, consequence, describe, is_refused_for_now, is_transient, slug
+from nightlog.llm.retries import RetryPolicy, consequence, describe, is_refused_for_now, is_transient, slug
 
 ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 OURS = "nightlog"  # the key of the batch's name in its metadata
@@ -23,14 +23,14 @@ M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
-class Missing:
+class NotFound:
     """The endpoint has no such batch or file, or no such service."""
 
     trouble: str
 
 
 @dataclass(frozen=True)
-class NotMade:
+class NotSubmitted:
     """No batch was made, for certain; `stop` where another cannot be made either."""
 
     trouble: str
@@ -128,22 +128,22 @@ def read_results(content: bytes) -> Iterator[ResultLine]:
             continue
 
 
-def not_made(why: Missing | Failure) -> NotMade:
+def not_submitted(why: NotFound | Failure) -> NotSubmitted:
     """A refusal to make a batch."""
-    if isinstance(why, Missing):
-        return NotMade(f"{why.trouble}; this endpoint has no Batch API: set NIGHTLOG_LLM_MODE=chat", True)
-    return NotMade(f"{why.trouble}; no batch was made", why.then == "stop")
+    if isinstance(why, NotFound):
+        return NotSubmitted(f"{why.trouble}; this endpoint has no Batch API: set NIGHTLOG_LLM_MODE=chat", True)
+    return NotSubmitted(f"{why.trouble}; no batch was made", why.then == "stop")
 
 
 class BatchApi:
-    """The calls, each with the same patience as a question's. Trouble is returned, not raised."""
+    """The calls, each with the same retries as a question's. Trouble is returned, not raised."""
 
-    def __init__(self, openai: OpenAI, patience: Patience):
+    def __init__(self, openai: OpenAI, retries: RetryPolicy):
         self.host = urlsplit(str(openai.base_url)).hostname or "the endpoint"
         self._openai = openai
-        self._patience = patience
+        self._retries = retries
 
-    def submit(self, name: str, lines: bytes) -> BatchState | NotMade | Failure:
+    def submit(self, name: str, lines: bytes) -> BatchState | NotSubmitted | Failure:
         """Upload the requests and make a batch of them that carries `name`. After a Failure it may have been made or not.
 
         What makes the batch is sent again only where it was refused for the moment (429): where no answer comes, a second try could make,
@@ -152,22 +152,22 @@ class BatchApi:
         raw = self._openai.files.with_raw_response
         file = self._read(StoredFile, lambda: raw.create(file=(f"nightlog-{name}.jsonl", lines), purpose="batch").http_response.content)
         if not isinstance(file, StoredFile):
-            return not_made(file)
+            return not_submitted(file)
         make = self._openai.batches.with_raw_response.create
 
         def send() -> bytes:
             made = make(completion_window="24h", endpoint=ENDPOINT, input_file_id=file.id, metadata={OURS: name})
             return made.http_response.content
 
-        state = self._read(BatchState, send, once=True)
-        return not_made(state) if isinstance(state, Missing) or (isinstance(state, Failure) and state.then == "stop") else state
+        state = self._read(BatchState, send, repeatable=False)
+        return not_submitted(state) if isinstance(state, NotFound) or (isinstance(state, Failure) and state.then == "stop") else state
 
-    def look(self, batch_id: str) -> BatchState | Missing | Failure:
+    def status(self, batch_id: str) -> BatchState | NotFound | Failure:
         """What has become of a batch."""
         return self._read(BatchState, lambda: self._openai.batches.with_raw_response.retrieve(batch_id).http_response.content)
 
-    def find(self, name: str) -> BatchState | Missing | Failure | None:
-        """The batch that carries `name`; None where the endpoint has none, Missing where it cannot list its batches."""
+    def find_by_name(self, name: str) -> BatchState | NotFound | Failure | None:
+        """The batch that carries `name`; None where the endpoint has none, NotFound where it cannot list its batches."""
         after: dict[str, Any] = {}
         for _ in range(PAGES):
             listed = self._openai.batches.with_raw_response.list
@@ -182,7 +182,7 @@ class BatchApi:
             after = {"after": page.data[-1].id}
         return None
 
-    def results(self, state: BatchState) -> list[ResultLine] | Missing | Failure:
+    def results(self, state: BatchState) -> list[ResultLine] | NotFound | Failure:
         """All lines that a finished batch left, in any order: answers and errors."""
         found: list[ResultLine] = []
         for file in filter(None, (state.output_file_id, state.error_file_id)):
@@ -192,13 +192,13 @@ class BatchApi:
             found.extend(read_results(content))
         return found
 
-    def forget(self, state: BatchState) -> None:
+    def delete_files(self, state: BatchState) -> None:
         """Have the endpoint delete a batch's files, as far as it does that."""
         for file in filter(None, (state.input_file_id, state.output_file_id, state.error_file_id)):
-            self._bytes(lambda: self._openai.files.with_raw_response.delete(file).http_response.content, once=True)  # noqa: B023
+            self._bytes(lambda: self._openai.files.with_raw_response.delete(file).http_response.content, repeatable=False)  # noqa: B023
 
-    def _read(self, form: type[M], send: Callable[[], bytes], once: bool = False) -> M | Missing | Failure:
-        content = self._bytes(send, once)
+    def _read(self, form: type[M], send: Callable[[], bytes], repeatable: bool = True) -> M | NotFound | Failure:
+        content = self._bytes(send, repeatable)
         if not isinstance(content, bytes):
             return content
         try:
@@ -206,12 +206,12 @@ class BatchApi:
         except ValidationError:
             return Failure(f"{self.host} answered something that is no {form.__name__}", 0, "go on")
 
-    def _bytes(self, send: Callable[[], bytes], once: bool = False) -> bytes | Missing | Failure:
+    def _bytes(self, send: Callable[[], bytes], repeatable: bool = True) -> bytes | NotFound | Failure:
         try:
-            return self._patience.attempts(send, retry=is_refused_for_now if once else is_transient)
+            return self._retries.attempts(send, retry=is_transient if repeatable else is_refused_for_now)
         except APIStatusError as error:
             if error.status_code in NO_SUCH_PATH:
-                return Missing(describe(error, self.host))
+                return NotFound(describe(error, self.host))
             return Failure(describe(error, self.host), 0, consequence(error))
         except OpenAIError as error:
             return Failure(describe(error, self.host), 0, consequence(error))

@@ -7,12 +7,20 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 
-from nightlog.llm.answers import JudgedAgain, Reading, read_answer, verdict_of
 from nightlog.llm.budget import Breaker
 from nightlog.llm.client import ChatClient, Failure, Reply
-from nightlog.llm.items import Events, Item, Verdict
-from nightlog.llm.judge import Answer
-from nightlog.llm.prompt import gathered, messages, response_format, round_of, short_ids
+from nightlog.llm.items import Answer, Events, Item, Verdict
+from nightlog.llm.prompt import (
+    GroupAnswer,
+    Reading,
+    messages,
+    read_answer,
+    response_format,
+    round_of,
+    shared_neighbours,
+    short_ids,
+    verdict_of,
+)
 from nightlog.llm.redaction import MAX_TEMPLATE
 from nightlog.systems.spec import System
 
@@ -22,7 +30,7 @@ MAX_CHARACTERS = 100_000  # of templates in one request, about 25,000 tokens
 SMALLER = 4  # a request's bad items are asked again in requests of a quarter of its size
 
 
-def shown(item: Item) -> Events:
+def shown_events(item: Item) -> Events:
     """All templates that a request has to name for an item."""
     if item.comparison is None:
         return item.events
@@ -39,7 +47,7 @@ def batches(items: Sequence[Item], size: int, characters: int = MAX_CHARACTERS) 
     batch: list[Item] = []
     length = 0
     for item in items:
-        weight = sum(min(len(template), MAX_TEMPLATE) for template, _ in shown(item))
+        weight = sum(min(len(template), MAX_TEMPLATE) for template, _ in shown_events(item))
         if batch and (len(batch) >= size or length + weight > characters):
             yield tuple(batch)
             batch, length = [], 0
@@ -60,7 +68,7 @@ def read_reply(reply: Reply, items: Sequence[Item]) -> Reading:
 def verdicts_in(reading: Reading, items: Sequence[Item]) -> tuple[Verdict, ...]:
     """The verdicts of a reading on the items of its request."""
     return tuple(
-        verdict_of(item, judged.label, judged.confidence, judged.reason, judged.group if isinstance(judged, JudgedAgain) else None)
+        verdict_of(item, judged.label, judged.confidence, judged.reason, judged.group if isinstance(judged, GroupAnswer) else None)
         for name, item in short_ids(items).items()
         if (judged := reading.verdicts.get(name)) is not None
     )
@@ -108,7 +116,7 @@ class ChatJudge:
     def _ask(self, system: System, batch: tuple[Item, ...]) -> tuple[Answer, bool]:
         """One request; and whether its open items may do better in smaller requests."""
         ids = tuple(item.id for item in batch)
-        outcome = self.client.ask(messages(system, batch, gathered(batch)), response_format(round_of(batch)), len(batch))
+        outcome = self.client.ask(messages(system, batch, shared_neighbours(batch)), response_format(round_of(batch)), len(batch))
         spent = (outcome.calls, outcome.tokens.input, outcome.tokens.output)
         if isinstance(outcome, Failure):
             if outcome.then == "stop":

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from nightlog.errors import BudgetExhausted
 from nightlog.llm.budget import Budget, Cost
-from nightlog.llm.retries import Consequence, Patience, consequence, describe, slug
+from nightlog.llm.retries import Consequence, RetryPolicy, consequence, describe, slug
 from nightlog.settings import Prices
 
 BYTES_A_TOKEN = 3  # of text as it stands in log templates; plain English has four
@@ -141,12 +141,12 @@ class ChatClient:
     Args: openai, a client without retries; prices, of the model.
     """
 
-    def __init__(self, openai: OpenAI, model: str, budget: Budget, patience: Patience, prices: Prices):
+    def __init__(self, openai: OpenAI, model: str, budget: Budget, retries: RetryPolicy, prices: Prices):
         self.model = model
         self.budget = budget
         self.forecast = Forecast()
         self.openai = openai
-        self.patience = patience
+        self.retries = retries
         self._prices = prices
         self._host = urlsplit(str(openai.base_url)).hostname or "the endpoint"
 
@@ -174,7 +174,7 @@ class ChatClient:
                 raise
 
         try:
-            body = self.patience.attempts(attempt, lambda: self.budget.allows(reserved))
+            body = self.retries.attempts(attempt, lambda: self.budget.allows(reserved))
         except BudgetExhausted as error:
             return Failure(str(error), calls, "stop", lost)
         except OpenAIError as error:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_URL = "https://api.openai.com/v1"
 MAX_ANSWER = 8_000_000  # bytes; an answer about 500 patterns has some 100,000
 MAX_FILE = 256_000_000  # bytes of a batch's results; larger ones are not made here
-FILE_PATIENCE = 10  # times the time-out, for the download of a batch's results
+FILE_TIMEOUTS = 10  # times the time-out, for the download of a batch's results
 
 
 def is_loopback(host: str) -> bool:
@@ -115,10 +115,10 @@ def connect(settings: Settings) -> OpenAI:
 
     def bound(response: httpx2.Response) -> None:
         is_file = response.request.url.path.endswith("/content")
-        patience = settings.llm_timeout_s * (FILE_PATIENCE if is_file else 1)
+        timeout_s = settings.llm_timeout_s * (FILE_TIMEOUTS if is_file else 1)
         body = response.stream
         assert isinstance(body, httpx2.SyncByteStream)
-        response.stream = Bounded(body, MAX_FILE if is_file else MAX_ANSWER, response.request.extensions["started"] + patience)
+        response.stream = Bounded(body, MAX_FILE if is_file else MAX_ANSWER, response.request.extensions["started"] + timeout_s)
 
     http = httpx2.Client(
         event_hooks={"request": [started], "response": [bound]},

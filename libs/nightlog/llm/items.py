@@ -1,9 +1,15 @@
-"""What is asked and what is answered."""
+"""Questions, verdicts and answers, and how patterns differ. Pure."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple, Protocol
+
+from nightlog.systems.spec import System
 
 Label = Literal["normal", "anomalous", "unclear"]
 Events = tuple[tuple[str, int | None], ...]
@@ -62,3 +68,106 @@ class Item:
     events: Events
     comparison: Comparison | None = None
     neighbours: tuple[Neighbour, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one request came to.
+
+    `calls` counts attempts, retries included; `asked` are the ids that the request was about, empty where nothing was sent;
+    `trouble` says what went wrong, None where every item of the request was answered. `tokens_cached` are those of `tokens_in` that the
+    provider had in its cache; `served_by` is the model that the answer itself names.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    calls: int
+    tokens_in: int
+    tokens_out: int
+    asked: tuple[str, ...] = ()
+    trouble: str | None = None
+    tokens_cached: int = 0
+    round: int = 1
+    served_by: str | None = None
+
+
+class Judge(Protocol):
+    """Judges patterns. One judge serves a whole night, so that its budget holds for all systems together."""
+
+    @property
+    def name(self) -> str:
+        """Provider and model, as in `silver.verdicts.llm`."""
+
+    def judge(self, system: System, items: Sequence[Item]) -> Iterator[Answer]:
+        """One answer a request, each yielded before another request takes its place, so that the caller can store it.
+
+        All items belong to the same round; in the second each has a comparison, and a verdict without a group is the first one again.
+        Trouble with the LLM is never raised: it is told in `Answer.trouble`, and items without a verdict stay open.
+        """
+
+
+class NearestPattern(NamedTuple):
+    """The nearest of some patterns, and how far it is."""
+
+    distance: int
+    events: Events
+
+
+def tally(events: Events, counted: bool = True) -> Counter[str]:
+    """Template → count; 1 for each template where counts tell nothing. Rows of the same text add up."""
+    counts = Counter[str]()
+    for template, count in events:
+        counts[template] += count or 1
+    return counts if counted else Counter(dict.fromkeys(counts, 1))
+
+
+def is_counted(*patterns: Events) -> bool:
+    """Whether counts tell something about all of these patterns."""
+    return all(count is not None for events in patterns for _, count in events)
+
+
+def surplus(more: Mapping[str, int], less: Counter[str], counted: bool) -> Events:
+    """What `more` has beyond `less`, in the order of the texts, counts rounded down to a power of two."""
+    beyond = {template: count - less[template] for template, count in sorted(more.items()) if count > less[template]}
+    return tuple((template, 1 << count.bit_length() - 1 if counted else None) for template, count in beyond.items())
+
+
+def difference(events: Events, other: Events) -> Difference:
+    """What a pattern has more and less than another: of multisets, or of sets where counts tell nothing about one of them.
+
+    >>> difference((("a", 4), ("b", 1)), (("a", 1), ("c", 2)))
+    Difference(added=(('a', 2), ('b', 1)), missing=(('c', 2),))
+    >>> difference((("a", None), ("b", None)), (("a", None),))
+    Difference(added=(('b', None),), missing=())
+    """
+    counted = is_counted(events, other)
+    one, two = tally(events, counted), tally(other, counted)
+    return Difference(surplus(one, two, counted), surplus(two, one, counted))
+
+
+def levels(events: Events) -> Counter[str]:
+    """Template → how many binary digits its count has."""
+    return Counter({template: count.bit_length() for template, count in tally(events).items()})
+
+
+def distance(one: Counter[str], other: Counter[str]) -> int:
+    """How far two patterns are apart, by their `levels`: a template more or less counts 1, and 1 for each power of two."""
+    return one.total() + other.total() - 2 * sum(min(level, other[template]) for template, level in one.items())
+
+
+def nearest(events: Events, others: Iterable[tuple[Counter[str], Events]]) -> NearestPattern | None:
+    """The nearest of `others`, given with their `levels`; of several as near the first in the order of their texts."""
+    own = levels(events)
+    found = (NearestPattern(distance(own, counts), tuple(sorted(other, key=str))) for counts, other in others)
+    return min(found, key=lambda each: (each.distance, str(each.events)), default=None)
+
+
+def group_key(item: Item) -> str | None:
+    """Hash of the difference of a second-round item to the nearest confidently normal pattern; None where there is no such pattern.
+
+    Items of one key differ in the same way and get one decision. Counts, in powers of two, are part of it: one refused password is not
+    sixty-four.
+    """
+    if item.comparison is None or item.comparison.to_normal is None:
+        return None
+    change = item.comparison.to_normal
+    return hashlib.sha256(json.dumps([change.added, change.missing]).encode()).hexdigest()[:16]

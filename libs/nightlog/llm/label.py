@@ -10,12 +10,12 @@ from itertools import pairwise
 
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import LLM_CALLS, VERDICTS
-from nightlog.llm.batches import BatchDesk, Collected, Origin, Unasked
-from nightlog.llm.judge import Answer, Judge
-from nightlog.llm.ledger import spent
+from nightlog.llm.batch import BatchQueue, CollectedBatches, Origin, SkipWaiting
+from nightlog.llm.budget import call_row
+from nightlog.llm.items import Answer, Judge
 from nightlog.llm.prompt import prompt_hash
-from nightlog.llm.questions import known_questions, last_served, model_of, night_questions, verdict_rows
-from nightlog.llm.rounds import ask_rounds, is_uncertain, judged_alike
+from nightlog.llm.rounds import ask_rounds, is_uncertain, neighbour_finder
+from nightlog.llm.verdicts import known_questions, last_served, model_of, night_questions, verdict_rows
 from nightlog.settings import PRICES, Prices
 from nightlog.systems.spec import System
 
@@ -43,7 +43,7 @@ def label_patterns(
     judge: Judge | None,
     clock: Callable[[], datetime],
     prices: Prices = PRICES,
-    desk: BatchDesk | None = None,
+    batches: BatchQueue | None = None,
 ) -> tuple[dict[str, int], str | None]:
     """Ask for the verdicts that the questions of the night's proprietary patterns still lack, the most frequent first; then ask again,
     side by side, about those that are uncertain. What open batches have brought is collected before.
@@ -52,17 +52,17 @@ def label_patterns(
     are compared with. What an answer cost and its verdicts are committed before another request takes its place, so that an end at any
     point loses no answer that came.
 
-    Args: judge, None for nobody; clock, the time of an answer in UTC; desk, for batches, None where none can be open.
+    Args: judge, None for nobody; clock, the time of an answer in UTC; batches, for batches, None where none can be open.
     Returns: counts by the names in COUNTS, all zero where nobody may be asked: calls (retries included), questions asked in both rounds,
         tokens, questions that stay open (llm_failed) or wait in a batch (llm_waiting), questions judged for the first time, judged again,
         and known before; and what went wrong, None where nothing did and nothing stays open.
-    Raises: errors of the lake. Trouble with the LLM is told, not raised: what stays open is asked by the next run.
+    Raises: errors of the lake. Trouble with the LLM is messages, not raised: what stays open is asked by the next run.
     """
     counts = dict.fromkeys(COUNTS, 0)
     if judge is None or not system.llm.allowed:
         return counts, None
     prompt = prompt_hash(system)
-    collected = desk.collect(lake, system, clock) if desk is not None else Collected()
+    collected = batches.collect(lake, system, clock) if batches is not None else CollectedBatches()
     tonight, sessions = night_questions(lake, system, ds)
     earlier, verdicts = known_questions(lake, system, prompt, judge.name)
     wanted = {item.id for item in tonight}
@@ -74,12 +74,12 @@ def label_patterns(
     troubles = Counter[str]()
     served = [last_served(lake, system, judge.name)]
     asking = judge
-    if desk is not None:
-        if desk.submits:
-            asking = desk.asking(lake, Origin(ds, run_id, judge.name, prompt), sessions, clock)
-        asking = Unasked(asking, desk.waiting(lake, system, prompt))
+    if batches is not None:
+        if batches.submits:
+            asking = batches.asking(lake, Origin(ds, run_id, judge.name, prompt), sessions, clock)
+        asking = SkipWaiting(asking, batches.waiting(lake, system, prompt))
     before = clock()
-    for answer in ask_rounds(asking, system, items, sessions, dict(verdicts), judged_alike(earlier, verdicts)):
+    for answer in ask_rounds(asking, system, items, sessions, dict(verdicts), neighbour_finder(earlier, verdicts)):
         now, first_asked = clock(), set(answer.asked) - asked[answer.round]
         # Verdicts first: a kill between the two commits loses the note of a call, never an answer that was paid for.
         if answer.verdicts:
@@ -88,7 +88,7 @@ def label_patterns(
         if answer.calls or answer.asked:
             behind = {"n_sessions": sum(sessions.get(question, 0) for question in first_asked)}
             taken = {"mode": "generallog", "seconds": (now - before).total_seconds(), "at": now}
-            lake.put(LLM_CALLS, [origin | spent(answer, prices) | behind | taken])
+            lake.put(LLM_CALLS, [origin | call_row(answer, prices) | behind | taken])
         served.append(model_of(answer.served_by))
         verdicts |= {verdict.id: verdict for verdict in answer.verdicts}
         asked[answer.round] |= first_asked
@@ -97,16 +97,16 @@ def label_patterns(
             troubles[answer.trouble] += 1
         before = clock()
     counts["llm_items"] += len(asked[1]) + len(asked[2])
-    in_batch = {question for question, _ in desk.waiting(lake, system, prompt)} if desk is not None else set[str]()
+    in_batch = {question for question, _ in batches.waiting(lake, system, prompt)} if batches is not None else set[str]()
     unjudged = wanted - verdicts.keys()
     uncertain = {question for question in wanted & verdicts.keys() if is_uncertain(verdicts[question])}
     counts["llm_waiting"] = len((unjudged | uncertain) & in_batch)
     counts["llm_failed"] = len((unjudged | uncertain) - in_batch)
     still = (len(unjudged - in_batch), len(uncertain - in_batch), counts["llm_waiting"], len(wanted))
-    told = [*open_questions(*still, troubles), *collected.troubles, *replaced_models(judge.name, served)]
-    if not told:
+    messages = [*open_questions(*still, troubles), *collected.troubles, *replaced_models(judge.name, served)]
+    if not messages:
         return counts, None
-    detail = f"LLM: {'; '.join(told)}"
+    detail = f"LLM: {'; '.join(messages)}"
     log.warning("%s %s: %s", system.name, ds, detail)
     return counts, detail
 
@@ -120,7 +120,7 @@ def count_answer(counts: dict[str, int], answer: Answer) -> None:
     counts["verdicts_new" if answer.round == 1 else "verdicts_again"] += len(answer.verdicts)
 
 
-def count_collected(counts: dict[str, int], found: Collected) -> None:
+def count_collected(counts: dict[str, int], found: CollectedBatches) -> None:
     """Add what batches of earlier runs have brought to the counts of the run that collects it."""
     counts["llm_calls"] += found.calls
     counts["llm_items"] += found.items

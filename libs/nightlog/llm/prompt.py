@@ -1,16 +1,22 @@
-"""The prompts: static instructions first, the operators' policy next, then judged neighbours, the patterns last, as one JSON object."""
+"""The prompts and the form of the answers: how a request is built, and how an answer is checked."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any
 
-from nightlog.llm.items import Comparison, Difference, Events, Item, Neighbour
-from nightlog.llm.outgoing import outgoing, outgoing_text
+from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
+from pydantic_core import from_json
+
+from nightlog.llm.items import Comparison, Difference, Events, Item, Label, Neighbour, Verdict
+from nightlog.llm.redaction import outgoing_template, outgoing_text
 from nightlog.systems.spec import System
 
 Names = tuple[str, ...]
@@ -78,7 +84,9 @@ def short_ids(items: Sequence[Item]) -> dict[str, Item]:
 
 def outgoing_events(events: Events, names: Names) -> list[dict[str, Any]]:
     """Templates as they may leave, with their counts where counts tell something."""
-    return [{"template": outgoing(template, names)} | ({"count": count} if count is not None else {}) for template, count in events]
+    return [
+        {"template": outgoing_template(template, names)} | ({"count": count} if count is not None else {}) for template, count in events
+    ]
 
 
 def outgoing_difference(change: Difference | None, names: Names) -> dict[str, Any] | None:
@@ -93,7 +101,7 @@ def outgoing_comparison(comparison: Comparison, names: Names) -> dict[str, Any]:
     first = comparison.first
     return {
         "share": round(comparison.share, 6),
-        "first": {"label": first.label, "confidence": first.confidence, "reason": outgoing(first.reason, names)},
+        "first": {"label": first.label, "confidence": first.confidence, "reason": outgoing_template(first.reason, names)},
         "to_normal": outgoing_difference(comparison.to_normal, names),
         "to_anomalous": outgoing_difference(comparison.to_anomalous, names),
     }
@@ -111,7 +119,7 @@ def request_json(system: System, items: Sequence[Item]) -> str:
     return json.dumps(head | {"items": asked}, ensure_ascii=False)
 
 
-def gathered(items: Sequence[Item]) -> tuple[Neighbour, ...]:
+def shared_neighbours(items: Sequence[Item]) -> tuple[Neighbour, ...]:
     """The different neighbours of a request's items, in the order of their events; at most MAX_NEIGHBOURS, those of most items first."""
     seen: dict[Neighbour, int] = {}
     for item in items:
@@ -132,3 +140,101 @@ def messages(system: System, items: Sequence[Item], neighbours: Sequence[Neighbo
         *([("user", NEIGHBOURS + json.dumps({"judged": judged}, ensure_ascii=False))] if judged else []),
         ("user", request_json(system, items)),
     ]
+
+
+MAX_REASON, MAX_GROUP = 400, 100
+
+
+class PatternAnswer(BaseModel):
+    """One verdict as the LLM gave it, under the request's short id."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: StrictStr
+    label: Label
+    confidence: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+    reason: StrictStr
+
+
+class GroupAnswer(PatternAnswer):
+    """One verdict of the second round."""
+
+    group: StrictStr | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The sound verdicts by short id, and what was wrong with the rest, None where nothing was. Holds no text of the answer
+    but the reasons."""
+
+    verdicts: dict[str, PatternAnswer]
+    trouble: str | None
+
+
+def one_line(text: str, limit: int = MAX_REASON) -> str:
+    """Text fit for a table cell: no control or invisible characters, single blanks, at most `limit` characters."""
+    seen = "".join(
+        " " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text if unicodedata.category(c) not in ("Cf", "Cs", "Co", "Cn")
+    )
+    return " ".join(seen.split())[:limit]
+
+
+def parse_verdicts(text: str) -> tuple[list[Any], bool]:
+    """The elements of `verdicts` in a JSON text, and whether the text was whole.
+
+    Of a text that was cut off, all elements before the last are taken: the last may have lost its end.
+    Raises: ValueError where it is no JSON object with a list `verdicts`.
+    """
+    start = max(text.find("{"), 0)
+    try:
+        found, whole = from_json(text[start:].rstrip().removesuffix("```")), True
+    except ValueError:
+        found, whole = from_json(text[start:], allow_partial=True), False
+    verdicts = found.get("verdicts") if isinstance(found, dict) else None
+    if not isinstance(verdicts, list):
+        raise ValueError("no list of verdicts")
+    return (verdicts if whole else verdicts[:-1]), whole
+
+
+def verdict_of(item: Item, label: Label, confidence: float, reason: str, group: str | None) -> Verdict:
+    """The verdict on an item of either round. In the second the first verdict stands where no group is named."""
+    if item.comparison is None:
+        return Verdict(item.id, label, confidence, one_line(reason))
+    if not (name := one_line(group or "", MAX_GROUP)):
+        return replace(item.comparison.first, id=item.id, round=2, group=None)
+    return Verdict(item.id, label, confidence, one_line(reason), 2, name)
+
+
+def read_answer(text: str, asked: Iterable[str], number: int = 1) -> Reading:
+    """Check an answer of round `number` against the short ids that were asked.
+
+    Dropped are: verdicts that do not fit the schema, a confidence outside [0, 1], ids that were not asked, and ids that were
+    answered more than once (which of them was meant cannot be known).
+    """
+    open_ids = set(asked)
+    form = GroupAnswer if number == 2 else PatternAnswer
+    try:
+        elements, whole = parse_verdicts(text)
+    except ValueError:
+        return Reading({}, "the answer is not JSON of the agreed form")
+    faults: Counter[str] = Counter()
+    named = Counter(element.get("id") for element in elements if isinstance(element, dict) and isinstance(element.get("id"), str))
+    verdicts: dict[str, PatternAnswer] = {}
+    for element in elements:
+        try:
+            judged = form.model_validate(element)
+        except ValidationError as error:
+            faults["with a bad " + "/".join(sorted({str(fault["loc"][0]) if fault["loc"] else "form" for fault in error.errors()}))] += 1
+            continue
+        if judged.id not in open_ids:
+            faults["with an unknown id"] += 1
+        elif named[judged.id] > 1:
+            faults["with a repeated id"] += 1
+        else:
+            verdicts[judged.id] = judged.model_copy(update={"reason": one_line(judged.reason)})
+    if missing := len(open_ids - named.keys()):
+        faults["missing"] += missing
+    summary = ", ".join(f"{count} {fault}" for fault, count in sorted(faults.items()))
+    if not whole:
+        return Reading(verdicts, "the answer is cut off" + (f" ({summary})" if summary else ""))
+    return Reading(verdicts, f"verdicts not usable: {summary}" if summary else None)

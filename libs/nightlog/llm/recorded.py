@@ -12,11 +12,9 @@ from typing import Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from nightlog.errors import ConfigError
-from nightlog.llm.answers import verdict_of
-from nightlog.llm.items import Item, Label, Verdict
-from nightlog.llm.judge import Answer
-from nightlog.llm.outgoing import outgoing
-from nightlog.llm.redaction import MASK
+from nightlog.llm.items import Answer, Item, Label, Verdict
+from nightlog.llm.prompt import verdict_of
+from nightlog.llm.redaction import MASK, outgoing_template
 from nightlog.systems.spec import System
 
 Words = tuple[str, ...]
@@ -48,7 +46,7 @@ def normalised(template: str) -> str:
     >>> normalised("<IP>:<NUM> Served block <BLK> to /<IP>"), normalised("<*> served block <*> to <*>")
     ('served block to', 'served block to')
     """
-    return " ".join(re.findall(r"[^\W\d_]+", re.sub(MASK, " ", outgoing(template)).lower()))
+    return " ".join(re.findall(r"[^\W\d_]+", re.sub(MASK, " ", outgoing_template(template)).lower()))
 
 
 def shape(events: Iterable[tuple[str, int | None]]) -> Shape:

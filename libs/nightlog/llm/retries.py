@@ -86,7 +86,7 @@ def describe(error: OpenAIError, host: str) -> str:
     return f"the request to {host} failed ({type(error).__name__})"
 
 
-class Patience:
+class RetryPolicy:
     """Sends a request again as long as its error may pass.
 
     Args: sleep and rng, for the waits between attempts.

@@ -6,9 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from nightlog.llm.differences import difference, distance, group_key, levels, nearest
-from nightlog.llm.items import Comparison, Events, Item, Neighbour, Verdict
-from nightlog.llm.judge import Answer, Judge
+from nightlog.llm.items import Answer, Comparison, Events, Item, Judge, Neighbour, Verdict, difference, distance, group_key, levels, nearest
 from nightlog.systems.spec import System
 
 UNCERTAIN = (0.30, 0.86)  # probability of an anomaly, both ends included
@@ -21,7 +19,9 @@ def is_uncertain(verdict: Verdict) -> bool:
     return verdict.round == 1 and UNCERTAIN[0] <= round(verdict.probability, 6) <= UNCERTAIN[1]
 
 
-def compared(items: Sequence[Item], verdicts: Mapping[str, Verdict], sessions: Mapping[str, int], chosen: Iterable[Item]) -> list[Item]:
+def with_comparisons(
+    items: Sequence[Item], verdicts: Mapping[str, Verdict], sessions: Mapping[str, int], chosen: Iterable[Item]
+) -> list[Item]:
     """The `chosen` items with their comparison to the nearest confident patterns among `items`, likes beside each other."""
     references: dict[str, list[tuple[Counter[str], Events]]] = {"normal": [], "anomalous": []}
     for item in items:
@@ -45,7 +45,7 @@ def second_items(items: Sequence[Item], verdicts: Mapping[str, Verdict], session
     Args: items, all that is known of the system, judged or not, each id once or more; verdicts by id, those of the second round settled
         already; sessions by id, of the whole period: their sum is what shares refer to.
     """
-    return compared(items, verdicts, sessions, (item for item in items if item.id in verdicts and is_uncertain(verdicts[item.id])))
+    return with_comparisons(items, verdicts, sessions, (item for item in items if item.id in verdicts and is_uncertain(verdicts[item.id])))
 
 
 def representatives(items: Sequence[Item], sessions: Mapping[str, int], alone: Collection[str | None] = ()) -> list[Item]:
@@ -61,11 +61,11 @@ def representatives(items: Sequence[Item], sessions: Mapping[str, int], alone: C
 
 def group_keys(items: Sequence[Item], verdicts: Mapping[str, Verdict]) -> dict[str, str]:
     """The key of what sets an item apart from what is normal, by the id of each item with a verdict of the second round that has one."""
-    again = compared(items, verdicts, {}, (item for item in items if item.id in verdicts and verdicts[item.id].round == 2))
+    again = with_comparisons(items, verdicts, {}, (item for item in items if item.id in verdicts and verdicts[item.id].round == 2))
     return {item.id: key for item in again if (key := group_key(item)) is not None}
 
 
-def decided(items: Sequence[Item], verdicts: Mapping[str, Verdict]) -> dict[str, list[Verdict]]:
+def group_decisions(items: Sequence[Item], verdicts: Mapping[str, Verdict]) -> dict[str, list[Verdict]]:
     """The verdicts of named groups by the key of what sets their items apart from what is normal."""
     found: dict[str, list[Verdict]] = defaultdict(list)
     for name, key in group_keys(items, verdicts).items():
@@ -74,14 +74,14 @@ def decided(items: Sequence[Item], verdicts: Mapping[str, Verdict]) -> dict[str,
     return found
 
 
-def joined(items: Sequence[Item], verdicts: Mapping[str, Verdict]) -> list[Verdict]:
+def inherited_verdicts(items: Sequence[Item], verdicts: Mapping[str, Verdict]) -> list[Verdict]:
     """Verdicts on uncertain items that differ from the nearest confidently normal pattern in the same way as those of one group do.
 
     They get its decision without being asked, of several confidences the lowest. Where items that differ in this way were decided
     differently, nothing is decided.
     """
     doubtful = second_items(items, verdicts, {})
-    known = decided(items, verdicts) if doubtful else {}
+    known = group_decisions(items, verdicts) if doubtful else {}
     found = []
     for item in doubtful:
         like = known.get(group_key(item) or "", [])
@@ -90,7 +90,7 @@ def joined(items: Sequence[Item], verdicts: Mapping[str, Verdict]) -> list[Verdi
     return found
 
 
-def judged_alike(items: Sequence[Item], verdicts: Mapping[str, Verdict], limit: int = 3) -> Neighbours:
+def neighbour_finder(items: Sequence[Item], verdicts: Mapping[str, Verdict], limit: int = 3) -> Neighbours:
     """For an item the `limit` nearest of the judged items that share a template with it, the nearest first."""
     known = [(levels(item.events), item.events, verdicts[item.id].label) for item in items if item.id in verdicts]
     judged = [row for row in known if row[2] != "unclear"]
@@ -126,26 +126,26 @@ def ask_rounds(
     if neighbours is not None:
         new = {name: replace(item, neighbours=tuple(neighbours(item))) for name, item in new.items()}
     if new:
-        yield from heard(judge.judge(system, list(new.values())), new, verdicts, 1)
-    yield from joining(items, verdicts)
+        yield from accept_answers(judge.judge(system, list(new.values())), new, verdicts, 1)
+    yield from join_groups(items, verdicts)
     if doubtful := second_items(items, verdicts, sessions):
-        again = {item.id: item for item in representatives(doubtful, sessions, decided(items, verdicts))}
-        yield from heard(judge.judge(system, list(again.values())), again, verdicts, 2)
-        yield from joining(items, verdicts)
+        again = {item.id: item for item in representatives(doubtful, sessions, group_decisions(items, verdicts))}
+        yield from accept_answers(judge.judge(system, list(again.values())), again, verdicts, 2)
+        yield from join_groups(items, verdicts)
         stands = {group_key(item) for item in again.values() if verdicts[item.id].round == 2} - {None}
         open_items = (item for item in second_items(items, verdicts, sessions) if item.id not in again)
         if rest := {item.id: item for item in open_items if group_key(item) in stands}:
-            yield from heard(judge.judge(system, list(rest.values())), rest, verdicts, 2)
+            yield from accept_answers(judge.judge(system, list(rest.values())), rest, verdicts, 2)
 
 
-def joining(items: Sequence[Item], verdicts: dict[str, Verdict]) -> Iterator[Answer]:
+def join_groups(items: Sequence[Item], verdicts: dict[str, Verdict]) -> Iterator[Answer]:
     """What can be decided without asking, as an answer; it goes into `verdicts`."""
-    if found := joined(items, verdicts):
+    if found := inherited_verdicts(items, verdicts):
         verdicts |= {verdict.id: verdict for verdict in found}
         yield Answer(tuple(found), 0, 0, 0, round=2)
 
 
-def heard(answers: Iterable[Answer], asked: Mapping[str, Item], verdicts: dict[str, Verdict], number: int) -> Iterator[Answer]:
+def accept_answers(answers: Iterable[Answer], asked: Mapping[str, Item], verdicts: dict[str, Verdict], number: int) -> Iterator[Answer]:
     """The answers of round `number` with the verdicts that are still open in it; these go into `verdicts`."""
     waiting = set(asked)
     for answer in answers:
@@ -156,7 +156,7 @@ def heard(answers: Iterable[Answer], asked: Mapping[str, Item], verdicts: dict[s
 
 
 @dataclass
-class Asked:
+class RoundsResult:
     """What two rounds came to: the final verdict of each id (those that were known included), what the first round said now, how many
     different items were asked in the first and in the second round, and what it cost."""
 
@@ -177,9 +177,9 @@ def ask_both_rounds(
     sessions: Mapping[str, int],
     known: Mapping[str, Verdict],
     neighbours: Neighbours | None = None,
-) -> Asked:
+) -> RoundsResult:
     """All of `ask_rounds` at once. What was not answered has no verdict, or keeps that of the first round."""
-    found = Asked({item.id: known[item.id] for item in items if item.id in known})
+    found = RoundsResult({item.id: known[item.id] for item in items if item.id in known})
     asked: dict[int, set[str]] = {1: set(), 2: set()}
     for answer in ask_rounds(judge, system, items, sessions, known, neighbours):
         fresh = {verdict.id: verdict for verdict in answer.verdicts}

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
-from nightlog.llm.differences import difference, distance, levels
-from nightlog.llm.items import Events
+from nightlog.llm.items import Events, difference, distance, levels
 
 STAGES = ("ingest", "parse", "embed", "route", "detect", "label", "publish")
 MARKED_LINES = 8

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import connect
 from nightlog.lake.tables import ANOMALIES, EVENTS_TABLE, NIGHTS, OUTCOMES, QUARANTINE, TEMPLATES, TableSpec
+from nightlog.llm.budget import cost
 from nightlog.llm.items import Events
-from nightlog.llm.ledger import cost
 from nightlog.pages.model import (
     Against,
     Change,

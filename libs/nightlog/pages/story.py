@@ -9,8 +9,9 @@ from datetime import date, datetime
 from typing import Any
 
 from nightlog.detector.calibration import Calibration
-from nightlog.feedback.questions import answered, keys_of
-from nightlog.feedback.store import history, told
+from nightlog.feedback.groups import group_ids
+from nightlog.feedback.questions import answers_by_question, keys_of
+from nightlog.feedback.store import history, statement
 from nightlog.lake.lake import Lake
 from nightlog.lake.lookup import Place
 from nightlog.lake.tables import (
@@ -29,8 +30,7 @@ from nightlog.lake.tables import (
     VERDICTS,
     TableSpec,
 )
-from nightlog.llm.groups import group_ids
-from nightlog.llm.questions import stored_verdict
+from nightlog.llm.verdicts import stored_verdict
 from nightlog.pages.model import Change, Gap, Line, NormalPatterns, day, sampled, telling
 from nightlog.pages.read import LOOK_BACK_DAYS, NORMAL_PATTERNS, asked, pattern_events, utc
 from nightlog.publishing.decide import Decision, Thresholds, decisions
@@ -190,7 +190,9 @@ def decided_then(
     earlier = [row for row in said if then is None or utc(row["answered_at"]) <= utc(then)]
     by_question = {row["question_id"]: row for row in known}
     groups = group_ids(about.place.system, {name: stored_verdict(row) for name, row in by_question.items()}, keys_of(by_question))
-    answers = [{"question_id": name, "answer": row["label"], "told": told(row)} for name, row in answered(earlier, groups).items()]
+    answers = [
+        {"question_id": name, "answer": row["label"], "told": statement(row)} for name, row in answers_by_question(earlier, groups).items()
+    ]
     return (
         next(iter(decisions([about.pattern], [about.route], [about.score], known, answers, by)), None)
         if about.route and about.score

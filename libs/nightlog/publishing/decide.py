@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nightlog.detector.calibration import Calibration
-from nightlog.feedback.store import Suppressions, told
+from nightlog.feedback.store import Suppressions, statement
 
 UNCHANGED = Calibration()
 MORE_LIKELY_THAN_NOT = 0.5
@@ -125,7 +125,7 @@ def with_suppressions(found: Iterable[Decision], patterns: Rows, suppressed: Sup
 
 def hushed(decision: Decision, by: Mapping[str, Any] | None) -> Decision:
     """A decision as a suppression leaves it."""
-    return decision if by is None else replace(decision, status="suppressed", reason=f"{decision.reason}; {told(by)}")
+    return decision if by is None else replace(decision, status="suppressed", reason=f"{decision.reason}; {statement(by)}")
 
 
 def calibrated(probability: float | None, by: Calibration) -> float | None:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from nightlog.detector.registry import Loaded
 from nightlog.feedback.questions import system_answers
-from nightlog.feedback.store import suppressions, told
+from nightlog.feedback.store import statement, suppressions
 from nightlog.ingest.ingest import look_back
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import commit_parts, parts_of, schema_of, write_part
@@ -33,7 +33,7 @@ from nightlog.lake.tables import (
     SESSIONS,
     TEMPLATES,
 )
-from nightlog.llm.questions import latest_verdicts
+from nightlog.llm.verdicts import latest_verdicts
 from nightlog.publishing.decide import Decision, decide, with_suppressions
 from nightlog.publishing.evidence import Known, with_evidence
 from nightlog.quality.approvals import Past, check_anomalies
@@ -94,7 +94,7 @@ def verdicts_and_answers(lake: Lake, system: System, prompt: str, llm: str | Non
     found = latest_verdicts(lake, system, prompt, llm)
     verdicts = [{"question_id": name} | {key: row[key] for key in ("label", "confidence", "reason")} for name, row in found.items()]
     answers = [
-        {"question_id": name, "answer": row["label"], "told": told(row)} for name, row in system_answers(lake, system, found).items()
+        {"question_id": name, "answer": row["label"], "told": statement(row)} for name, row in system_answers(lake, system, found).items()
     ]
     return verdicts, answers
 

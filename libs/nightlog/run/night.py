@@ -31,8 +31,8 @@ from nightlog.systems.spec import System
 
 if TYPE_CHECKING:
     from nightlog.detector.registry import Model
-    from nightlog.llm.batches import BatchDesk
-    from nightlog.llm.judge import Judge
+    from nightlog.llm.batch import BatchQueue
+    from nightlog.llm.items import Judge
     from nightlog.quality.approvals import Past
     from nightlog.quality.gates import Breach
 
@@ -91,17 +91,17 @@ class Night:
     @cached_property
     def judge(self) -> Judge | None:
         """The LLM, None where it is off."""
+        from nightlog.llm.budget import spending
         from nightlog.llm.judge import make_judge
-        from nightlog.llm.ledger import spending
 
         return make_judge(self.settings, spent=spending(self.lake, self.ds, self.clock()))
 
     @cached_property
-    def desk(self) -> BatchDesk | None:
+    def batches(self) -> BatchQueue | None:
         """Where batches are submitted and collected, None where no endpoint is asked."""
-        from nightlog.llm.judge import make_desk
+        from nightlog.llm.judge import make_batch_queue
 
-        return make_desk(self.settings, self.judge)
+        return make_batch_queue(self.settings, self.judge)
 
     @cached_property
     def past(self) -> Past:
@@ -332,7 +332,7 @@ class Night:
             case Stage.LABEL:
                 from nightlog.llm.label import label_patterns
 
-                return label_patterns(lake, system, ds, self.run_id, self.judge, self.clock, self.settings.prices, self.desk)
+                return label_patterns(lake, system, ds, self.run_id, self.judge, self.clock, self.settings.prices, self.batches)
             case Stage.PUBLISH:
                 return self.publish(system)
 

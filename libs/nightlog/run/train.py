@@ -52,7 +52,7 @@ def answered(lake: Lake, system: System) -> dict[str, bool]:
     """What analysts said of a system's questions and patterns: id → anomalous or not."""
     from nightlog.feedback.questions import system_answers
     from nightlog.llm.prompt import prompt_hash
-    from nightlog.llm.questions import latest_verdicts
+    from nightlog.llm.verdicts import latest_verdicts
 
     verdicts = latest_verdicts(lake, system, prompt_hash(system), None)
     return {question: row["label"] == "anomalous" for question, row in system_answers(lake, system, verdicts).items()}

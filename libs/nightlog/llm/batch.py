@@ -21,15 +21,13 @@ from pydantic import TypeAdapter
 from nightlog.errors import BudgetExhausted
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import LLM_BATCHES, LLM_CALLS, VERDICTS
-from nightlog.llm.batch_api import FINISHED, BatchApi, BatchState, Missing, NotMade, ResultLine, request_line
-from nightlog.llm.budget import Breaker, Cost
+from nightlog.llm.batch_api import FINISHED, BatchApi, BatchState, NotFound, NotSubmitted, ResultLine, request_line
+from nightlog.llm.budget import UNSETTLED, Breaker, Cost, cost_of
 from nightlog.llm.chat import batches, read_reply, verdicts_in
 from nightlog.llm.client import ChatClient, Failure, Tokens
-from nightlog.llm.items import Item, Verdict
-from nightlog.llm.judge import Answer, Judge
-from nightlog.llm.ledger import UNSETTLED, cost_of
-from nightlog.llm.prompt import gathered, messages, response_format, round_of
-from nightlog.llm.questions import verdict_row
+from nightlog.llm.items import Answer, Item, Judge, Verdict
+from nightlog.llm.prompt import messages, response_format, round_of, shared_neighbours
+from nightlog.llm.verdicts import verdict_row
 from nightlog.systems.spec import System
 
 log = logging.getLogger(__name__)
@@ -44,7 +42,7 @@ Waiting = Collection[tuple[str, int]]
 
 
 @dataclass
-class Collected:
+class CollectedBatches:
     """What came of a system's open batches: how many were settled and how many are open still, the verdicts that were stored, what
     the answers took, the nights that asked, and what went wrong."""
 
@@ -68,10 +66,10 @@ class Origin:
     prompt: str
 
 
-def parcels(lines: Mapping[str, bytes], most: int = MAX_UPLOAD) -> Iterator[dict[str, bytes]]:
+def uploads(lines: Mapping[str, bytes], most: int = MAX_UPLOAD) -> Iterator[dict[str, bytes]]:
     """Lines by custom id, cut into uploads of at most `most` bytes, at least one line each.
 
-    >>> [list(parcel) for parcel in parcels({"a": b"123", "b": b"45", "c": b"6"}, most=4)]
+    >>> [list(parcel) for parcel in uploads({"a": b"123", "b": b"45", "c": b"6"}, most=4)]
     [['a'], ['b', 'c']]
     """
     parcel: dict[str, bytes] = {}
@@ -84,7 +82,7 @@ def parcels(lines: Mapping[str, bytes], most: int = MAX_UPLOAD) -> Iterator[dict
         yield parcel
 
 
-def once(results: Sequence[ResultLine]) -> dict[str, ResultLine]:
+def unique_results(results: Sequence[ResultLine]) -> dict[str, ResultLine]:
     """Results by custom id, in whatever order they came. Of one that came twice neither counts: which was meant cannot be known."""
     found: dict[str, list[ResultLine]] = {}
     for line in results:
@@ -92,7 +90,7 @@ def once(results: Sequence[ResultLine]) -> dict[str, ResultLine]:
     return {name: lines[0] for name, lines in found.items() if all(line == lines[0] for line in lines)}
 
 
-class Unasked:
+class SkipWaiting:
     """A judge that leaves out what waits for an answer already."""
 
     def __init__(self, judge: Judge, waiting: Waiting):
@@ -106,7 +104,7 @@ class Unasked:
             yield from self._judge.judge(system, rest)
 
 
-class BatchDesk:
+class BatchQueue:
     """Submits and collects batches at one endpoint, within the budget that it shares with the chat.
 
     Args: sizes, items of one request by round; price, the share of the usual price that a request in a batch costs; submits, whether new
@@ -144,7 +142,7 @@ class BatchDesk:
 
     def asking(self, lake: Lake, origin: Origin, sessions: Mapping[str, int], clock: Callable[[], datetime]) -> Judge:
         """The judge that submits what it is asked for this night, and has no verdict yet."""
-        return Submitter(self, lake, origin, sessions, clock)
+        return BatchJudge(self, lake, origin, sessions, clock)
 
     # Submit
 
@@ -157,7 +155,7 @@ class BatchDesk:
         name = hashlib.sha256(seed.encode()).hexdigest()[:16]
         obstacle = self._breaker.why
         for number, part in enumerate(batches(items, self._sizes[row["round"]]) if obstacle is None else ()):
-            said, custom_id = messages(system, part, gathered(part)), f"{name}-{number}"
+            said, custom_id = messages(system, part, shared_neighbours(part)), f"{name}-{number}"
             tokens = self._client.forecast.expect(said, len(part))
             try:
                 self._client.budget.reserve(self.cost(tokens))
@@ -168,7 +166,7 @@ class BatchDesk:
             lines[custom_id] = request_line(custom_id, self._client.model, said, response_format(row["round"]))
             parts[custom_id] = tuple(replace(item, neighbours=()) for item in part)
             expected[custom_id] = tokens
-        for number, parcel in enumerate(parcels(lines)):
+        for number, parcel in enumerate(uploads(lines)):
             own = {custom_id: parts[custom_id] for custom_id in parcel}
             costs = [self.cost(expected[custom_id]) for custom_id in parcel]
             noted = row | {
@@ -192,7 +190,7 @@ class BatchDesk:
             lake.upsert(LLM_BATCHES, [row | {"status": "open", "batch_id": made.id}])
             log.info("%s: %d patterns submitted in a batch", row["system"], len(row["questions"]))
             return None
-        if not isinstance(made, NotMade):
+        if not isinstance(made, NotSubmitted):
             self._breaker.failed(made.trouble)
             return f"{made.trouble}; whether the batch was made is looked up by the next run"
         for cost in costs:
@@ -206,12 +204,12 @@ class BatchDesk:
 
     # Collect
 
-    def collect(self, lake: Lake, system: System, clock: Callable[[], datetime]) -> Collected:
+    def collect(self, lake: Lake, system: System, clock: Callable[[], datetime]) -> CollectedBatches:
         """Settle what can be settled of the system's batches: verdicts and costs are stored, whatever order they come in.
 
         What a batch did not answer is asked again by the next run that needs it. Raises: errors of the lake alone.
         """
-        found = Collected()
+        found = CollectedBatches()
         for row in self.open_rows(lake, system):
             if self._breaker.why is not None:
                 found.still_open += 1
@@ -223,17 +221,17 @@ class BatchDesk:
                 found.troubles.append(f"batch {row['batch']}: {trouble}")
         return found
 
-    def _collect(self, lake: Lake, row: Row, clock: Callable[[], datetime], found: Collected) -> tuple[str | None, bool]:
+    def _collect(self, lake: Lake, row: Row, clock: Callable[[], datetime], found: CollectedBatches) -> tuple[str | None, bool]:
         """One batch: what went wrong, and whether it stays open."""
         now = clock()
         age = now - utc(row["submitted_at"])
-        state = self._api.look(row["batch_id"]) if row["batch_id"] is not None else self._api.find(row["batch"])
-        if state is None or (isinstance(state, Missing) and row["batch_id"] is None):
+        state = self._api.status(row["batch_id"]) if row["batch_id"] is not None else self._api.find_by_name(row["batch"])
+        if state is None or (isinstance(state, NotFound) and row["batch_id"] is None):
             if age < SETTLING:
                 return "it is being submitted", True
             never = "it was never made" if state is None else "it may have been made and paid, and this endpoint cannot list its batches"
             return self._lost(lake, row, f"{never}; its questions are asked again", now), False
-        if isinstance(state, Missing):
+        if isinstance(state, NotFound):
             return self._lost(lake, row, "the endpoint knows it no more; its questions are asked again", now), False
         if isinstance(state, Failure):
             return self._later(lake, row, state, age, now)
@@ -248,7 +246,7 @@ class BatchDesk:
         if isinstance(results, Failure):
             return self._later(lake, row, results, age, now)
         trouble = self._store(lake, row, state, results, now, found)
-        self._api.forget(state)
+        self._api.delete_files(state)
         return trouble, False
 
     def _later(self, lake: Lake, row: Row, failure: Failure, age: timedelta, now: datetime) -> tuple[str, bool]:
@@ -263,14 +261,14 @@ class BatchDesk:
         return trouble
 
     def _store(
-        self, lake: Lake, row: Row, state: BatchState, results: list[ResultLine] | Missing, now: datetime, found: Collected
+        self, lake: Lake, row: Row, state: BatchState, results: list[ResultLine] | NotFound, now: datetime, found: CollectedBatches
     ) -> str | None:
         """Store what a finished batch brought: its verdicts, then its costs, then that it is settled. Returns what went wrong."""
-        lines = once(results) if isinstance(results, list) else {}
+        lines = unique_results(results) if isinstance(results, list) else {}
         same = {"system": row["system"], "prompt": row["prompt"], "llm": row["llm"]}
         known = {old["question_id"]: old["round"] for old in lake.rows(VERDICTS, ["question_id", "round"], **same)}
         rows, tokens, calls, n_items = [], Tokens(), 0, 0
-        troubles = [state.trouble, results.trouble if isinstance(results, Missing) else None]
+        troubles = [state.trouble, results.trouble if isinstance(results, NotFound) else None]
         for custom_id, items in ASKED.validate_json(row["asked"]).items():
             n_items += len(items)
             completion = lines[custom_id].completion() if custom_id in lines else None
@@ -309,12 +307,12 @@ class BatchDesk:
         return trouble
 
 
-class Submitter:
+class BatchJudge:
     """The judge of one night whose verdicts come later: what it is asked becomes a batch."""
 
-    def __init__(self, desk: BatchDesk, lake: Lake, origin: Origin, sessions: Mapping[str, int], clock: Callable[[], datetime]):
-        self.name = desk.name
-        self._desk = desk
+    def __init__(self, queue: BatchQueue, lake: Lake, origin: Origin, sessions: Mapping[str, int], clock: Callable[[], datetime]):
+        self.name = queue.name
+        self._queue = queue
         self._lake = lake
         self._origin = origin
         self._sessions = sessions
@@ -328,7 +326,7 @@ class Submitter:
             "ds": self._origin.ds,
             "run_id": self._origin.run_id,
             "status": "submitting",
-            "endpoint": self._desk.host,
+            "endpoint": self._queue.host,
             "batch_id": None,
             "prompt": self._origin.prompt,
             "llm": self._origin.llm,
@@ -336,7 +334,7 @@ class Submitter:
             "n_sessions": sum(self._sessions.get(item.id, 0) for item in items),
             "submitted_at": now,
         }
-        yield from self._desk.submit(self._lake, system, items, row, now)
+        yield from self._queue.submit(self._lake, system, items, row, now)
 
 
 def utc(moment: datetime) -> datetime:

@@ -9,12 +9,11 @@ from typing import Any
 from nightlog.errors import SchemaMismatch
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import PATTERNS, ROUTES, TEMPLATES, VERDICTS
-from nightlog.llm.differences import group_key
-from nightlog.llm.items import Events, Item, Verdict
-from nightlog.llm.rounds import compared
+from nightlog.llm.items import Events, Item, Verdict, group_key
+from nightlog.llm.rounds import with_comparisons
 from nightlog.systems.spec import System
 
-Asked = list[dict[str, Any]]
+EventRows = list[dict[str, Any]]
 
 
 def night_questions(lake: Lake, system: System, ds: str) -> tuple[list[Item], dict[str, int]]:
@@ -73,7 +72,7 @@ def latest_verdicts(lake: Lake, system: System, prompt: str, llm: str | None) ->
     return {row["question_id"]: row for row in sorted(found, key=lambda row: row["asked_at"])}
 
 
-def as_rows(events: Events) -> Asked:
+def event_rows(events: Events) -> EventRows:
     """Events as `silver.verdicts` keeps them."""
     return [{"template": template, "count": count} for template, count in events]
 
@@ -93,11 +92,11 @@ def verdict_row(verdict: Verdict, first: Verdict, item: Item) -> dict[str, Any]:
         "round": verdict.round,
         "group": verdict.group,
         "group_key": group_key(item) if again else None,
-        "added": as_rows(change.added) if change is not None else None,
-        "missing": as_rows(change.missing) if change is not None else None,
+        "added": event_rows(change.added) if change is not None else None,
+        "missing": event_rows(change.missing) if change is not None else None,
         "first_label": first.label,
         "first_confidence": first.confidence,
-        "events": as_rows(item.events),
+        "events": event_rows(item.events),
     }
 
 
@@ -110,7 +109,7 @@ def verdict_rows(
     """
     asked = {item.id: item for item in items}
     again = [asked[verdict.id] for verdict in new if verdict.round == 2]
-    differ = {item.id: item for item in compared(items, before, sessions, again)}
+    differ = {item.id: item for item in with_comparisons(items, before, sessions, again)}
     return [
         verdict_row(verdict, before[verdict.id] if verdict.round == 2 else verdict, differ.get(verdict.id, asked[verdict.id]))
         for verdict in new
