@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from nightlog.errors import EXIT_PERMANENT, SchemaMismatch
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ALL_TABLES, SESSIONS, TEMPLATES, TableSpec
 from pyspark.sql import DataFrame
@@ -77,15 +75,3 @@ def test_a_table_that_is_not_there_has_its_columns_and_no_rows(lake: Lake) -> No
     assert lake.read(SESSIONS, system="a").collect() == []
     assert lake.rows(SESSIONS) == []
     assert lake.nights(SESSIONS, "a") == set()
-
-
-def test_a_table_of_another_version_is_refused_with_what_it_lacks_and_what_to_do(lake: Lake) -> None:
-    older = dataclasses.replace(SESSIONS, columns=tuple(field for field in SESSIONS.columns if field.name not in ("n_events", "ended_at")))
-    lake.put(older, [{"system": "a", "ds": "2026-03-04", "session_id": "s"}])
-    with pytest.raises(SchemaMismatch) as caught:
-        lake.read(SESSIONS, system="a")
-    message = str(caught.value)
-    assert "silver.sessions" in message and "ended_at, n_events" in message and lake.root in message
-    assert "move the lake away" in message
-    assert caught.value.exit_code == EXIT_PERMANENT
-    assert lake.read(older).count() == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,10 +9,12 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
 
 from nightlog.errors import SchemaMismatch
 from nightlog.lake.files import file_system
 from nightlog.lake.idempotent_commit import commit_once
+from nightlog.lake.schema_growth import add_missing_columns, delta_schema, in_columns_of, missing_columns
 from nightlog.lake.storage_errors import clear_storage_errors
 from nightlog.lake.tables import TableSpec
 from nightlog.lake.transaction import Rows, Write, commit, pending
@@ -123,14 +124,6 @@ class Lake:
             for error in failed.values():
                 raise error
 
-    def check(self, spec: TableSpec, wanted: Iterable[str], there: Iterable[str]) -> None:
-        """Raise SchemaMismatch where a table lacks columns that are to be read."""
-        if missing := set(wanted) - set(there):
-            raise SchemaMismatch(
-                f"{spec.name} at {self.path(spec)} lacks {', '.join(sorted(missing))}; "
-                "it was written by another version of Nightlog: move the lake away or rebuild the table"
-            )
-
     def path(self, spec: TableSpec) -> str:
         return f"{self.root}/{spec.path}"
 
@@ -138,12 +131,19 @@ class Lake:
 
     def read(self, spec: TableSpec, **equal: str | Sequence[str]) -> DataFrame:
         """The table's rows where every named column has the given value, or one of them; no rows where the table is not there yet."""
+        import pyarrow as pa
+
         assert self.spark is not None, f"{spec.name} is read by Spark, and this stage has no session"
         self.settle()
         if not self.exists(spec):
             return self.spark.createDataFrame([], spec.schema)
-        rows = self.spark.read.format("delta").load(self.path(spec))
-        self.check(spec, spec.schema.names, rows.columns)
+        if missing_columns(spec, table := self.checked(spec)):  # Spark reads as null what a Parquet file lacks, not what a table lacks
+            paths = [f"{self.path(spec)}/{unquote(path)}" for path in pa.table(table.get_add_actions()).column("path").to_pylist()]
+            if not paths:
+                return self.spark.createDataFrame([], spec.schema)
+            rows = self.spark.read.schema(spec.schema).option("basePath", self.path(spec)).parquet(*paths)
+        else:
+            rows = self.spark.read.format("delta").load(self.path(spec))
         rows = rows.select(*spec.schema.names)
         return rows.where(where(equal)) if equal else rows
 
@@ -152,7 +152,7 @@ class Lake:
         shaped = rows.select(*[rows[field.name].cast(field.dataType).alias(field.name, metadata=field.metadata) for field in spec.columns])
         self.settle()
         writer = shaped.write.format("delta").mode("overwrite").partitionBy(*spec.partition)
-        writer = writer.option("replaceWhere", where(equal)) if self.exists(spec) else writer.options(**PROPERTIES)
+        writer = writer.option("replaceWhere", where(equal)) if self.grown(spec) else writer.options(**PROPERTIES)
         writer.save(self.path(spec))
 
     def append(self, spec: TableSpec, rows: DataFrame) -> None:
@@ -160,7 +160,7 @@ class Lake:
         shaped = rows.select(*[rows[field.name].cast(field.dataType).alias(field.name, metadata=field.metadata) for field in spec.columns])
         self.settle()
         writer = shaped.write.format("delta").mode("append").partitionBy(*spec.partition)
-        (writer if self.exists(spec) else writer.options(**PROPERTIES)).save(self.path(spec))
+        (writer if self.grown(spec) else writer.options(**PROPERTIES)).save(self.path(spec))
 
     # delta-rs
 
@@ -206,6 +206,13 @@ class Lake:
             )
         return table
 
+    def grown(self, spec: TableSpec) -> DeltaTable | None:
+        """Return the table, ready to be written: it has all columns of its spec. None if it is not there yet. Raises SchemaMismatch."""
+        if not self.exists(spec):
+            return None
+        add_missing_columns(self.table(spec), spec)
+        return self.table(spec)
+
     def rows(self, spec: TableSpec, columns: list[str] | None = None, **equal: str) -> list[dict[str, Any]]:
         """Small results without Spark: the rows with these values, as dicts."""
         found: list[dict[str, Any]] = self.arrow(spec, columns, **equal).to_pylist()
@@ -237,7 +244,6 @@ class Lake:
             same = (column if name in spec.partition else column.cast("string")) == value
             condition = same if condition is None else condition & same
         dataset = self.dataset(spec, **{name: value for name, value in equal.items() if name in spec.partition})
-        self.check(spec, spec.schema.names if columns is None else columns, dataset.schema.names)
         return dataset.to_table(columns=columns, filter=condition)
 
     def dataset(self, spec: TableSpec, **partition: str) -> pads.Dataset:
@@ -247,7 +253,9 @@ class Lake:
 
         files, path = file_system(self.path(spec))
         wanted = [(name, "=", value) for name, value in partition.items()] or None
-        return self.checked(spec).to_pyarrow_dataset(filesystem=SubTreeFileSystem(path, files), file_pruning_predicate=wanted)
+        table, schema = self.checked(spec), arrow_schema(spec)
+        missing_columns(spec, table)
+        return table.to_pyarrow_dataset(filesystem=SubTreeFileSystem(path, files), schema=schema, file_pruning_predicate=wanted)
 
     def put(self, spec: TableSpec, rows: list[dict[str, Any]], **replace: str | Sequence[str]) -> None:
         """Write small rows in one commit: appended, or in the place of all rows with the `replace` values."""
@@ -266,12 +274,14 @@ class Lake:
         """`put_arrow` without waiting for others. Args: table, in the columns and types of the table."""
         from deltalake import CommitProperties, write_deltalake
 
+        if (there := self.grown(spec)) is not None:
+            table = in_columns_of(there, table)
+
         def write(named: CommitProperties) -> None:
-            if replace and self.exists(spec):
-                write_deltalake(self.table(spec), table, mode="overwrite", predicate=where(replace), commit_properties=named)
+            if replace and there is not None:
+                write_deltalake(there, table, mode="overwrite", predicate=where(replace), commit_properties=named)
             else:
-                place = self.table(spec) if self.exists(spec) else self.path(spec)
-                parted = list(spec.partition) or None
+                place, parted = there or self.path(spec), list(spec.partition) or None
                 write_deltalake(place, table, mode="append", partition_by=parted, configuration=PROPERTIES, commit_properties=named)
 
         commit_once(self.path(spec), write)
@@ -279,10 +289,10 @@ class Lake:
     def upsert(self, spec: TableSpec, rows: list[dict[str, Any]], update: Iterable[str] = ()) -> None:
         """Insert small rows by the table's key or replace those there, in one commit; with `update` only these columns of them."""
         self.settle()
-        if not self.exists(spec):
+        if (there := self.grown(spec)) is None:
             return self.write_rows(spec, arrow_table(spec, rows)) if rows else None
-        merge = self.table(spec).merge(
-            arrow_table(spec, rows),
+        merge = there.merge(
+            in_columns_of(there, arrow_table(spec, rows)),
             " and ".join(f"old.{key} = new.{key}" for key in spec.key),
             source_alias="new",
             target_alias="old",
@@ -305,9 +315,8 @@ def chosen(rows: pa.Table, schema: pa.Schema, equal: Mapping[str, str]) -> pa.Ta
 def arrow_schema(spec: TableSpec) -> pa.Schema:
     """The table's columns in Arrow's types."""
     import pyarrow as pa
-    from deltalake import Schema
 
-    return pa.schema(Schema.from_json(json.dumps(spec.schema.jsonValue())).to_arrow())
+    return pa.schema(delta_schema(spec).to_arrow())
 
 
 def arrow_table(spec: TableSpec, rows: list[dict[str, Any]]) -> pa.Table:

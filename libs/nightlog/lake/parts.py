@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from nightlog.lake.files import file_system
 from nightlog.lake.idempotent_commit import commit_once
 from nightlog.lake.lake import PROPERTIES, Lake, arrow_schema
+from nightlog.lake.schema_growth import delta_schema
 from nightlog.lake.tables import TableSpec
 from nightlog.lake.transaction import Parts, pending
 
@@ -85,11 +86,12 @@ def read_part(root: str, spec: TableSpec, path: str, columns: Sequence[str], bet
     if between is not None:
         name, low, high = between
         wanted = (pc.field(name) >= low) & (pc.field(name) < high)
-    return pads.dataset(f"{base}/{spec.path}/{path}", filesystem=filesystem, format="parquet").to_table(list(columns), wanted).cast(shape)
+    known = schema_of(spec)  # what an older file lacks is read as null
+    return pads.dataset(f"{base}/{spec.path}/{path}", known, "parquet", filesystem).to_table(list(columns), wanted).cast(shape)
 
 
-def count_nulls(root: str, spec: TableSpec, path: str) -> int:
-    """How many rows of a part file have a null in one of its columns; where the file's statistics tell, no column is read."""
+def count_nulls(root: str, spec: TableSpec, path: str, columns: Sequence[str]) -> int:
+    """Return the number of rows of a part file with a null in one of the columns; no column is read if the file's statistics say it."""
     from functools import reduce
     from operator import or_
 
@@ -98,7 +100,7 @@ def count_nulls(root: str, spec: TableSpec, path: str) -> int:
 
     filesystem, base = file_system(root)
     rows = pads.dataset(f"{base}/{spec.path}/{path}", filesystem=filesystem, format="parquet")
-    return int(rows.count_rows(filter=reduce(or_, (pc.field(name).is_null() for name in rows.schema.names))))
+    return int(rows.count_rows(filter=reduce(or_, (pc.field(name).is_null() for name in columns))))
 
 
 def parts_of(lake: Lake, spec: TableSpec, **equal: str | Sequence[str]) -> list[Part]:
@@ -156,13 +158,13 @@ def commit_parts(lake: Lake, spec: TableSpec, parts: Sequence[Part], **equal: st
 
 def commit_slices(lake: Lake, spec: TableSpec, slices: Sequence[tuple[Sequence[Part], Mapping[str, str | Sequence[str]]]]) -> None:
     """As `commit_parts`, for slices of several systems in one commit."""
-    from deltalake import DeltaTable, Schema
+    from deltalake import DeltaTable
     from deltalake.transaction import AddAction, RemoveAction
 
-    schema = Schema.from_json(json.dumps(spec.schema.jsonValue()))
+    schema = delta_schema(spec)
     parts = [part for of_slice, _ in slices for part in of_slice]
     old = [part for part in committed(lake, spec) if any(lies_in(part, place) for _, place in slices)]
-    if not lake.exists(spec):
+    if lake.grown(spec) is None:
         DeltaTable.create(lake.path(spec), schema, partition_by=list(spec.partition), configuration=PROPERTIES)
     now = int(time.time() * 1000)
     actions: list[Any] = [

@@ -1,0 +1,108 @@
+"""Additive schema growth: a table gains the columns of its spec that it lacks; any other difference is refused.
+
+A lake is kept for years, and a later version of Nightlog may know more columns (or more fields of a nested record) than the tables have.
+Readers see nulls in them. The first write adds them to the table, in a commit of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from nightlog.errors import SchemaMismatch
+from nightlog.lake.tables import TableSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import DeltaTable, Field, Schema
+    from deltalake.schema import DataType
+
+
+def delta_schema(spec: TableSpec) -> Schema:
+    """Return the table's columns in Delta's types, with their meanings."""
+    from deltalake import Schema
+
+    return Schema.from_json(json.dumps(spec.schema.jsonValue()))
+
+
+def missing_columns(spec: TableSpec, table: DeltaTable) -> list[Field]:
+    """Return the columns of the spec that the table lacks, or whose nested records lack a field.
+
+    Raises SchemaMismatch if a column has another type, or if a column of the key or the partition is missing.
+    """
+    there = {field.name: field.type for field in table.schema().fields}
+    missing, refused = [], []
+    for field in delta_schema(spec).fields:
+        if field.name not in there:
+            missing.append(field)
+            if field.name in (*spec.key, *spec.partition):
+                refused.append(f"lacks {field.name}, which identifies a row")
+        elif (wider := is_wider(field.type, there[field.name])) is None:
+            refused.append(f"has {field.name} of type {type_name(there[field.name])}, expected {type_name(field.type)}")
+        elif wider:
+            missing.append(field)
+    if refused:
+        raise SchemaMismatch(
+            f"{spec.name} at {table.table_uri.rstrip('/')} {'; '.join(refused)}. New columns are added by themselves, but a type never "
+            "changes: restore the version before (nightlog restore), or move the table away and run its nights again, see "
+            "docs/how-to/recover.md"
+        )
+    return missing
+
+
+def is_wider(wanted: DataType, there: DataType) -> bool | None:
+    """Return true if the wanted type has nested fields that the other lacks, false if it has none, None if the types differ."""
+    from deltalake.schema import ArrayType, MapType, StructType
+
+    if isinstance(wanted, StructType) and isinstance(there, StructType):
+        known = {field.name: field.type for field in there.fields}
+        wider = [field.name not in known or is_wider(field.type, known[field.name]) for field in wanted.fields]
+        return None if None in wider else any(wider)
+    if isinstance(wanted, ArrayType) and isinstance(there, ArrayType):
+        return is_wider(wanted.element_type, there.element_type)
+    if isinstance(wanted, MapType) and isinstance(there, MapType):
+        key, value = is_wider(wanted.key_type, there.key_type), is_wider(wanted.value_type, there.value_type)
+        return None if key is not False or value is None else value
+    return False if type_name(wanted) == type_name(there) else None
+
+
+def type_name(kind: DataType) -> str:
+    """Return a type in Delta's words.
+
+    >>> from deltalake.schema import ArrayType, PrimitiveType
+    >>> type_name(PrimitiveType("long"))
+    'long'
+    """
+    named = json.loads(kind.to_json())
+    return named if isinstance(named, str) else json.dumps(named)
+
+
+def add_missing_columns(table: DeltaTable, spec: TableSpec) -> None:
+    """Add the columns of the spec that the table lacks, in one commit; none if it lacks none. Raises SchemaMismatch."""
+    from deltalake.exceptions import DeltaError
+
+    if not (missing := missing_columns(spec, table)):
+        return
+    try:
+        table.alter.add_columns(missing)
+    except DeltaError:  # another process may have added them at the same moment
+        table.update_incremental()
+        if missing_columns(spec, table):
+            raise
+
+
+def in_columns_of(table: DeltaTable, rows: pa.Table) -> pa.Table:
+    """Return rows in the columns of a table, with nulls in those that only the table has: a later version of Nightlog has added them.
+
+    The table's own descriptions of its columns are kept: delta-rs refuses rows that describe a column in other words.
+    Raises SchemaMismatch if the table lacks a column of the rows.
+    """
+    import pyarrow as pa
+
+    schema = pa.schema(table.schema().to_arrow())
+    if unknown := sorted({*rows.column_names} - {*schema.names}):
+        raise SchemaMismatch(f"{table.table_uri.rstrip('/')} has no column {', '.join(unknown)}")
+    columns = [
+        rows.column(field.name).cast(field.type) if field.name in rows.column_names else pa.nulls(len(rows), field.type) for field in schema
+    ]
+    return pa.table(columns, schema=schema)
