@@ -1,51 +1,91 @@
-"""Records that span lines: what follows a line that begins a record is joined to it. Spark's own column expressions."""
+"""Join the lines of records that span lines, by whole columns."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from dataclasses import dataclass
 
-from pyspark.sql import functions as F
-from pyspark.sql.window import Window
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from nightlog.systems.spec import LONGEST_RECORD
+from nightlog.systems.spec import LONGEST_RECORD, Record
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
-CHUNK = 1 << 14  # lines; far more than a record may have, so that few lines are looked at twice
+# A continuation line that looks like one: indented, a frame or a cause of a stack trace, a closing bracket.
+CONTINUES = r"^(?:\s|at |Caused by|Traceback|\.\.\.|[\])}>|]|#\d|---|===)"
 
 
-def join_records(lines: DataFrame, start: str, kept_lines: int, chunk_lines: int = CHUNK) -> DataFrame:
-    """One row a record: (ds, file, line_no of its first line, text of its lines joined by line feeds, without blank ones).
+@dataclass(frozen=True)
+class Joined:
+    """Records and the account of their lines.
 
-    A file is cut into chunks, so that a large one is not one task's work. Each chunk also gets the first LONGEST_RECORD lines of the
-    next: a record belongs to the chunk in which it begins. A line that no record claims is a row of its own.
-
-    Args: lines (ds, file, line_no, text), numbered without gaps; start, a regular expression as Java reads it; kept_lines, how many of a
-    record's lines are kept.
+    `rows`: (file, line_no of the first line, text), one row per record, in the order of the lines. `n_continuation`: lines after the first
+    of a record that are not blank; `n_swallowed`: those of them that do not look like a continuation; `n_blank`: blank lines in records.
     """
-    own = F.floor(F.col("line_no") / chunk_lines)
-    early = (F.col("line_no") % chunk_lines < LONGEST_RECORD) & (own > 0)
-    placed = lines.select(
-        "ds",
-        "file",
-        "line_no",
-        "text",
-        F.col("text").rlike(f"^(?:{start})").alias("starts"),
-        own.alias("own"),
-        early.alias("early"),
-        F.explode(F.when(early, F.array(own, own - 1)).otherwise(F.array(own))).alias("chunk"),
+
+    rows: pa.Table
+    n_continuation: int = 0
+    n_swallowed: int = 0
+    n_blank: int = 0
+
+
+def join_records(lines: pa.Table, record: Record, own: slice = slice(None), longest: int = LONGEST_RECORD) -> Joined:
+    """Join each line that continues a record to the line that begins it.
+
+    A record's text is its first `record.lines` lines that are not blank, joined by line feeds. Lines before the first start of a file, and
+    those that follow a start by `longest` lines or more, are records of their own.
+
+    Args:
+        lines: (file, line_no, text) in the order of files and lines.
+        own: the rows whose records are returned; the rows around them only complete these records.
+    """
+    n = len(lines)
+    texts = flat_column(lines, "text")
+    line_no = np.asarray(lines.column("line_no").combine_chunks())
+    files = np.asarray(lines.column("file").cast(pa.string()).combine_chunks().dictionary_encode().indices)
+    rows = np.arange(n)
+    begins_file = np.ones(n, dtype=bool)
+    begins_file[1:] = (files[1:] != files[:-1]) | (line_no[1:] != line_no[:-1] + 1)
+    starts = matches_at_start(texts, record.start)
+    last_start = np.maximum.accumulate(np.where(starts, rows, -1)) if n else rows
+    file_start = np.maximum.accumulate(np.where(begins_file, rows, 0)) if n else rows
+    claimed = (last_start >= file_start) & (rows - last_start < longest)
+    first = np.where(claimed, last_start, rows)
+
+    low, high, _ = own.indices(n)
+    chosen = (first >= low) & (first < high)
+    rows, first = rows[chosen], first[chosen]
+    blank = np.asarray(pc.equal(pc.utf8_trim(texts, " "), "").fill_null(True))[rows]
+    heads = np.flatnonzero(first == rows)
+    record_of = np.cumsum(first == rows) - 1
+    kept = np.flatnonzero(~blank)
+    n_kept = np.bincount(record_of[kept], minlength=len(heads))
+    rank = np.arange(len(kept)) - np.repeat(np.cumsum(n_kept) - n_kept, n_kept)
+    kept = kept[rank < record.lines]
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(n_kept, record.lines))]).astype(np.int32)
+    lists = pa.ListArray.from_arrays(pa.array(offsets), texts.take(pa.array(rows[kept])))
+    follows = np.flatnonzero((first != rows) & ~blank)
+    alike = pc.match_substring_regex(texts.take(pa.array(rows[follows])), CONTINUES)
+    places = lines.select(["file", "line_no"]).take(pa.array(rows[heads]))
+    return Joined(
+        places.append_column("text", pc.binary_join(lists, "\n")),
+        n_continuation=len(follows),
+        n_swallowed=len(follows) - int(pc.sum(alike).as_py() or 0),
+        n_blank=int((blank & (first != rows)).sum()),
     )
-    in_order = Window.partitionBy("ds", "file", "chunk").orderBy("line_no")
-    seen = F.last(F.when(F.col("starts"), F.col("line_no")), ignorenulls=True).over(in_order)
-    guest = F.col("own") != F.col("chunk")
-    begun = F.when(F.col("line_no") - F.col("seen") < LONGEST_RECORD, F.col("seen"))
-    # Whether the chunk before claims an early line without a start, the copy there knows; whether this chunk does, this one.
-    theirs = F.when(guest, F.floor(F.col("seen") / chunk_lines) == F.col("own")).otherwise(F.col("seen").isNull() & F.col("early"))
-    kept = placed.withColumn("seen", seen).where(~F.coalesce(theirs, F.lit(False)))
-    line = F.struct("line_no", "text")
-    joined = kept.groupBy("ds", "file", "chunk", F.coalesce(begun, F.col("line_no")).alias("first")).agg(
-        F.sort_array(F.collect_list(line)).alias("lines")
-    )
-    texts = F.filter(F.col("lines.text"), lambda text: F.trim(text) != "")
-    return joined.select("ds", "file", F.col("first").alias("line_no"), F.concat_ws("\n", F.slice(texts, 1, kept_lines)).alias("text"))
+
+
+def flat_column(table: pa.Table, name: str) -> pa.Array:
+    """Return a column as one array."""
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def matches_at_start(texts: pa.StringArray, pattern: str) -> np.ndarray:
+    """Return a mask of the texts whose start the pattern matches; patterns that RE2 does not know are matched line by line."""
+    try:
+        found = pc.match_substring_regex(texts, rf"\A(?:{pattern})")
+        return np.asarray(found.fill_null(False))
+    except pa.ArrowInvalid:
+        compiled = re.compile(pattern, re.ASCII)
+    return np.array([compiled.match(text) is not None for text in texts.to_pylist()], dtype=bool)

@@ -1,42 +1,75 @@
-"""Records of named values: JSON, logfmt, journald's export. Spark's own column expressions; the patterns serve Python as well."""
+"""Values of structured records (JSON, logfmt, journald's export) by whole columns.
+
+A structured record becomes a flat line of the wanted values with a separator before each, which is then parsed by shape like any other
+text (see `flat_system`). JSON is decoded record by record in C; logfmt and export are cut by arithmetic on the whole buffer of bytes.
+"""
 
 from __future__ import annotations
 
+import json
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from pyspark.sql import functions as F
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from nightlog.systems.spec import Header
+from nightlog.systems.spec import WHOLE_LINE, Header, System
 
-if TYPE_CHECKING:
-    from pyspark.sql import Column
-
-# Possessive and unrolled: Java needs stack for each turn of a loop over alternatives.
+# Before each value of a flat line. In a value it is replaced; in the message, which comes last, it may stand.
+SEPARATOR = "\x1f"
+REPLACED = "\ufffd"
+# Possessive and unrolled, so that no text can make them backtrack.
 QUOTED = r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"'
 ESCAPED = r"\\(.)"
+PAIR = re.compile(rf'(?P<key>[^\s="]+)(?:=(?:{QUOTED}|(?P<bare>\S*)))?|\S+', re.DOTALL)
+EXPORT_BINARY = r"(?:\A|\n)[A-Z0-9_]+(?:\n|\z)"
+BLANKS = (9, 10, 11, 12, 13, 32)
+QUOTE, BACKSLASH, EQUALS, FEED = b'"\\=\n'
 
 
-def logfmt_pattern(key: str) -> str:
-    """Matches a logfmt record that has the key: group 1 its quoted value, group 2 its bare one.
-
-    Reading goes from pair to pair, so what stands within quotes is never taken for a pair.
-    """
-    value = f"(?:{QUOTED.replace('(', '(?:', 1)}|\\S*+)"
-    name = re.escape(key)
-    return rf'^(?:\s*+(?!{name}=)[^\s="]++(?:={value})?)*+\s*+{name}=(?:{QUOTED}|(\S*+))'
+def wanted_fields(system: System) -> set[str]:
+    """Return the header fields that make an event."""
+    wanted = {"message", *({"level"} & set(system.header.fields))}
+    wanted |= {system.session.field} if system.session.kind != "window" else set()
+    return wanted | (set(re.findall(r"\{(\w+)\}", system.timestamp.value)) - {"ds", "ds_year"} if system.timestamp else set())
 
 
-def export_pattern(key: str) -> str:
-    """Matches a record of journald's export format that has the key: group 1 is its value.
+def flat_system(system: System) -> System:
+    """Return the system whose lines are the flat lines of this one; the system itself if its header is a pattern."""
+    if system.header.kind == "pattern":
+        return system.model_copy(update={"record": None})
+    names = sorted(wanted_fields(system) - {"message"})
+    pattern = "".join(f"{SEPARATOR}(?P<{name}>[^{SEPARATOR}]*)" for name in names) + f"{SEPARATOR}(?P<message>.*)"
+    return system.model_copy(update={"header": Header.model_construct(kind="pattern", pattern=pattern, keys={}), "record": None})
 
-    A value of several lines stands on the lines after the key, behind its length in eight bytes.
-    """
-    return rf"(?s)(?:^|\n){re.escape(key)}(?:=|\n.{{8}})(.*?)(?=\n[A-Z0-9_]+(?:=|\n.{{8}})|$)"
+
+def flatten(texts: pa.StringArray, system: System) -> tuple[pa.StringArray, np.ndarray]:
+    """Return each record as a flat line, and a mask of the records that have a message; the others keep their text."""
+    header = system.header
+    names = sorted(wanted_fields(system) - {"message"})
+    apart, holds = groups_of(texts, header, [name for name in names if name in header.groups])
+    named = {name: str(header.keys[name]) for name in names if name in header.keys}
+    keys = list(dict.fromkeys([*header.message_keys, *named.values()]))
+    values = VALUES[header.kind](apart.pop("message"), keys)
+    present = np.asarray(pc.is_valid(values[header.message_keys[0]]))
+    parts = []
+    for number, key in enumerate(header.message_keys):
+        present = present | np.asarray(pc.is_valid(values[key]))
+        parts.append(pc.binary_join_element_wise(message_part(number, key), values[key], ""))
+    message = pc.binary_join_element_wise(*parts, " ", null_handling="skip")
+    columns = [apart[name] if name in apart else values[named[name]] for name in names]
+    safe = [pc.replace_substring(pc.fill_null(column, ""), SEPARATOR, REPLACED) for column in columns]
+    flat = pc.binary_join_element_wise("", *safe, message, SEPARATOR)
+    blank = np.asarray(pc.equal(pc.utf8_trim(texts, " "), ""))
+    matched = present & holds & ~blank
+    return pc.if_else(pa.array(matched), flat, texts), matched
 
 
 def message_part(number: int, key: str) -> str:
-    """What stands before a value in the message: nothing before the first one, the key's last part before others.
+    """Return what stands before a value in the message: nothing before the first one, the key's last part before others.
 
     >>> message_part(0, "msg"), message_part(1, "$.http.status"), message_part(1, "status")
     ('', 'status=', 'status=')
@@ -44,37 +77,241 @@ def message_part(number: int, key: str) -> str:
     return "" if number == 0 else (re.findall(r"[\w.-]+", key.removeprefix("$")) or [key])[-1].rsplit(".", 1)[-1] + "="
 
 
-def values_of(kind: str, text: Column, keys: list[str]) -> dict[str, Column]:
-    """The value of each key in the text, null where it has none."""
-    if kind == "json":
-        whole = F.from_json(text, "map<string,string>")
-        return {key: F.get_json_object(text, key) if key.startswith("$") else F.try_element_at(whole, F.lit(key)) for key in keys}
-    found = {}
-    for key in keys:
-        if kind == "logfmt":
-            pattern = logfmt_pattern(key)
-            quoted, bare = F.regexp_extract(text, pattern, 1), F.regexp_extract(text, pattern, 2)
-            value = F.when(quoted != "", F.regexp_replace(quoted, ESCAPED, "$1")).otherwise(bare)
+def groups_of(texts: pa.StringArray, header: Header, wanted: Sequence[str]) -> tuple[dict[str, pa.Array], np.ndarray]:
+    """Split the texts by the header's pattern: the wanted groups and `message`, and a mask of the texts that the whole pattern matches."""
+    if header.pattern == WHOLE_LINE:
+        return {"message": texts}, np.ones(len(texts), dtype=bool)
+    names = [*wanted, "message"]
+    try:
+        found = pc.extract_regex(texts, rf"(?s)\A(?:{header.pattern})\z")
+        return {name: pc.fill_null(pc.struct_field(found, name), "") for name in names}, np.asarray(pc.is_valid(found))
+    except pa.ArrowInvalid:
+        compiled = re.compile(header.pattern, re.DOTALL | re.ASCII)
+    matches = [compiled.fullmatch(text) for text in texts.to_pylist()]
+    groups = {name: pa.array([match[name] or "" if match else "" for match in matches], pa.string()) for name in names}
+    return groups, np.array([match is not None for match in matches], dtype=bool)
+
+
+# JSON
+
+
+def json_values(texts: pa.StringArray, keys: Sequence[str]) -> dict[str, pa.StringArray]:
+    """Return the value of each key in each JSON object as text, null where it is missing or null, or the text is no object."""
+    readers = [(key, json_path(key)) for key in keys]
+    columns: list[list[str | None]] = [[] for _ in keys]
+    appends = [column.append for column in columns]
+    for text in texts.to_pylist():
+        found = decoded(text)
+        for (key, path), append in zip(readers, appends, strict=True):
+            value = found.get(key) if path is None else at_path(found, path)
+            append(value if isinstance(value, str) or value is None else as_text(value))
+    return {key: pa.array(column, pa.string()) for key, column in zip(keys, columns, strict=True)}
+
+
+def decoded(text: str | None) -> Mapping[str, Any]:
+    """Return a JSON object, empty if the text is none. What orjson refuses (NaN, lone surrogates, long integers) Python may read."""
+    if not text or "{" not in text:
+        return {}
+    try:
+        found = orjson.loads(text)
+    except ValueError:
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            return {}
+    return found if isinstance(found, dict) else {}
+
+
+def as_text(value: Any) -> str:
+    """Return a JSON value as text: numbers and nested values as JSON."""
+    try:
+        return orjson.dumps(value).decode()
+    except (TypeError, ValueError):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace").decode()
+
+
+def json_path(key: str) -> tuple[str | int, ...] | None:
+    """Return the steps of a key that is a path, None if it is a plain key.
+
+    >>> json_path("$.http['status.code'][0]"), json_path("msg")
+    (('http', 'status.code', 0), None)
+    """
+    if not key.startswith("$"):
+        return None
+    steps = re.findall(r"\.([\w-]+)|\['([^'\]]+)'\]|\[(\d+)\]", key)
+    return tuple(int(place) if place else name or quoted for name, quoted, place in steps)
+
+
+def at_path(value: Any, path: Sequence[str | int]) -> Any:
+    """Return the value at the end of a path, None where there is none."""
+    for step in path:
+        if isinstance(step, str) and isinstance(value, dict):
+            value = value.get(step)
+        elif isinstance(step, int) and isinstance(value, list) and step < len(value):
+            value = value[step]
         else:
-            pattern = export_pattern(key)
-            value = F.regexp_extract(text, pattern, 1)
-        found[key] = F.when(text.rlike(pattern), value)
+            return None
+    return value
+
+
+# logfmt and export
+
+
+class Buffer:
+    """Texts as one buffer of bytes: `data`, and the byte at which each text starts; the last start is the end."""
+
+    def __init__(self, texts: pa.StringArray):
+        _, offsets, data = texts.buffers()
+        self.n = len(texts)
+        self.starts = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + self.n + 1].astype(np.int64)
+        self.data = np.frombuffer(data, np.uint8)[: self.starts[-1]] if data is not None and self.n else np.zeros(0, np.uint8)
+        self.begins = np.zeros(len(self.data) + 1, dtype=bool)
+        self.begins[self.starts] = True
+
+    def text_of(self, places: np.ndarray) -> np.ndarray:
+        """Return the number of the text in which each byte lies."""
+        return np.searchsorted(self.starts, places, side="right") - 1
+
+    def is_at(self, places: np.ndarray, word: bytes) -> np.ndarray:
+        """Return a mask of the places at which a word stands, not reaching beyond its text."""
+        fits = places + len(word) <= self.starts[np.minimum(self.text_of(places) + 1, self.n)]
+        found = fits.copy()
+        for offset, byte in enumerate(word):
+            found[fits] &= self.data[places[fits] + offset] == byte
+        return found
+
+    def first_values(self, first: np.ndarray, last: np.ndarray) -> pa.StringArray:
+        """Return for each text the bytes [first, last) that begin earliest in it, null where none do."""
+        of_text, at = np.unique(self.text_of(first), return_index=True)
+        first, last = first[at], last[at]
+        lengths = np.zeros(self.n, dtype=np.int64)
+        lengths[of_text] = last - first
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.repeat(first - offsets[of_text], lengths[of_text]) + np.arange(offsets[-1])
+        valid = np.zeros(self.n, dtype=bool)
+        valid[of_text] = True
+        bits = pa.py_buffer(np.packbits(valid, bitorder="little"))
+        return pa.StringArray.from_buffers(self.n, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(self.data[places]), bits)
+
+
+def next_after(places: np.ndarray, ends: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
+    """Return for each place the first of the ascending `ends` at or after it, at most `otherwise`."""
+    at = np.searchsorted(ends, places)
+    return np.minimum(np.append(ends, np.iinfo(np.int64).max)[at], otherwise)
+
+
+def logfmt_values(texts: pa.StringArray, keys: Sequence[str]) -> dict[str, pa.StringArray]:
+    """Return the value of each key in each logfmt record, null where it is missing; of several values the first.
+
+    A quoted value begins right after an equals sign; records whose quotes do not fit that are read pair by pair.
+    """
+    buffer = Buffer(texts)
+    data = np.append(buffer.data, 0)
+    quotes = unescaped_quotes(data)
+    of_text = buffer.text_of(quotes)
+    rank = np.arange(len(quotes)) - np.searchsorted(of_text, of_text)
+    opens = rank % 2 == 0
+    after = quotes + 1
+    fits = np.where(opens, data[quotes - 1] == EQUALS, buffer.begins[after] | np.isin(data[after], BLANKS)) & ~buffer.begins[quotes]
+    odd = np.zeros(buffer.n, dtype=bool)
+    odd[of_text[~fits]] = True
+    odd[np.flatnonzero(np.bincount(of_text, minlength=buffer.n) % 2)] = True
+    opening, closing = quotes[opens & ~odd[of_text]], quotes[~opens & ~odd[of_text]]
+
+    blank = np.isin(buffer.data, BLANKS)
+    inside = np.zeros(len(buffer.data) + 1, dtype=np.int32)
+    np.add.at(inside, opening, 1)
+    np.add.at(inside, closing, -1)
+    blank &= np.cumsum(inside)[:-1] == 0
+    blanks = np.flatnonzero(blank)
+    token = ~blank
+    token[1:] &= blank[:-1] | buffer.begins[1:-1]
+    tokens = np.flatnonzero(token)
+
+    found = {}
+    slow = texts.filter(pa.array(odd)).to_pylist() if odd.any() else []
+    pairs = [dict(pairs_of(text)) for text in slow]
+    for key in keys:
+        word = f"{key}=".encode()
+        at = tokens[buffer.is_at(tokens, word)] + len(word)
+        end = buffer.starts[buffer.text_of(at - 1) + 1]
+        is_quoted = (at < end) & (data[at] == QUOTE) & ~odd[buffer.text_of(at - 1)]
+        first = np.where(is_quoted, at + 1, at)
+        last = np.where(is_quoted, next_after(first, closing, end), next_after(at, blanks, end))
+        values = values_of_texts(buffer, at - 1, first, last, is_quoted)
+        if slow:
+            values = pc.replace_with_mask(values, pa.array(odd), pa.array([each.get(key) for each in pairs], pa.string()))
+        found[key] = values
     return found
 
 
-def split_keys(text: Column, header: Header, apart: dict[str, Column], wanted: list[str]) -> dict[str, Column]:
-    """The wanted fields of each record, and "matched": whether one of the message's keys has a value.
+def values_of_texts(buffer: Buffer, anchors: np.ndarray, first: np.ndarray, last: np.ndarray, quoted: np.ndarray) -> pa.StringArray:
+    """Return for each text its first value without the escapes of quoted ones. Args: anchors, a byte of each value's own text."""
+    texts = buffer.text_of(anchors)
+    of_text, at = np.unique(texts, return_index=True)
+    first, last, quoted = first[at], last[at], quoted[at]
+    lengths = last - first
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    places = np.repeat(first - offsets[:-1], lengths) + np.arange(offsets[-1])
+    values = pa.StringArray.from_buffers(len(at), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(buffer.data[places]))
+    if quoted.any() and (buffer.data == BACKSLASH).any():
+        values = pc.if_else(pa.array(quoted), pc.replace_substring_regex(values, rf"(?s){ESCAPED}", r"\1"), values)
+    where = np.full(buffer.n, -1, dtype=np.int64)
+    where[of_text] = np.arange(len(of_text))
+    return values.take(pa.array(where, mask=where < 0))
 
-    Args: apart, what the header's pattern has taken apart already, "matched" and "message" with it; empty where the whole text
-    holds the values.
+
+def unescaped_quotes(data: np.ndarray) -> np.ndarray:
+    """Return the places of quotes that an even number of backslashes precedes."""
+    quotes = np.flatnonzero(data == QUOTE)
+    if not (data == BACKSLASH).any():
+        return quotes
+    other = np.maximum.accumulate(np.where(data != BACKSLASH, np.arange(len(data)), -1))
+    before = np.where(quotes > 0, other[quotes - 1], -1)
+    return quotes[(quotes - 1 - before) % 2 == 0]
+
+
+def pairs_of(text: str) -> list[tuple[str, str]]:
+    """Return the pairs of one logfmt record, the first of a key last, so that it wins in a dict."""
+    found = []
+    for pair in PAIR.finditer(text):
+        if pair["key"] is not None and (pair[2] is not None or pair["bare"] is not None):
+            found.append((pair["key"], re.sub(ESCAPED, r"\1", pair[2]) if pair[2] is not None else pair["bare"]))
+    return found[::-1]
+
+
+def export_values(texts: pa.StringArray, keys: Sequence[str]) -> dict[str, pa.StringArray]:
+    """Return the value of each key in each record of journald's export format, null where it is missing.
+
+    A value of several lines stands on the lines after its key, behind its length in eight bytes; such records are read one by one.
     """
-    named = {name: header.keys[name] for name in wanted if name in header.keys and name != "message"}
-    every = [*header.message_keys, *(key for key in named.values() if isinstance(key, str))]
-    values = values_of(header.kind, apart.get("message", text), list(dict.fromkeys(every)))
-    parts = [F.concat(F.lit(message_part(n, key)), values[key]) for n, key in enumerate(header.message_keys)]
-    present = F.coalesce(*(values[key] for key in header.message_keys)).isNotNull()
-    fields = {name: value for name, value in apart.items() if name in wanted} | {
-        name: F.coalesce(values[key], F.lit("")) for name, key in named.items() if isinstance(key, str)
-    }
-    matched = present & apart["matched"] if apart else present
-    return {"matched": matched} | fields | {"message": F.concat_ws(" ", *parts)}
+    buffer = Buffer(texts)
+    feeds = np.flatnonzero(buffer.data == FEED)
+    lines = np.union1d(buffer.starts[:-1][np.diff(buffer.starts) > 0], feeds[feeds + 1 < len(buffer.data)] + 1)
+    binary = np.asarray(pc.match_substring_regex(texts, EXPORT_BINARY))
+    slow = texts.filter(pa.array(binary)).to_pylist() if binary.any() else []
+    found = {}
+    for key in keys:
+        word = f"{key}=".encode()
+        at = lines[buffer.is_at(lines, word)]
+        end = buffer.starts[buffer.text_of(at) + 1]
+        first = at + len(word)
+        values = values_of_texts(buffer, at, first, next_after(first, feeds, end), np.zeros(len(at), dtype=bool))
+        if slow:
+            pattern = re.compile(export_pattern(key))
+            own = [match[1] if (match := pattern.search(text)) else None for text in slow]
+            values = pc.replace_with_mask(values, pa.array(binary), pa.array(own, pa.string()))
+        found[key] = values
+    return found
+
+
+def export_pattern(key: str) -> str:
+    """Return the pattern of a record in export format that has the key; group 1 is its value."""
+    return rf"(?s)(?:^|\n){re.escape(key)}(?:=|\n.{{8}})(.*?)(?=\n[A-Z0-9_]+(?:=|\n.{{8}})|$)"
+
+
+VALUES: dict[str, Callable[[pa.StringArray, Sequence[str]], dict[str, pa.StringArray]]] = {
+    "json": json_values,
+    "logfmt": logfmt_values,
+    "export": export_values,
+}
