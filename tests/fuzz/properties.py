@@ -31,8 +31,7 @@ from nightlog.ingest.splits import ends_in, numbered, plan, read_piece, to_count
 from nightlog.llm.prompt import read_answer
 from nightlog.pages.words import is_unseen, visible
 from nightlog.parsing.events import parse_table
-from nightlog.parsing.lines import MAX_MESSAGE
-from nightlog.parsing.shapes import LineParser, by_shape
+from nightlog.parsing.shapes import MAX_MESSAGE, LineParser
 from nightlog.parsing.timestamps import EPOCH, LATEST, MICROSECOND, reader
 from nightlog.quality.drift import bounds
 from nightlog.sessions.group import COUNTS, Assignment, group_sessions, pattern_id, powers_of_two
@@ -133,7 +132,7 @@ SYSTEMS = {
     ),
     "by window": make_system(session=Session(kind="window", window_minutes=7)),
     "whole lines": make_system(header=Header(), timestamp=None),
-} | {system.name: system for system in load_catalog().values() if by_shape(system)}
+} | {system.name: system for system in load_catalog().values() if system.record is None}
 
 
 def line_by_line(system: System, lines: list[str]) -> list[tuple[int, str, str | None]]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import pyarrow as pa
+from nightlog.parsing.events import Parsed, parse_lines
 from nightlog.systems.spec import Header, Input, Session, System, Timestamp
 
 STAMPED = Header(pattern=r"(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?P<level>[A-Z]+) (?P<message>.*)")
@@ -23,3 +28,33 @@ def put_file(data: Path, name: str, content: bytes | str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+class ParsedLine(NamedTuple):
+    """A line as parsed: its sessions, and the rest as its events have it; nothing if it does not match."""
+
+    matched: bool
+    message: str = ""
+    at: datetime | None = None
+    level: str | None = None
+    session_ids: tuple[str, ...] = ()
+    message_id: int = 0
+
+
+def lines_table(texts: Sequence[str], file: str = "a.log") -> pa.Table:
+    """Texts as the lines of a file, numbered from 1."""
+    return pa.table(
+        {"file": pa.array([file] * len(texts), pa.string()), "line_no": np.arange(1, len(texts) + 1), "text": pa.array(texts, pa.string())}
+    )
+
+
+def parsed_lines(system: System, texts: Sequence[str], ds: str = "2026-03-04") -> tuple[list[ParsedLine], Parsed]:
+    """Parse lines; one result per line, in their order."""
+    events, parsed = parse_lines(lines_table(texts), system, ds)
+    found: dict[int, ParsedLine] = {}
+    for row in events.to_pylist():
+        at = row["at"] and row["at"].replace(tzinfo=None)
+        before = found.get(row["line_no"])
+        ids = (*(before.session_ids if before else ()), *([row["session_id"]] if row["session_id"] is not None else []))
+        found[row["line_no"]] = ParsedLine(True, parsed.messages[row["message_id"]][0], at, row["level"], ids, row["message_id"])
+    return [found.get(number, ParsedLine(False)) for number in range(1, len(texts) + 1)], parsed

@@ -1,4 +1,4 @@
-"""What becomes of a line: header split, masks, time, session ids. Many lines a Spark call, because each call costs a second."""
+"""Header split, masks, time and session ids of lines."""
 
 from __future__ import annotations
 
@@ -9,35 +9,31 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nightlog.parsing.lines import MATCHED, MAX_MESSAGE, NEXT, mask, parse_lines
+from nightlog.parsing.shapes import MAX_MESSAGE
+from nightlog.parsing.structured import SEPARATOR
 from nightlog.systems.catalog import load_catalog
 from nightlog.systems.spec import DEFAULT_MASKS, Header, Mask, Session, System, Timestamp
-from parsing_help import make_system
-from pyspark.sql import Row, SparkSession
-from pyspark.sql import functions as F
+from parsing_help import ParsedLine, make_system, parsed_lines
 
 DS = "2026-03-04"
 ANY = Session(kind="id", pattern=r"req-\w+")
 
 
-def parsed(spark: SparkSession, system: System, texts: Sequence[str], ds: str = DS) -> list[Row]:
+def parsed(system: System, texts: Sequence[str]) -> list[ParsedLine]:
     """The lines as parsed, in their order."""
-    rows = [(ds, "a.log", number, text) for number, text in enumerate(texts)]
-    lines = spark.createDataFrame(rows, "ds string, file string, line_no long, text string")
-    return sorted(parse_lines(lines, system).collect(), key=lambda row: row["line_no"])
+    return parsed_lines(system, texts, DS)[0]
 
 
-def masked(spark: SparkSession, messages: Sequence[str], masks: tuple[Mask, ...] = DEFAULT_MASKS) -> list[str]:
-    rows = spark.createDataFrame(list(enumerate(messages)), "n long, message string").select("n", mask(F.col("message"), masks).alias("m"))
-    return [row["m"] for row in sorted(rows.collect(), key=lambda row: row["n"])]
+def masked(messages: Sequence[str], masks: tuple[Mask, ...] = DEFAULT_MASKS) -> list[str]:
+    system = make_system(header=Header(pattern=r"> ?(?P<message>.*)"), timestamp=None, masks=masks, default_masks=False)
+    return [line.message for line in parsed(system, [f"> {message}" for message in messages])]
 
 
 # Header
 
 
-def test_header_groups_are_split_and_optional_ones_may_be_missing(spark: SparkSession) -> None:
+def test_header_groups_are_split_and_optional_ones_may_be_missing() -> None:
     rows = parsed(
-        spark,
         load_catalog()["openstack"].model_copy(update={"record": None}),
         [
             "INFO nova.compute.manager [req-1 - - -] [instance: 11111111-2222-3333-4444-555555555555] VM Started",
@@ -46,60 +42,58 @@ def test_header_groups_are_split_and_optional_ones_may_be_missing(spark: SparkSe
             "lower nova.api no level",
         ],
     )
-    assert [(row["matched"], row["level"], row["message"]) for row in rows[:3]] == [
+    assert [(row.matched, row.level, row.message) for row in rows[:3]] == [
         (True, "INFO", "[instance: <UUID>] VM Started"),
         (True, "WARNING", "message without a request"),
         (True, "ERROR", "no request at all"),
     ]
-    assert not rows[3]["matched"]
-    assert [row["session_ids"] for row in rows[:3]] == [["11111111-2222-3333-4444-555555555555"], [], []]
+    assert not rows[3].matched
+    assert [row.session_ids for row in rows[:3]] == [("11111111-2222-3333-4444-555555555555",), (), ()]
 
 
-def test_lines_are_matched_whole_even_where_they_hold_other_line_ends(spark: SparkSession) -> None:
+def test_lines_are_matched_whole_even_where_they_hold_other_line_ends() -> None:
     plain = make_system(header=Header(pattern=r"(?P<level>[A-Z]+) (?P<message>.*)"), timestamp=None)
     texts = ["INFO one\rtwo", "INFO one\ntwo", "INFO one\u2028two\u0085three", "one\nINFO two", "INFO ends\r", "INFOrm nobody", "INFO "]
-    rows = parsed(spark, plain, texts)
-    assert [row["matched"] for row in rows] == [True, True, True, False, True, False, True]
-    assert [row["message"] for row in rows if row["matched"]] == ["one\rtwo", "one\ntwo", "one\u2028two\u0085three", "ends\r", ""]
+    rows = parsed(plain, texts)
+    assert [row.matched for row in rows] == [True, True, True, False, True, False, True]
+    assert [row.message for row in rows if row.matched] == ["one\rtwo", "one\ntwo", "one\u2028two\u0085three", "ends\r", ""]
 
 
-def test_more_than_nine_groups_are_told_apart(spark: SparkSession) -> None:
+def test_more_than_nine_groups_are_told_apart() -> None:
     letters = [f"(?P<g_{i}>x{i})" for i in range(11)]
     system = make_system(
         header=Header(pattern=" ".join(letters) + r" (?P<message>.*)"), timestamp=None, session=Session(kind="field", field="g_10")
     )
-    (row,) = parsed(spark, system, [" ".join(f"x{i}" for i in range(11)) + " $1 done"])
-    assert (row["session_ids"], row["message"]) == (["x10"], "$<NUM> done")
+    (row,) = parsed(system, [" ".join(f"x{i}" for i in range(11)) + " $1 done"])
+    assert (row.session_ids, row.message) == (("x10",), "$<NUM> done")
 
 
-def test_text_that_looks_like_the_internal_marks_is_only_text(spark: SparkSession) -> None:
+def test_text_that_looks_like_the_internal_separator_is_only_text() -> None:
     system = make_system(header=Header(pattern=r"(?P<level>\S+) (?P<node>\S+) (?P<message>.*)"), timestamp=None, session=ANY)
     by_node = system.model_copy(update={"session": Session(kind="field", field="node")})
-    texts = [f"{MATCHED}INFO{NEXT}n1{NEXT}forged", f"{MATCHED}", f"INFO n1 a{NEXT}b{MATCHED}c", f"{MATCHED} n1 true", f"INFO n{NEXT}1 true"]
+    texts = [f"{SEPARATOR}INFO{SEPARATOR}n1{SEPARATOR}forged", f"INFO n1 a{SEPARATOR}b{SEPARATOR}c", f"INFO n{SEPARATOR}1 true"]
     for each in (system, by_node):
-        rows = parsed(spark, each, texts)
-        assert [row["matched"] for row in rows] == [False, False, True, True, True]
-        assert [row["message"][-4:] for row in rows[3:]] == ["true", "true"]
-    assert [len(row["session_ids"]) for row in rows[2:]] == [1, 1, 1]
-    assert rows[2]["session_ids"] == ["n1"]
+        assert [row.matched for row in parsed(each, texts)] == [False, True, True]
+    assert [row.session_ids for row in parsed(by_node, texts)] == [(), ("n1",), (f"n{SEPARATOR}1",)]
 
 
-def test_blank_lines_are_neither_matched_nor_strange_and_huge_messages_are_cut(spark: SparkSession) -> None:
+def test_blank_lines_are_neither_matched_nor_strange_and_huge_messages_are_cut() -> None:
     free = make_system(header=Header(), timestamp=None)
-    rows = parsed(spark, free, ["", "   ", "word", "word " * 5000])
-    assert [(row["blank"], row["matched"]) for row in rows] == [(True, False), (True, False), (False, True), (False, True)]
-    assert len(rows[3]["message"]) <= MAX_MESSAGE
+    rows = parsed(free, ["", "   ", "word", "word " * 5000])
+    assert [row.matched for row in rows] == [False, False, True, True]
+    assert parsed_lines(free, ["", "   ", "word"])[1].tally["n_blank"] == 2
+    assert len(rows[3].message) <= MAX_MESSAGE
 
 
-def test_equal_messages_have_equal_ids_and_others_have_others(spark: SparkSession) -> None:
-    rows = parsed(spark, make_system(header=Header(), timestamp=None), ["took 5 ms", "took 77 ms", "took <NUM> ms", "took 5 s"])
-    assert rows[0]["message_id"] == rows[1]["message_id"] == rows[2]["message_id"] != rows[3]["message_id"]
+def test_equal_messages_have_equal_ids_and_others_have_others() -> None:
+    rows = parsed(make_system(header=Header(), timestamp=None), ["took 5 ms", "took 77 ms", "took <NUM> ms", "took 5 s"])
+    assert rows[0].message_id == rows[1].message_id == rows[2].message_id != rows[3].message_id
 
 
 # Masks
 
 
-def test_masks_are_typed_and_the_longer_kinds_come_first(spark: SparkSession) -> None:
+def test_masks_are_typed_and_the_longer_kinds_come_first() -> None:
     expected = {
         "id 123e4567-e89b-12d3-a456-426614174000 end": "id <UUID> end",
         "src: /10.250.19.102:50010 dest: 10.0.0.1,": "src: <IP> dest: <IP>,",
@@ -114,15 +108,15 @@ def test_masks_are_typed_and_the_longer_kinds_come_first(spark: SparkSession) ->
         "nothing to hide": "nothing to hide",
         "": "",
     }
-    assert dict(zip(expected, masked(spark, list(expected)), strict=True)) == expected
+    assert dict(zip(expected, masked(list(expected)), strict=True)) == expected
 
 
-def test_own_masks_go_before_the_typed_ones_in_their_order(spark: SparkSession) -> None:
+def test_own_masks_go_before_the_typed_ones_in_their_order() -> None:
     first, second = Mask(name="BLK", pattern=r"blk_-?\d+"), Mask(name="JOB", pattern=r"(?P<kind>job|blk)_\S+")
     text = ["read blk_-1608999687919862906 of job_10.0.0.1:80"]
-    assert masked(spark, text, (first, second, *DEFAULT_MASKS)) == ["read <BLK> of <JOB>"]
-    assert masked(spark, text, (second, first, *DEFAULT_MASKS)) == ["read <JOB> of <JOB>"]
-    assert masked(spark, text, (first,)) == ["read <BLK> of job_10.0.0.1:80"]
+    assert masked(text, (first, second, *DEFAULT_MASKS)) == ["read <BLK> of <JOB>"]
+    assert masked(text, (second, first, *DEFAULT_MASKS)) == ["read <JOB> of <JOB>"]
+    assert masked(text, (first,)) == ["read <BLK> of job_10.0.0.1:80"]
 
 
 PIECES = (
@@ -151,10 +145,10 @@ PIECES = (
 
 @settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(texts=st.lists(st.lists(st.sampled_from(PIECES), max_size=8).map("".join), min_size=300, max_size=400))
-def test_no_digit_survives_and_masking_again_changes_nothing(spark: SparkSession, texts: list[str]) -> None:
-    once = masked(spark, texts)
+def test_no_digit_survives_and_masking_again_changes_nothing(texts: list[str]) -> None:
+    once = masked(texts)
     assert not [text for text in once if any(letter in "0123456789" for letter in text)]
-    assert masked(spark, once) == once
+    assert masked(once) == once
 
 
 # Time
@@ -179,7 +173,7 @@ SYSLOG = r"(?P<stamp>\w{3} +\d+ [\d:]+)"
                 "2026-03-04 05:06:07 x": datetime(2026, 3, 4, 5, 6, 7),
                 "2026-02-30 05:06:07 x": None,
                 "2026-03-04 25:00:00 x": None,
-                "2026-3-4 5:6:7 x": None,
+                "2026-3-4 5:6:7 x": datetime(2026, 3, 4, 5, 6, 7),
                 "9999-03-04 05:06:07 x": None,
                 "- - x": None,
             },
@@ -216,41 +210,41 @@ SYSLOG = r"(?P<stamp>\w{3} +\d+ [\d:]+)"
     ],
     ids=["date and time", "time zone", "offset", "epoch", "year of the night", "no stamp"],
 )
-def test_time_is_utc_and_null_where_it_cannot_be_read(spark: SparkSession, system: System, times: dict[str, Any]) -> None:
-    rows = parsed(spark, system, list(times))
-    assert all(row["matched"] for row in rows)
-    assert {text: row["at"] for text, row in zip(times, rows, strict=True)} == times
+def test_time_is_utc_and_null_where_it_cannot_be_read(system: System, times: dict[str, Any]) -> None:
+    rows = parsed(system, list(times))
+    assert all(row.matched for row in rows)
+    assert {text: row.at for text, row in zip(times, rows, strict=True)} == times
 
 
 # Sessions
 
 
-def ids_of(spark: SparkSession, session: Session, texts: list[str], **more: Any) -> list[list[str]]:
-    return [row["session_ids"] for row in parsed(spark, make_system(session=session, **more), texts)]
+def ids_of(session: Session, texts: list[str], **more: Any) -> list[list[str]]:
+    return [list(row.session_ids) for row in parsed(make_system(session=session, **more), texts)]
 
 
 STAMP = "2026-03-04 05:06:07 INFO "
 
 
-def test_a_line_belongs_to_each_session_that_it_names_once(spark: SparkSession) -> None:
+def test_a_line_belongs_to_each_session_that_it_names_once() -> None:
     texts = [STAMP + text for text in ("req-a then req-b then req-a", "req-c", "none", "REQ-d")]
-    assert ids_of(spark, Session(kind="id", pattern=r"req-\w+"), texts) == [["req-a", "req-b"], ["req-c"], [], []]
+    assert ids_of(Session(kind="id", pattern=r"req-\w+"), texts) == [["req-a", "req-b"], ["req-c"], [], []]
 
 
-def test_a_group_of_the_pattern_is_the_id(spark: SparkSession) -> None:
+def test_a_group_of_the_pattern_is_the_id() -> None:
     texts = [STAMP + text for text in ("(id=a1) (id=b2)", "(id=)", "id=c3", "(job=d4)")]
     session = Session(kind="id", pattern=r"\((?:id|(?P<other>job))=(\w+)\)")
-    assert ids_of(spark, Session(kind="id", pattern=r"\(id=(\w*)\)"), texts) == [["a1", "b2"], [], [], []]
-    assert ids_of(spark, session, texts) == [[], [], [], ["job"]]
+    assert ids_of(Session(kind="id", pattern=r"\(id=(\w*)\)"), texts) == [["a1", "b2"], [], [], []]
+    assert ids_of(session, texts) == [[], [], [], ["job"]]
 
 
-def test_a_field_is_the_session_without_its_blanks(spark: SparkSession) -> None:
+def test_a_field_is_the_session_without_its_blanks() -> None:
     header = Header(pattern=r"\[(?P<node>[^\]]*)\] (?P<message>.*)")
-    found = ids_of(spark, Session(kind="field", field="node"), ["[n1] a", "[ n1 ] b", "[] c", "[n 2] d"], header=header, timestamp=None)
+    found = ids_of(Session(kind="field", field="node"), ["[n1] a", "[ n1 ] b", "[] c", "[n 2] d"], header=header, timestamp=None)
     assert found == [["n1"], ["n1"], [], ["n 2"]]
 
 
-def test_a_time_window_is_the_session_and_lines_without_time_have_none(spark: SparkSession) -> None:
+def test_a_time_window_is_the_session_and_lines_without_time_have_none() -> None:
     times = ["00:00:00", "00:29:59", "00:30:00", "23:59:59", "99:99:99"]
-    found = ids_of(spark, Session(kind="window", window_minutes=30), [f"2026-03-04 {time} INFO x" for time in times])
+    found = ids_of(Session(kind="window", window_minutes=30), [f"2026-03-04 {time} INFO x" for time in times])
     assert found == [["2026-03-04T00:00Z"], ["2026-03-04T00:00Z"], ["2026-03-04T00:30Z"], ["2026-03-04T23:30Z"], []]

@@ -30,9 +30,7 @@ from nightlog.lake.tables import (
     TEMPLATES,
     TableSpec,
 )
-from nightlog.parsing.flat import flat_system
 from nightlog.parsing.parse import parse
-from nightlog.parsing.shapes import by_shape
 from nightlog.systems.spec import Input, Labels, Session
 from parsing_help import make_system, put_file
 from pyspark.sql import SparkSession
@@ -259,18 +257,3 @@ def test_a_night_without_files_is_told_with_the_path_that_was_looked_for(spark: 
     with pytest.raises(NoInput, match=f"app/{SECOND}"):
         ingest(Lake(tmp_path / "lake", spark), SYSTEM, SECOND, tmp_path)
     assert not (tmp_path / "lake").exists()
-
-
-def test_a_night_that_spark_s_columns_alone_can_parse_has_the_same_tables(spark: SparkSession, tmp_path: Path) -> None:
-    deliver_whole(tmp_path / "data")
-    stamp = SYSTEM.timestamp
-    assert stamp is not None
-    columns = SYSTEM.model_copy(update={"timestamp": stamp.model_copy(update={"format": stamp.format + "[.SSS]"})})
-    assert by_shape(SYSTEM) and not by_shape(columns) and flat_system(columns) is None
-    found = []
-    for system in (SYSTEM, columns):
-        lake = Lake(tmp_path / str(len(found)), spark)
-        ingest(lake, system, SECOND, tmp_path / "data")
-        found.append((parse(lake, system, SECOND, "run"), contents(lake)))
-    assert found[0] == found[1]
-    assert found[0][0]["n_events"] > 30

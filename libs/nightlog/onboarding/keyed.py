@@ -10,7 +10,7 @@ from typing import Any
 
 from nightlog.onboarding.columns import SEVERITY, Layout, find_layout
 from nightlog.onboarding.stamps import Form, form_of, key_of, scan
-from nightlog.onboarding.trial import as_text, json_object
+from nightlog.parsing.structured import as_text, decoded
 from nightlog.systems.spec import WHOLE_LINE
 
 PAIR = re.compile(r'([A-Za-z_@][\w.@/-]*)=("(?:[^"\\]|\\.)*"|[^\s"]*)(?=\s|$)')
@@ -80,7 +80,7 @@ def flat(value: Mapping[str, Any], path: str = "", depth: int = 3) -> Values:
 
 def as_json(lines: Sequence[str]) -> Keyed | None:
     """JSON objects: one a line, behind a header of text, or over several lines that begin with a brace alone."""
-    objects = [(line, json_object(line[at:], alone=True), at) for line in lines if (at := line.find("{")) >= 0]
+    objects = [(line, decoded(line[at:]), at) for line in lines if (at := line.find("{")) >= 0 and line.rstrip().endswith("}")]
     good = [(line, found, at) for line, found, at in objects if found]
     share = len(good) / len(lines)
     if share >= MOSTLY:
@@ -95,7 +95,7 @@ def as_json(lines: Sequence[str]) -> Keyed | None:
     if len(alone) < 2:
         return None
     pieces = ["\n".join(lines[a:b]).rstrip().rstrip(",") for a, b in zip(alone, [*alone[1:], len(lines)], strict=True)]
-    whole = [found for piece in pieces if (found := json_object(piece))]
+    whole = [found for piece in pieces if (found := decoded(piece))]
     covered = len(whole) / len(pieces)
     return Keyed("json", WHOLE_LINE, r"\{", [flat(found) for found in whole], covered) if covered >= MOSTLY else None
 

@@ -1,23 +1,22 @@
-"""What a system file makes of some lines, as a night's parse stage would, without Spark: records, templates, sessions, patterns."""
+"""Try a system file on some lines: records, templates, sessions and patterns, by the engine of the night."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
 
-from nightlog.onboarding.stamps import reader
-from nightlog.parsing.lines import MAX_MESSAGE
-from nightlog.parsing.structured import ESCAPED, export_pattern, logfmt_pattern, message_part
-from nightlog.systems.spec import LONGEST_RECORD, WHOLE_LINE, Header, Mask, System
+import numpy as np
+import pyarrow as pa
 
-# Java's \d and \w know ASCII alone, and its header pattern lets "." match line feeds.
-FLAGS = re.ASCII | re.DOTALL
+from nightlog.parsing.events import parse_lines
+from nightlog.parsing.records import flat_column, join_records
+from nightlog.parsing.shapes import MAX_MESSAGE
+from nightlog.parsing.structured import split_fields
+from nightlog.systems.spec import Mask, System
 
 
 @dataclass(frozen=True)
@@ -54,108 +53,35 @@ class Session:
         return tuple(sorted((template, 1 << (n.bit_length() - 1)) for template, n in self.counts.items()))
 
 
-def split_records(lines: Sequence[str], system: System) -> list[Record]:
-    """The records of the lines: one a line, unless the system says where records start."""
-    if system.record is None:
-        return [Record(number, text, 1) for number, text in enumerate(lines)]
-    start, found = re.compile(system.record.start, FLAGS), list[tuple[int, list[str]]]()
-    begun = None
-    for number, text in enumerate(lines):
-        if start.match(text):
-            begun = number
-            found.append((number, [text]))
-        elif begun is not None and number - begun < LONGEST_RECORD:
-            found[-1][1].append(text)
-        else:
-            found.append((number, [text]))
-    kept = system.record.lines
-    return [Record(number, "\n".join([text for text in texts if text.strip(" ")][:kept]), len(texts)) for number, texts in found]
-
-
-def pattern_splitter(header: Header) -> Callable[[str], dict[str, str] | None]:
-    """The function that takes a text apart by the header's pattern; None where it does not match."""
-    whole = re.compile(header.pattern, FLAGS)
-
-    def split(text: str) -> dict[str, str] | None:
-        found = whole.fullmatch(text)
-        return {name: value or "" for name, value in found.groupdict().items()} if found else None
-
-    return split
-
-
-def splitter(header: Header) -> Callable[[str], dict[str, str] | None]:
-    """The function that takes a record's text apart into the header's fields; None where it does not match."""
-    by_pattern = pattern_splitter(header)
-    if header.kind == "pattern":
-        return by_pattern
-    every = [*header.message_keys, *(key for key in header.keys.values() if isinstance(key, str))]
-    values_of = value_reader(header.kind, every)
-
-    def split(text: str) -> dict[str, str] | None:
-        apart = {"message": text} if header.pattern == WHOLE_LINE else by_pattern(text)
-        if apart is None:
-            return None
-        values = values_of(apart["message"])
-        parts = [message_part(n, key) + values[key] for n, key in enumerate(header.message_keys) if key in values]
-        named = {name: values.get(key, "") for name, key in header.keys.items() if isinstance(key, str)}
-        return apart | named | {"message": " ".join(parts)} if parts else None
-
-    return split
-
-
-def value_reader(kind: str, keys: Sequence[str]) -> Callable[[str], dict[str, str]]:
-    """The function that finds the values of the keys in a text; what is not there is left out."""
-    if kind == "json":
-        return lambda text: json_values(text, keys)
-    patterns = {key: re.compile(logfmt_pattern(key) if kind == "logfmt" else export_pattern(key), FLAGS) for key in keys}
-
-    def read(text: str) -> dict[str, str]:
-        found = {key: match for key, pattern in patterns.items() if (match := pattern.search(text))}
-        if kind == "export":
-            return {key: match[1] for key, match in found.items()}
-        return {key: re.sub(ESCAPED, r"\1", match[1], flags=re.S) if match[1] else match[2] or "" for key, match in found.items()}
-
-    return read
-
-
-def json_values(text: str, keys: Sequence[str]) -> dict[str, str]:
-    """The values of keys and paths in a JSON object, numbers as they are written; nothing where the text is not an object."""
-    whole = json_object(text)
-    found = {}
-    for key in keys:
-        value: Any = whole
-        steps = re.findall(r"\.([\w-]+)|\['([^'\]]+)'\]|\[(\d+)\]", key) if key.startswith("$") else [(key, "", "")]
-        for name, quoted, index in steps:
-            if index:
-                value = value[int(index)] if isinstance(value, list) and int(index) < len(value) else None
-            else:
-                value = value.get(name or quoted) if isinstance(value, dict) else None
-        if value is not None:
-            found[key] = as_text(value)
+def parse_events(lines: Sequence[str], system: System, ds: str) -> list[Event]:
+    """Parse lines as the night does, by the same engine; blank records are left out."""
+    table = lines_table(lines)
+    rows = join_records(table, system.record).rows if system.record is not None else table
+    texts = flat_column(rows, "text")
+    columns, matched = split_fields(texts, system.header, system.header.fields)
+    events, parsed = parse_lines(table, system, ds)
+    of_line: dict[int, tuple[datetime | None, str, list[str]]] = {}
+    for event in events.select(["line_no", "at", "session_id", "message_id"]).to_pylist():
+        message = parsed.messages[event["message_id"]][0]
+        _, _, ids = of_line.setdefault(event["line_no"], (event["at"] if system.timestamp else None, message, []))
+        ids += [event["session_id"]] if event["session_id"] is not None else []
+    numbers = rows.column("line_no").to_pylist()
+    plain, fields = texts.to_pylist(), {name: column.to_pylist() for name, column in columns.items()}
+    found = []
+    for place, (number, after) in enumerate(zip(numbers, [*numbers[1:], len(lines) + 1], strict=True)):
+        record = Record(number - 1, plain[place], after - number)
+        if not matched[place] or number not in of_line:
+            found += [Event(record, False, {}, None, (), "")] if record.text.strip(" ") else []
+            continue
+        at, message, ids = of_line[number]
+        found.append(Event(record, True, {name: values[place] or "" for name, values in fields.items()}, at, tuple(ids), message))
     return found
 
 
-DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
-
-
-def json_object(text: str, alone: bool = False) -> dict[str, Any]:
-    """The JSON object that a text begins with, numbers as they are written; empty where there is none.
-
-    Args: alone, whether nothing may follow it; Spark does not mind what does.
-    """
-    bare = text.strip()
-    try:
-        found, end = DECODER.raw_decode(bare)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) and (end == len(bare) or not alone) else {}
-
-
-def as_text(value: Any) -> str:
-    """A JSON value as it becomes a field: text as it is, anything else as JSON."""
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def lines_table(lines: Sequence[str]) -> pa.Table:
+    """Return lines of a sample as the rows of one file, (file, line_no, text)."""
+    numbers = np.arange(1, len(lines) + 1)
+    return pa.table({"file": pa.array(["sample"] * len(lines), pa.string()), "line_no": numbers, "text": pa.array(lines, pa.string())})
 
 
 def masker(masks: Sequence[Mask]) -> Callable[[str], str]:
@@ -169,43 +95,6 @@ def masker(masks: Sequence[Mask]) -> Callable[[str], str]:
         return message.strip(" ")
 
     return mask
-
-
-def id_finder(system: System) -> Callable[[dict[str, str], datetime | None], tuple[str, ...]]:
-    """The function that finds the ids of a record's sessions."""
-    session = system.session
-    if session.kind == "id":
-        pattern = re.compile(session.pattern or "", re.ASCII)
-        group = min(1, pattern.groups)
-        return lambda fields, _: tuple(dict.fromkeys(m[group] for m in pattern.finditer(fields[session.field]) if m[group]))
-    if session.kind == "field":
-        return lambda fields, _: (fields[session.field].strip(" "),) if fields[session.field].strip(" ") else ()
-    width = session.window_minutes * 60
-    return lambda _, at: (str(int(at.timestamp()) // width * width),) if at is not None else ()
-
-
-def parse_events(records: Sequence[Record], system: System, ds: str) -> list[Event]:
-    """The records as a night would parse them; blank ones are left out."""
-    split, mask, find = splitter(system.header), masker(system.all_masks), id_finder(system)
-    stamp, read = system.timestamp, reader(system.timestamp.format) if system.timestamp else None
-    masked: dict[str, str] = {}
-    events = []
-    for record in records:
-        if not record.text.strip(" "):
-            continue
-        fields = split(record.text)
-        if fields is None:
-            events.append(Event(record, False, {}, None, (), ""))
-            continue
-        at = None
-        if stamp is not None and read is not None:
-            value = stamp.value.format_map({"ds": ds, "ds_year": ds[:4]} | fields)
-            at = read(re.sub(" +", " ", value) if " " in stamp.value or stamp.value.count("{") > 1 else value)
-        message = fields["message"]
-        if message not in masked:
-            masked[message] = mask(message)
-        events.append(Event(record, True, fields, at, find(fields, at), masked[message]))
-    return events
 
 
 def mine_messages(messages: Sequence[str], system: System) -> dict[str, str]:
@@ -288,6 +177,6 @@ class Trial:
 
 def try_system(lines: Sequence[str], system: System, ds: str) -> Trial:
     """Parse lines by a system file as on a system's first night."""
-    events = parse_events(split_records(lines, system), system, ds)
+    events = parse_events(lines, system, ds)
     templates = mine_messages([event.message for event in events if event.matched], system)
     return Trial(system, len(lines), events, templates, group_sessions([e for e in events if e.matched], templates))

@@ -19,9 +19,11 @@ import xxhash
 from nightlog.lake.parts import Part, read_part, write_part
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE
 from nightlog.parsing.number_ranges import Number, extremes
+from nightlog.parsing.records import Joined, flat_column, join_records
 from nightlog.parsing.shapes import DAY, LineParser, Shape
+from nightlog.parsing.structured import flat_system, flatten
 from nightlog.parsing.timestamps import EPOCH, MICROSECOND, Read, reader
-from nightlog.systems.spec import System
+from nightlog.systems.spec import LONGEST_RECORD, System
 
 # Shapes that a worker remembers from one part to the next, and how long they may be.
 REMEMBERED, REMEMBERED_LENGTH = 50_000, 2_000
@@ -33,7 +35,17 @@ SPARK_SEED = 42
 # Sessions fall into so many buckets; a task of the next step takes a range of them.
 BUCKETS = 1 << 16
 AT = pa.timestamp("us", tz="UTC")
-TALLIED = ("n_blank", "n_unparsed", "n_untimed", "n_astray", "n_without_session", "n_events")
+TALLIED = (
+    "n_parsed",
+    "n_blank",
+    "n_unparsed",
+    "n_continuation",
+    "n_swallowed",
+    "n_untimed",
+    "n_astray",
+    "n_without_session",
+    "n_events",
+)
 
 
 @dataclass
@@ -56,13 +68,90 @@ class Known:
     numbers: dict[str, tuple[Number, ...]] = field(default_factory=dict)
 
 
-def parse_part(part: Part, root: str, system: System) -> Parsed:
+@dataclass(frozen=True)
+class PartTask:
+    """A part of bronze.lines to be parsed, and the parts with the lines right before and after it in its first and last file."""
+
+    part: Part
+    before: tuple[Part, ...] = ()
+    after: tuple[Part, ...] = ()
+
+
+def part_tasks(root: str, parts: Sequence[Part], system: System) -> list[PartTask]:
+    """Return the tasks of some parts. Where records span lines, a record may begin in one part of a large file and end in the next."""
+    if system.record is None or len(parts) < 2:
+        return [PartTask(part) for part in parts]
+    ends = {part.path: part_ends(root, part) for part in parts}
+    day_of = {part.path: dict(part.partition)["ds"] for part in parts}
+    begins_at = {(day_of[part.path], *ends[part.path][0]): part for part in parts}
+    ends_at = {(day_of[part.path], *ends[part.path][1]): part for part in parts}
+
+    def chain(part: Part, step: int) -> tuple[Part, ...]:
+        """Return the parts that go on in the same file before (step -1) or after (1) a part, until they hold the longest record."""
+        found: list[Part] = []
+        while sum(each.n_rows for each in found) < LONGEST_RECORD:
+            file, number = ends[part.path][0 if step < 0 else 1]
+            following = (ends_at if step < 0 else begins_at).get((day_of[part.path], file, number + step))
+            if following is None:
+                break
+            found.append(following)
+            part = following
+        return tuple(found[::step])
+
+    return [PartTask(part, chain(part, -1), chain(part, 1)) for part in parts]
+
+
+def part_ends(root: str, part: Part) -> tuple[tuple[str, int], tuple[str, int]]:
+    """Return (file, line_no) of the first and the last line of a part of bronze.lines."""
+    places = read_part(root, LINES_TABLE, part.path, ["file", "line_no"])
+    first, last = places.slice(0, 1).to_pylist()[0], places.slice(len(places) - 1, 1).to_pylist()[0]
+    return (str(first["file"]), int(first["line_no"])), (str(last["file"]), int(last["line_no"]))
+
+
+def parse_part(task: PartTask, root: str, system: System) -> Parsed:
     """Parse one part of bronze.lines and write its events and counts beside those of the other parts, uncommitted."""
-    ds = dict(part.partition)["ds"]
-    lines = read_part(root, LINES_TABLE, part.path, ["file", "line_no", "text"])
-    events, parsed = parse_table(lines, system, ds)
+    ds = dict(task.part.partition)["ds"]
+    columns = ["file", "line_no", "text"]
+    lines = read_part(root, LINES_TABLE, task.part.path, columns)
+    before, after = (
+        pa.concat_tables([lines.slice(0, 0), *(read_part(root, LINES_TABLE, part.path, columns) for part in parts)])
+        for parts in (task.before, task.after)
+    )
+    before, after = before.slice(max(0, len(before) - LONGEST_RECORD)), after.slice(0, LONGEST_RECORD)
+    own = slice(len(before), len(before) + len(lines))
+    events, parsed = parse_lines(pa.concat_tables([before, lines, after]), system, ds, own)
     write_event_parts(parsed, events, root, system.name, ds)
     return parsed
+
+
+def parse_lines(lines: pa.Table, system: System, ds: str, own: slice = slice(None)) -> tuple[pa.Table, Parsed]:
+    """Parse lines of any format: join records that span lines, flatten structured ones, parse the result by shape.
+
+    Args:
+        lines: (file, line_no, text) of one night, in the order of files and lines; labels are not in the texts any more.
+        own: the rows whose records are parsed; the rows around them only complete these records.
+    Returns: as `parse_table`; every own line is counted in n_parsed, n_blank, n_unparsed or n_continuation.
+    """
+    joined = join_records(lines, system.record, own) if system.record is not None else Joined(lines)
+    flat, rows = flat_system(system), joined.rows
+    if system.header.kind == "pattern":
+        events, parsed = parse_table(rows, flat, ds)
+    else:
+        texts, matched = flatten(flat_column(rows, "text"), system)
+        events, parsed = parse_table(rows.set_column(2, "text", texts).filter(pa.array(matched)), flat, ds)
+        blank = np.asarray(pc.equal(pc.utf8_trim(texts, " "), ""))
+        unmatched = np.flatnonzero(~matched & ~blank)
+        parsed.tally |= {"n_blank": int((blank & ~matched).sum()), "n_unparsed": len(unmatched)}
+        parsed.unmatched = unparsed_rows(rows, unmatched, ds)
+    parsed.tally["n_blank"] += joined.n_blank
+    swallowed = 0 if system.header.kind == "export" else joined.n_swallowed
+    parsed.tally |= {"n_continuation": joined.n_continuation, "n_swallowed": swallowed}
+    return events, parsed
+
+
+def unparsed_rows(lines: pa.Table, unmatched: np.ndarray, ds: str) -> list[dict[str, Any]]:
+    """Return the first lines that do not match, as many as are shown."""
+    return [row | {"ds": ds} for row in lines.take(pa.array(unmatched[:SHOWN_UNPARSED])).to_pylist()]
 
 
 def write_event_parts(parsed: Parsed, events: pa.Table, root: str, system: str, ds: str) -> None:
@@ -158,6 +247,7 @@ def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Par
     named[session_rows[np.asarray(pc.is_valid(sessions))]] = True
     parsed = Parsed(messages={number: (message, ds) for number, message in zip(ids.tolist(), texts, strict=True)})
     parsed.tally = {
+        "n_parsed": len(rows),
         "n_blank": int(blank.sum()),
         "n_unparsed": len(unmatched),
         "n_untimed": at.null_count,
@@ -165,8 +255,7 @@ def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Par
         "n_without_session": int(len(rows) - named.sum()),
         "n_events": len(events),
     }
-    shown = lines.take(unmatched[:SHOWN_UNPARSED]).to_pylist()
-    parsed.unmatched = [row | {"ds": ds} for row in shown]
+    parsed.unmatched = unparsed_rows(lines, unmatched, ds)
     stand = numbers_of(shaped, parser, known.numbers)
     numbers = extremes(text.data, text.starts[rows], stand, of_line[rows], message, len(ids))
     parsed.numbers = [numbers_table(numbers, ids, lines.select(["file", "line_no"]), rows, ds)] if len(numbers["n"]) else []
@@ -245,8 +334,7 @@ def stamps(
         spans = np.array([shape.stamp[number] if shape.stamp else (0, 0) for shape in shapes], dtype=np.int64).reshape(-1, 2)[of_row]
         columns.append(text.take(rows, spans[:, 0], spans[:, 1]))
     coded = pc.binary_join_element_wise(*columns, pa.scalar("", pa.string())).dictionary_encode()
-    distinct = pc.replace_substring_regex(coded.dictionary, " +", " ") if parser.squeeze else coded.dictionary
-    return read(distinct).cast(AT).take(coded.indices)
+    return read(coded.dictionary).cast(AT).take(coded.indices)
 
 
 def astray(at: pa.TimestampArray, system: System, ds: str) -> int:

@@ -15,7 +15,6 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-    from pyspark.sql import Column, DataFrame
 
     from nightlog.systems.spec import Mask
 
@@ -166,30 +165,3 @@ def of_templates(found: pa.Table, messages: Mapping[int, str], templates: Mappin
         for name in ("low", "high")
     ]
     return pd.concat([sums, *sides], axis=1).sort_index().reset_index()
-
-
-# The same by Spark's column expressions, for lines that are not parsed by shape.
-
-
-def numbers_in(before: Column, num: Mask) -> Column:
-    """The texts of the numbers of a message, array<string>; none where it says <NUM> itself. Args: before, the message with all masks but
-    the last."""
-    from pyspark.sql import functions as F
-
-    found = F.slice(F.regexp_extract_all(before, F.lit(num.pattern), F.lit(0)), 1, MOST_NUMBERS)
-    return F.when(~F.contains(before, F.lit(HOLDER)), found)
-
-
-def extremes_by_columns(lines: DataFrame) -> DataFrame:
-    """As `extremes`, of parsed lines (ds, file, line_no, message_id, numbers)."""
-    from pyspark.sql import functions as F
-
-    each = lines.select("ds", "file", "line_no", "message_id", F.posexplode("numbers").alias("nth", "text"))
-    plain = F.col("text").rlike(f"^(?:{PLAIN.pattern})$") & (F.length(F.regexp_replace("text", "[^0-9]", "")) <= MOST_DIGITS)
-    valued = each.where(plain).withColumn("value", F.col("text").cast("double"))
-    low, high = (F.min(F.struct(value.alias("value"), "file", "line_no")) for value in (F.col("value"), -F.col("value")))
-    grouped = valued.groupBy("ds", "message_id", "nth").agg(F.count("*").alias("n"), low.alias("low"), high.alias("high"))
-    return grouped.selectExpr(
-        *("ds", "message_id", "nth", "n", "low.value as low", "low.file as low_file", "low.line_no as low_line"),
-        *("-high.value as high", "high.file as high_file", "high.line_no as high_line"),
-    )

@@ -13,19 +13,14 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pyspark.sql import Column
-from pyspark.sql import functions as F
 
 from nightlog.ingest.ingest import look_back
 from nightlog.lake.lake import Lake
-from nightlog.lake.parts import Part, commit_parts, parts_of, read_part, read_parts, schema_of, write_part
+from nightlog.lake.parts import Part, commit_parts, parts_of, read_part, schema_of, write_part
 from nightlog.lake.runner import run_tasks
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE, MESSAGES, NUMBERS, PATTERNS, QUARANTINE, SESSIONS, TEMPLATES
-from nightlog.parsing.events import BUCKETS, SHOWN_UNPARSED, Parsed, has_bounds, joined, parse_part
-from nightlog.parsing.flat import flat_system, parse_records
-from nightlog.parsing.lines import parse_lines
-from nightlog.parsing.number_ranges import extremes_by_columns, of_templates
-from nightlog.parsing.shapes import by_shape
+from nightlog.parsing.events import BUCKETS, SHOWN_UNPARSED, Parsed, joined, parse_part, part_tasks
+from nightlog.parsing.number_ranges import of_templates
 from nightlog.parsing.timestamps import EPOCH, MICROSECOND
 from nightlog.sessions.group import Assignment, Pattern, group_sessions, merged, question_id
 from nightlog.systems.spec import System
@@ -64,16 +59,11 @@ def write_events(lake: Lake, system: System, days: list[str], run_id: str) -> di
 
     Messages and their templates go in before the events that refer to them, so that a run that breaks off is made good by the next.
     """
-    if by_shape(system):
-        parts = parts_of(lake, LINES_TABLE, system=system.name, ds=days)
-        n_bytes = LINE_BYTES * sum(part.n_rows for part in parts)
-        found = joined(run_tasks(lake, parts, partial(parse_part, root=lake.root, system=system), n_bytes))
-        founded = commit_events(lake, system, days, found)
-    elif (flat := flat_system(system)) is not None:
-        found = parse_records(read_parts(lake, LINES_TABLE, system=system.name, ds=days), system, flat, lake.root)
-        founded = commit_events(lake, system, days, found)
-    else:
-        found, founded = write_by_columns(lake, system, days)
+    parts = parts_of(lake, LINES_TABLE, system=system.name, ds=days)
+    n_bytes = LINE_BYTES * sum(part.n_rows for part in parts)
+    tasks = part_tasks(lake.root, parts, system)
+    found = joined(run_tasks(lake, tasks, partial(parse_part, root=lake.root, system=system), n_bytes))
+    founded = commit_events(lake, system, days, found)
     shown = sorted(found.unmatched, key=lambda row: (row["ds"], row["file"], row["line_no"]))[:SHOWN_UNPARSED]
     for day in days:
         quarantine_lines(lake, system, day, run_id, [row for row in shown if row["ds"] == day])
@@ -89,46 +79,6 @@ def commit_events(lake: Lake, system: System, days: list[str], found: Parsed) ->
     return founded
 
 
-def write_by_columns(lake: Lake, system: System, days: list[str]) -> tuple[Parsed, dict[str, int]]:
-    """The same by Spark's column expressions alone, for systems whose expressions Python cannot follow."""
-    from pyspark.sql import Observation
-
-    lines = read_parts(lake, LINES_TABLE, system=system.name, ds=days)  # first: it starts Spark, and no column can be named before
-    by_line, by_event = Observation(), Observation()
-    unmatched = ~F.col("matched") & ~F.col("blank")
-    parsed = parse_lines(lines, system)
-    events = (
-        parsed.observe(
-            by_line,
-            F.count_if("blank").alias("n_blank"),
-            F.count_if(unmatched).alias("n_unparsed"),
-            F.count_if(F.col("matched") & F.col("at").isNull()).alias("n_untimed"),
-            F.count_if(F.col("matched") & far_from_night(system)).alias("n_astray"),
-            F.count_if(F.col("matched") & (F.size("session_ids") == 0)).alias("n_without_session"),
-        )
-        .where("matched")
-        .select("*", F.lit(system.name).alias("system"), F.posexplode_outer("session_ids").alias("nth_session", "session_id"))
-        .observe(by_event, F.count("*").alias("n_events"))
-        .localCheckpoint()
-    )
-    found = Parsed(tally={name: int(n or 0) for name, n in (by_line.get | by_event.get).items()})
-    messages = events.groupBy("message_id", "message").agg(F.min("ds").alias("ds"))
-    found.messages = {row["message_id"]: (row["message"], row["ds"]) for row in messages.toLocalIterator()}
-    founded = add_templates(lake, system, found.messages)
-    found.numbers = [extremes_by_columns(events.where("coalesce(nth_session, 0) = 0")).toArrow()]
-    write_numbers(lake, system, days, found)
-    counts = events.where("session_id is not null").groupBy("system", "ds", "session_id", "message_id")
-    counted = counts.agg(F.count("*").alias("n"), F.min("at").alias("first_at"), F.max("at").alias("last_at"))
-    bucket = F.pmod(F.xxhash64("session_id"), F.lit(BUCKETS))
-    lake.replace_slice(COUNTS_TABLE, counted.withColumn("bucket", bucket).sort("bucket"), system=system.name, ds=days)
-    lake.replace_slice(EVENTS_TABLE, events, system=system.name, ds=days)
-    if found.tally["n_unparsed"]:
-        first = parsed.where(unmatched).select("ds", "file", "line_no").orderBy("ds", "file", "line_no").limit(SHOWN_UNPARSED)
-        shown = first.join(lines, ["ds", "file", "line_no"]).select("ds", "file", "line_no", "text")
-        found.unmatched = [row.asDict() for row in shown.collect()]
-    return found, founded
-
-
 def write_numbers(lake: Lake, system: System, days: list[str], found: Parsed) -> None:
     """The days' lowest and highest numbers, by the places of templates. Needs the messages in the lake."""
     parts = []
@@ -141,14 +91,6 @@ def write_numbers(lake: Lake, system: System, days: list[str], found: Parsed) ->
             table = pa.Table.from_pandas(of_day, preserve_index=False)
             parts.append(write_part(lake.root, NUMBERS, table, system=system.name, ds=str(ds)))
     commit_parts(lake, NUMBERS, parts, system=system.name, ds=days)
-
-
-def far_from_night(system: System) -> Column:
-    """See `night_bounds`, as a condition on (ds, at)."""
-    if not has_bounds(system):
-        return F.lit(False)
-    micros, midnight, day = F.unix_micros("at"), F.unix_micros(F.to_timestamp("ds")), 24 * 3600 * 1_000_000
-    return (micros < midnight - day) | (micros >= midnight + 2 * day)
 
 
 def quarantine_lines(lake: Lake, system: System, ds: str, run_id: str, lines: list[dict[str, Any]]) -> None:

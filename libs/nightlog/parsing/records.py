@@ -78,7 +78,9 @@ def join_records(lines: pa.Table, record: Record, own: slice = slice(None), long
 def flat_column(table: pa.Table, name: str) -> pa.Array:
     """Return a column as one array."""
     column = table.column(name)
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    return (
+        column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    )
 
 
 def matches_at_start(texts: pa.StringArray, pattern: str) -> np.ndarray:

@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from nightlog.parsing.lines import MAX_MESSAGE
 from nightlog.parsing.number_ranges import HOLDER, MOST_NUMBERS, Number, looked_at, number_of
-from nightlog.parsing.timestamps import reader, stamp_pieces
+from nightlog.parsing.timestamps import stamp_pieces
 from nightlog.systems.spec import System
 
+MAX_MESSAGE = 8192  # characters of a message that are masked and mined
 DIGITS = range(0x30, 0x3A)
 DIGIT = re.compile("[0-9]")
 Span = tuple[int, int]
@@ -48,19 +48,6 @@ class Shape:
     stamp: tuple[Span | str, ...] = ()
 
 
-def by_shape(system: System) -> bool:
-    """Whether a system's lines can be parsed by their shapes; where not, Spark's column expressions do it (`lines`)."""
-    if system.record is not None or system.header.kind != "pattern":
-        return False
-    if system.timestamp is not None and reader(system.timestamp) is None:
-        return False
-    try:
-        LineParser(system)
-    except (re.error, ValueError):
-        return False
-    return True
-
-
 class LineParser:
     """The expressions of a system, compiled, and which digits they tell apart."""
 
@@ -71,8 +58,6 @@ class LineParser:
         self.session = system.session
         self.ids = re.compile(system.session.pattern, re.ASCII) if system.session.pattern is not None else None
         self.pieces = stamp_pieces(system)
-        # As in `lines`: a stamp of several pieces may have runs of blanks in it.
-        self.squeeze = system.timestamp is not None and (" " in system.timestamp.value or sum(map(bool, self.pieces)) > 1)
         self.fields = system.header.fields
         patterns = [self.header, *[mask for mask, _ in self.masks], *([self.ids] if self.ids else [])]
         self.alike, self.kept = digits_alike(patterns)
@@ -176,21 +161,21 @@ def digits_alike(patterns: Sequence[re.Pattern[str]]) -> tuple[np.ndarray, list[
     """Which digits may be exchanged without any pattern noticing.
 
     Returns: a table of 256 bytes that maps each digit to the least one that is like it, and digits that stay as they are before
-    certain bytes: the 0 of `0x` is told from other digits, but only before an x. Raises ValueError where a pattern refers back to
-    what it has matched.
+    certain bytes: the 0 of `0x` is told from other digits, but only before an x. If a pattern refers back to what it has matched, each
+    digit stays as it is.
     """
-    told: list[frozenset[int]] = []
+    apart: list[frozenset[int]] = []
     before: list[tuple[int, frozenset[int]]] = []
     for pattern in patterns:
         for kind, found in distinctions(sre_parser.parse(pattern.pattern, pattern.flags & ~re.UNICODE | re.ASCII)):
             if kind is None:
-                told.append(found)
+                apart.append(found)
             else:
                 before.append((kind, found))
     classes: dict[tuple[bool, ...], list[int]] = {}
     named = {digit for digit, _ in before}
     for digit in DIGITS:
-        classes.setdefault(tuple(digit in each for each in told), []).append(digit)
+        classes.setdefault(tuple(digit in each for each in apart), []).append(digit)
     table = np.arange(256, dtype=np.uint8)
     for members in classes.values():
         like = next((digit for digit in members if digit not in named), None)
@@ -213,7 +198,7 @@ def distinctions(tree: Any) -> Iterator[tuple[int | None, frozenset[int]]]:
             if 0 < len(members) < len(DIGITS):
                 yield None, members
         elif kind in (sre.GROUPREF, sre.GROUPREF_EXISTS, sre.GROUPREF_IGNORE):
-            raise ValueError("an expression that refers back")
+            yield from ((None, frozenset([digit])) for digit in DIGITS)
         elif isinstance(value, (tuple, list)):
             for part in value if kind is not sre.BRANCH else value[1]:
                 if isinstance(part, sre_parser.SubPattern):

@@ -28,6 +28,8 @@ PAIR = re.compile(rf'(?P<key>[^\s="]+)(?:=(?:{QUOTED}|(?P<bare>\S*)))?|\S+', re.
 EXPORT_BINARY = r"(?:\A|\n)[A-Z0-9_]+(?:\n|\z)"
 BLANKS = (9, 10, 11, 12, 13, 32)
 QUOTE, BACKSLASH, EQUALS, FEED = b'"\\=\n'
+DECODER = json.JSONDecoder()
+EXACT = float(1 << 53)  # a double holds no integer beyond it exactly
 
 
 def wanted_fields(system: System) -> set[str]:
@@ -43,29 +45,34 @@ def flat_system(system: System) -> System:
         return system.model_copy(update={"record": None})
     names = sorted(wanted_fields(system) - {"message"})
     pattern = "".join(f"{SEPARATOR}(?P<{name}>[^{SEPARATOR}]*)" for name in names) + f"{SEPARATOR}(?P<message>.*)"
-    return system.model_copy(update={"header": Header.model_construct(kind="pattern", pattern=pattern, keys={}), "record": None})
+    return system.model_copy(update={"header": Header(pattern=pattern), "record": None})
 
 
 def flatten(texts: pa.StringArray, system: System) -> tuple[pa.StringArray, np.ndarray]:
     """Return each record as a flat line, and a mask of the records that have a message; the others keep their text."""
-    header = system.header
-    names = sorted(wanted_fields(system) - {"message"})
-    apart, holds = groups_of(texts, header, [name for name in names if name in header.groups])
-    named = {name: str(header.keys[name]) for name in names if name in header.keys}
-    keys = list(dict.fromkeys([*header.message_keys, *named.values()]))
-    values = VALUES[header.kind](apart.pop("message"), keys)
-    present = np.asarray(pc.is_valid(values[header.message_keys[0]]))
-    parts = []
-    for number, key in enumerate(header.message_keys):
-        present = present | np.asarray(pc.is_valid(values[key]))
-        parts.append(pc.binary_join_element_wise(message_part(number, key), values[key], ""))
-    message = pc.binary_join_element_wise(*parts, " ", null_handling="skip")
-    columns = [apart[name] if name in apart else values[named[name]] for name in names]
-    safe = [pc.replace_substring(pc.fill_null(column, ""), SEPARATOR, REPLACED) for column in columns]
+    fields, matched = split_fields(texts, system.header, sorted(wanted_fields(system) - {"message"}))
+    message = pc.fill_null(fields.pop("message"), "")
+    safe = [pc.replace_substring(column, SEPARATOR, REPLACED) for column in fields.values()]
     flat = pc.binary_join_element_wise("", *safe, message, SEPARATOR)
-    blank = np.asarray(pc.equal(pc.utf8_trim(texts, " "), ""))
-    matched = present & holds & ~blank
     return pc.if_else(pa.array(matched), flat, texts), matched
+
+
+def split_fields(texts: pa.StringArray, header: Header, names: Sequence[str]) -> tuple[dict[str, pa.StringArray], np.ndarray]:
+    """Split records into the named fields and `message`, "" where a record lacks one, and a mask of the records that have a message."""
+    fields, holds = groups_of(texts, header, [name for name in names if name in header.groups and name != "message"])
+    body = fields.pop("message")
+    blank = np.asarray(pc.equal(pc.utf8_trim(texts, " "), ""))
+    if header.kind == "pattern":
+        return fields | {"message": body}, holds & ~blank
+    keys = {name: str(header.keys[name]) for name in names if name in header.keys and name != "message"}
+    values = VALUES[header.kind](body, list(dict.fromkeys([*header.message_keys, *keys.values()])))
+    message = pa.nulls(len(texts), pa.string())
+    for number, key in enumerate(header.message_keys):
+        part = pc.binary_join_element_wise(message_part(number, key), values[key], "")
+        message = pc.coalesce(pc.binary_join_element_wise(message, part, " "), message, part)
+    matched = np.asarray(pc.is_valid(message)) & holds & ~blank
+    fields |= {name: pc.fill_null(values[key], "") for name, key in keys.items()}
+    return {name: fields[name] for name in names if name in fields} | {"message": message}, matched
 
 
 def message_part(number: int, key: str) -> str:
@@ -97,47 +104,56 @@ def groups_of(texts: pa.StringArray, header: Header, wanted: Sequence[str]) -> t
 
 def json_values(texts: pa.StringArray, keys: Sequence[str]) -> dict[str, pa.StringArray]:
     """Return the value of each key in each JSON object as text, null where it is missing or null, or the text is no object."""
-    readers = [(key, json_path(key)) for key in keys]
+    paths = [json_path(key) for key in keys]
     columns: list[list[str | None]] = [[] for _ in keys]
     appends = [column.append for column in columns]
     for text in texts.to_pylist():
         found = decoded(text)
-        for (key, path), append in zip(readers, appends, strict=True):
-            value = found.get(key) if path is None else at_path(found, path)
-            append(value if isinstance(value, str) or value is None else as_text(value))
+        for path, append in zip(paths, appends, strict=True):
+            value = found.get(path[0]) if len(path) == 1 else at_path(found, path)
+            if isinstance(value, float) and abs(value) >= EXACT:  # a long integer, which orjson rounds
+                value = at_path(decoded(text, exact=True), path)
+            append(None if value is None else as_text(value))
     return {key: pa.array(column, pa.string()) for key, column in zip(keys, columns, strict=True)}
 
 
-def decoded(text: str | None) -> Mapping[str, Any]:
-    """Return a JSON object, empty if the text is none. What orjson refuses (NaN, lone surrogates, long integers) Python may read."""
+def decoded(text: str | None, exact: bool = False) -> Mapping[str, Any]:
+    """Return the JSON object that a text begins with, empty if there is none; a text may go on after it.
+
+    orjson reads nearly all of them; NaN, lone surrogates and text behind the object are left to Python's decoder, which reads long integers
+    exactly.
+    """
     if not text or "{" not in text:
         return {}
     try:
-        found = orjson.loads(text)
+        found = orjson.loads(text) if not exact else json.loads(text)
     except ValueError:
         try:
-            found = json.loads(text)
+            first = DECODER.raw_decode(text.lstrip())[0]
+            found = json.loads(json.dumps(first, ensure_ascii=False).encode(errors="replace"))
         except (ValueError, RecursionError):
             return {}
     return found if isinstance(found, dict) else {}
 
 
 def as_text(value: Any) -> str:
-    """Return a JSON value as text: numbers and nested values as JSON."""
+    """Return a JSON value as text: a string as it is, anything else as JSON."""
+    if isinstance(value, str):
+        return value
     try:
         return orjson.dumps(value).decode()
     except (TypeError, ValueError):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace").decode()
 
 
-def json_path(key: str) -> tuple[str | int, ...] | None:
-    """Return the steps of a key that is a path, None if it is a plain key.
+def json_path(key: str) -> tuple[str | int, ...]:
+    """Return the steps of a key or a path.
 
-    >>> json_path("$.http['status.code'][0]"), json_path("msg")
-    (('http', 'status.code', 0), None)
+    >>> json_path("$.http['status.code'][0]"), json_path("a.b")
+    (('http', 'status.code', 0), ('a.b',))
     """
     if not key.startswith("$"):
-        return None
+        return (key,)
     steps = re.findall(r"\.([\w-]+)|\['([^'\]]+)'\]|\[(\d+)\]", key)
     return tuple(int(place) if place else name or quoted for name, quoted, place in steps)
 
@@ -179,19 +195,6 @@ class Buffer:
         for offset, byte in enumerate(word):
             found[fits] &= self.data[places[fits] + offset] == byte
         return found
-
-    def first_values(self, first: np.ndarray, last: np.ndarray) -> pa.StringArray:
-        """Return for each text the bytes [first, last) that begin earliest in it, null where none do."""
-        of_text, at = np.unique(self.text_of(first), return_index=True)
-        first, last = first[at], last[at]
-        lengths = np.zeros(self.n, dtype=np.int64)
-        lengths[of_text] = last - first
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        places = np.repeat(first - offsets[of_text], lengths[of_text]) + np.arange(offsets[-1])
-        valid = np.zeros(self.n, dtype=bool)
-        valid[of_text] = True
-        bits = pa.py_buffer(np.packbits(valid, bitorder="little"))
-        return pa.StringArray.from_buffers(self.n, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(self.data[places]), bits)
 
 
 def next_after(places: np.ndarray, ends: np.ndarray, otherwise: np.ndarray) -> np.ndarray:

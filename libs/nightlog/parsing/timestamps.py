@@ -1,8 +1,4 @@
-"""Time stamps by Spark's datetime patterns, read without Spark: whole columns at once.
-
-Gives what Spark's own `try_to_timestamp` gives (java.time, strict resolver, letters of any case); `reader` returns None for
-patterns with letters that it does not know, and those are left to Spark.
-"""
+"""Read time stamps by their format, whole columns at once."""
 
 from __future__ import annotations
 
@@ -18,38 +14,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightlog.systems.spec import System, Timestamp
+from nightlog.systems.time_formats import EPOCHS, MONTHS, ZONES, TimeFormat, compile_format
 
 Read = Callable[[pa.StringArray], pa.Int64Array]
 
-MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 DAY = 24 * 3600 * 1_000_000
-# A stamp outside of these is an error, as in `lines`.
+# A time stamp outside of these is an error, and pandas and Python could not hold it.
 EARLIEST, LATEST = 0, (datetime(2262, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
-# Parts of a second that a number counts, by the name of its format.
-EPOCHS = {"epoch": 1, "epoch_ms": 10**3, "epoch_us": 10**6, "epoch_ns": 10**9}
 PLAIN = r"^[0-9]{1,15}(\.[0-9]+)?$"
 NUMBER = re.compile(r"[ \t]*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?[dDfF]?[ \t]*")
-LETTERS = re.compile(r"'((?:[^']|'')*)'|([A-Za-z])\2*|[^A-Za-z']")
-FIELDS = {
-    **{"yyyy": r"(?P<year>\d{4})", "uuuu": r"(?P<year>\d{4})", "yy": r"(?P<short_year>\d{2})"},
-    **{"M": r"(?P<month>\d{1,19})", "MM": r"(?P<month>\d{2})"},
-    "MMM": f"(?P<month_name>{'|'.join(name[:3] for name in MONTHS)})",
-    "MMMM": f"(?P<month_name>{'|'.join(MONTHS)})",
-    **{letter: rf"(?P<{name}>\d{{1,19}})" for letter, name in zip("dHhms", ("day", "hour", "half_hour", "minute", "second"), strict=True)},
-    **{letter * 2: rf"(?P<{name}>\d{{2}})" for letter, name in zip("dHhms", ("day", "hour", "half_hour", "minute", "second"), strict=True)},
-    "a": "(?P<half>am|pm)",
-    **{"X": r"(?P<offset>z|[-+]\d\d(?:\d\d)?)", "XX": r"(?P<offset>z|[-+]\d{4})", "XXX": r"(?P<offset>z|[-+]\d\d:\d\d)"},
-    **{"x": r"(?P<offset>[-+]\d\d(?:\d\d)?)", "xx": r"(?P<offset>[-+]\d{4})", "xxx": r"(?P<offset>[-+]\d\d:\d\d)"},
-    **dict.fromkeys(("Z", "ZZ", "ZZZ"), r"(?P<offset>[-+]\d{4})"),
-    **{"S" * n: rf"(?P<fraction>\d{{1,{n}}})" for n in range(1, 10)},
-}
 
 
-def reader(stamp: Timestamp) -> Read | None:
-    """What reads stamps, (n,) strings without nulls, as microseconds since 1970 in UTC, null where one cannot be read; None where the
-    format is not known here.
+def reader(stamp: Timestamp) -> Read:
+    """Return a function that reads time stamps, (n,) strings without nulls, as microseconds since 1970 in UTC, null if unreadable.
 
     >>> read = reader(Timestamp(value="{time}", format="yyyy-MM-dd HH:mm:ss"))
     >>> read(pa.array(["1970-01-01 00:00:01", "1970-02-30 00:00:00"])).to_pylist()
@@ -57,37 +36,9 @@ def reader(stamp: Timestamp) -> Read | None:
     """
     if stamp.format in EPOCHS:
         return partial(since_1970, per_second=EPOCHS[stamp.format])
-    pattern, literals = "", dict[str, int]()
-    for piece in LETTERS.finditer(stamp.format):
-        if piece[1] is None and piece[2] is not None:
-            if piece[0] not in FIELDS:
-                return None
-            pattern += FIELDS[piece[0]]
-            continue
-        if piece[1] is None and piece[0] in "[]{}#":
-            return None
-        literal = piece[0] if piece[1] is None else piece[1].replace("''", "'") or "'"
-        for text in re.split(r"([0-9])", literal):
-            if text.isdecimal():  # a digit stands for any in a shape, and is looked at later
-                literals[f"literal_{len(literals)}"] = int(text)
-                pattern += rf"(?P<literal_{len(literals) - 1}>\d)"
-            else:
-                pattern += re.escape(text)
-    try:
-        whole = re.compile(pattern.encode(), re.IGNORECASE)
-    except re.error:  # a field stands there twice
-        return None
-    zone = None if stamp.timezone == "UTC" or names_zone(stamp.format) else ZoneInfo(stamp.timezone)
-    return partial(by_pattern, whole=whole, literals=literals, zone=zone)
-
-
-def names_zone(form: str) -> bool:
-    """Whether a stamp of this pattern says how far it is from UTC; the time zone of the system means nothing then.
-
-    >>> names_zone("yyyy-MM-dd'T'HH:mm:ssXXX"), names_zone("yyyy-MM-dd'Z'HH:mm:ss")
-    (True, False)
-    """
-    return any(piece[2] in "xXzZOV" for piece in LETTERS.finditer(form) if piece[2])
+    form = compile_format(stamp.format)
+    zone = None if stamp.timezone == "UTC" or form.has_zone else ZoneInfo(stamp.timezone)
+    return partial(by_pattern, form=form, zone=zone)
 
 
 def since_1970(stamps: pa.StringArray, per_second: int) -> pa.Int64Array:
@@ -103,7 +54,7 @@ def since_1970(stamps: pa.StringArray, per_second: int) -> pa.Int64Array:
     return within((np.where(readable, found, 0) * 1_000_000).astype(np.int64), readable)
 
 
-def by_pattern(stamps: pa.StringArray, whole: re.Pattern[bytes], literals: Mapping[str, int], zone: ZoneInfo | None) -> pa.Int64Array:
+def by_pattern(stamps: pa.StringArray, form: TimeFormat, zone: ZoneInfo | None) -> pa.Int64Array:
     """Stamps of a pattern. Digits are made one; what then is equal is matched once, and its numbers are cut out of all at the same
     places."""
     _, offsets, data = stamps.buffers()
@@ -117,9 +68,9 @@ def by_pattern(stamps: pa.StringArray, whole: re.Pattern[bytes], literals: Mappi
     bounds = np.searchsorted(of_stamp[order], np.arange(len(coded.dictionary) + 1))
     at, readable = np.zeros(len(stamps), np.int64), np.zeros(len(stamps), bool)
     for number, shape in enumerate(coded.dictionary.to_pylist()):
-        if (found := whole.fullmatch(shape)) is not None:
+        if (found := form.pattern.fullmatch(shape)) is not None:
             rows = order[bounds[number] : bounds[number + 1]]
-            at[rows], readable[rows] = microseconds(Cut(content, starts[rows], found), literals)
+            at[rows], readable[rows] = microseconds(Cut(content, starts[rows], found), form.literals)
     return within(at, readable) if zone is None else in_utc(within(at, readable, slack=DAY), zone)
 
 
@@ -133,12 +84,12 @@ class Cut:
 
     def text(self, name: str) -> str:
         """The field in their shape; "" where the pattern has none."""
-        return self.match[name].decode().lower() if name in self.match.re.groupindex else ""
+        return (self.match[name] or b"").decode().lower() if name in self.match.re.groupindex else ""
 
     def number(self, name: str, first: int = 0, digits: int | None = None, otherwise: int = 0) -> np.ndarray:
         """The digits of a field as (n,) numbers, some of them alone where `digits` says how many, from the `first` on."""
         found = np.zeros(len(self.starts), np.int64)
-        if name not in self.match.re.groupindex:
+        if name not in self.match.re.groupindex or self.match[name] is None:
             return found + otherwise
         begin, end = self.match.span(name)
         for place in range(begin + first, min(end, begin + first + digits) if digits is not None else end):
@@ -167,14 +118,17 @@ def microseconds(of: Cut, literals: Mapping[str, int]) -> tuple[np.ndarray, np.n
     first, following = ((months + n).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64) for n in (0, 1))
     valid &= day <= following - first
     if (offset := of.text("offset")) not in ("", "z"):
-        east = of.number("offset", 1, 2) * 60 + (of.number("offset", len(offset) - 2, 2) if len(offset) > 3 else 0)
-        minute = minute - east * (1 if offset[0] == "+" else -1)
+        sign = len(offset) - len(offset.lstrip("gmtuc"))
+        east = of.number("offset", sign + 1, 2) * 60 + (of.number("offset", len(offset) - 2, 2) if len(offset) - sign > 3 else 0)
+        minute = minute - east * (1 if offset[sign] == "+" else -1)
+    if zone := of.text("zone"):
+        minute = minute - round(ZONES[zone] * 60)
     days = np.where(valid, first + day - 1, 0)
     return ((days * 24 + hour) * 60 + minute) * 60_000_000 + second * 1_000_000 + fraction, valid
 
 
 def within(at: np.ndarray, readable: np.ndarray, slack: int = 0) -> pa.Int64Array:
-    """Times between 1970 and 2262, or so many microseconds around them; what is outside is taken for unreadable."""
+    """Times between 1970 and 2262, or so many microseconds around them; out-of-range values become null."""
     return pa.array(at, mask=~(readable & (at >= EARLIEST - slack) & (at <= LATEST + slack)))
 
 

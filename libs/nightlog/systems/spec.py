@@ -10,6 +10,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nightlog.systems.regexes import checked
+from nightlog.systems.time_formats import EPOCHS, compile_format
 
 GROUP = re.compile(r"\(\?P<(\w+)>")
 WHOLE_LINE = r"(?P<message>.*)"
@@ -109,6 +110,13 @@ class Timestamp(Part):
     value: str = Field(description="put together from header fields")
     format: str = Field(description="Spark's datetime pattern, or epoch, epoch_ms, epoch_us, epoch_ns")
     timezone: str = Field("UTC", description="of stamps that name none")
+
+    @field_validator("format")
+    @classmethod
+    def is_known(cls, form: str) -> str:
+        if form not in EPOCHS:
+            compile_format(form)
+        return form
 
 
 class Session(Part):
