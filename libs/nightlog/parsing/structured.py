@@ -110,7 +110,7 @@ def json_values(texts: pa.StringArray, keys: Sequence[str]) -> dict[str, pa.Stri
     for text in texts.to_pylist():
         found = decoded(text)
         for path, append in zip(paths, appends, strict=True):
-            value = found.get(path[0]) if len(path) == 1 else at_path(found, path)
+            value = found.get(str(path[0])) if len(path) == 1 else at_path(found, path)
             if isinstance(value, float) and abs(value) >= EXACT:  # a long integer, which orjson rounds
                 value = at_path(decoded(text, exact=True), path)
             append(None if value is None else as_text(value))
@@ -186,12 +186,13 @@ class Buffer:
 
     def text_of(self, places: np.ndarray) -> np.ndarray:
         """Return the number of the text in which each byte lies."""
-        return np.searchsorted(self.starts, places, side="right") - 1
+        found: np.ndarray = np.searchsorted(self.starts, places, side="right") - 1
+        return found
 
     def is_at(self, places: np.ndarray, word: bytes) -> np.ndarray:
         """Return a mask of the places at which a word stands, not reaching beyond its text."""
         fits = places + len(word) <= self.starts[np.minimum(self.text_of(places) + 1, self.n)]
-        found = fits.copy()
+        found: np.ndarray = fits.copy()
         for offset, byte in enumerate(word):
             found[fits] &= self.data[places[fits] + offset] == byte
         return found
@@ -200,7 +201,8 @@ class Buffer:
 def next_after(places: np.ndarray, ends: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
     """Return for each place the first of the ascending `ends` at or after it, at most `otherwise`."""
     at = np.searchsorted(ends, places)
-    return np.minimum(np.append(ends, np.iinfo(np.int64).max)[at], otherwise)
+    found: np.ndarray = np.minimum(np.append(ends, np.iinfo(np.int64).max)[at], otherwise)
+    return found
 
 
 def logfmt_values(texts: pa.StringArray, keys: Sequence[str]) -> dict[str, pa.StringArray]:
@@ -266,12 +268,13 @@ def values_of_texts(buffer: Buffer, anchors: np.ndarray, first: np.ndarray, last
 
 def unescaped_quotes(data: np.ndarray) -> np.ndarray:
     """Return the places of quotes that an even number of backslashes precedes."""
-    quotes = np.flatnonzero(data == QUOTE)
+    quotes: np.ndarray = np.flatnonzero(data == QUOTE)
     if not (data == BACKSLASH).any():
         return quotes
     other = np.maximum.accumulate(np.where(data != BACKSLASH, np.arange(len(data)), -1))
     before = np.where(quotes > 0, other[quotes - 1], -1)
-    return quotes[(quotes - 1 - before) % 2 == 0]
+    found: np.ndarray = quotes[(quotes - 1 - before) % 2 == 0]
+    return found
 
 
 def pairs_of(text: str) -> list[tuple[str, str]]:
