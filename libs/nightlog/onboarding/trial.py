@@ -53,29 +53,37 @@ class Session:
         return tuple(sorted((template, 1 << (n.bit_length() - 1)) for template, n in self.counts.items()))
 
 
-def parse_events(lines: Sequence[str], system: System, ds: str) -> list[Event]:
-    """Parse lines as the night does, by the same engine; blank records are left out."""
+def split_records(lines: Sequence[str], system: System) -> list[Record]:
+    """Split lines into records: one per line, unless the system says where records start."""
     table = lines_table(lines)
     rows = join_records(table, system.record).rows if system.record is not None else table
-    texts = flat_column(rows, "text")
-    columns, matched = split_fields(texts, system.header, system.header.fields)
-    events, parsed = parse_lines(table, system, ds)
-    of_line: dict[int, tuple[datetime | None, str, list[str]]] = {}
-    for event in events.select(["line_no", "at", "session_id", "message_id"]).to_pylist():
-        message = parsed.messages[event["message_id"]][0]
-        _, _, ids = of_line.setdefault(event["line_no"], (event["at"] if system.timestamp else None, message, []))
-        ids += [event["session_id"]] if event["session_id"] is not None else []
     numbers = rows.column("line_no").to_pylist()
-    plain, fields = texts.to_pylist(), {name: column.to_pylist() for name, column in columns.items()}
-    found = []
-    for place, (number, after) in enumerate(zip(numbers, [*numbers[1:], len(lines) + 1], strict=True)):
-        record = Record(number - 1, plain[place], after - number)
-        if not matched[place] or number not in of_line:
-            found += [Event(record, False, {}, None, (), "")] if record.text.strip(" ") else []
-            continue
-        at, message, ids = of_line[number]
-        found.append(Event(record, True, {name: values[place] or "" for name, values in fields.items()}, at, tuple(ids), message))
-    return found
+    ends = [*numbers[1:], len(lines) + 1]
+    return [Record(n - 1, text, end - n) for n, text, end in zip(numbers, rows.column("text").to_pylist(), ends, strict=True)]
+
+
+def parse_events(records: Sequence[Record], system: System, ds: str) -> list[Event]:
+    """Parse records as the night does, by the same engine; blank records are left out."""
+    table = lines_table([record.text for record in records])
+    columns, matched = split_fields(flat_column(table, "text"), system.header, system.header.fields)
+    fields = {name: column.to_pylist() for name, column in columns.items()}
+    rows, parsed = parse_lines(table, system.model_copy(update={"record": None}), ds)
+    at_of: dict[int, datetime | None] = {}
+    message_of: dict[int, str] = {}
+    ids_of: defaultdict[int, list[str]] = defaultdict(list)
+    for row in rows.select(["line_no", "at", "session_id", "message_id"]).to_pylist():
+        place = row["line_no"] - 1
+        at_of[place] = row["at"] if system.timestamp is not None else None
+        message_of[place] = parsed.messages[row["message_id"]][0]
+        ids_of[place] += [row["session_id"]] if row["session_id"] is not None else []
+    events = []
+    for place, record in enumerate(records):
+        if place in message_of and matched[place]:
+            own = {name: values[place] or "" for name, values in fields.items()}
+            events.append(Event(record, True, own, at_of[place], tuple(ids_of[place]), message_of[place]))
+        elif record.text.strip(" "):
+            events.append(Event(record, False, {}, None, (), ""))
+    return events
 
 
 def lines_table(lines: Sequence[str]) -> pa.Table:
@@ -177,6 +185,6 @@ class Trial:
 
 def try_system(lines: Sequence[str], system: System, ds: str) -> Trial:
     """Parse lines by a system file as on a system's first night."""
-    events = parse_events(lines, system, ds)
+    events = parse_events(split_records(lines, system), system, ds)
     templates = mine_messages([event.message for event in events if event.matched], system)
     return Trial(system, len(lines), events, templates, group_sessions([e for e in events if e.matched], templates))
