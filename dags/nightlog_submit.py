@@ -30,12 +30,13 @@ PROPERTIES = os.environ.get("NIGHTLOG_SPARK_PROPERTIES")  # a file for spark-sub
 MASTER = os.environ.get("NIGHTLOG_MASTER") or (None if PROPERTIES else "local[*]")
 JARS = HOME / ".venv" / "share" / "nightlog" / "jars"
 
-DONE, GATE, USAGE, TRANSIENT, PERMANENT = 0, 10, 2, 20, 30
+DONE, GATE, USAGE, TRANSIENT, PERMANENT, INCOMPLETE = 0, 10, 2, 20, 30, 40  # as in libs/nightlog/outcomes.py
 MEANING = {
     GATE: "a gate stopped a system",
     USAGE: "the program does not know these arguments",
     TRANSIENT: "transient",
     PERMANENT: "configuration or permanent",
+    INCOMPLETE: "published, but nobody judged some sessions",
 }
 NO_RETRY = {GATE, USAGE, PERMANENT}
 GRACE_S = 10.0
@@ -111,8 +112,9 @@ def nightlog(command: str) -> list[str]:
 class RunProgram(BaseOperator):
     """Runs one program; each line it prints is a line of the task's log; empty words of the command are dropped.
 
-    Exit code 0: done. 10, 30 (and 2, usage): failed, not tried again. 20 and all others, a kill for memory say: tried again. A program that
-    is not there or cannot be started is a matter of configuration: not tried again.
+    Exit code 0: done. 40, incomplete: done as well, `report_outcomes` turns the run red at its end. 10, 30 (and 2, usage): failed, not
+    tried again. 20 and all others, a kill for memory say: tried again. A program that is not there or cannot be started is a matter of
+    configuration: not tried again.
     """
 
     template_fields = ("command",)
@@ -125,7 +127,7 @@ class RunProgram(BaseOperator):
     def execute(self, context: Context) -> None:
         """Run it, and fail as its exit code says."""
         code, tail = self.run_program()
-        if code != DONE:
+        if code not in (DONE, INCOMPLETE):
             error = AirflowFailException if code in NO_RETRY else AirflowException
             raise error(f"{self.task_id}: exit {code}, {MEANING.get(code, 'crashed or killed')}; last line: {''.join(tail[-1:])}")
         for asset in self.outlets:

@@ -11,7 +11,8 @@ its reason, its evidence and its raw lines. `nightlog anomalies --ds DAY` shows 
 | `route` | patterns | `silver.routes`: general (the small model judges) or proprietary (the LLM does) |
 | `detect` | patterns | `silver.scores`: the small model's probabilities |
 | `label` | proprietary patterns not yet judged | `silver.verdicts`. With no LLM to be had the night goes on, its rows say `provisional` |
-| `publish` | all of it, through the quality gates | `gold.anomalies`, `gold.nights`, and the page `reports/DAY/index.html` in the lake |
+| `publish` | all of it, through the quality gates | `gold.anomalies`, `gold.nights` |
+| `report` | the published night, and what failed | `gold.signals`, the page `reports/DAY/index.html` in the lake, webhook, files, metrics |
 | `report_outcomes` | `ops.outcomes` | one line a system in its log; red if one failed |
 
 **One system's failure stops only that system.** Each stage handles all systems; what failed for one of them is a row in
@@ -19,8 +20,9 @@ its reason, its evidence and its raw lines. `nightlog anomalies --ds DAY` shows 
 systems' anomalies be there, complete.
 
 **Exit codes** of a task's program: `0` done (a system without files for the day is `no_input`, not a failure) · `10` a gate
-stopped a system · `20` transient: tried three more times, with growing pauses · `30` configuration or permanent. `10` and
-`30` are not tried again; a crash is.
+stopped a system · `20` transient: tried three more times, with growing pauses · `30` configuration or permanent · `40` incomplete:
+published, but nobody judged some sessions (the LLM is off, say). `10` and `30` are not tried again; a crash is. After `40` the run goes
+on to its end; then `report_outcomes` turns it red.
 
 **When the run is red** read the log of `report_outcomes`, then that of the failed stage: its message says which system, which
 file and what to do. Once mended, clear the first failed task *with its downstream tasks*: a stage replaces the day's slices of
@@ -29,8 +31,8 @@ its tables, so doing it again doubles nothing. A gate (`10`) means that the day'
 
 **Two runs of one day** do not mix: the one that began later has the day, the earlier one turns red and its log names the other.
 
-**DAGs that follow**: give them `schedule=[Asset("gold.anomalies")]` (or `gold.nights`). `publish` emits both when it ends with `0`; the
-event's `extra` has `ds` and `run_id`. A day that is run again is published again, so take the day from the event, not from the clock.
+**DAGs that follow**: give them `schedule=[Asset("gold.anomalies")]` (or `gold.nights`). `publish` emits both when it ends with `0` or `40`;
+the event's `extra` has `ds` and `run_id`. A day that is run again is published again, so take the day from the event, not from the clock.
 
 **A past day**: trigger this DAG with `ds` = that day, and `systems` = `a,b` for some systems only; or
 `airflow dags trigger nightlog_nightly --conf '{"ds": "2008-11-10", "systems": "hdfs"}'`. Many days, here the 9th to the 11th:
@@ -60,7 +62,7 @@ from nightlog_submit import (
 )
 
 PROGRAMS = {stage: spark_job(stage) for stage in ("ingest", "parse", "embed", "route", "detect")}
-PROGRAMS |= {"label": plain_job("label"), "publish": spark_job("publish")}
+PROGRAMS |= {"label": plain_job("label"), "publish": spark_job("publish"), "report": plain_job("report")}
 
 with DAG(
     "nightlog_nightly",

@@ -2,8 +2,8 @@
 
 import sys
 
+from nightlog.outcomes import Stage
 from nightlog.run.entry import run_stage
-from nightlog.run.stages import Stage
 
 if __name__ == "__main__":
     sys.exit(run_stage(Stage.LABEL, __doc__))

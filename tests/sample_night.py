@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nightlog.lake.lake import Lake
+from nightlog.outcomes import Stage
 from nightlog.run.night import Night
-from nightlog.run.stages import Stage
 from nightlog.settings import Settings
 from nightlog.systems.catalog import load_catalog
 from nights import add_toy_model

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from nightlog.errors import EXIT_PERMANENT, EXIT_TRANSIENT, ConfigError
+from nightlog.errors import ConfigError
+from nightlog.outcomes import EXIT_PERMANENT, EXIT_TRANSIENT, Stage
 from nightlog.run.entry import ended, run_stage, settings_from
-from nightlog.run.stages import Stage
 from nightlog.settings import read_settings
 
 

@@ -7,11 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-EXIT_DONE = 0
-EXIT_DIFFERENT = 1  # of `nightlog replay` alone: a past verdict comes out otherwise now
-EXIT_GATE = 10
-EXIT_TRANSIENT = 20
-EXIT_PERMANENT = 30
+from nightlog.outcomes import EXIT_DONE, EXIT_GATE, EXIT_PERMANENT, EXIT_TRANSIENT, OutcomeKind
 
 
 class NightlogError(Exception):
@@ -99,12 +95,18 @@ def is_transient(error: Exception) -> bool:
     return lost_jvm or bool(names & {"Py4JNetworkError", "ConnectionError", "CommitFailedError"}) or any(word in text for word in met)
 
 
-def outcome_of(error: Exception) -> tuple[str, str]:
-    """What an error makes of a system: the outcome and its detail."""
-    for kind, outcome in ((NoInput, "no_input"), (GateFailed, "gated"), (TransientError, "transient"), (NightlogError, "failed")):
+def outcome_of(error: Exception) -> tuple[OutcomeKind, str]:
+    """Return the outcome of a system whose stage raised the error, and its detail."""
+    kinds = (
+        (NoInput, OutcomeKind.NO_INPUT),
+        (GateFailed, OutcomeKind.GATED),
+        (TransientError, OutcomeKind.TRANSIENT),
+        (NightlogError, OutcomeKind.FAILED),
+    )
+    for kind, outcome in kinds:
         if isinstance(error, kind):
             return outcome, str(error)
-    return ("transient" if is_transient(error) else "failed"), first_line(error)
+    return OutcomeKind.TRANSIENT if is_transient(error) else OutcomeKind.FAILED, first_line(error)
 
 
 def first_line(error: Exception) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from corpus import DS
 from nightlog.lake.lake import Lake
+from nightlog.outcomes import Stage
 from nightlog.run.night import Night
-from nightlog.run.stages import Stage
 from nightlog.settings import Settings
 from nightlog.spark import LOCAL, start_spark
 from nightlog.systems.catalog import load_catalog

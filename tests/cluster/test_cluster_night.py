@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ALL_TABLES, OUTCOMES, TableSpec
-from nightlog.run.stages import Stage
+from nightlog.outcomes import Stage
 from nightlog.spark import delta_jars
 from nights import add_toy_model
 from standalone import process, standalone

@@ -12,7 +12,7 @@ import pytest
 from airflow.sdk import DAG
 from conftest import Runner
 
-STAGES = ["ingest", "parse", "embed", "route", "detect", "label", "publish"]
+STAGES = ["ingest", "parse", "embed", "route", "detect", "label", "publish", "report"]
 ALL = [*STAGES, "outcomes"]
 
 
@@ -60,6 +60,7 @@ def test_each_program_is_the_one_of_the_jobs_environment(nightly: DAG, run: Runn
     folder = run.home / ".venv" / "bin"
     assert programs == dict.fromkeys(STAGES, str(folder / "spark-submit")) | {
         "label": str(folder / "python"),
+        "report": str(folder / "python"),
         "outcomes": str(folder / "nightlog"),
     }
     ingest = night.calls[0]
@@ -90,7 +91,7 @@ def test_a_permanent_failure_is_not_tried_again_and_stops_no_later_stage(nightly
 def test_a_transient_failure_is_tried_again_under_the_same_run_id(nightly: DAG, run: Runner) -> None:
     night = run(nightly, {"route": [20, 20, 0]}, ds="2008-11-10")
     assert night.state == "success"
-    assert night.called() == ["ingest", "parse", "embed", "route", "route", "route", "detect", "label", "publish", "outcomes"]
+    assert night.called() == ["ingest", "parse", "embed", "route", "route", "route", "detect", "label", "publish", "report", "outcomes"]
     assert {call.option("--run-id") for call in night.calls} == {night.run_id}
 
 
@@ -172,7 +173,7 @@ def test_a_stage_that_dies_turns_the_run_red_though_all_outcomes_are_well(
     nightly: DAG, run: Runner, capfd: pytest.CaptureFixture[str]
 ) -> None:
     night = run(nightly, {"ingest": ["killed", "killed", 1], "publish": [20]}, ds="2008-11-10")
-    assert night.called() == ["ingest"] * 4 + STAGES[1:-1] + ["publish"] * 4 + ["outcomes"]
+    assert night.called() == ["ingest"] * 4 + STAGES[1:-2] + ["publish"] * 4 + ["report", "outcomes"]
     assert night.state == "failed"
     assert "stages failed: ingest, publish" in capfd.readouterr().out
 

@@ -13,7 +13,7 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import ParamValidationError
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
-STAGES = ["ingest", "parse", "embed", "route", "detect", "label", "publish", "report_outcomes"]
+STAGES = ["ingest", "parse", "embed", "route", "detect", "label", "publish", "report", "report_outcomes"]
 
 
 def test_dags_load_without_anything_heavy() -> None:

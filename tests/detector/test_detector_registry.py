@@ -17,9 +17,10 @@ from detector_help import DIMENSIONS, SHAPE, manifest
 from nightlog.detector.calibration import Calibration
 from nightlog.detector.network import Network
 from nightlog.detector.registry import Model, load, promote, promoted, save, serving
-from nightlog.errors import EXIT_PERMANENT, ConfigError, ModelIntegrityError
+from nightlog.errors import ConfigError, ModelIntegrityError
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import MODELS
+from nightlog.outcomes import EXIT_PERMANENT
 from nightlog.systems.spec import Input, Session, System
 from safetensors.torch import save as to_bytes
 

@@ -7,8 +7,8 @@ import sys
 from nightlog.detector.meta import Config
 from nightlog.detector.teach import teach
 from nightlog.distillation.retrain import distil_systems
+from nightlog.run.context import utc_now
 from nightlog.run.entry import open_lake, run_teaching
-from nightlog.run.night import utc_now
 from nightlog.settings import Settings
 from nightlog.systems.catalog import choose, load_catalog
 

@@ -9,7 +9,7 @@ from nightlog.detector.network import Network, Shape
 from nightlog.detector.registry import Manifest, promote, save
 from nightlog.encoding.encoder import DIMENSIONS, ENCODER
 from nightlog.lake.lake import Lake
-from nightlog.run.night import utc_now
+from nightlog.run.context import utc_now
 
 if __name__ == "__main__":
     lake = Lake(sys.argv[1])

@@ -15,7 +15,7 @@ from typing import Any
 from llm_stub import Stub, asked, verdict_on
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ALL_TABLES, TableSpec
-from nightlog.run.stages import Stage
+from nightlog.outcomes import Stage
 
 DAYS = ("2026-03-03", "2026-03-04")
 DS = DAYS[-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ from nightlog.lake.lake import Lake
 from nightlog.lake.parts import commit_parts, parts_of, replace_rows, schema_of, write_part
 from nightlog.lake.tables import MESSAGES, NIGHTS, OUTCOMES, SCORES, TEMPLATES, TableSpec
 from nightlog.lake.transaction import Rows, Write, commit
+from nightlog.outcomes import OutcomeKind, Stage
+from nightlog.run.commit_window import CommitWindow
 from nightlog.run.night import Night
-from nightlog.run.stages import Outcome, Stage
+from nightlog.run.stages import Outcome
 from nightlog.settings import Settings
 
 DS = "2026-03-04"
@@ -117,8 +118,13 @@ def test_writes_that_cannot_be_committed_are_the_outcome_of_their_system_alone(t
     bad: list[Write] = [Rows(MESSAGES, pa.table({"nothing": ["known"]}), {})]
     done = {system: Outcome(system, Stage.PARSE, "done", None, {}, 0.1) for system in "abc"}
     waiting = [(done["a"], shared_neighbours(tables, ["a"])), (done["b"], bad), (done["c"], shared_neighbours(tables, ["c"]))]
+    done = {system: Outcome(system, Stage.PARSE, OutcomeKind.DONE, None, {}, 0.1) for system in "abc"}
+    waiting = [(done["a"], gathered(tables, ["a"])), (done["b"], bad), (done["c"], gathered(tables, ["c"]))]
 
-    outcomes = {each.system: each.outcome for each in night.note(waiting, ExitStack())}
+    with CommitWindow(tables, night.progress) as window:
+        for outcome, writes in waiting:
+            window.add(outcome, writes)
+        outcomes = {each.system: each.outcome for each in window.commit()}
 
     assert outcomes == {"a": "done", "b": "failed", "c": "done"}
     assert {row["system"]: row["outcome"] for row in tables.rows(OUTCOMES)} == outcomes

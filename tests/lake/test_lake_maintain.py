@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable
-from nightlog.errors import EXIT_PERMANENT, ConfigError
+from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
 from nightlog.lake.maintain import Retention, expired, last_runs, maintain
 from nightlog.lake.tables import (
@@ -32,6 +32,7 @@ from nightlog.lake.tables import (
     VERDICTS,
     TableSpec,
 )
+from nightlog.outcomes import EXIT_PERMANENT
 from nightlog.run.maintenance import run_maintenance
 from nightlog.settings import Settings
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from hostile import hostile_lines
-from nightlog.errors import EXIT_PERMANENT, ConfigError
+from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import anomalies, query, run_outcomes
 from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES
+from nightlog.outcomes import EXIT_PERMANENT, Stage
 
 DS = "2026-03-04"
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -149,7 +150,7 @@ def note(lake: Lake, system: str, stages: dict[str, str], run_id: str = "r", sta
     lake.put(OUTCOMES, rows[::-1])
 
 
-ALL = dict.fromkeys(("ingest", "parse", "embed", "route", "detect", "label", "publish"), "done")
+ALL = dict.fromkeys(Stage, "done")
 
 
 def test_a_run_is_told_system_by_system(bare: Lake) -> None:
@@ -157,13 +158,15 @@ def test_a_run_is_told_system_by_system(bare: Lake) -> None:
     note(bare, "absent", {"ingest": "no_input"})
     note(bare, "garbled", {"ingest": "done", "parse": "gated"})
     note(bare, "broken", {"ingest": "done", "parse": "failed"})
-    note(bare, "died", {"ingest": "done", "parse": "done", "embed": "done"})
+    note(bare, "died", {"ingest": "done", "parse": "done", "embed": "done", "report": "done"})
+    note(bare, "unread", ALL | {"report": "failed"})
     note(bare, "other", ALL, run_id="another run")
     assert run_outcomes(bare, DS, "r") == [
         ("absent", "no_input", "ingest: why ingest"),
         ("broken", "failed", "parse: why parse"),
-        ("died", "failed", "nothing is known of it after stage embed: see the log of the stage that followed"),
+        ("died", "failed", "nothing is known of it after stage embed: see the log of stage route"),
         ("garbled", "gated", "parse: why parse"),
+        ("unread", "failed", "report: why report"),
         ("whole", "done", "7 anomalies"),
     ]
 

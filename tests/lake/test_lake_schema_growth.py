@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nightlog.errors import EXIT_PERMANENT, SchemaMismatch
+from nightlog.errors import SchemaMismatch
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import parts_of, read_part, read_parts, replace_rows
 from nightlog.lake.query import query
 from nightlog.lake.tables import ALL_TABLES, ANOMALIES, DOUBLE, LONG, MODELS, NIGHTS, SESSIONS, TEMPLATES, VERDICTS, TableSpec, col, struct
 from nightlog.lake.views import VIEWS, spark_views
-from nightlog.run.stages import Stage
+from nightlog.outcomes import EXIT_PERMANENT, Stage
 from nightlog.settings import Settings
 from nightlog.systems.catalog import load_catalog
 from nights import run_night

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, LINES_TABLE, NIGHTS, QUARANTINE, SESSIONS, VERDICTS
+from nightlog.outcomes import Stage, exit_code
 from nightlog.pages.page import write_pages
 from nightlog.run.night import Night
-from nightlog.run.stages import Stage, exit_code
 from nightlog.settings import Settings
 from nightlog.systems.spec import LLM, Header, Timestamp
 from nights import add_toy_model, rows_of, run_night, small_system, snapshot

@@ -9,7 +9,7 @@ import pytest
 from nightlog.ingest.splits import MAX_LINE
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, LINES_TABLE, MESSAGES, SESSIONS, TEMPLATES
-from nightlog.run.stages import Stage
+from nightlog.outcomes import Stage
 from nightlog.settings import Settings
 from nightlog.systems.spec import Templates
 from nights import add_toy_model, rows_of, run_night, small_system

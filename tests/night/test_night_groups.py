@@ -13,7 +13,7 @@ from nightlog.feedback.store import take_back
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, LLM_CALLS, PATTERNS, VERDICTS
 from nightlog.llm.budget import cost
-from nightlog.run.stages import Stage
+from nightlog.outcomes import Stage
 from nightlog.settings import Settings
 from nights import add_toy_model, rows_of, run_night, small_system, snapshot
 

@@ -12,8 +12,8 @@ from batch_stub import BatchStub
 from llm_stub import settings_at
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, NIGHTS
+from nightlog.outcomes import Stage
 from nightlog.run.night import Night
-from nightlog.run.stages import Stage
 from nights import add_toy_model, rows_of, run_night, small_system
 
 DS = "2026-03-04"

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ALL_TABLES, ANOMALIES, NIGHTS, VERDICTS
+from nightlog.outcomes import Stage
 from nightlog.run.night import Night
-from nightlog.run.stages import Stage
 from nightlog.settings import Settings
 from nights import add_toy_model, content, run_night, small_system, snapshot
 

@@ -13,9 +13,9 @@ from nightlog.lake.lake import Lake
 from nightlog.lake.lock import free, locked
 from nightlog.lake.query import run_outcomes
 from nightlog.lake.tables import NIGHTS, OUTCOMES, SCORES
+from nightlog.outcomes import Stage
 from nightlog.pages.model import outcome_of
 from nightlog.run.night import Night
-from nightlog.run.stages import Stage
 from nightlog.settings import Settings
 from nights import add_toy_model, content, small_system
 
@@ -36,12 +36,12 @@ def test_the_later_run_of_a_night_has_it_alone(tmp_path: Path, write_log: Callab
     assert [outcome.outcome for outcome in second.run_stage(Stage.INGEST)] == ["done"]
     before = lake.rows(OUTCOMES)
     (left,) = first.run_stage(Stage.PARSE)
-    assert (left.outcome, left.detail) == ("failed", "run second has begun this night anew since this run did; the night is left to it")
+    assert (left.outcome, left.detail) == ("failed", "run second began this night after this run did, so this run leaves the night to it")
     assert lake.rows(OUTCOMES) == before
     # The later run goes on, and a stage by hand belongs to no run.
     for name in ("second", "by hand"):
         night = run(name)
-        assert night.overtaken_by(night.systems[0], night.latest()) is None
+        assert night.progress.overtaken_by(night.context.systems[0]) is None
     # Begun again, the first one is the later.
     assert [outcome.outcome for outcome in first.run_stage(Stage.INGEST)] == ["done"]
     assert [outcome.outcome for outcome in second.run_stage(Stage.PARSE)] == ["failed"]
@@ -65,7 +65,8 @@ def test_a_clock_that_was_ahead_for_one_run_does_not_block_the_next(tmp_path: Pa
     found, _, _ = outcome_of(lake.rows(OUTCOMES, ds=DS))
     assert found.outcome == "done"
     # Read in the order of time, the rows are in the order of the runs.
-    assert [row["run_id"] for row in sorted(lake.rows(OUTCOMES), key=lambda row: row["at"])] == ["ahead"] * 7 + ["right"] * 7
+    runs = [row["run_id"] for row in sorted(lake.rows(OUTCOMES), key=lambda row: row["at"])]
+    assert runs == ["ahead"] * len(Stage) + ["right"] * len(Stage)
 
 
 def test_who_waits_for_another_has_committed_and_holds_nothing(tmp_path: Path, write_log: Callable[[str, str, bytes], Path]) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pytest
-from nightlog.errors import EXIT_GATE, GateFailed
+from nightlog.errors import GateFailed
 from nightlog.lake.lake import Lake
+from nightlog.outcomes import EXIT_GATE
 from nightlog.quality.approvals import Past, check_parsed
 from nightlog.quality.gates import JUDGED, anomaly_expectations, check, check_sums, judged_sums, stop_on_critical
 from nightlog.systems.spec import Gates, Input, Session, System, Timestamp

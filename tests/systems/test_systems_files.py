@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from nightlog.errors import EXIT_PERMANENT, ConfigError
+from nightlog.errors import ConfigError
+from nightlog.outcomes import EXIT_PERMANENT
 from nightlog.systems.catalog import choose, load_catalog, parse_system
 
 HEAD = 'name = "app"\nrole = "target"\n'

@@ -66,8 +66,8 @@ def answer(
     from nightlog.feedback.questions import record_answer
     from nightlog.feedback.store import take_back
     from nightlog.lake.lake import Lake
+    from nightlog.run.context import utc_now
     from nightlog.run.entry import settings_from
-    from nightlog.run.night import utc_now
     from nightlog.systems.catalog import load_catalog
 
     if (label is None) != undo:

@@ -41,8 +41,8 @@ def label(
     from nightlog.feedback.store import label_row, record, take_back
     from nightlog.lake.lake import Lake
     from nightlog.lake.lookup import find_target
+    from nightlog.run.context import check_ds, utc_now
     from nightlog.run.entry import settings_from
-    from nightlog.run.night import check_ds, utc_now
 
     if (is_a is None) != undo:
         raise ConfigError("give either normal, anomalous or --undo")
@@ -86,8 +86,8 @@ def suppress(
     from nightlog.feedback.store import About, record, suppression_row, take_back
     from nightlog.lake.lake import Lake
     from nightlog.lake.lookup import find_target, find_template
+    from nightlog.run.context import check_ds, utc_now
     from nightlog.run.entry import settings_from
-    from nightlog.run.night import check_ds, utc_now
 
     if (until is None) != undo:
         raise ConfigError("give either --until YYYY-MM-DD or --undo")
@@ -133,8 +133,8 @@ def feedback(
     from nightlog.feedback.store import history
     from nightlog.lake.lake import Lake
     from nightlog.lake.tables import ANSWERS
+    from nightlog.run.context import utc_now
     from nightlog.run.entry import settings_from
-    from nightlog.run.night import utc_now
 
     equal = {"system": system} if system else {}
     rows = history(Lake(settings_from(lake=lake).lake).rows(ANSWERS, None, **equal), f"{utc_now():%Y-%m-%d}")

@@ -17,10 +17,11 @@ def collect(systems: Systems = "", lake: LakeOption = None, form: FormatOption =
 
     Example: nightlog collect --systems shop
     """
-    from nightlog.errors import EXIT_DONE, EXIT_TRANSIENT, ConfigError
+    from nightlog.errors import ConfigError
     from nightlog.llm.judge import make_batch_queue, make_judge
+    from nightlog.outcomes import EXIT_DONE, EXIT_TRANSIENT
+    from nightlog.run.context import utc_now
     from nightlog.run.entry import chosen_systems, open_lake, settings_from
-    from nightlog.run.night import utc_now
 
     settings = settings_from(lake=lake)
     batches = make_batch_queue(settings, make_judge(settings))

@@ -92,7 +92,7 @@ def evaluate(
     if system is not None and ds is not None:
         from nightlog.evaluation.nights import evaluate_nights
         from nightlog.lake.lake import Lake
-        from nightlog.run.night import check_ds
+        from nightlog.run.context import check_ds
         from nightlog.systems.catalog import choose, load_catalog
 
         chosen = choose(load_catalog(settings.systems), [system])[0]

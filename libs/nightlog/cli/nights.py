@@ -34,25 +34,26 @@ def run(
     Example: nightlog run --ds 2026-03-04 --systems shop --as-run
     """
     from nightlog.errors import ConfigError
+    from nightlog.outcomes import Stage, exit_code
+    from nightlog.run.context import check_ds, utc_now
     from nightlog.run.entry import chosen_systems, new_run_id, open_lake, settings_from
-    from nightlog.run.night import Night, check_ds, utc_now
-    from nightlog.run.stages import Stage, exit_code
+    from nightlog.run.night import Night
 
     settings = settings_from(lake=lake, data=data, master=master)
     if first not in list(Stage):
         raise ConfigError(f"--from {first}: no such stage; expected one of {', '.join(Stage)}")
     chosen = chosen_systems(settings, systems)
     check_ds(ds)
-    outcomes: dict[str, str] = {}
+    outcomes: dict[tuple[str, str], str] = {}
     rows: list[dict[str, Any]] = []
     with open_lake(settings, "nightlog run") as tables:
         night = Night(ds, new_run_id(ds), chosen, tables, settings, utc_now, as_run)
-        _ = night.models  # a night that no model can judge is not begun
-        for stage in list(Stage)[list(Stage).index(Stage(first)) :]:
+        _ = night.context.models  # a night that no model can judge does not begin
+        for stage in Stage(first).onwards:
             started, totals, told = time.monotonic(), dict[str, int](), list[str]()
             with err.status(f"{stage}: {len(chosen)} systems"):
                 for outcome in night.run_stage(stage):
-                    outcomes[outcome.system] = outcome.outcome
+                    outcomes[outcome.system, stage] = outcome.outcome
                     rows.append(asdict(outcome) | {"stage": stage.value})
                     totals = {name: totals.get(name, 0) + outcome.counts.get(name, 0) for name in {**totals, **outcome.counts}}
                     if outcome.detail:
@@ -65,7 +66,7 @@ def run(
                 out.print(Text(UNSEEN.sub("�", line)), style="yellow", soft_wrap=True)
     if form != Format.TABLE:
         print_rows(rows, list(rows[0]) if rows else [], form)
-    raise typer.Exit(exit_code(list(outcomes.values())))
+    raise typer.Exit(exit_code(outcomes.values()))
 
 
 @app.command()
@@ -82,8 +83,8 @@ def anomalies(
     """
     from nightlog.lake.lake import Lake
     from nightlog.lake.query import anomalies as read
+    from nightlog.run.context import check_ds
     from nightlog.run.entry import settings_from
-    from nightlog.run.night import check_ds
 
     rows = read(Lake(settings_from(lake=lake).lake), check_ds(ds), system)
     if form != Format.TABLE:
@@ -142,9 +143,9 @@ def outcomes(
     """
     from nightlog.lake.lake import Lake
     from nightlog.lake.query import run_outcomes
+    from nightlog.outcomes import exit_code
+    from nightlog.run.context import check_ds
     from nightlog.run.entry import settings_from
-    from nightlog.run.night import check_ds
-    from nightlog.run.stages import exit_code
 
     found = run_outcomes(Lake(settings_from(lake=lake).lake), check_ds(ds), run_id)
     if form != Format.TABLE:
@@ -172,8 +173,8 @@ def signals(
     Example: nightlog signals --ds 2026-03-05
     """
     from nightlog.lake.lake import Lake
+    from nightlog.run.context import check_ds
     from nightlog.run.entry import settings_from
-    from nightlog.run.night import check_ds
     from nightlog.signals.night import signals as read
 
     rows = read(Lake(settings_from(lake=lake).lake), check_ds(ds), system)

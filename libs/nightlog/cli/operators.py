@@ -31,23 +31,24 @@ def approve(
 
     Example: nightlog approve --ds 2026-03-04 --system shop --reason "sale day, three times the usual orders"
     """
+    from nightlog.outcomes import exit_code
     from nightlog.quality.approvals import Approval
     from nightlog.run.approve import approve as go_on
+    from nightlog.run.context import utc_now
     from nightlog.run.entry import new_run_id, open_lake, settings_from
-    from nightlog.run.night import Night, utc_now
-    from nightlog.run.stages import exit_code
+    from nightlog.run.night import Night
     from nightlog.systems.catalog import choose, load_catalog
 
     settings = settings_from(lake=lake, data=data, master=master)
     chosen = choose(load_catalog(settings.systems), [system])
-    outcome = "done"
+    outcomes: list[str] = []
     with open_lake(settings, "nightlog approve") as tables, err.status(f"{system} {ds}"):
         night = Night(ds, new_run_id(ds), chosen, tables, settings, utc_now)
         for each in go_on(night, Approval(by or getpass.getuser(), reason, new_normal)):
-            outcome = each.outcome
+            outcomes.append(each.outcome)
             counts = "  ".join(f"{name.removeprefix('n_')} {n:,}" for name, n in each.counts.items())
             out.print(Text(UNSEEN.sub("�", f"{each.stage:8} {each.outcome}  {counts}  {each.detail or ''}".rstrip())), soft_wrap=True)
-    raise typer.Exit(exit_code([outcome]))
+    raise typer.Exit(exit_code(outcomes))
 
 
 @app.command()
@@ -108,8 +109,8 @@ def doctor(
     """
     from nightlog.doctor.look import look, of_settings, worst
     from nightlog.errors import SettingsError
+    from nightlog.run.context import utc_now
     from nightlog.run.entry import settings_from
-    from nightlog.run.night import utc_now
     from nightlog.settings import java_home
 
     try:

@@ -9,7 +9,7 @@ import typer
 from nightlog.cli.app import app
 from nightlog.cli.options import Ds, Format, FormatOption, LakeOption
 from nightlog.cli.output import err, print_rows, safe
-from nightlog.errors import EXIT_PERMANENT
+from nightlog.outcomes import EXIT_PERMANENT
 
 
 @app.command()
@@ -28,8 +28,8 @@ def report(
 
     from nightlog.lake.lake import Lake
     from nightlog.pages.page import write_pages
+    from nightlog.run.context import check_ds
     from nightlog.run.entry import settings_from
-    from nightlog.run.night import check_ds
 
     written = write_pages(Lake(settings_from(lake=lake).lake), check_ds(ds))
     for system, why in sorted(written.failed.items()):

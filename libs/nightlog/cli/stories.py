@@ -35,8 +35,8 @@ def show(
     from nightlog.lake.lookup import find_target
     from nightlog.lake.tables import PATTERNS
     from nightlog.pages.story import read_story
+    from nightlog.run.context import check_ds, utc_now
     from nightlog.run.entry import settings_from
-    from nightlog.run.night import check_ds, utc_now
 
     if form == Format.CSV:
         raise ConfigError("a story is printed as table or json")
@@ -178,8 +178,8 @@ def compare(
     """
     from nightlog.lake.lake import Lake
     from nightlog.pages.compare import CHANGES, KINDS, compare_nights
+    from nightlog.run.context import check_ds
     from nightlog.run.entry import settings_from
-    from nightlog.run.night import check_ds
 
     rows, missing = compare_nights(Lake(settings_from(lake=lake).lake), check_ds(before), check_ds(after), system)
     for each in missing:
@@ -228,11 +228,11 @@ def replay(
     """
     from dataclasses import asdict
 
-    from nightlog.errors import EXIT_DIFFERENT, EXIT_DONE, EXIT_PERMANENT
     from nightlog.lake.lake import Lake
     from nightlog.lake.lookup import find_session
+    from nightlog.outcomes import EXIT_DIFFERENT, EXIT_DONE, EXIT_PERMANENT
+    from nightlog.run.context import check_ds
     from nightlog.run.entry import settings_from
-    from nightlog.run.night import check_ds
     from nightlog.systems.catalog import choose, load_catalog
 
     if session is None and not (ds and system):

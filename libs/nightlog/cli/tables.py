@@ -67,8 +67,8 @@ def cost(
     """
     from nightlog.lake.lake import Lake
     from nightlog.llm.budget import cost as read
+    from nightlog.run.context import check_ds
     from nightlog.run.entry import settings_from
-    from nightlog.run.night import check_ds
 
     first, last = check_ds(since) if since else "", check_ds(until) if until else "9999"
     rows = read(Lake(settings_from(lake=lake).lake), first, last, system)

@@ -19,6 +19,7 @@ from nightlog.errors import ConfigError, ModelIntegrityError
 from nightlog.lake.files import read_file, write_file
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import MODELS, NIGHTS
+from nightlog.outcomes import is_published
 from nightlog.routing.router import SourceTemplates
 from nightlog.systems.spec import System
 
@@ -185,15 +186,18 @@ def serving(lake: Lake, systems: Sequence[System]) -> dict[str, Model]:
     A model of its own is one of the detector that the system file names; until there is one, the general model serves.
     """
     models = promoted_models(lake)
-    found = {}
-    for system in systems:
-        own = models.get(system.name)
-        if own is not None and (own.detector != system.detector or (own.detector == "gru" and system.collaboration == "generallog")):
-            own = None
-        if (model := own or models.get("")) is None:
-            raise ConfigError(f"no model serves in the lake {lake.root}: run `nightlog train` first")
-        found[system.name] = model
+    found = {system.name: model for system in systems if (model := serving_model(models, system)) is not None}
+    if len(found) < len(systems):
+        raise ConfigError(f"no model serves in the lake {lake.root}: run `nightlog train` first")
     return found
+
+
+def serving_model(models: Mapping[str, Model], system: System) -> Model | None:
+    """Return the model that serves a system, None if there is none. Args: models: see `promoted_models`."""
+    own = models.get(system.name)
+    if own is not None and (own.detector != system.detector or (own.detector == "gru" and system.collaboration == "generallog")):
+        own = None
+    return own or models.get("")
 
 
 def model_of(lake: Lake, version: str) -> Model:
@@ -208,7 +212,9 @@ def as_then(lake: Lake, systems: Sequence[System], ds: str) -> dict[str, Model]:
     """By name the model that judged each system when the night was published. Raises ConfigError where one was not published, or where its
     model is no longer known."""
     published = {
-        row["system"]: row["versions"] for row in lake.rows(NIGHTS, ["system", "outcome", "versions"], ds=ds) if row["outcome"] == "done"
+        row["system"]: row["versions"]
+        for row in lake.rows(NIGHTS, ["system", "outcome", "versions"], ds=ds)
+        if is_published(row["outcome"])
     }
     if missing := [system.name for system in systems if system.name not in published]:
         raise ConfigError(f"{', '.join(missing)} {ds}: not published, so no model has judged the night: run it without --as-run")

@@ -12,6 +12,7 @@ from nightlog.errors import ConfigError
 from nightlog.ingest.discover import find_days, find_files
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import NIGHTS
+from nightlog.outcomes import is_published
 from nightlog.systems.catalog import parse_system, system_files
 from nightlog.systems.spec import System
 
@@ -103,7 +104,7 @@ def late_files(systems: Iterable[System], rows: Iterable[Mapping[str, Any]], dat
     """Files that came, or changed, after their night had been published; the last nights of each system are looked at."""
     by_system: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        if row["outcome"] == "done" and row["run_at"] is not None:
+        if is_published(row["outcome"]) and row["run_at"] is not None:
             by_system.setdefault(row["system"], []).append(row)
     for system in systems:
         for row in sorted(by_system.get(system.name, ()), key=lambda row: str(row["ds"]))[-nights:]:

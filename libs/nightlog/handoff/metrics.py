@@ -11,6 +11,7 @@ from nightlog.handoff.export import in_place
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, NIGHTS
 from nightlog.llm.budget import cost
+from nightlog.outcomes import OutcomeKind, is_published
 
 # name → (meaning, column of gold.nights)
 COLUMNS = {
@@ -26,7 +27,7 @@ COLUMNS = {
     "run_seconds": ("Wall time of the stages.", "run_seconds"),
 }
 STATUSES = ("open", "provisional", "suppressed")
-OUTCOMES = ("done", "no_input", "gated", "failed", "transient")
+OUTCOMES = tuple(kind.value for kind in OutcomeKind)
 
 Sample = tuple[Mapping[str, str], float]
 
@@ -62,7 +63,7 @@ def metrics(nights: Sequence[tuple[Mapping[str, Any], Mapping[str, int], float]]
     anomalies = [
         ({"system": night["system"], "status": status}, float(n))
         for night, counts, _ in nights
-        if night["outcome"] == "done"
+        if is_published(night["outcome"])
         for status, n in counts.items()
     ]
     tokens = [

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from nightlog.errors import ConfigError, TransientError
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import NIGHTS, OUTCOMES
+from nightlog.outcomes import is_published
 from nightlog.pages.model import outcome_of
 from nightlog.pages.words import OUTCOMES as OUTCOME_WORDS
 from nightlog.pages.words import long_day, n_of
@@ -58,7 +59,9 @@ def tell_night(lake: Lake, ds: str, pages_url: str) -> tuple[dict[str, Any], str
     for system in sorted(nights.keys() | {row["system"] for row in outcomes}):
         own = [row for row in outcomes if row["system"] == system]
         night = nights.get(system, {})
-        counts = {name: night[name] for name in ("n_sessions", "n_anomalies", "n_provisional")} if night.get("outcome") == "done" else {}
+        counts = (
+            {name: night[name] for name in ("n_sessions", "n_anomalies", "n_provisional")} if is_published(night.get("outcome")) else {}
+        )
         found = outcome_of(own)[0] if own else None
         told.append(Told(system, found.outcome if found else night["outcome"], found.stage if found else "", **counts))
     link = f"{pages_url.rstrip('/')}/{ds}/index.html" if pages_url else ""

@@ -8,6 +8,7 @@ from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake, arrow_table
 from nightlog.lake.tables import ALL_TABLES, ANOMALIES, OUTCOMES, TableSpec
 from nightlog.lake.views import VIEWS, view_sql
+from nightlog.outcomes import SUCCESSES, Stage
 
 if TYPE_CHECKING:
     import duckdb
@@ -76,16 +77,19 @@ def query(lake: Lake, sql: str) -> pa.Table:
 
 
 def run_outcomes(lake: Lake, ds: str, run_id: str) -> list[tuple[str, str, str]]:
-    """What became of each system of a run: (system, outcome, where and why). A system that did not get to its end has failed."""
+    """Return (system, outcome, stage and reason) of each system of a run. A system that did not reach the end has failed."""
     rows = sorted((row for row in lake.rows(OUTCOMES, ds=ds, run_id=run_id)), key=lambda row: row["at"])
     found = []
     for system in sorted({row["system"] for row in rows}):
         last = {row["stage"]: row for row in rows if row["system"] == system}
-        bad = next((row for row in last.values() if row["outcome"] != "done"), None)
-        if bad is not None:
-            found.append((system, bad["outcome"], f"{bad['stage']}: {bad['detail']}"))
-        elif "publish" in last:
-            found.append((system, "done", f"{dict(last['publish']['counts'])['n_anomalies']} anomalies"))
+        stages = [stage for stage in Stage if stage in last]
+        failed = next((stage for stage in stages if last[stage]["outcome"] not in SUCCESSES), None)
+        missing = next((stage for stage in stages[0].onwards if stage not in last), None)
+        if failed is not None:
+            found.append((system, last[failed]["outcome"], f"{failed}: {last[failed]['detail']}"))
+        elif missing is not None:
+            found.append((system, "failed", f"nothing is known of it after stage {missing.before[-1]}: see the log of stage {missing}"))
         else:
-            found.append((system, "failed", f"nothing is known of it after stage {list(last)[-1]}: see the log of the stage that followed"))
+            published = last[Stage.PUBLISH]
+            found.append((system, published["outcome"], f"{dict(published['counts'])['n_anomalies']} anomalies"))
     return found

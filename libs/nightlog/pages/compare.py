@@ -11,6 +11,7 @@ from typing import Any, Literal
 from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, NIGHTS, PATTERNS, TEMPLATES
+from nightlog.outcomes import is_published
 
 Change = Literal["new", "gone", "more", "fewer"]
 CHANGES: tuple[Change, ...] = ("new", "gone", "more", "fewer")
@@ -83,7 +84,7 @@ def compare(one: Counted, two: Counted) -> list[dict[str, Any]]:
 def read_night(lake: Lake, system: str, ds: str) -> Counted | None:
     """A published night of a system; None where there is none."""
     of_night = {"system": system, "ds": ds}
-    if not any(row["outcome"] == "done" for row in lake.rows(NIGHTS, ["outcome"], **of_night)):
+    if not any(is_published(row["outcome"]) for row in lake.rows(NIGHTS, ["outcome"], **of_night)):
         return None
     rows = lake.rows(PATTERNS, ["pattern_id", "events", "n_sessions"], **of_night)
     texts = {row["template_id"]: row["text"] or "" for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system)}
@@ -119,7 +120,7 @@ def compare_nights(lake: Lake, before: str, after: str, system: str = "") -> tup
     """
     equal = {"system": system} if system else {}
     nights = lake.rows(NIGHTS, ["system", "ds", "outcome"], **equal)
-    names = sorted({row["system"] for row in nights if row["ds"] in (before, after) and row["outcome"] == "done"})
+    names = sorted({row["system"] for row in nights if row["ds"] in (before, after) and is_published(row["outcome"])})
     rows, missing = [], []
     for name in names:
         one, two = read_night(lake, name, before), read_night(lake, name, after)
@@ -128,7 +129,7 @@ def compare_nights(lake: Lake, before: str, after: str, system: str = "") -> tup
         else:
             rows += [{"system": name} | row for row in compare(one, two)]
     if len(missing) == len(names):
-        has = ", ".join(sorted({row["ds"] for row in nights if row["outcome"] == "done"})[-7:]) or "none"
+        has = ", ".join(sorted({row["ds"] for row in nights if is_published(row["outcome"])})[-7:]) or "none"
         raise ConfigError(
             f"no system{f' {system}' if system else ''} has both nights {before} and {after}; the last published nights: {has}"
         )

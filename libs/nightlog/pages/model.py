@@ -9,8 +9,9 @@ from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from nightlog.llm.items import Events, difference, distance, levels
+from nightlog.outcomes import SUCCESSES, Stage, is_published
 
-STAGES = ("ingest", "parse", "embed", "route", "detect", "label", "publish")
+STAGES = Stage.REPORT.before  # the page is a part of the report
 MARKED_LINES = 8
 SHOWN_LINES = 12
 
@@ -131,7 +132,7 @@ class SystemNight:
     @property
     def published(self) -> bool:
         """Whether there is something to show, of this run or of an earlier one."""
-        return self.night.get("outcome") == "done"
+        return is_published(self.night.get("outcome"))
 
 
 def day(ds: str, days: int) -> str:
@@ -151,17 +152,18 @@ def outcome_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Outcome, tuple[str, .
     last = {row["stage"]: row for row in sorted(rows, key=lambda row: row["at"])}
     seen = [last[stage] for stage in STAGES if stage in last]
     times = tuple((row["stage"], row["outcome"], float(row["seconds"] or 0)) for row in seen)
-    warnings = tuple(f"{row['stage']}: {row['detail']}" for row in seen if row["outcome"] == "done" and row["detail"])
+    warnings = tuple(f"{row['stage']}: {row['detail']}" for row in seen if row["outcome"] in SUCCESSES and row["detail"])
     before: Mapping[str, Any] | None = None
     for stage in STAGES:
         row = last.get(stage)
         if row is None or (before is not None and row["at"] < before["at"]):
             after = f"nothing is known of it after stage {before['stage']}" if before else "it never began"
             return Outcome("failed", stage, f"{after}: see the log of stage {stage}"), warnings, times
-        if row["outcome"] != "done":
+        if row["outcome"] not in SUCCESSES:
             return Outcome(row["outcome"], stage, row["detail"] or ""), warnings, times
         before = row
-    return Outcome("done"), warnings, times
+    assert before is not None
+    return Outcome(before["outcome"]), warnings, times
 
 
 def telling(evidence: Sequence[Mapping[str, Any]], change: Change | None) -> set[str]:

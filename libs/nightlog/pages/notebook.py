@@ -15,6 +15,7 @@ from markupsafe import Markup
 from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import NIGHTS
+from nightlog.outcomes import is_published
 from nightlog.pages.charts import shortened, standalone
 from nightlog.pages.words import is_unseen, visible
 from nightlog.settings import read_settings
@@ -49,7 +50,7 @@ def open_lake(root: Path | str | None = None) -> Lake:
 
 def night_or_last(lake: Lake, ds: str | None = None) -> str:
     """The day asked for, else the last one that was published. Raises ConfigError with the nights there are."""
-    nights = sorted({row["ds"] for row in lake.rows(NIGHTS, ["ds", "outcome"]) if row["outcome"] == "done"})
+    nights = sorted({row["ds"] for row in lake.rows(NIGHTS, ["ds", "outcome"]) if is_published(row["outcome"])})
     if not nights or ds not in (None, *nights):
         raise ConfigError(f"{lake.root} holds no published night {ds or ''}: it has {', '.join(nights) or 'none'}")
     return ds or nights[-1]

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from nightlog.errors import ConfigError
 from nightlog.lake.files import write_file
 from nightlog.lake.lake import Lake, quoted
+from nightlog.outcomes import SUCCESSES
 from nightlog.pages import words
 from nightlog.pages.charts import CHART_STYLE, Bar, Column, Series, bars, columns, square
 from nightlog.pages.model import Kind, SystemNight, day, merged_trend, summed
@@ -77,7 +78,7 @@ def system_page(night: SystemNight) -> str:
     if night.published:
         sections += [("new", "What is new"), ("templates", "New templates")] + [("trend", "By night")] * has_trend
         sections += [("quality", "Data quality"), ("knowledge", "Router and LLM")]
-    seconds = [Bar(stage, None if outcome != "done" else 0, took, words.seconds(took)) for stage, outcome, took in night.stages]
+    seconds = [Bar(stage, 0 if outcome in SUCCESSES else None, took, words.seconds(took)) for stage, outcome, took in night.stages]
     return render(
         "system.html",
         night.ds,

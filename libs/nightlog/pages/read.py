@@ -13,6 +13,7 @@ from nightlog.lake.query import connect
 from nightlog.lake.tables import ANOMALIES, EVENTS_TABLE, NIGHTS, OUTCOMES, QUARANTINE, TEMPLATES, TableSpec
 from nightlog.llm.budget import cost
 from nightlog.llm.items import Events
+from nightlog.outcomes import is_published
 from nightlog.pages.model import (
     Against,
     Change,
@@ -93,7 +94,7 @@ class NightReader:
 
     def trend(self, name: str) -> tuple[tuple[str, int | None], ...]:
         """Anomalies of the last nights."""
-        found = {row["ds"]: row["n_anomalies"] for row in self.nights if row["system"] == name and row["outcome"] == "done"}
+        found = {row["ds"]: row["n_anomalies"] for row in self.nights if row["system"] == name and is_published(row["outcome"])}
         return tuple((ds, found.get(ds)) for ds in (day(self.ds, n) for n in range(1 - TREND_NIGHTS, 1)))
 
     def with_anomalies(self, night: SystemNight) -> SystemNight:
@@ -126,7 +127,7 @@ class NightReader:
 
     def against(self, name: str, ds: str) -> Against:
         """Tonight's kinds against those of an earlier night."""
-        known = any((row["system"], row["ds"], row["outcome"]) == (name, ds, "done") for row in self.nights)
+        known = any((row["system"], row["ds"]) == (name, ds) and is_published(row["outcome"]) for row in self.nights)
         if not known:
             return Against(ds, False)
         (new,) = self.sql(
@@ -160,7 +161,7 @@ class NightReader:
             }
             for ds in (day(self.ds, -1), day(self.ds, -7))
         }
-        known = {row["ds"] for row in self.nights if row["system"] == name and row["outcome"] == "done"}
+        known = {row["ds"] for row in self.nights if row["system"] == name and is_published(row["outcome"])}
         sessions = self.sessions(name, shown)
         examples = {pattern: found[0].session_id for pattern, found in sessions.items()}
         changes = self.changes(name, shown, texts)

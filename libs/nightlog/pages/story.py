@@ -31,6 +31,7 @@ from nightlog.lake.tables import (
     TableSpec,
 )
 from nightlog.llm.verdicts import stored_verdict
+from nightlog.outcomes import is_published
 from nightlog.pages.model import Change, Gap, Line, NormalPatterns, day, sampled, telling
 from nightlog.pages.read import LOOK_BACK_DAYS, NORMAL_PATTERNS, asked, pattern_events, utc
 from nightlog.publishing.decide import Decision, Thresholds, decisions
@@ -165,7 +166,7 @@ def verdict_of(lake: Lake, about: About, verdicts: Sequence[Row], said: Sequence
     held_to = None if by is None else by.threshold if about.route.get("route") == "general" else by.foreign_threshold
     if anomaly:
         return {"label": "anomalous", "published": True} | {name: anomaly[name] for name in names} | {"held_to": held_to}
-    published = night.get("outcome") == "done"
+    published = is_published(night.get("outcome"))
     then = night.get("run_at") if published else None
     decision = decided_then(about, [row for row in verdicts if in_force(row, night)], said, by, then)
     found: Row = {"label": None, "published": published, "held_to": held_to} | dict.fromkeys(names)

@@ -34,6 +34,7 @@ from nightlog.lake.tables import (
     TEMPLATES,
 )
 from nightlog.llm.verdicts import latest_verdicts
+from nightlog.outcomes import is_published
 from nightlog.publishing.decide import Decision, decide, with_suppressions
 from nightlog.publishing.evidence import Known, with_evidence
 from nightlog.quality.approvals import Past, check_anomalies
@@ -268,7 +269,7 @@ def quarantine(lake: Lake, system: str, by: Publication, rows: pd.DataFrame, bre
 
 def publish_unfinished(lake: Lake, system: str, by_run: str, ds: str, outcome: str, detail: str | None, now: datetime) -> None:
     """Note in gold.nights that a system has nothing to show for the night; what an earlier run published stays."""
-    if any(row["outcome"] == "done" for row in lake.rows(NIGHTS, ["outcome"], system=system, ds=ds)):
+    if any(is_published(row["outcome"]) for row in lake.rows(NIGHTS, ["outcome"], system=system, ds=ds)):
         return
     row = {"ds": ds, "system": system, "outcome": outcome, "detail": detail, "run_id": by_run, "run_at": now}
     lake.put(NIGHTS, [row], system=system, ds=ds)

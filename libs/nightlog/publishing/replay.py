@@ -16,6 +16,7 @@ from nightlog.feedback.store import suppressions
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, ANSWERS, NIGHTS, PATTERNS, SESSIONS, TEMPLATES, VERDICTS
 from nightlog.lake.time_travel import PastLake
+from nightlog.outcomes import is_published
 from nightlog.publishing.decide import decide, with_suppressions
 from nightlog.publishing.publish import Judged, texts_hash, verdicts_and_answers
 from nightlog.routing.router import nearest_sources, read_vectors, route_patterns
@@ -48,7 +49,7 @@ def replay(lake: Lake, system: System, ds: str, session_id: str | None = None, d
 
     Nothing is asked and nothing is written. Raises: ConfigError where the night was not published.
     """
-    night = next((row for row in lake.rows(NIGHTS, system=system.name, ds=ds) if row["outcome"] == "done"), None)
+    night = next((row for row in lake.rows(NIGHTS, system=system.name, ds=ds) if is_published(row["outcome"])), None)
     if night is None:
         raise ConfigError(f"{system.name} {ds}: this night was not published, so there is no verdict to derive again")
     past = PastLake(lake.root, night["run_at"])

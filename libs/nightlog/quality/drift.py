@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any, Literal
 
+from nightlog.outcomes import is_published
 from nightlog.systems.spec import Gates
 
 # What MAD must be multiplied by to be a standard deviation, where values are normal.
@@ -163,7 +164,7 @@ def history(
     """
     first, last = nights_before(ds, days)
     first = max([first, *(row["ds"] for row in approvals if row["new_normal"] and row["ds"] < ds)])
-    rows = sorted((row for row in nights if row["outcome"] == "done" and first <= row["ds"] <= last), key=lambda row: str(row["ds"]))
+    rows = sorted((row for row in nights if is_published(row["outcome"]) and first <= row["ds"] <= last), key=lambda row: str(row["ds"]))
     named = ("n_lines", "n_blank", "n_unparsed", "n_templates", "n_sessions", "n_anomalies")
     return [
         {name: int(row[name]) for name in named if row[name] is not None} | {"n_templates_new": founded.get(row["ds"], 0)} for row in rows

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import count_nulls, parts_of, read_part
 from nightlog.lake.tables import ANSWERS, APPROVALS, HANDOFFS, LINES_TABLE, LLM_BATCHES, LLM_CALLS, MODELS, OUTCOMES, QUARANTINE, TableSpec
+from nightlog.outcomes import OutcomeKind, Stage
 from nightlog.quality.gates import Breach, check_sums, stop_on_critical
 
 if TYPE_CHECKING:
@@ -108,7 +109,6 @@ def no_json(row: Row) -> bool:
         return True
 
 
-STAGES = ("ingest", "parse", "embed", "route", "detect", "label", "publish")
 # Critical is what decides about sessions, or lets a night through: a wrong row of it would decide wrongly on every night.
 OPS = (
     Rules(
@@ -116,8 +116,8 @@ OPS = (
         ("run_id", "system", "stage", "outcome", "seconds", "at"),
         {
             "without run, system or time": missing("run_id", "system", "at"),
-            "stage unknown": unknown("stage", *STAGES),
-            "outcome unknown": unknown("outcome", "done", "no_input", "gated", "failed", "transient"),
+            "stage unknown": unknown("stage", *Stage),
+            "outcome unknown": unknown("outcome", *OutcomeKind),
             "seconds below 0": below_zero("seconds"),
         },
         "warning",
@@ -161,7 +161,7 @@ OPS = (
     Rules(
         QUARANTINE,
         ("system", "stage", "reason", "row"),
-        {"stage unknown": unknown("stage", *STAGES), "without reason": missing("reason"), "not JSON": no_json},
+        {"stage unknown": unknown("stage", *Stage), "without reason": missing("reason"), "not JSON": no_json},
         "warning",
     ),
     Rules(

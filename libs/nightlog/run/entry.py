@@ -11,11 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from nightlog.errors import EXIT_DONE, EXIT_TRANSIENT, NightlogError, is_transient
+from nightlog.errors import NightlogError, is_transient
 from nightlog.lake.lake import Lake
 from nightlog.lake.storage_errors import clear_storage_errors
-from nightlog.run.night import Night, utc_now
-from nightlog.run.stages import NEEDS_SPARK, Outcome, Stage, exit_code
+from nightlog.outcomes import EXIT_DONE, EXIT_TRANSIENT, Stage, exit_code
+from nightlog.run.context import utc_now
+from nightlog.run.night import Night
+from nightlog.run.stages import STEPS, Outcome
 from nightlog.settings import Profile, Settings, read_settings
 from nightlog.systems.catalog import choose, load_catalog
 from nightlog.systems.spec import System
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
-
-# The stages that GPUs make quicker; in profile gpu the others do not hold one.
-COMPUTES = frozenset({Stage.EMBED, Stage.DETECT})
 
 
 def arguments(description: str, with_ds: bool = True) -> argparse.ArgumentParser:
@@ -134,15 +133,16 @@ def run_teaching(work: Callable[[Settings, str, Callable[[str], None]], None], d
 
 
 def run_stage(stage: Stage, description: str, argv: Sequence[str] | None = None) -> int:
-    """Run one stage of one night for its systems. Returns the exit code: 0, 10, 20 or 30."""
+    """Run one stage of one night for its systems. Returns the exit code: 0, 10, 20, 30 or 40."""
     given = arguments(description).parse_args(argv)
 
     def run() -> int:
         settings = settings_from(lake=given.lake, data=given.data, master=given.master, profile=given.profile)
-        if settings.profile == "gpu" and stage not in COMPUTES:
+        needs = STEPS[stage].needs
+        if settings.profile == "gpu" and "gpu" not in needs:
             settings = settings.model_copy(update={"profile": "cluster"})
         systems = chosen_systems(settings, given.systems)
-        with open_lake(settings, f"nightlog {stage}", stage in NEEDS_SPARK) as lake:
+        with open_lake(settings, f"nightlog {stage}", "spark" in needs) as lake:
             night = Night(given.ds, given.run_id or new_run_id(given.ds), systems, lake, settings, utc_now)
             outcomes = []
             for outcome in night.run_stage(stage):

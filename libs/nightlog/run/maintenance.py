@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nightlog.lake.maintain import Retention, maintain
+from nightlog.run.context import utc_now
 from nightlog.run.entry import open_lake
-from nightlog.run.night import utc_now
 from nightlog.settings import Settings
 from nightlog.systems.catalog import load_catalog
 

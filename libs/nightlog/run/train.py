@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightlog.ingest.discover import find_days
+from nightlog.run.context import utc_now
 from nightlog.run.entry import open_lake
-from nightlog.run.night import utc_now
 from nightlog.settings import Settings
 from nightlog.systems.catalog import choose, load_catalog
 

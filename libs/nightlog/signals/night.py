@@ -10,6 +10,7 @@ from typing import Any
 
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import MESSAGES, NIGHTS, NUMBERS, PATTERNS, SIGNALS, TEMPLATES
+from nightlog.outcomes import OutcomeKind, is_published
 from nightlog.signals.rules import ORDER, READY_NIGHTS, Signal, new_templates, ranked, rates, ready, silences, silent_system, variations
 from nightlog.signals.values import Place, Range, values_out_of_range
 from nightlog.systems.spec import System
@@ -45,7 +46,7 @@ def find_signals(lake: Lake, systems: Sequence[System], ds: str, run_id: str) ->
 def system_rows(lake: Lake, system: System, ds: str, outcomes: Mapping[str, str]) -> list[dict[str, Any]]:
     """A system's rows of gold.signals, without system, night and run. Args: outcomes of its nights."""
     wanted, outcome = system.signals, outcomes.get(ds)
-    if not wanted.any or outcome not in ("done", "no_input"):
+    if not wanted.any or not (is_published(outcome) or outcome == OutcomeKind.NO_INPUT):
         return []
     nights = history_nights(outcomes, ds)
     if not ready(len(nights)):
@@ -54,7 +55,7 @@ def system_rows(lake: Lake, system: System, ds: str, outcomes: Mapping[str, str]
     history = {night: counts for night, counts in counted(lake, system.name, nights).items() if counts}
     templates = lake.rows(TEMPLATES, ["template_id", "text", "first_ds"], system=system.name)
     silent = silent_system(history) if wanted.silence else []
-    found = silent if outcome == "no_input" else signals_of(lake, system, ds, history, templates)
+    found = silent if outcome == OutcomeKind.NO_INPUT else signals_of(lake, system, ds, history, templates)
     texts = {row["template_id"]: row["text"] for row in templates}
     kept = [each for kind in ORDER for each in [signal for signal in found if signal.kind == kind][:MOST_OF_A_KIND]]
     return [vars(each) | {"template": texts.get(each.template_id)} for each in kept]
@@ -92,7 +93,7 @@ def history_nights(outcomes: Mapping[str, str], ds: str) -> list[str]:
     ['2026-03-01']
     """
     since = (date.fromisoformat(ds) - timedelta(days=HISTORY_DAYS)).isoformat()
-    return sorted(night for night, outcome in outcomes.items() if outcome == "done" and since <= night < ds)
+    return sorted(night for night, outcome in outcomes.items() if is_published(outcome) and since <= night < ds)
 
 
 def counted(lake: Lake, system: str, nights: Sequence[str]) -> dict[str, Counter[str]]:

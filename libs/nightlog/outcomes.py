@@ -1,0 +1,94 @@
+"""Stages of a night, outcomes of a system in a stage, and the exit codes that follow from them: defined here alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+EXIT_DONE = 0
+EXIT_DIFFERENT = 1  # of `nightlog replay` alone: a past verdict comes out otherwise now
+EXIT_USAGE = 2
+EXIT_NOT_THERE = 4
+EXIT_GATE = 10
+EXIT_TRANSIENT = 20
+EXIT_PERMANENT = 30
+EXIT_INCOMPLETE = 40
+
+
+class Stage(StrEnum):
+    """The stages of a night, in order. `nightlog.run.stages` has the function of each."""
+
+    INGEST = "ingest"
+    PARSE = "parse"
+    EMBED = "embed"
+    ROUTE = "route"
+    DETECT = "detect"
+    LABEL = "label"
+    PUBLISH = "publish"
+    REPORT = "report"
+
+    @property
+    def before(self) -> tuple[Stage, ...]:
+        """The stages before this one.
+
+        >>> [str(stage) for stage in Stage.EMBED.before]
+        ['ingest', 'parse']
+        """
+        return tuple(Stage)[: tuple(Stage).index(self)]
+
+    @property
+    def onwards(self) -> tuple[Stage, ...]:
+        """This stage and those after it.
+
+        >>> [str(stage) for stage in Stage.PUBLISH.onwards]
+        ['publish', 'report']
+        """
+        return tuple(Stage)[tuple(Stage).index(self) :]
+
+
+class OutcomeKind(StrEnum):
+    """The outcome of a system in a stage, and of its night.
+
+    `incomplete`: published, but nobody judged some of its sessions. `no_input`: there was no file to read. `gated`: a quality gate held the
+    night back. `transient`: it failed, and may work when it is tried again.
+    """
+
+    DONE = "done"
+    INCOMPLETE = "incomplete"
+    NO_INPUT = "no_input"
+    GATED = "gated"
+    FAILED = "failed"
+    TRANSIENT = "transient"
+
+
+# The stages after such an outcome are run; a night with such an outcome is published.
+SUCCESSES = frozenset({OutcomeKind.DONE, OutcomeKind.INCOMPLETE})
+
+# From the worst on: the exit code of several outcomes is that of the worst. Transient comes first, because a retry may help.
+EXIT_CODES = {
+    OutcomeKind.TRANSIENT: EXIT_TRANSIENT,
+    OutcomeKind.FAILED: EXIT_PERMANENT,
+    OutcomeKind.GATED: EXIT_GATE,
+    OutcomeKind.INCOMPLETE: EXIT_INCOMPLETE,
+    OutcomeKind.NO_INPUT: EXIT_DONE,
+    OutcomeKind.DONE: EXIT_DONE,
+}
+
+
+def is_published(outcome: str | None) -> bool:
+    """Return True if a row of gold.nights with this outcome has published anomalies and counts.
+
+    >>> is_published("incomplete"), is_published("gated"), is_published(None)
+    (True, False, False)
+    """
+    return outcome in SUCCESSES
+
+
+def exit_code(outcomes: Iterable[str]) -> int:
+    """Return the exit code of a stage or a run from the outcomes of its systems.
+
+    >>> exit_code(["done", "incomplete"]), exit_code(["gated", "failed"]), exit_code(["failed", "transient"]), exit_code([])
+    (40, 30, 20, 0)
+    """
+    found = set(outcomes)
+    return next((code for kind, code in EXIT_CODES.items() if kind in found), EXIT_DONE)

@@ -1,0 +1,84 @@
+"""The commit window: the writes of several systems wait for each other for some seconds, so that small systems share their commits."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+from nightlog.errors import outcome_of
+from nightlog.lake.lake import Lake
+from nightlog.lake.storage_errors import storage_error
+from nightlog.lake.transaction import Write, commit
+from nightlog.run.progress import Progress
+from nightlog.run.stages import Outcome
+
+log = logging.getLogger(__name__)
+
+WINDOW_S = 5.0
+
+
+class CommitWindow:
+    """The outcomes and writes that wait for a commit, and the locks of their systems.
+
+    A run that is killed loses at most the work of one window. Locks are released when the window is committed or the block ends.
+    """
+
+    def __init__(self, lake: Lake, progress: Progress):
+        self.lake = lake
+        self.progress = progress
+        self.waiting: list[tuple[Outcome | None, list[Write]]] = []
+        self.locks = ExitStack()
+        self.since = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.locks.close()
+
+    @property
+    def is_due(self) -> bool:
+        """True if the first writes have waited long enough."""
+        return time.monotonic() - self.since >= WINDOW_S
+
+    def add(self, outcome: Outcome | None, writes: list[Write]) -> None:
+        """Let the writes of a system wait, and its outcome, if it is to be noted."""
+        self.waiting.append((outcome, writes))
+
+    def commit(self) -> list[Outcome]:
+        """Commit the waiting writes with one commit per table, then the outcomes, and release the locks.
+
+        Returns the outcomes; a system whose writes could not be committed has the error as its outcome.
+        """
+        with self.locks:
+            outcomes = commit_outcomes(self.lake, self.waiting)
+            self.progress.add([row_of(each) for each in outcomes])
+        self.waiting, self.locks, self.since = [], ExitStack(), time.monotonic()
+        return outcomes
+
+
+def commit_outcomes(lake: Lake, waiting: Sequence[tuple[Outcome | None, list[Write]]]) -> list[Outcome]:
+    """Commit writes, and return the outcomes of their systems, changed to the error if a system's writes failed."""
+    failed = commit(lake, [writes for _, writes in waiting])
+    outcomes = []
+    for number, (outcome, _) in enumerate(waiting):
+        error = failed.get(number)
+        if error is not None:
+            log.error("the writes of %s could not be committed", outcome or "a system", exc_info=error)
+        if outcome is not None and error is not None:
+            kind, detail = outcome_of(storage_error(error, lake.root) or error)
+            outcomes.append(replace(outcome, outcome=kind, detail=detail))
+        elif outcome is not None:
+            outcomes.append(outcome)
+    return outcomes
+
+
+def row_of(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as a row of ops.outcomes, without run, day and time."""
+    row: dict[str, Any] = {"system": outcome.system, "stage": outcome.stage.value, "outcome": outcome.outcome.value}
+    return row | {"detail": outcome.detail, "counts": outcome.counts, "seconds": outcome.seconds}

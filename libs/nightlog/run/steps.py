@@ -1,0 +1,85 @@
+"""The stages of one system: each calls one function of the library and returns its counts and a detail for the outcome.
+
+Imports wait until a stage runs: each stage is a process of its own under Airflow.
+"""
+
+from __future__ import annotations
+
+from nightlog.errors import GateFailed
+from nightlog.run.context import Context, Versions
+from nightlog.run.progress import Progress
+from nightlog.systems.spec import System
+
+Counts = tuple[dict[str, int], str | None]
+
+
+def ingest(run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+    """Read the files of the day."""
+    from nightlog.ingest.ingest import ingest as read
+    from nightlog.quality.rules import check_lines
+
+    counts, detail = read(run.lake, system, run.ds, run.data)
+    check_lines(run.lake, system.name, run.ds, counts["n_lines"])
+    return counts, detail
+
+
+def parse(run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+    """Parse the night, then check its counts by the gate."""
+    from nightlog.parsing.parse import LONG_SESSION
+    from nightlog.parsing.parse import parse as split
+    from nightlog.quality.approvals import check_parsed
+
+    counts = split(run.lake, system, run.ds, run.run_id)
+    n_long = counts.pop("n_long_sessions")
+    kept = {name: n for name, n in counts.items() if name != "n_beyond_cap"}
+    try:
+        notes = check_parsed(run.lake, system, run.ds, progress.counts(system) | counts, run.past)
+    except GateFailed as error:
+        raise GateFailed(str(error), kept) from None
+    if n_long:
+        notes.append(f"{n_long:,} sessions have more than {LONG_SESSION:,} events; a few lines of each are shown")
+    if n := counts.pop("n_beyond_cap"):
+        notes.append(f"{n:,} distinct messages exceed templates.messages = {system.templates.messages:,} and have no template of their own")
+    return counts, "; ".join(notes) or None
+
+
+def embed(run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+    """Embed the texts of new templates."""
+    from nightlog.encoding.encoder import embed as encode
+
+    return encode(run.lake, system, run.settings.device), None
+
+
+def route(run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+    """Choose for each pattern who decides it."""
+    from nightlog.routing.router import route as choose
+
+    model = run.loaded(system, versions)
+    return choose(run.lake, system, run.ds, model.sources, model.manifest.tau, model.version, model.manifest.encoder), None
+
+
+def detect(run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+    """Score the patterns by the small model."""
+    from nightlog.detector.scoring import detect as score
+
+    return score(run.lake, system, run.ds, run.model(system, versions), run.settings.device), None
+
+
+def label(run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+    """Ask the LLM about patterns that have no verdict yet."""
+    from nightlog.llm.label import label_patterns
+
+    return label_patterns(run.lake, system, run.ds, run.run_id, run.judge, run.clock, run.settings.prices, run.batches)
+
+
+def publish(run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+    """Publish the rows of the earlier stages, through the gates."""
+    from nightlog.publishing.publish import Publication
+    from nightlog.publishing.publish import publish as publish_night
+
+    unsound = (*run.unsound.get(system.name, ()), *run.unsound.get("", ()))
+    model, trouble = run.loaded(system, versions), progress.llm_trouble(system)
+    by = Publication(run.ds, run.run_id, model, versions.prompt, versions.llm, run.clock(), trouble, run.past, unsound)
+    counts = progress.counts(system)
+    counts |= {f"run_{name}": n for name, n in counts.items() if name.startswith("llm_")}
+    return publish_night(run.lake, system, by, counts, progress.seconds(system))
