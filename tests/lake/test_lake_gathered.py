@@ -116,10 +116,8 @@ def test_commits_of_another_writer_are_seen(tables: Lake) -> None:
 def test_writes_that_cannot_be_committed_are_the_outcome_of_their_system_alone(tables: Lake) -> None:
     night = Night(DS, "run", [], tables, Settings(llm="off"), lambda: datetime(2026, 3, 5, tzinfo=UTC))
     bad: list[Write] = [Rows(MESSAGES, pa.table({"nothing": ["known"]}), {})]
-    done = {system: Outcome(system, Stage.PARSE, "done", None, {}, 0.1) for system in "abc"}
-    waiting = [(done["a"], shared_neighbours(tables, ["a"])), (done["b"], bad), (done["c"], shared_neighbours(tables, ["c"]))]
     done = {system: Outcome(system, Stage.PARSE, OutcomeKind.DONE, None, {}, 0.1) for system in "abc"}
-    waiting = [(done["a"], gathered(tables, ["a"])), (done["b"], bad), (done["c"], gathered(tables, ["c"]))]
+    waiting = [(done["a"], shared_neighbours(tables, ["a"])), (done["b"], bad), (done["c"], shared_neighbours(tables, ["c"]))]
 
     with CommitWindow(tables, night.progress) as window:
         for outcome, writes in waiting:

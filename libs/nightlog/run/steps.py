@@ -39,7 +39,8 @@ def parse(run: Context, system: System, versions: Versions, progress: Progress) 
     if n_long:
         notes.append(f"{n_long:,} sessions have more than {LONG_SESSION:,} events; a few lines of each are shown")
     if n := counts.pop("n_beyond_cap"):
-        notes.append(f"{n:,} distinct messages exceed templates.messages = {system.templates.messages:,} and have no template of their own")
+        bound = system.templates.messages
+        notes.append(f"{n:,} distinct messages are beyond templates.messages = {bound:,} and have no template of their own")
     return counts, "; ".join(notes) or None
 
 
