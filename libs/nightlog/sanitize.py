@@ -27,11 +27,13 @@ def escaped(text: str) -> str:
 
 
 def csv_cell(value: Any) -> Any:
-    """A value for a CSV file that a spreadsheet may open: text that it would take for a formula begins with an apostrophe.
+    """Return a value for a CSV file that a spreadsheet may open: text that looks like a formula begins with an apostrophe.
 
-    >>> csv_cell("=1+1"), csv_cell(-3), csv_cell("all well")
-    ("'=1+1", -3, 'all well')
+    >>> csv_cell("=1+1"), csv_cell(-3), csv_cell("all well"), csv_cell(True)
+    ("'=1+1", -3, 'all well', 'true')
     """
+    if isinstance(value, bool):
+        return str(value).lower()
     if not isinstance(value, str):
         return value
     return UNSEEN.sub("�", f"'{value}" if FORMULA.match(value) else value)
@@ -43,7 +45,7 @@ def flat(value: Any) -> Any:
 
 
 def csv_lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
-    """Rows as lines of CSV, each value inert, see `csv_cell`; with `columns` a line of these names first.
+    """Return rows as lines of CSV, each value inert, see `csv_cell`; with `columns` a line of these names first, and these values alone.
 
     >>> csv_lines([{"id": "=1+1", "n": 2}], ["id", "n"])
     "id,n\\n'=1+1,2\\n"
@@ -52,7 +54,7 @@ def csv_lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) ->
     writer = csv.writer(buffer, lineterminator="\n")  # so that a shell's `read` gets no carriage return
     if columns:
         writer.writerow(columns)
-    writer.writerows([csv_cell(flat(value)) for value in row.values()] for row in rows)
+    writer.writerows([csv_cell(flat(value)) for value in (map(row.get, columns) if columns else row.values())] for row in rows)
     return buffer.getvalue()
 
 

@@ -130,6 +130,11 @@ def test_sql_sees_no_variable_of_the_program(bare: Lake) -> None:
             query(bare, f"select * from {name}")
 
 
+def test_columns_of_the_same_name_are_kept_apart(bare: Lake) -> None:
+    found = query(bare, "select 1 as a, 2 as a, a.ds, b.ds from gold.nights a join gold.nights b using (system)")
+    assert found.to_pylist() == [{"a": 1, "a_2": 2, "ds": DS, "ds_2": DS}]
+
+
 # What became of a run
 
 

@@ -216,7 +216,7 @@ def shown(tmp_path: Path, request: pytest.FixtureRequest) -> Shown:
     }
     found = pa.table({"session_id": ["short", "long", "untimed"], "pattern_id": ["p"] * 3, "x": ["kept"] * 3})
     messages = {number: name for name, number in numbers.items()}
-    rows = with_evidence(Lake(tmp_path), found, knowledge, messages, parts[EVENTS_TABLE], parts[LINES_TABLE]).to_pylist()
+    rows = with_evidence(Lake(tmp_path), found, knowledge, messages, {}, parts[EVENTS_TABLE], parts[LINES_TABLE]).to_pylist()
     assert len(rows) == 3
     return {row["session_id"]: row for row in rows}
 

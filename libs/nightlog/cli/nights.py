@@ -15,6 +15,8 @@ from nightlog.cli.options import DataOption, Ds, Format, FormatOption, LakeOptio
 from nightlog.cli.output import err, out, print_rows, safe
 from nightlog.sanitize import UNSEEN
 
+SHOWN_LINES = 4  # of a session in the table of anomalies
+
 
 @app.command()
 def run(
@@ -118,7 +120,7 @@ def show_anomalies(rows: list[dict[str, Any]], ds: str, limit: int) -> None:
         first = same[0]
         more = f"\nand {len(same) - 1:,} more alike" if len(same) > 1 else ""
         evidence = [f"{each['count']}× {each['template'][:100]}" for each in first["evidence"][:3]]
-        lines = [f"{Path(line['file']).name}:{line['line_no']} {line['text'][:160]}" for line in first["lines"][-3:]]
+        lines = [f"{Path(line['file']).name}:{line['line_no']} {line['text'][:160]}" for line in first["lines"][:SHOWN_LINES]]
         table.add_row(
             safe(f"{first['system']}\n{first['session_id']}{more}"),
             safe(f"{first['score']:.2f}\n{first['decided_by']}\n{first['status']}"),

@@ -37,15 +37,19 @@ def show(
     from nightlog.pages.story import read_story
     from nightlog.run.context import check_ds, utc_now
     from nightlog.run.entry import settings_from
+    from nightlog.systems.catalog import load_catalog
 
     if form == Format.CSV:
         raise ConfigError("a story is printed as table or json")
-    tables = Lake(settings_from(lake=lake).lake)
+    settings = settings_from(lake=lake)
+    tables = Lake(settings.lake)
     place = find_target(tables, session, system, check_ds(ds) if ds else "")
     if place.session_id is None:
         rows = tables.rows(PATTERNS, ["example_session_id"], system=place.system, ds=place.ds, pattern_id=place.pattern_id)
         place = place._replace(session_id=rows[0]["example_session_id"])
-    story = read_story(tables, place, MOST_EVENTS if form == Format.JSON else n_lines, f"{utc_now():%Y-%m-%d}")
+    spec = load_catalog(settings.systems).get(place.system)
+    start = spec.record.start if spec is not None and spec.record is not None else None
+    story = read_story(tables, place, MOST_EVENTS if form == Format.JSON else n_lines, f"{utc_now():%Y-%m-%d}", start)
     if form == Format.JSON:
         print(escaped(json.dumps(story, default=as_json, ensure_ascii=False, indent=1)))
         return
@@ -72,6 +76,8 @@ def show_story(story: dict[str, Any]) -> None:
         text = each["text"] if each["text"] is not None else f"(the line is no longer kept; its template: {each['template']})"
         place = f"{each['file'].rpartition('/')[2]}:{each['line_no']}"
         say(f"{'▶' if each['marked'] else ' '} {place}  {text}", "bold" if each["marked"] else None)
+        for line in each["continuation"]:
+            say(f"    {line}", "bold" if each["marked"] else "dim")
     heading("Against what is normal")
     show_normal(story["nearest_normal"])
     show_judges(story)

@@ -26,7 +26,7 @@ def query(
     from nightlog.run.entry import settings_from
 
     found = ask(Lake(settings_from(lake=lake).lake), sql)
-    print_rows(found.to_pylist(), found.column_names, form)
+    print_rows(found.to_pylist(), found.column_names, form, grouped=False)
 
 
 @app.command()

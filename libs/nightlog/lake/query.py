@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nightlog.errors import ConfigError
@@ -61,7 +62,7 @@ def readable(lake: Lake, spec: TableSpec) -> pads.Dataset | pads.Scanner:
 
 
 def query(lake: Lake, sql: str) -> pa.Table:
-    """Run SQL by DuckDB over the lake's tables and views, see `connect`.
+    """Run SQL by DuckDB over the lake's tables and views, see `connect`. Columns of the same name are numbered: a, a_2.
 
     Raises ConfigError with DuckDB's message where the SQL is wrong.
     """
@@ -71,9 +72,26 @@ def query(lake: Lake, sql: str) -> pa.Table:
         found = connect(lake).sql(sql)
         if found is None:
             raise ConfigError("that is no query: the lake is read only; start with select, with, describe or show")
-        return found.to_arrow_table()
+        table = found.to_arrow_table()
+        return table.rename_columns(distinct_names(table.column_names))
     except duckdb.Error as error:
         raise ConfigError(f"{error}; tables: {', '.join(spec.name for spec in ALL_TABLES if lake.exists(spec))}") from error
+
+
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """Return the names, with a number behind each one that occurred before.
+
+    >>> distinct_names(["a", "a", "a_2", "a"])
+    ['a', 'a_3', 'a_2', 'a_4']
+    """
+    taken, found = set(names), list[str]()
+    for name in names:
+        number, new = 1, name
+        while new in found or (number > 1 and new in taken):
+            number += 1
+            new = f"{name}_{number}"
+        found.append(new)
+    return found
 
 
 def run_outcomes(lake: Lake, ds: str, run_id: str) -> list[tuple[str, str, str]]:

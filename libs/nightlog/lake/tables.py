@@ -368,7 +368,11 @@ ANOMALIES = TableSpec(
         col("status", STRING, "open | suppressed | provisional"),
         col("reason", STRING, "why, in a sentence"),
         col("evidence", EVIDENCE, "the session's templates, most telling first"),
-        col("lines", LINES, "raw lines, at most 50, in the session's order"),
+        col(
+            "lines",
+            LINES,
+            "raw lines with those that continue a record, at most 50: the rarest and most severe records first, then the others, in order",
+        ),
         col("pattern_id", STRING, "the session's pattern"),
         col("versions", VERSIONS, "model, prompt, LLM, encoder, and a hash of the template texts"),
         RUN_ID,

@@ -173,7 +173,7 @@ class NightReader:
             example = raw.get(examples[pattern], {})
             evidence = tuple(example.get("evidence") or ())
             marked = telling(evidence, change)
-            told = [self.line(each, lines, marked) for each in example.get("lines") or ()]
+            told = example_lines(example.get("lines") or (), lines, marked)
             yield Kind(
                 system=name,
                 new_since_day=day(self.ds, -1) in known and pattern not in earlier[day(self.ds, -1)],
@@ -187,12 +187,6 @@ class NightReader:
                 lines=sampled(told),
                 **row,
             )
-
-    @staticmethod
-    def line(row: Mapping[str, Any], placed: Mapping[tuple[str, int], tuple[datetime | None, str]], marked: set[str]) -> Line:
-        """A raw line with its time and whether it stands out."""
-        at, template = placed.get((row["file"], row["line_no"]), (None, ""))
-        return Line(at, row["file"], row["line_no"], row["text"] or "", template in marked)
 
     def history(self, name: str, patterns: list[str]) -> dict[str, dict[str, int]]:
         """Pattern → its sessions by night, over all nights in the lake, anomalous then or not."""
@@ -321,6 +315,22 @@ class NightReader:
             with pq.ParquetFile(part.path, filesystem=part.filesystem) as file:
                 for batch in file.iter_batches(BATCH_ROWS, columns=["session_id", *columns]):
                     yield from batch.filter(pc.is_in(batch["session_id"].cast(pa.string()), wanted)).to_pylist()
+
+
+def example_lines(
+    rows: Sequence[Mapping[str, Any]], placed: Mapping[tuple[str, int], tuple[datetime | None, str]], marked: set[str]
+) -> list[Line]:
+    """Return the raw lines of a session, each with its time and whether it stands out; a line that continues a record stands out with it.
+
+    Args: rows as in gold.anomalies; placed: see `NightReader.placed`; marked: ids of the templates that stand out.
+    """
+    found: list[Line] = []
+    for row in rows:
+        event = placed.get((row["file"], row["line_no"]))
+        continues = event is None and bool(found) and found[-1].file == row["file"]
+        at, template = event or (None, "")
+        found.append(Line(at, row["file"], row["line_no"], row["text"] or "", found[-1].marked if continues else template in marked))
+    return found
 
 
 def utc(at: datetime) -> datetime:

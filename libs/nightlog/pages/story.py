@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from nightlog.detector.calibration import Calibration
 from nightlog.feedback.groups import group_ids
@@ -35,8 +39,11 @@ from nightlog.outcomes import is_published
 from nightlog.pages.model import Change, Gap, Line, NormalPatterns, day, sampled, telling
 from nightlog.pages.read import LOOK_BACK_DAYS, NORMAL_PATTERNS, asked, pattern_events, utc
 from nightlog.publishing.decide import Decision, Thresholds, decisions
+from nightlog.publishing.evidence import records_of_part
+from nightlog.systems.spec import LONGEST_RECORD
 
 Row = dict[str, Any]
+LINE_SCHEMA = pa.schema([("file", pa.string()), ("line_no", pa.int64()), ("text", pa.string())])
 CLOSEST_FIRST = ("label", "confidence", "reason", "round", "group", "first_label", "first_confidence", "prompt", "llm", "served_by")
 
 
@@ -54,10 +61,11 @@ class About:
     texts: Mapping[str, str]
 
 
-def read_story(lake: Lake, place: Place, n_lines: int, today: str) -> Row:
-    """The story of a session, as values that JSON can hold.
+def read_story(lake: Lake, place: Place, n_lines: int, today: str, record_start: str | None = None) -> Row:
+    """Return the story of a session, as values that JSON can hold.
 
-    Args: place, with a session; n_lines, at most so many events are told with their raw lines; today, YYYY-MM-DD.
+    Args: place, with a session; n_lines, the most events with their raw lines; today, YYYY-MM-DD; record_start, the expression that begins
+    a record of the system, if its records span lines.
     Returns: session, verdict, router, small_model, llm (one a verdict), nearest_normal, events, feedback, nights; events that are left
     out are counted by {"left_out": n}.
     """
@@ -85,7 +93,7 @@ def read_story(lake: Lake, place: Place, n_lines: int, today: str) -> Row:
             name: [{"template": text, "count": n} for text, n in events]
             for name, events in (("more", change.added), ("less", change.missing))
         },
-        "events": events_of(lake, about, telling(evidence, change), n_lines),
+        "events": events_of(lake, about, telling(evidence, change), n_lines, record_start),
         "feedback": [row for row in history(said, today) if is_about(row, about, verdicts)],
         "nights": nights_of(lake, place),
     }
@@ -217,8 +225,11 @@ def nearest_normal(lake: Lake, about: About, verdicts: Sequence[Row]) -> Change 
     return references.nearest(pattern_events(about.pattern, about.texts))
 
 
-def events_of(lake: Lake, about: About, marked: set[str], limit: int) -> list[Row]:
-    """The session's events in time with their raw lines: at, file, line_no, template_id, template, text, marked; or {"left_out": n}."""
+def events_of(lake: Lake, about: About, marked: set[str], limit: int, record_start: str | None) -> list[Row]:
+    """Return the session's events in time with their raw lines, or {"left_out": n}.
+
+    An event: at, file, line_no, template_id, template, text, continuation (the lines that continue its record), marked.
+    """
     place, began = about.place, about.session.get("started_at")
     since = utc(began).date().isoformat() if began is not None else place.ds
     days = [at for at in (day(place.ds, -n) for n in range(LOOK_BACK_DAYS + 1)) if at >= since or at == place.ds]
@@ -231,28 +242,50 @@ def events_of(lake: Lake, about: About, marked: set[str], limit: int) -> list[Ro
     by_line = {(row["file"], row["line_no"]): (row["ds"], template_of.get(row["message_id"], "")) for row in rows}
     lines = [Line(row["at"], row["file"], row["line_no"], "", template_of.get(row["message_id"]) in marked) for row in rows]
     kept = sampled(lines, limit, max(1, limit * 2 // 3))
-    texts = texts_of(lake, place.system, [(by_line[each.file, each.line_no][0], each) for each in kept if isinstance(each, Line)])
-    texts |= {(each["file"], each["line_no"]): each["text"] for each in about.anomaly.get("lines") or ()}
+    texts = published_texts(about.anomaly.get("lines") or (), by_line)
+    wanted = [(by_line[each.file, each.line_no][0], each) for each in kept if isinstance(each, Line)]
+    texts |= texts_of(lake, place.system, wanted, record_start)
     found: list[Row] = []
     for each in kept:
         if isinstance(each, Gap):
             found.append({"left_out": each.n_lines})
             continue
         _, template = by_line[each.file, each.line_no]
-        row = {"at": each.at, "file": each.file, "line_no": each.line_no, "template_id": template}
-        found.append(row | {"template": about.texts.get(template), "text": texts.get((each.file, each.line_no)), "marked": each.marked})
+        text, *continuation = texts.get((each.file, each.line_no), [None])
+        row = {"at": each.at, "file": each.file, "line_no": each.line_no, "template_id": template, "template": about.texts.get(template)}
+        found.append(row | {"text": text, "continuation": continuation, "marked": each.marked})
     return found
 
 
-def texts_of(lake: Lake, system: str, wanted: Iterable[tuple[str, Line]]) -> dict[tuple[str, int], str]:
-    """(file, line_no) → raw text of lines (day, line); those that upkeep has dropped are not there."""
-    by_file: dict[tuple[str, str], list[int]] = {}
+def published_texts(lines: Iterable[Mapping[str, Any]], events: Collection[tuple[str, int]]) -> dict[tuple[str, int], list[str | None]]:
+    """Return (file, line_no) of an event → its raw lines, of the lines that were published with a session."""
+    found: dict[tuple[str, int], list[str | None]] = {}
+    last: list[str | None] = []
+    for each in lines:
+        if (place := (each["file"], each["line_no"])) in events:
+            last = found.setdefault(place, [])
+        last.append(each["text"])
+    return found
+
+
+def texts_of(
+    lake: Lake, system: str, wanted: Iterable[tuple[str, Line]], record_start: str | None
+) -> dict[tuple[str, int], list[str | None]]:
+    """Return (file, line_no) → raw text of lines (day, line) and of the lines that continue the record; dropped lines are not there."""
+    by_file: dict[tuple[str, str], set[int]] = {}
     for ds, line in wanted:
-        by_file.setdefault((ds, line.file), []).append(line.line_no)
-    found: dict[tuple[str, int], str] = {}
+        by_file.setdefault((ds, line.file), set()).add(line.line_no)
+    found: dict[tuple[str, int], list[str | None]] = {}
     for (ds, file), numbers in by_file.items():
-        rows = matching(lake, LINES_TABLE, ["file", "line_no", "text"], system, [ds], {"file": [file], "line_no": sorted(set(numbers))})
-        found |= {(row["file"], row["line_no"]): row["text"] for row in rows}
+        near = numbers if record_start is None else {n + more for n in numbers for more in range(LONGEST_RECORD)}
+        rows = matching(lake, LINES_TABLE, ["file", "line_no", "text"], system, [ds], {"file": [file], "line_no": sorted(near)})
+        rows.sort(key=lambda row: row["line_no"])
+        if record_start is not None:
+            first_rows = np.flatnonzero([row["line_no"] in numbers for row in rows])
+            lines = pa.Table.from_pylist(rows, LINE_SCHEMA)
+            rows = records_of_part(ds, lines, first_rows, re.compile(record_start)).rows.to_pylist()
+        for row in rows:
+            found.setdefault((file, row["line_no"]), []).append(row["text"])
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -165,12 +166,22 @@ def staged_anomalies(lake: Lake, system: System, by: Publication, judged: Judged
     days = [*look_back(system, by.ds), by.ds]
     messages = {row["message_id"]: row["template_id"] for row in lake.rows(MESSAGES, ["message_id", "template_id"], system=system.name)}
     events, lines = (parts_of(lake, spec, system=system.name, ds=days) for spec in (EVENTS_TABLE, LINES_TABLE))
-    shown = with_evidence(lake, found, pattern_knowledge(judged), messages, events, lines)
+    start = system.record.start if system.record is not None else None
+    shown = with_evidence(lake, found, pattern_knowledge(judged), messages, sessions_by_template(judged), events, lines, start)
     schema = schema_of(ANOMALIES)
     same = {"versions": dict(versions), "run_id": by.run_id}
     for name, value in same.items():
         shown = shown.append_column(name, pa.array([value] * len(shown), schema.field(name).type))
     return shown.select(schema.names).cast(schema)
+
+
+def sessions_by_template(judged: Judged) -> Counter[str]:
+    """Return how many of the night's sessions have each template."""
+    found = Counter[str]()
+    for row in judged.patterns:
+        for name in {event["template_id"] for event in row["events"] or ()}:
+            found[name] += row["n_sessions"]
+    return found
 
 
 def texts_hash(judged: Judged) -> str:
