@@ -115,7 +115,7 @@ def test_a_night_is_published_and_a_critical_breach_leaves_it_as_it_was(lake: La
     assert (counts, warnings) == ({"n_anomalies": 2, "n_provisional": 0}, None)
     assert shown(lake) == [("s1", "small_model", 0.9, "first"), ("s2", "llm", 0.8, "first")]
     row = next(row for row in lake.rows(ANOMALIES) if row["session_id"] == "s1")
-    assert [line["text"] for line in row["lines"]] == ["raw s1 t-open", "raw s1 t-lost"], "the look-back day's line comes first"
+    assert [line["text"] for line in row["lines"]] == ["raw s1 t-lost", "raw s1 t-open"], "the rare line, then that of the look-back day"
     assert {(each["template"], each["nearest_source_template"]) for each in row["evidence"]} == {
         ("disk <NUM> lost", None),
         ("open <FILE>", "opened"),
