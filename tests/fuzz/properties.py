@@ -211,7 +211,8 @@ def sessions_are_grouped_as_by_hand(data: DataObject) -> None:
         st.booleans(),
     )
     rows = data.draw(st.lists(row, max_size=25))
-    settle = data.draw(st.one_of(st.none(), st.tuples(st.integers(0, 5 * 10**5), st.integers(5 * 10**5, 10**6))))
+    window = data.draw(st.one_of(st.none(), st.tuples(st.integers(0, 5 * 10**5), st.integers(5 * 10**5, 10**6))))
+    due = data.draw(st.lists(st.sampled_from(["s1", "s2", ""]), unique=True, max_size=2))
     assignment = Assignment.of((number, TEMPLATES[number]) for number in range(len(TEMPLATES)))
 
     def table(given: list[Any]) -> pa.Table:
@@ -219,41 +220,49 @@ def sessions_are_grouped_as_by_hand(data: DataObject) -> None:
         values = [columns[0], columns[1], columns[2], columns[3], columns[3], columns[4]]
         return pa.table([pa.array(list(each), field.type) for each, field in zip(values, COUNTS, strict=True)], schema=COUNTS)
 
-    def grouped(counts: pa.Table) -> tuple[Any, Any]:
-        sessions, patterns = group_sessions(counts, assignment, settle)
-        return sorted(sessions.to_pylist(), key=str), patterns
+    def grouped(counts: pa.Table) -> tuple[Any, Any, Any]:
+        found = group_sessions(counts, assignment, window, pa.array(due, pa.string()))
+        rows = [(kind, row) for kind in ("judged", "waiting", "unchanged") for row in getattr(found, kind).to_pylist()]
+        return sorted(rows, key=str), found.patterns, (found.n_ids, found.n_due, found.n_outside, sorted(found.again.to_pylist()))
 
-    found, patterns = grouped(table(rows))
-    own = defaultdict(list)
+    found, patterns, sums = grouped(table(rows))
+    of_ids = defaultdict(list)
     for session, message, n, at, is_own in rows:
-        if message < len(TEMPLATES):
-            own[session].append((TEMPLATES[message], n, at, is_own))
+        of_ids[session].append((message, n, at, is_own))
+    wanted = {session for session, of_it in of_ids.items() if session in due or any(is_own for *_, is_own in of_it)}
     expected = {}
-    for session, of_it in own.items():
+    again = []
+    for session in wanted:
+        of_it = [(TEMPLATES[message], n, at, is_own) for message, n, at, is_own in of_ids[session] if message < len(TEMPLATES)]
+        if not of_it:
+            continue
         times = [at for _, _, at, _ in of_it if at is not None]
         start = min(times, default=None)
-        judged = any(is_own for *_, is_own in of_it)
-        if settle is not None and start is not None:
-            judged = (judged or start >= settle[0]) and start < settle[1]
-        if judged:
-            counts: Counter[str] = Counter()
-            for name, n, _, _ in of_it:
-                counts[name] += n
-            events = tuple((name, 1 << (counts[name].bit_length() - 1)) for name in sorted(counts))
-            expected[session] = (pattern_id(events), sum(counts.values()), start, max(times, default=None))
+        waits = session not in due and window is not None and start is not None and window[0] <= start < window[1]
+        counts: Counter[str] = Counter()
+        for name, n, _, _ in of_it:
+            counts[name] += n
+        events = tuple((name, 1 << (counts[name].bit_length() - 1)) for name in sorted(counts))
+        expected[session] = ("waiting" if waits else "judged", pattern_id(events), sum(counts.values()), start, max(times, default=None))
+        if not waits and not all(is_own for *_, is_own in of_it):
+            again.append(session)
+    assert sums == (len(wanted), len(set(due) & of_ids.keys()), len(wanted) - len(expected), sorted(again))
     micro = [
         (
             row["session_id"],
+            kind,
             row["pattern_id"],
             row["n_events"],
             *((at and round((at - EPOCH) / MICROSECOND)) if at else None for at in (row["started_at"], row["ended_at"])),
         )
-        for row in found
+        for kind, row in found
     ]
     assert sorted(micro, key=str) == sorted([(session, *of_it) for session, of_it in expected.items()], key=str)
-    assert Counter(row["pattern_id"] for row in found) == {name: each.n_sessions for name, each in patterns.items()}
+    assert Counter(row["pattern_id"] for kind, row in found if kind == "judged") == {
+        name: each.n_sessions for name, each in patterns.items()
+    }
     shuffled = data.draw(st.permutations(rows))
-    assert grouped(table(shuffled)) == (found, patterns)
+    assert grouped(table(shuffled)) == (found, patterns, sums)
 
 
 def powers_of_two_are_exact(data: DataObject) -> None:

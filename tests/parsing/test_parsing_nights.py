@@ -26,8 +26,10 @@ from nightlog.lake.tables import (
     NUMBERS,
     PATTERNS,
     QUARANTINE,
+    READINGS,
     SESSIONS,
     TEMPLATES,
+    WAITING,
     TableSpec,
 )
 from nightlog.parsing.parse import parse
@@ -40,7 +42,7 @@ TAG = "DISKROT"
 SYSTEM = make_system(
     role="source", input=Input(path="app/{ds}*"), labels=Labels(pattern=r"(?P<label>\S+) "), session=Session(kind="id", pattern=r"req-\w+")
 )
-TABLES = (LINES_TABLE, LABELS, MESSAGES, TEMPLATES, EVENTS_TABLE, COUNTS_TABLE, NUMBERS, SESSIONS, PATTERNS, QUARANTINE)
+TABLES = (LINES_TABLE, LABELS, MESSAGES, TEMPLATES, EVENTS_TABLE, COUNTS_TABLE, NUMBERS, SESSIONS, WAITING, READINGS, PATTERNS, QUARANTINE)
 
 pytestmark = pytest.mark.slow
 
@@ -82,7 +84,7 @@ def deliver_split(data: Path) -> None:
         put_file(data, f"app/{ds}.a.log.xz", lzma.compress(parts[2]))
 
 
-def content(lake: Lake, spec: TableSpec, leave_out: tuple[str, ...] = ("run_id",)) -> list[str]:
+def content(lake: Lake, spec: TableSpec, leave_out: tuple[str, ...] = ("run_id", "run_lines")) -> list[str]:
     rows = [{name: value for name, value in row.items() if name not in leave_out} for row in lake.rows(spec)]
     return sorted(json.dumps(row, default=str, sort_keys=True) for row in rows)
 
@@ -94,7 +96,7 @@ def contents(lake: Lake) -> dict[str, list[str]]:
 def run(lake: Lake, data: Path, ds: str, run_id: str) -> dict[str, int]:
     counts, detail = ingest(lake, SYSTEM, ds, data)
     assert detail is None
-    return counts | parse(lake, SYSTEM, ds, run_id)
+    return counts | parse(lake, SYSTEM, ds, run_id)[0]
 
 
 @dataclass
@@ -216,7 +218,7 @@ def test_other_files_permuted_lines_and_the_nights_in_reverse_give_the_same(
     lake = Lake(root / "lake", spark)
     second = run(lake, root / "data", SECOND, "one")
     first = run(lake, root / "data", FIRST, "two")
-    for spec in (MESSAGES, TEMPLATES, SESSIONS, PATTERNS):
+    for spec in (MESSAGES, TEMPLATES, SESSIONS, WAITING, PATTERNS):
         assert content(lake, spec) == forward.before[spec.name], spec.name
     places = ("run_id", "file", "line_no")
     for spec in (LINES_TABLE, LABELS, EVENTS_TABLE):
@@ -224,9 +226,11 @@ def test_other_files_permuted_lines_and_the_nights_in_reverse_give_the_same(
     places = ("low_file", "low_line", "high_file", "high_line")
     assert content(lake, NUMBERS, places) == content(forward.lake, NUMBERS, places)
     for counts, ds in ((first, FIRST), (second, SECOND)):
-        expected = {name: n for name, n in forward.counts[ds].items() if not name.startswith(("n_files", "run_"))}
+        expected = {name: n for name, n in forward.counts[ds].items() if not name.startswith(("n_files", "n_judged_again", "run_"))}
         assert {name: counts[name] for name in expected} == expected
         assert counts["n_files"] == 3
+    assert forward.counts[SECOND]["n_judged_again"] == 12 + 4 - 1, "all but the session that waited had been judged on the first night"
+    assert second["n_judged_again"] == 0, "in reverse the first night had judged nothing yet"
 
 
 def test_a_label_in_a_line_is_in_bronze_labels_and_nowhere_else(forward: Forward) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import random
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from nightlog.parsing.events import spark_hash
-from nightlog.parsing.parse import settle_bounds
 from nightlog.sessions.group import COUNTS, Assignment, group_sessions, merged, pattern_id, powers_of_two, question_id
+from nightlog.sessions.waiting import settle_window
 from nightlog.systems.spec import System
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -62,12 +62,12 @@ def as_counts(events: list[Event], night: str, look_back: int) -> pa.Table:
 def grouped(events: list[Event], nights: list[str], look_back: int = 1) -> Rows:
     found: Rows = {}
     for night in nights:
-        sessions, patterns = group_sessions(as_counts(events, night, look_back), ASSIGNMENT)
-        for row in sessions.to_pylist():
+        grouped = group_sessions(as_counts(events, night, look_back), ASSIGNMENT)
+        for row in grouped.judged.to_pylist():
             assert (night, row["session_id"]) not in found
             for name in ("started_at", "ended_at"):
                 row[name] = row[name] and row[name].replace(tzinfo=None)
-            found[night, row["session_id"]] = row | {"events": patterns[row["pattern_id"]].events}
+            found[night, row["session_id"]] = row | {"events": grouped.patterns[row["pattern_id"]].events}
     return found
 
 
@@ -130,10 +130,9 @@ def test_the_order_of_events_and_counting_them_together_have_no_influence(night_
     table = as_counts(happenings(), DAYS[2], 1)
     together = table.group_by(["session_id", "message_id", "own"]).aggregate([("n", "sum"), ("first_at", "min"), ("last_at", "max")])
     named = together.rename_columns({"n_sum": "n", "first_at_min": "first_at", "last_at_max": "last_at"}).select(COUNTS.names)
-    for one, other in zip(group_sessions(table, ASSIGNMENT), group_sessions(named, ASSIGNMENT), strict=True):
-        assert (one.sort_by("session_id") if isinstance(one, pa.Table) else one) == (
-            other.sort_by("session_id") if isinstance(other, pa.Table) else other
-        )
+    one, other = group_sessions(table, ASSIGNMENT), group_sessions(named, ASSIGNMENT)
+    assert one.judged.sort_by("session_id") == other.judged.sort_by("session_id")
+    assert one.patterns == other.patterns
 
 
 def test_counts_are_rounded_down_to_powers_of_two_exactly() -> None:
@@ -168,7 +167,8 @@ def test_ids_are_what_spark_makes_of_the_same_values(spark: SparkSession) -> Non
 
 
 def test_patterns_count_their_sessions_and_show_the_first() -> None:
-    sessions, patterns = group_sessions(as_counts(happenings(), DAYS[2], 1), ASSIGNMENT)
+    found = group_sessions(as_counts(happenings(), DAYS[2], 1), ASSIGNMENT)
+    sessions, patterns = found.judged, found.patterns
     members: dict[str, list[str]] = {}
     for row in sessions.to_pylist():
         members.setdefault(row["pattern_id"], []).append(row["session_id"])
@@ -183,8 +183,8 @@ def test_patterns_count_their_sessions_and_show_the_first() -> None:
 def test_groups_of_sessions_are_put_together() -> None:
     events = [event for event in happenings() if event[1] is not None]
     halves = [[event for event in events if hash(event[1]) % 2 == half] for half in range(2)]
-    found = merged(group_sessions(as_counts(half, DAYS[2], 1), ASSIGNMENT)[1] for half in halves)
-    assert found == group_sessions(as_counts(events, DAYS[2], 1), ASSIGNMENT)[1]
+    found = merged(group_sessions(as_counts(half, DAYS[2], 1), ASSIGNMENT).patterns for half in halves)
+    assert found == group_sessions(as_counts(events, DAYS[2], 1), ASSIGNMENT).patterns
 
 
 def test_where_counts_tell_nothing_a_question_is_a_set_of_templates() -> None:
@@ -197,8 +197,8 @@ def test_where_counts_tell_nothing_a_question_is_a_set_of_templates() -> None:
 
 
 def test_no_counts_are_no_sessions() -> None:
-    sessions, patterns = group_sessions(COUNTS.empty_table(), ASSIGNMENT)
-    assert (len(sessions), patterns) == (0, {})
+    found = group_sessions(COUNTS.empty_table(), ASSIGNMENT)
+    assert (len(found.judged), found.patterns, found.n_ids, found.n_outside) == (0, {}, 0, 0)
 
 
 SYSTEM = {
@@ -211,32 +211,68 @@ SYSTEM = {
 
 
 def nights_of(events: list[Event], timezone: str = "UTC") -> dict[str, list[str]]:
-    """The nights on which each session is judged."""
+    """The nights on which each session is judged, if each night takes over what the one before left."""
     stamp = {"value": "{time}", "format": "yyyy-MM-dd HH:mm:ss", "timezone": timezone}
     system = System.model_validate(SYSTEM | {"timestamp": stamp})
     found: dict[str, list[str]] = {}
+    due = pa.array([], pa.string())
     for night in DAYS:
-        sessions, _ = group_sessions(as_counts(events, night, 1), ASSIGNMENT, settle_bounds(system, night))
-        for row in sessions.to_pylist():
+        grouped = group_sessions(as_counts(events, night, 1), ASSIGNMENT, settle_window(system, night), due)
+        assert grouped.n_ids == len(grouped.judged) + len(grouped.waiting)
+        for row in grouped.judged.to_pylist():
             found.setdefault(row["session_id"], []).append(night)
+        due = grouped.waiting.column("session_id").combine_chunks()
     return found
 
 
 def test_what_begins_just_before_midnight_is_judged_once_and_whole_with_the_next_night() -> None:
-    first, second, _ = DAYS
+    first, second, third = DAYS
     events: list[Event] = [
         (first, "cut", datetime(2026, 3, 2, 23, 55), 1),
         (second, "cut", datetime(2026, 3, 3, 0, 1), 2),
         (first, "done", datetime(2026, 3, 2, 23, 59, 59), 1),
         (first, "steady", datetime(2026, 3, 2, 20), 1),
-        *[(day, "steady", datetime.fromisoformat(f"{day}T23:59"), 2) for day in DAYS],
+        *[(day, "steady", datetime.fromisoformat(f"{day}T23:59"), 2) for day in DAYS[:2]],
         (second, "noon", datetime(2026, 3, 3, 12), 3),
         (first, "untimed", None, 1),
+        (third, "ahead", datetime(2027, 3, 4, 23, 55), 1),
+        (third, "after", datetime(2026, 3, 5, 0, 0), 1),
     ]
-    assert nights_of(events) == {"cut": [second], "done": [second], "steady": DAYS, "noon": [second], "untimed": [first]}
+    assert nights_of(events) == {
+        "cut": [second],
+        "done": [second],
+        "steady": [first, second],
+        "noon": [second],
+        "untimed": [first],
+        "ahead": [third],
+        "after": [third],
+    }
 
 
 def test_midnight_is_that_of_the_systems_time_zone() -> None:
     starts = {"late": datetime(2026, 3, 2, 22, 55), "early": datetime(2026, 3, 2, 20, 55)}
     events: list[Event] = [(DAYS[0], name, at, 1) for name, at in starts.items()]
     assert nights_of(events, "Europe/Berlin") == {"late": [DAYS[1]], "early": [DAYS[0]]}
+
+
+def test_a_session_that_a_later_night_judged_on_the_same_events_is_unchanged_and_another_is_judged() -> None:
+    events: list[Event] = [(DAYS[1], name, datetime(2026, 3, 3, 23, 55), 1) for name in ("same", "more")]
+    window = (int(datetime(2026, 3, 3, 23, 50, tzinfo=UTC).timestamp() * 1e6), int(datetime(2026, 3, 4, tzinfo=UTC).timestamp() * 1e6))
+    left = group_sessions(as_counts(events, DAYS[1], 1), ASSIGNMENT, window).waiting
+    assert left.column("session_id").to_pylist() == ["same", "more"]
+    events.append((DAYS[1], "more", datetime(2026, 3, 3, 23, 57), 2))
+    found = group_sessions(as_counts(events, DAYS[1], 1), ASSIGNMENT, None, None, left)
+    assert found.unchanged.column("session_id").to_pylist() == ["same"]
+    assert found.judged.column("session_id").to_pylist() == ["more"]
+    assert (found.n_ids, found.n_outside, len(found.waiting)) == (2, 0, 0)
+
+
+def test_a_session_whose_messages_have_no_template_is_outside_of_every_rule() -> None:
+    events: list[Event] = [(DAYS[1], "known", NOON, 1), (DAYS[1], "unknown", NOON, 99), (DAYS[0], "gone", NOON, 99)]
+    found = group_sessions(as_counts(events, DAYS[1], 1), ASSIGNMENT)
+    assert (found.judged.column("session_id").to_pylist(), found.n_ids, found.n_outside) == (["known"], 2, 1)
+
+
+def test_sessions_with_events_of_earlier_days_are_named() -> None:
+    found = group_sessions(as_counts(happenings(), DAYS[1], 1), ASSIGNMENT)
+    assert sorted(found.again.to_pylist()) == ["long", "over-midnight"]

@@ -31,7 +31,7 @@ def fill(lake: Lake, system: System, data: Path, run_id: str, device: str, tell:
     """Ingest, parse and embed the nights of a source that the lake lacks. Returns whether the lake now holds any."""
     present = lake.nights(PATTERNS, system.name)  # what a night is parsed into last: one that broke off is not there
     if missing := {ds: find_files(system, data, ds) for ds in find_days(system, data) if ds not in present}:
-        counts = ingest_days(lake, system, missing, data) | parse_nights(lake, system, list(missing), run_id)
+        counts = ingest_days(lake, system, missing, data) | parse_nights(lake, system, list(missing), run_id)[0]
         present |= missing.keys()
         tell(f"{system.name}: {len(missing)} nights, {counts['n_lines']:,} lines, {counts['n_sessions']:,} sessions")
     if present:

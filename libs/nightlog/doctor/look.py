@@ -68,6 +68,8 @@ def of_systems(settings: Settings, lake: Lake, now: datetime) -> Iterator[Findin
     outcomes = lake.rows(OUTCOMES, ["system", "ds", "outcome", "detail", "at"])
     yield from systems.last_nights(chosen, rows, outcomes, days)
     yield from systems.late_files(chosen, rows, data)
+    yield from systems.stale_nights(chosen, lake)
+    yield from systems.overdue(chosen, lake, now)
     yield from systems.clock(now, rows)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from nightlog.ingest.discover import find_days, find_files
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import NIGHTS
 from nightlog.outcomes import is_published
+from nightlog.parsing.readings import Readings
+from nightlog.sessions.waiting import overdue as overdue_nights
 from nightlog.systems.catalog import parse_system, system_files
 from nightlog.systems.spec import System
 
@@ -114,6 +116,23 @@ def late_files(systems: Iterable[System], rows: Iterable[Mapping[str, Any]], dat
                 todo = f"nightlog run --ds {row['ds']} --systems {system.name}"
                 told = f"{system.name}: {len(late)} files of {row['ds']} came or changed after the night was published, e.g. {late[0].name}"
                 yield warning(AREA, told, str(late[0].parent), todo)
+
+
+def stale_nights(systems: Iterable[System], lake: Lake) -> Iterator[Finding]:
+    """Yield the nights whose sessions may begin on a day that has other events now."""
+    for system in systems:
+        readings = Readings(lake, system)
+        for ds, days in readings.stale().items():
+            found = f"{system.name}: {ds} is stale: lines of {', '.join(days)} that its sessions may begin with have changed since"
+            yield warning(AREA, found, "silver.readings", f"nightlog run --ds {ds} --systems {system.name}")
+
+
+def overdue(systems: Iterable[System], lake: Lake, now: datetime) -> Iterator[Finding]:
+    """Yield the systems with sessions that still wait after the last night that was to judge them."""
+    before = (now.date() - timedelta(days=1)).isoformat()
+    for name, ds in overdue_nights(lake, [system.name for system in systems], before).items():
+        found = f"{name}: sessions that were to be judged by {ds} at the latest still wait"
+        yield warning(AREA, found, "silver.waiting", f"`nightlog maintain` judges them, or: nightlog run --ds {ds} --systems {name}")
 
 
 def behind(last: str, newest: str) -> int:

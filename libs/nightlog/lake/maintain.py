@@ -23,10 +23,12 @@ from nightlog.lake.tables import (
     OUTCOMES,
     PATTERNS,
     QUARANTINE,
+    READINGS,
     ROUTES,
     SCORES,
     SESSIONS,
     SIGNALS,
+    WAITING,
     TableSpec,
 )
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 LEAST_REPLAY_DAYS = 7  # Delta refuses to remove younger files: a reader or writer of a long job may still need them
 BRONZE, SILVER, GOLD = (
     (LINES_TABLE, LABELS, QUARANTINE),
-    (EVENTS_TABLE, COUNTS_TABLE, NUMBERS, SESSIONS, PATTERNS, ROUTES, SCORES),
+    (EVENTS_TABLE, COUNTS_TABLE, NUMBERS, SESSIONS, WAITING, READINGS, PATTERNS, ROUTES, SCORES),
     (ANOMALIES, NIGHTS, SIGNALS),
 )
 

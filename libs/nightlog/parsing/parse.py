@@ -2,56 +2,68 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, cast
-from zoneinfo import ZoneInfo
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from nightlog.ingest.ingest import look_back
 from nightlog.lake.lake import Lake
-from nightlog.lake.parts import Part, commit_parts, parts_of, read_part, schema_of, write_part
+from nightlog.lake.parts import commit_parts, parts_of, write_part
 from nightlog.lake.runner import run_tasks
-from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE, MESSAGES, NUMBERS, PATTERNS, QUARANTINE, SESSIONS, TEMPLATES
-from nightlog.parsing.events import BUCKETS, SHOWN_UNPARSED, Parsed, joined, parse_part, part_tasks
+from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE, MESSAGES, NUMBERS, QUARANTINE, TEMPLATES
+from nightlog.parsing.events import SHOWN_UNPARSED, Parsed, joined, parse_part, part_tasks
 from nightlog.parsing.number_ranges import of_templates
-from nightlog.parsing.timestamps import EPOCH, MICROSECOND
-from nightlog.sessions.group import Assignment, Pattern, group_sessions, merged, question_id
+from nightlog.parsing.readings import GONE, LINES, RULES, Readings
+from nightlog.sessions.night import earlier_days, write_sessions
+from nightlog.sessions.waiting import WaitingList
 from nightlog.systems.spec import System
 from nightlog.templates.miner import WILDCARD, mine, mine_templates
 
 # Bytes of a usual line, to tell from their number how much work lines are; messages that one process mines in a second or two.
 LINE_BYTES = 128
 FEW_MESSAGES = 5000
-# Counts that one task groups in a second or two, and the bytes of text that take as long as one of them.
-COUNTS_PER_TASK, COUNT_BYTES = 1_500_000, 64
-# A session of more events than this is noted: an id that so much has in common tells little.
-LONG_SESSION = 1_000_000
 
 
-def parse(lake: Lake, system: System, ds: str, run_id: str) -> dict[str, int]:
-    """Parse the night, and before it the look-back days that were ingested but never parsed.
+def parse(lake: Lake, system: System, ds: str, run_id: str) -> tuple[dict[str, int], list[str]]:
+    """Parse the night, and before it the earlier days that it looks at, if they were never parsed or would be parsed differently today.
 
-    Returns counts: n_blank, n_unparsed, n_untimed, n_astray (with a time far from the night), n_events, n_without_session, n_sessions,
-    n_patterns, n_templates, run_n_templates_new, n_beyond_cap, n_long_sessions.
+    Returns:
+        Counts: n_blank, n_unparsed, n_untimed, n_astray (with a time far from the night), n_events, n_without_session,
+        run_n_templates_new, n_beyond_cap, and those of `write_sessions`; and what an operator should know.
     """
-    waiting = lake.nights(LINES_TABLE, system.name) - lake.nights(EVENTS_TABLE, system.name)
+    readings, waiting = Readings(lake, system), WaitingList(lake, system.name)
+    days = earlier_days(system, ds, waiting.due(ds, readings.earlier_days(ds)))
+    outdated = readings.outdated(days)
     founded = 0
-    if earlier := [day for day in look_back(system, ds) if day in waiting]:
-        founded = write_events(lake, system, earlier, run_id)["run_n_templates_new"]
-    counts = parse_nights(lake, system, [ds], run_id)
-    return counts | {"run_n_templates_new": counts["run_n_templates_new"] + founded}
+    if again := [day for day, why in outdated.items() if why != GONE]:
+        founded = write_events(lake, system, again, run_id)["run_n_templates_new"]
+        readings.parsed(again)
+    counts, notes = parse_nights(lake, system, [ds], run_id, readings, waiting)
+    read_again = [f"{day} was parsed again for this night: {why}" for day, why in outdated.items() if why in (RULES, LINES)]
+    gone = [f"{day} was parsed by other reading rules, and its lines are gone" for day, why in outdated.items() if why == GONE]
+    stale = [
+        f"{night} was judged with other lines of this day: nightlog run --ds {night} --systems {system.name}"
+        for night, changed in readings.stale().items()
+        if ds in changed
+    ]
+    counts["run_n_templates_new"] += founded
+    return counts, [*read_again, *gone, *notes, *stale]
 
 
-def parse_nights(lake: Lake, system: System, nights: list[str], run_id: str) -> dict[str, int]:
-    """Parse some nights in one go, each table in one commit. Returns the counts of `parse` over all of them."""
-    return write_events(lake, system, nights, run_id) | write_sessions(lake, system, nights)
+def parse_nights(
+    lake: Lake, system: System, nights: list[str], run_id: str, readings: Readings | None = None, waiting: WaitingList | None = None
+) -> tuple[dict[str, int], list[str]]:
+    """Parse some nights in one go, each table in one commit. Returns what `parse` returns, over all of them."""
+    readings, waiting = readings or Readings(lake, system), waiting or WaitingList(lake, system.name)
+    counts = write_events(lake, system, nights, run_id)
+    readings.parsed(nights)
+    of_sessions, notes = write_sessions(lake, system, nights, readings, waiting)
+    waiting.write()
+    readings.write(run_id)  # last: a run that breaks off before it is made good by the next
+    return counts | of_sessions, notes
 
 
 def write_events(lake: Lake, system: System, days: list[str], run_id: str) -> dict[str, int]:
@@ -154,77 +166,3 @@ def mine_messages(lake: Lake, new: pd.DataFrame, known: pd.DataFrame, system: Sy
     n_tokens = new["message"].map(lambda message: len(message.split()))
     groups = [mine_group((n,), group, known[known["token_count"] == n]) for n, group in new.groupby(n_tokens)]
     return pd.concat(groups, ignore_index=True)
-
-
-def write_sessions(lake: Lake, system: System, nights: list[str]) -> dict[str, int]:
-    """The nights' sessions and patterns, from the counts of their events and those of the look-back days.
-
-    Returns n_sessions, n_patterns, n_templates, n_long_sessions.
-    """
-    messages = lake.rows(MESSAGES, ["message_id", "template_id"], system=system.name)
-    assignment = Assignment.of((row["message_id"], row["template_id"]) for row in messages)
-    sessions: list[Part] = []
-    rows: list[Part] = []
-    found: dict[str, Pattern] = {}
-    n_long = 0
-    for ds in nights:
-        parts = parts_of(lake, COUNTS_TABLE, system=system.name, ds=[*look_back(system, ds), ds])
-        n = sum(part.n_rows for part in parts)
-        edges = np.linspace(0, BUCKETS, 2 + n // COUNTS_PER_TASK).astype(int).tolist()
-        tasks = list(itertools.pairwise(edges)) if n else []
-        work = partial(sessions_of_night, root=lake.root, system=system, ds=ds, parts=parts, assignment=assignment)
-        done = run_tasks(lake, tasks, work, COUNT_BYTES * n)
-        sessions += [part for part, _, _ in done if part is not None]
-        n_long += sum(n for _, _, n in done)
-        patterns = merged(each for _, each, _ in done)
-        found = merged([found, patterns])
-        if patterns:
-            table = patterns_table(patterns, system.session.kind == "id")
-            rows.append(write_part(lake.root, PATTERNS, table, system=system.name, ds=ds))
-    commit_parts(lake, SESSIONS, sessions, system=system.name, ds=nights)
-    commit_parts(lake, PATTERNS, rows, system=system.name, ds=nights)
-    return {
-        "n_sessions": sum(each.n_sessions for each in found.values()),
-        "n_patterns": len(found),
-        "n_templates": len({name for each in found.values() for name, _ in each.events}),
-        "n_long_sessions": n_long,
-    }
-
-
-def sessions_of_night(
-    buckets: tuple[int, int], root: str, system: System, ds: str, parts: list[Part], assignment: Assignment
-) -> tuple[Part | None, dict[str, Pattern], int]:
-    """One task: the sessions of some buckets, written beside those of the others, their patterns, and how many sessions are long."""
-    columns = ["session_id", "message_id", "n", "first_at", "last_at"]
-    tables = []
-    for part in parts:
-        rows = read_part(root, COUNTS_TABLE, part.path, columns, ("bucket", *buckets))
-        tables.append(rows.append_column("own", pa.array(np.full(len(rows), dict(part.partition)["ds"] == ds))))
-    sessions, patterns = group_sessions(pa.concat_tables(tables), assignment, settle_bounds(system, ds))
-    written = write_part(root, SESSIONS, sessions, system=system.name, ds=ds) if len(sessions) else None
-    return written, patterns, int((sessions.column("n_events").to_numpy() > LONG_SESSION).sum())
-
-
-def settle_bounds(system: System, ds: str) -> tuple[int, int] | None:
-    """See `settled`: `settle_minutes` before the night's first and last midnight in the system's time zone, as microseconds since 1970."""
-    if not system.settle_minutes or system.timestamp is None:
-        return None
-    zone, settle = ZoneInfo(system.timestamp.timezone), timedelta(minutes=system.settle_minutes)
-    midnight = datetime.fromisoformat(ds).replace(tzinfo=zone)
-    begin, end = ((at.astimezone(UTC) - settle - EPOCH) // MICROSECOND for at in (midnight, midnight + timedelta(days=1)))
-    return begin, end
-
-
-def patterns_table(patterns: Mapping[str, Pattern], counted: bool) -> pa.Table:
-    """Patterns as the columns of silver.patterns but the partition's. Args: counted, whether counts tell something."""
-    rows = [
-        {
-            "pattern_id": name,
-            "question_id": question_id(pattern.events, counted),
-            "events": [{"template_id": template, "count": count} for template, count in pattern.events],
-            "n_sessions": pattern.n_sessions,
-            "example_session_id": pattern.example_session_id,
-        }
-        for name, pattern in sorted(patterns.items())
-    ]
-    return pa.Table.from_pylist(rows, schema_of(PATTERNS))

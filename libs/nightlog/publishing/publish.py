@@ -33,13 +33,15 @@ from nightlog.lake.tables import (
     SCORES,
     SESSIONS,
     TEMPLATES,
+    WAITING,
 )
 from nightlog.llm.verdicts import latest_verdicts
 from nightlog.outcomes import is_published
+from nightlog.parsing.readings import Readings, rules_of
 from nightlog.publishing.decide import Decision, decide, with_suppressions
 from nightlog.publishing.evidence import Known, with_evidence
 from nightlog.quality.approvals import Past, check_anomalies
-from nightlog.quality.gates import JUDGED, Breach, anomaly_expectations, check, check_sums, judged_sums, stop_on_critical
+from nightlog.quality.gates import JUDGED, Breach, anomaly_expectations, check, check_sums, judged_sums, session_sums, stop_on_critical
 from nightlog.systems.spec import System
 
 DECISIONS = pa.schema(
@@ -69,6 +71,10 @@ COUNTED = (
     "n_events",
     "n_without_session",
     "n_sessions",
+    "n_waiting",
+    "n_unchanged",
+    "n_judged_again",
+    "n_outside",
     "n_patterns",
     "n_templates",
     "n_proprietary",
@@ -163,7 +169,7 @@ def anomalous_sessions(lake: Lake, system: System, by: Publication, judged: Judg
 def staged_anomalies(lake: Lake, system: System, by: Publication, judged: Judged, versions: Mapping[str, str | None]) -> pa.Table:
     """The rows that the night would publish: all columns of gold.anomalies but the partition's, in the order of session ids."""
     found = anomalous_sessions(lake, system, by, judged)
-    days = [*look_back(system, by.ds), by.ds]
+    days = sorted({*look_back(system, by.ds), *Readings(lake, system).earlier_days(by.ds), by.ds})
     messages = {row["message_id"]: row["template_id"] for row in lake.rows(MESSAGES, ["message_id", "template_id"], system=system.name)}
     events, lines = (parts_of(lake, spec, system=system.name, ds=days) for spec in (EVENTS_TABLE, LINES_TABLE))
     start = system.record.start if system.record is not None else None
@@ -220,6 +226,8 @@ def publish(lake: Lake, system: System, by: Publication, counts: Mapping[str, in
         "templates": texts_hash(judged),
     }
     sums = judged_sums(judged.sessions, judged.patterns, judged.routes, judged.scores)
+    n_left = sum(part.n_rows for part in parts_of(lake, WAITING, **place))
+    sums |= session_sums(counts, len(judged.sessions), n_left)
     unsound = [*check_sums(sums, JUDGED), *by.unsound]
     staged = staged_anomalies(lake, system, by, judged, versions)
     narrow = narrow_frame(staged, place)
@@ -238,6 +246,7 @@ def publish(lake: Lake, system: System, by: Publication, counts: Mapping[str, in
     row |= {"run_llm_trouble": by.trouble}
     row |= {name: counts.get(name, 0) for name in (*COUNTED, *WORK)} | done
     row |= {"proprietary_share": share, "tau": manifest.tau, "tau_curve": curve, "versions": versions}
+    row |= {"rules": rules_of(lake, system.name, by.ds)}
     lake.put(NIGHTS, [row], **place)
     return done, warnings
 

@@ -29,6 +29,8 @@ JUDGED = {
     "routes_unknown": "critical",
     "similarities_outside_-1_to_1": "critical",
     "probabilities_outside_0_to_1": "critical",
+    "sessions_unaccounted_for": "critical",
+    "sessions_left_but_not_listed": "critical",
 }
 
 
@@ -101,6 +103,22 @@ def judged_sums(
         "routes_unknown": sum(row["route"] not in ("general", "proprietary") for row in routes),
         "similarities_outside_-1_to_1": sum(not within(row["similarity"], -1, 1) for row in routes),
         "probabilities_outside_0_to_1": sum(not within(row["probability"], 0, 1) for row in scores),
+    }
+
+
+def session_sums(counts: Mapping[str, int], n_judged: int, n_left: int) -> dict[str, int]:
+    """Return how far a night's account of its sessions is from the tables, by the names in JUDGED; all 0 if it holds.
+
+    Args:
+        counts: of the stage parse; without `n_ids` an earlier version of Nightlog parsed the night, and nothing is compared.
+        n_judged, n_left: rows of the night in silver.sessions and silver.waiting.
+    """
+    if "n_ids" not in counts:
+        return {}
+    n_outside, n_waiting, n_unchanged = (counts.get(name, 0) for name in ("n_outside", "n_waiting", "n_unchanged"))
+    return {
+        "sessions_unaccounted_for": abs(counts["n_ids"] - n_judged - n_waiting - n_unchanged - n_outside),
+        "sessions_left_but_not_listed": abs(n_left - n_waiting - n_unchanged),
     }
 
 

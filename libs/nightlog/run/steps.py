@@ -5,7 +5,7 @@ Imports wait until a stage runs: each stage is a process of its own under Airflo
 
 from __future__ import annotations
 
-from nightlog.errors import GateFailed
+from nightlog.errors import GateFailed, NoInput
 from nightlog.run.context import Context, Versions
 from nightlog.run.progress import Progress
 from nightlog.systems.spec import System
@@ -18,22 +18,36 @@ def ingest(run: Context, system: System, versions: Versions, progress: Progress)
     from nightlog.ingest.ingest import ingest as read
     from nightlog.quality.rules import check_lines
 
-    counts, detail = read(run.lake, system, run.ds, run.data)
+    try:
+        counts, detail = read(run.lake, system, run.ds, run.data)
+    except NoInput as error:
+        return without_input(run, system, error)
     check_lines(run.lake, system.name, run.ds, counts["n_lines"])
     return counts, detail
 
 
+def without_input(run: Context, system: System, error: NoInput) -> Counts:
+    """Let a night without any line go on if sessions are due on it: see `nightlog.sessions.waiting`. Raises the error otherwise."""
+    from nightlog.lake.tables import LINES_TABLE
+    from nightlog.sessions.waiting import due_sessions
+
+    n_due = due_sessions(run.lake, system, run.ds)
+    if not n_due or run.ds in run.lake.nights(LINES_TABLE, system.name):
+        raise error
+    return dict.fromkeys(("n_files", "n_lines", "n_replaced"), 0), f"{error}; {n_due:,} sessions that waited for this night are judged"
+
+
 def parse(run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
     """Parse the night, then check its counts by the gate."""
-    from nightlog.parsing.parse import LONG_SESSION
     from nightlog.parsing.parse import parse as split
     from nightlog.quality.approvals import check_parsed
+    from nightlog.sessions.night import LONG_SESSION
 
-    counts = split(run.lake, system, run.ds, run.run_id)
+    counts, notes = split(run.lake, system, run.ds, run.run_id)
     n_long = counts.pop("n_long_sessions")
     kept = {name: n for name, n in counts.items() if name != "n_beyond_cap"}
     try:
-        notes = check_parsed(run.lake, system, run.ds, progress.counts(system) | counts, run.past)
+        notes += check_parsed(run.lake, system, run.ds, progress.counts(system) | counts, run.past)
     except GateFailed as error:
         raise GateFailed(str(error), kept) from None
     if n_long:

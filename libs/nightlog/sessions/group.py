@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 AT = pa.timestamp("us", tz="UTC")
 NEVER_FIRST, NEVER_LAST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
@@ -55,32 +56,63 @@ class Assignment:
         return np.where(self.message_ids[at] == message_ids, self.places[at], -1)
 
 
-def settled(own: np.ndarray, started: np.ndarray, settle: tuple[int, int] | None) -> np.ndarray:
-    """Which sessions are judged on a night: those with events of it, and those that began just before it, but none that begins just
-    before its end; its first moments alone may look broken.
+@dataclass
+class Grouped:
+    """The sessions of one night, or of some of its ids, by how the night treats them.
 
-    Args: own (n,) bool; started (n,) microseconds, NEVER_FIRST where no event has a time: then the events alone count; settle: from when
-    on a session is the night's own whatever its events' day, and from when on it is the next night's; None for neither.
+    `judged`, `waiting` (left to a later night) and `unchanged` (a later night has judged them on the same events) are SESSIONS, one row per
+    session. `again`: ids of judged sessions that have events of earlier days. Counts: `n_ids` of all that the night has to account for,
+    `n_due` of those that it takes over, `n_outside` of those without any event that has a template.
     """
-    if settle is None:
-        return own
-    timed = started != NEVER_FIRST
-    return np.asarray((own | (timed & (started >= settle[0]))) & ~(timed & (started >= settle[1])))
+
+    judged: pa.Table
+    waiting: pa.Table
+    unchanged: pa.Table
+    patterns: dict[str, Pattern]
+    again: pa.Array
+    n_ids: int = 0
+    n_due: int = 0
+    n_outside: int = 0
 
 
-def group_sessions(counts: pa.Table, assignment: Assignment, settle: tuple[int, int] | None = None) -> tuple[pa.Table, dict[str, Pattern]]:
-    """The sessions that are judged on a night (see `settled`), by its events and those of the look-back days, and their patterns.
+def group_sessions(
+    counts: pa.Table,
+    assignment: Assignment,
+    window: tuple[int, int] | None = None,
+    due: pa.Array | None = None,
+    judged_later: pa.Table | None = None,
+) -> Grouped:
+    """Group counts into the sessions that a night accounts for: those with events of the night, and those that are due.
 
-    Args: counts: COUNTS, where a message of a session may stand more than once; `own` says whether the events are of the night.
-    Returns: SESSIONS, one row a session; pattern_id → pattern. The order of counts has no influence.
+    A session that begins within `window` waits, unless it is due: its first moments alone may look like a failure. A session that a later
+    night took over and has judged on the same events is unchanged. All others are judged. The order of counts has no influence.
+
+    Args:
+        counts: COUNTS of the night and of the earlier days that it looks at; a message of a session may occur in several rows.
+            `own` marks events of the night.
+        window: microseconds since 1970 [from, below) in which a session must begin to wait. None: no session waits.
+        due: ids of sessions that the night takes over from earlier nights.
+        judged_later: SESSIONS, as a later night took them over from this one.
     """
-    template = assignment.template_of(counts.column("message_id").to_numpy())
-    keep = template >= 0
     named = counts.column("session_id").combine_chunks().dictionary_encode()
     named = named.combine_chunks() if isinstance(named, pa.ChunkedArray) else named
-    session = np.asarray(named.indices, dtype=np.int64)[keep]
+    names = named.dictionary
+    code = np.asarray(named.indices, dtype=np.int64)
+    own_rows = counts.column("own").to_numpy(zero_copy_only=False)
+    has_own, is_due = np.zeros(len(names), dtype=bool), np.zeros(len(names), dtype=bool)
+    has_own[code[own_rows]] = True
+    if due is not None and len(due):
+        is_due = pc.is_in(names, due).to_numpy(zero_copy_only=False)
+    accounted = has_own | is_due
+    template = assignment.template_of(counts.column("message_id").to_numpy())
+    keep = (template >= 0) & accounted[code]
+    session = code[keep]
+    has_template = np.zeros(len(names), dtype=bool)
+    has_template[session] = True
+    n_ids, n_due, n_outside = (int(mask.sum()) for mask in (accounted, is_due, accounted & ~has_template))
     if not len(session):
-        return SESSIONS.empty_table(), {}
+        empty = SESSIONS.empty_table()
+        return Grouped(empty, empty, empty, {}, pa.array([], pa.string()), n_ids, n_due, n_outside)
     width = max(1, len(assignment.template_ids))
     key = session * width + template[keep]
     order = np.argsort(key, kind="stable")
@@ -89,25 +121,59 @@ def group_sessions(counts: pa.Table, assignment: Assignment, settle: tuple[int, 
     n = np.add.reduceat(counts.column("n").to_numpy()[keep][order], starts)
     first = np.minimum.reduceat(micros(counts.column("first_at"), NEVER_FIRST)[keep][order], starts)
     last = np.maximum.reduceat(micros(counts.column("last_at"), NEVER_LAST)[keep][order], starts)
-    own = np.maximum.reduceat(counts.column("own").to_numpy(zero_copy_only=False)[keep][order], starts)
+    is_earlier = np.maximum.reduceat(~own_rows[keep][order], starts)
     session, template = key[starts] // width, key[starts] % width
 
     bounds = np.flatnonzero(np.diff(session, prepend=-1))
-    started = np.minimum.reduceat(first, bounds)
-    is_own = settled(np.maximum.reduceat(own, bounds), started, settle)
+    session, started = session[bounds], np.minimum.reduceat(first, bounds)
     exponent = powers_of_two(n)
     which, patterns = distinct_patterns(template, exponent, bounds, assignment.template_ids)
     rows = pa.table(
         {
-            "session_id": named.dictionary.take(pa.array(session[bounds])),
+            "session_id": names.take(pa.array(session)),
             "pattern_id": pa.array(list(patterns), pa.string()).take(pa.array(which)),
             "started_at": times(started, NEVER_FIRST),
             "ended_at": times(np.maximum.reduceat(last, bounds), NEVER_LAST),
             "n_events": np.add.reduceat(n, bounds),
         }
-    ).filter(pa.array(is_own))
-    told = rows.group_by("pattern_id").aggregate([([], "count_all"), ("session_id", "min")]).to_pylist()
-    return rows, {row["pattern_id"]: Pattern(patterns[row["pattern_id"]], row["count_all"], row["session_id_min"]) for row in told}
+    )
+    waits = np.zeros(len(rows), dtype=bool)
+    if window is not None:
+        waits = ~is_due[session] & (started >= window[0]) & (started < window[1])
+    same = np.zeros(len(rows), dtype=bool)
+    if judged_later is not None and len(judged_later):
+        same = ~is_due[session] & ~waits & same_rows(rows, judged_later)
+    judged = rows.filter(pa.array(~waits & ~same))
+    again = rows.column("session_id").filter(pa.array(~waits & ~same & np.maximum.reduceat(is_earlier, bounds)))
+    sizes = judged.group_by("pattern_id").aggregate([([], "count_all"), ("session_id", "min")]).to_pylist()
+    found = {row["pattern_id"]: Pattern(patterns[row["pattern_id"]], row["count_all"], row["session_id_min"]) for row in sizes}
+    waiting, unchanged = rows.filter(pa.array(waits)), rows.filter(pa.array(same))
+    return Grouped(judged, waiting, unchanged, found, again.combine_chunks(), n_ids, n_due, n_outside)
+
+
+def same_rows(rows: pa.Table, others: pa.Table) -> np.ndarray:
+    """Return a mask of the rows (SESSIONS) that are among the others, in all of their columns. Both have one row per session."""
+    place = pc.index_in(rows.column("session_id"), others.column("session_id").combine_chunks())
+    same = pc.is_valid(place)
+    for name in SESSIONS.names[1:]:
+        mine, other = rows.column(name), others.column(name).take(place)
+        equal = pc.fill_null(pc.equal(mine, other), False)
+        same = pc.and_(same, pc.or_(equal, pc.and_(pc.is_null(mine), pc.is_null(other))))
+    mask: np.ndarray = same.to_numpy()
+    return mask
+
+
+def fingerprint(counts: pa.Table) -> int:
+    """Return a sum over rows (bucket, message_id, n, first_at, last_at) of silver.counts, modulo 2**64: their order does not matter."""
+    mix = mixed(counts.column("message_id").to_numpy().astype(np.uint64))
+    for column in (
+        counts.column("bucket").to_numpy(),
+        counts.column("n").to_numpy(),
+        micros(counts.column("first_at"), NEVER_FIRST),
+        micros(counts.column("last_at"), NEVER_LAST),
+    ):
+        mix = mixed(mix + column.astype(np.uint64))
+    return int(mix.sum(dtype=np.uint64))
 
 
 def micros(at: pa.ChunkedArray, never: int) -> np.ndarray:

@@ -307,9 +307,10 @@ class System(Part):
 
     @property
     def settle_minutes(self) -> int:
-        """How long before midnight a session may begin and still be judged on that night; 0 where time or look-back would not show it."""
+        """Minutes before midnight: a session that begins in them waits for the next night. 0 if no next night comes or shows more."""
         session = self.session
-        return session.settle_minutes if session.kind == "id" and session.lookback_days and self.timestamp is not None else 0
+        has_next = self.timestamp is not None and self.input.delivered is None
+        return session.settle_minutes if session.kind == "id" and session.lookback_days and has_next else 0
 
     @property
     def all_masks(self) -> tuple[Mask, ...]:

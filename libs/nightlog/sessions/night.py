@@ -1,0 +1,262 @@
+"""The sessions and patterns of nights: silver.counts → silver.sessions, patterns, waiting."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nightlog.ingest.ingest import look_back
+from nightlog.lake.lake import Lake
+from nightlog.lake.parts import Part, commit_parts, parts_of, read_part, schema_of, write_part
+from nightlog.lake.runner import run_tasks
+from nightlog.lake.tables import COUNTS_TABLE, MESSAGES, PATTERNS, SESSIONS
+from nightlog.parsing.events import BUCKETS
+from nightlog.parsing.readings import Readings
+from nightlog.sessions import group
+from nightlog.sessions.group import Assignment, Grouped, Pattern, fingerprint, group_sessions, merged, question_id
+from nightlog.sessions.waiting import LONGEST_WAIT_DAYS, WaitingList, days_between, settle_window
+from nightlog.systems.spec import System
+
+# Counts that one task groups in a second or two, and the bytes of text that take as long as one of them.
+COUNTS_PER_TASK, COUNT_BYTES = 1_500_000, 64
+# A session of more events than this is noted: an id that so much has in common tells little.
+LONG_SESSION = 1_000_000
+COLUMNS = ["session_id", "message_id", "n", "first_at", "last_at", "bucket"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all tasks of a night share.
+
+    `days`: the earlier days whose events belong to the night's sessions; `extra`: days before these, for sessions that are due alone.
+    `write`: whether sessions are written; if not, only what waits is of interest.
+    """
+
+    root: str
+    system: str
+    ds: str
+    days: tuple[str, ...]
+    extra: tuple[str, ...]
+    due: pa.Array
+    judged_later: pa.Table
+    window: tuple[int, int] | None
+    assignment: Assignment
+    parts: tuple[Part, ...]
+    write: bool = True
+
+
+@dataclass
+class Result:
+    """The sessions of a night, or of some buckets of it; `content`: day → fingerprint of its counts."""
+
+    grouped: Grouped
+    parts: list[Part] = field(default_factory=list)
+    n_long: int = 0
+    content: dict[str, int] = field(default_factory=dict)
+
+
+def earlier_days(system: System, ds: str, due: pa.Table) -> list[str]:
+    """Return the earlier days that a night reads: its look-back days, and those since which what is due has waited."""
+    days = set(look_back(system, ds))
+    for since in due.column("since").unique().to_pylist():
+        last = (date.fromisoformat(since) + timedelta(days=LONGEST_WAIT_DAYS + 1)).isoformat()
+        days.update(days_between(since, min(ds, last)))
+    return sorted(days)
+
+
+def write_sessions(
+    lake: Lake, system: System, nights: Sequence[str], readings: Readings, waiting: WaitingList
+) -> tuple[dict[str, int], list[str]]:
+    """Write the sessions and patterns of nights, in their order, and what each leaves to a later one.
+
+    Returns:
+        n_ids (sessions that the nights account for) = n_sessions (judged) + n_waiting + n_unchanged + n_outside; n_judged_again,
+        n_patterns, n_templates, n_long_sessions; and what an operator should know.
+    """
+    messages = lake.rows(MESSAGES, ["message_id", "template_id"], system=system.name)
+    assignment = Assignment.of((row["message_id"], row["template_id"]) for row in messages)
+    done: dict[str, list[Part]] = {}
+    patterns: list[Part] = []
+    found: dict[str, Pattern] = {}
+    counts = dict.fromkeys(("n_ids", "n_sessions", "n_waiting", "n_unchanged", "n_judged_again", "n_outside", "n_long_sessions"), 0)
+    notes = []
+    for ds in sorted(nights):
+        list_waiting_of_day_before(lake, system, ds, readings, waiting, assignment)
+        due = waiting.due(ds, readings.earlier_days(ds))
+        days = earlier_days(system, ds, due)
+        result = group_night(lake, system, ds, days, due.column("session_id").unique(), waiting.judged_by_others(ds), assignment)
+        grouped = result.grouped
+        done[ds] = result.parts
+        found = merged([found, grouped.patterns])
+        if grouped.patterns:
+            table = patterns_table(grouped.patterns, system.session.kind == "id")
+            patterns.append(write_part(lake.root, PATTERNS, table, system=system.name, ds=ds))
+        waiting.take(ds, due)
+        waiting.leave(ds, grouped.waiting, grouped.unchanged)
+        notes += waited_long(due, ds)
+        note_contents(readings, ds, days, result)
+        for name, n in {
+            "n_ids": grouped.n_ids,
+            "n_sessions": sum(part.n_rows for part in result.parts),
+            "n_waiting": len(grouped.waiting),
+            "n_unchanged": len(grouped.unchanged),
+            "n_judged_again": judged_before(lake, system.name, days, done, grouped.again),
+            "n_outside": grouped.n_outside,
+            "n_long_sessions": result.n_long,
+        }.items():
+            counts[name] += n
+    commit_parts(lake, SESSIONS, [part for parts in done.values() for part in parts], system=system.name, ds=list(nights))
+    commit_parts(lake, PATTERNS, patterns, system=system.name, ds=list(nights))
+    counts |= {"n_patterns": len(found), "n_templates": len({name for each in found.values() for name, _ in each.events})}
+    return counts, notes
+
+
+def list_waiting_of_day_before(
+    lake: Lake, system: System, ds: str, readings: Readings, waiting: WaitingList, assignment: Assignment
+) -> None:
+    """List what the day before leaves to this night, if it is in the lake as a look-back day but was never run itself."""
+    (before,) = days_between((date.fromisoformat(ds) - timedelta(days=1)).isoformat(), ds)
+    reading = readings.rows.get(before)
+    if reading is None or reading.n_waiting is not None or settle_window(system, before) is None:
+        return
+    due, days = pa.array([], pa.string()), look_back(system, before)
+    result = group_night(lake, system, before, days, due, waiting.judged_by_others(before), assignment, write=False)
+    waiting.leave(before, result.grouped.waiting, result.grouped.unchanged)
+    readings.put(before, replace(reading, n_waiting=len(result.grouped.waiting)))
+
+
+def group_night(
+    lake: Lake,
+    system: System,
+    ds: str,
+    days: Sequence[str],
+    due: pa.Array,
+    judged_later: pa.Table,
+    assignment: Assignment,
+    write: bool = True,
+) -> Result:
+    """Group one night's sessions from the counts of its events and those of earlier days. Arguments as those of `Task`."""
+    parts = parts_of(lake, COUNTS_TABLE, system=system.name, ds=[*days, ds])
+    n = sum(part.n_rows for part in parts)
+    edges = np.linspace(0, BUCKETS, 2 + n // COUNTS_PER_TASK).astype(int).tolist()
+    tasks = list(itertools.pairwise(edges)) if n else []
+    usual = set(look_back(system, ds))
+    shared = Task(
+        lake.root,
+        system.name,
+        ds,
+        tuple(day for day in days if day in usual),
+        tuple(day for day in days if day not in usual),
+        due,
+        judged_later,
+        settle_window(system, ds),
+        assignment,
+        tuple(parts),
+        write,
+    )
+    return joined(run_tasks(lake, tasks, partial(group_buckets, shared=shared), COUNT_BYTES * n), len(due))
+
+
+def group_buckets(buckets: tuple[int, int], shared: Task) -> Result:
+    """Group the sessions of some buckets, and write those that are judged beside those of the other tasks."""
+    tables, content = [], {}
+    for part in shared.parts:
+        day = dict(part.partition)["ds"]
+        rows = read_part(shared.root, COUNTS_TABLE, part.path, COLUMNS, ("bucket", *buckets))
+        if day in shared.extra:
+            rows = rows.filter(pc.is_in(rows.column("session_id"), shared.due))
+        else:
+            content[day] = (content.get(day, 0) + fingerprint(rows)) % (1 << 64)
+        tables.append(rows.drop_columns("bucket").append_column("own", pa.array(np.full(len(rows), day == shared.ds))))
+    grouped = group_sessions(pa.concat_tables(tables), shared.assignment, shared.window, shared.due, shared.judged_later)
+    sessions = grouped.judged
+    grouped.judged = group.SESSIONS.empty_table()  # written here; the driver has no use for them
+    written = []
+    if shared.write and len(sessions):
+        written = [write_part(shared.root, SESSIONS, sessions, system=shared.system, ds=shared.ds)]
+    n_long = int((sessions.column("n_events").to_numpy() > LONG_SESSION).sum())
+    return Result(grouped, written, n_long, content)
+
+
+def joined(results: Sequence[Result], n_due: int) -> Result:
+    """Return several tasks' results as one. Of `n_due` sessions those that no task has seen have no events left: no rule can judge them."""
+    empty, again = group.SESSIONS.empty_table(), [each.grouped.again for each in results]
+    n_gone = n_due - sum(each.grouped.n_due for each in results)
+    whole = Grouped(
+        empty,
+        pa.concat_tables([empty, *(each.grouped.waiting for each in results)]),
+        pa.concat_tables([empty, *(each.grouped.unchanged for each in results)]),
+        merged(each.grouped.patterns for each in results),
+        pa.concat_arrays([pa.array([], pa.string()), *again]),
+        n_gone + sum(each.grouped.n_ids for each in results),
+        n_due,
+        n_gone + sum(each.grouped.n_outside for each in results),
+    )
+    content: dict[str, int] = {}
+    for each in results:
+        for day, value in each.content.items():
+            content[day] = (content.get(day, 0) + value) % (1 << 64)
+    return Result(whole, [part for each in results for part in each.parts], sum(each.n_long for each in results), content)
+
+
+def judged_before(lake: Lake, system: str, days: Sequence[str], done: Mapping[str, list[Part]], ids: pa.Array) -> int:
+    """Return how many of the ids were judged on one of the days.
+
+    Args:
+        done: sessions that this run has written and not committed yet, by night.
+    """
+    if not len(ids) or not days:
+        return 0
+    parts = [part for day in days for part in done.get(day, ())]
+    parts += parts_of(lake, SESSIONS, system=system, ds=[day for day in days if day not in done])
+    found = np.zeros(len(ids), dtype=bool)
+    for part in parts:
+        judged = read_part(lake.root, SESSIONS, part.path, ["session_id"]).column("session_id")
+        found |= pc.is_in(ids, judged.combine_chunks()).to_numpy(zero_copy_only=False)
+    return int(found.sum())
+
+
+def note_contents(readings: Readings, ds: str, days: Sequence[str], result: Result) -> None:
+    """Note the contents of the days that a night was made with."""
+    for day in days:
+        if day in result.content and (before := readings.rows.get(day)) is not None:
+            readings.put(day, replace(before, content=f"{result.content[day]:016x}"))
+    earlier = {day: f"{result.content.get(day, 0):016x}" for day in days}
+    if (own := readings.rows.get(ds)) is not None:
+        content = f"{result.content.get(ds, 0):016x}"
+        readings.put(ds, replace(own, content=content, earlier=earlier, n_waiting=len(result.grouped.waiting)))
+
+
+def waited_long(due: pa.Table, ds: str) -> list[str]:
+    """Return a message for each night, except the one just before, since which sessions have waited for this one."""
+    messages = []
+    for row in due.group_by("since").aggregate([([], "count_all")]).sort_by("since").to_pylist():
+        if days_between(row["since"], ds)[1:]:
+            messages.append(f"{row['count_all']:,} sessions that had waited since {row['since']} are judged")
+    return messages
+
+
+def patterns_table(patterns: Mapping[str, Pattern], counted: bool) -> pa.Table:
+    """Return patterns as the columns of silver.patterns except the partition's.
+
+    Args:
+        counted: whether two patterns that differ in counts alone are two questions.
+    """
+    rows = [
+        {
+            "pattern_id": name,
+            "question_id": question_id(pattern.events, counted),
+            "events": [{"template_id": template, "count": count} for template, count in pattern.events],
+            "n_sessions": pattern.n_sessions,
+            "example_session_id": pattern.example_session_id,
+        }
+        for name, pattern in sorted(patterns.items())
+    ]
+    return pa.Table.from_pylist(rows, schema_of(PATTERNS))
