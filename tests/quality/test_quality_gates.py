@@ -14,7 +14,7 @@ from nightlog.errors import GateFailed
 from nightlog.lake.lake import Lake
 from nightlog.outcomes import EXIT_GATE
 from nightlog.quality.approvals import Past, check_parsed
-from nightlog.quality.gates import JUDGED, anomaly_expectations, check, check_sums, judged_sums, stop_on_critical
+from nightlog.quality.gates import ACCOUNTED, JUDGED, anomaly_expectations, check, check_sums, judged_sums, session_sums, stop_on_critical
 from nightlog.systems.spec import Gates, Input, Session, System, Timestamp
 
 DS = "2026-03-04"
@@ -153,6 +153,16 @@ BREAKS: dict[str, dict[str, Any]] = {
     "similarities_outside_-1_to_1": {"routes": lambda rows: [rows[0], rows[1] | {"similarity": 1.5}]},
     "probabilities_outside_0_to_1": {"scores": lambda rows: [rows[0], rows[1] | {"probability": math.nan}]},
 }
+
+
+def test_sessions_that_no_account_holds_are_counted() -> None:
+    counts = {"n_ids": 10, "n_waiting": 2, "n_unchanged": 1, "n_outside": 1}
+    assert set(session_sums(counts, 6, 3).values()) == {0}
+    assert session_sums(counts, 5, 3) == {"sessions_unaccounted_for": 1, "sessions_left_but_not_listed": 0}
+    assert session_sums(counts, 6, 1) == {"sessions_unaccounted_for": 0, "sessions_left_but_not_listed": 2}
+    assert session_sums({"n_sessions": 6}, 6, 0) == {}, "a night that an earlier version parsed has no account"
+    (breach,) = check_sums(session_sums(counts, 5, 3), ACCOUNTED)
+    assert breach.severity == "critical"
 
 
 def test_each_break_of_a_silver_table_is_counted_and_as_severe_as_it_should_be() -> None:

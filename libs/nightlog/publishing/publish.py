@@ -41,7 +41,17 @@ from nightlog.parsing.readings import Readings, rules_of
 from nightlog.publishing.decide import Decision, decide, with_suppressions
 from nightlog.publishing.evidence import Known, with_evidence
 from nightlog.quality.approvals import Past, check_anomalies
-from nightlog.quality.gates import JUDGED, Breach, anomaly_expectations, check, check_sums, judged_sums, session_sums, stop_on_critical
+from nightlog.quality.gates import (
+    ACCOUNTED,
+    JUDGED,
+    Breach,
+    anomaly_expectations,
+    check,
+    check_sums,
+    judged_sums,
+    session_sums,
+    stop_on_critical,
+)
 from nightlog.systems.spec import System
 
 DECISIONS = pa.schema(
@@ -227,8 +237,8 @@ def publish(lake: Lake, system: System, by: Publication, counts: Mapping[str, in
     }
     sums = judged_sums(judged.sessions, judged.patterns, judged.routes, judged.scores)
     n_left = sum(part.n_rows for part in parts_of(lake, WAITING, **place))
-    sums |= session_sums(counts, len(judged.sessions), n_left)
-    unsound = [*check_sums(sums, JUDGED), *by.unsound]
+    accounts = session_sums(counts, len(judged.sessions), n_left)
+    unsound = [*check_sums(sums, JUDGED), *check_sums(accounts, ACCOUNTED), *by.unsound]
     staged = staged_anomalies(lake, system, by, judged, versions)
     narrow = narrow_frame(staged, place)
     breaches = check(narrow, anomaly_expectations(by.ds, system.name)) if len(narrow) else []

@@ -29,9 +29,9 @@ JUDGED = {
     "routes_unknown": "critical",
     "similarities_outside_-1_to_1": "critical",
     "probabilities_outside_0_to_1": "critical",
-    "sessions_unaccounted_for": "critical",
-    "sessions_left_but_not_listed": "critical",
 }
+# What a night's account of its sessions lacks, by `session_sums`.
+ACCOUNTED = {"sessions_unaccounted_for": "critical", "sessions_left_but_not_listed": "critical"}
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def judged_sums(
 
 
 def session_sums(counts: Mapping[str, int], n_judged: int, n_left: int) -> dict[str, int]:
-    """Return how far a night's account of its sessions is from the tables, by the names in JUDGED; all 0 if it holds.
+    """Return how far a night's account of its sessions is from the tables, by the names in ACCOUNTED; all 0 if it holds.
 
     Args:
         counts: of the stage parse; without `n_ids` an earlier version of Nightlog parsed the night, and nothing is compared.
