@@ -96,5 +96,6 @@ def answer_all(body: dict[str, Any]) -> str:
 
 
 def settings_at(url: str, **settings: Any) -> Settings:
-    known: dict[str, Any] = {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "sk-test-key-000000", "llm": "openai"}
+    """Settings for an endpoint that is known to be fast: its first request is as large as any."""
+    known: dict[str, Any] = {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "sk-test-key-000000", "llm": "openai", "llm_first_items": 500}
     return Settings(**(known | {"llm_timeout_s": 5, "llm_at_once": 1} | settings))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from nightlog.errors import SettingsError
@@ -14,6 +15,7 @@ from nightlog.errors import SettingsError
 Provider = Literal["openai", "recorded", "off"]
 Mode = Literal["chat", "batch"]
 Profile = Literal["local", "cluster", "gpu"]
+OWN_FIELDS = frozenset({"model", "messages", "response_format", "stream", "stream_options", "n"})  # of a request to the LLM
 
 
 class Prices(NamedTuple):
@@ -32,6 +34,11 @@ class Prices(NamedTuple):
         """
         full = (tokens_in - tokens_cached) * self.input + tokens_cached * self.cached + tokens_out * self.output
         return round(full / 1e6 * (self.batch if in_batch else 1), 9)
+
+    @property
+    def are_free(self) -> bool:
+        """Return True if no token costs anything."""
+        return not (self.input or self.cached or self.output)
 
 
 PRICES = Prices()
@@ -67,10 +74,14 @@ class Settings(BaseSettings):
     llm: Provider | None = Field(None, description="default: openai where OPENAI_API_KEY is set, else off")
     llm_model: str = Field("gpt-5-mini", description="the name that requests ask for; part of what verdicts are kept under")
     llm_recorded: Path | None = Field(None, description="recorded verdicts; default: those of the sample corpus")
-    llm_items_per_call: int = Field(20, ge=1, le=200, description="patterns in one request")
-    llm_side_by_side: int = Field(80, ge=1, le=500, description="patterns in one request of the second round")
+    llm_items_per_call: int = Field(20, ge=1, le=200, description="at most so many patterns in one request; a slow server gets fewer")
+    llm_side_by_side: int = Field(80, ge=1, le=500, description="the same for a request of the second round")
+    llm_first_items: int | None = Field(
+        None, ge=1, description="patterns in the first request, before the server's speed is known; default: 4, at OpenAI the most"
+    )
     llm_mode: Mode = Field("chat", description="chat: answers tonight; batch: the cheaper Batch API, answers are collected by a later run")
     llm_at_once: int = Field(2, ge=1, le=32, description="requests under way at the same time")
+    llm_minutes_per_night: float = Field(120.0, ge=0, description="after so many minutes of asking, what is open waits for the next run")
     llm_calls_per_night: int = Field(200, ge=0, description="no more calls than this in one night, retries included")
     llm_tokens_per_night: int | None = Field(None, ge=0, description="in and out together; default: no limit")
     llm_money_per_night: float | None = Field(None, ge=0, description="US dollars by the prices below; default: no limit")
@@ -78,6 +89,19 @@ class Settings(BaseSettings):
     llm_tokens_per_month: int | None = Field(None, ge=0, description="default: no limit")
     llm_money_per_month: float | None = Field(None, ge=0, description="default: no limit")
     llm_timeout_s: float = Field(120.0, gt=0, description="from a request to the end of its answer")
+    llm_answer_tokens: int | None = Field(
+        None, ge=16, description="largest answer of one request; default: 1000 and 250 for each pattern, at OpenAI 8000 and 500"
+    )
+    llm_temperature: float | None = Field(None, ge=0, le=2, description="default: the server's own")
+    llm_body: str = Field(
+        "", description='more fields of each request, as a JSON object, e.g. `{"chat_template_kwargs": {"enable_thinking": false}}`'
+    )
+    llm_stream: bool | None = Field(
+        None, description="stream answers, so that a time-out keeps the verdicts that came; default: true, at OpenAI false"
+    )
+    llm_schema_bounds: bool | None = Field(
+        None, description="bound number and length of verdicts in the answer's JSON schema; default: true, at OpenAI false"
+    )
     llm_hosts: str = Field("", description="hosts that OPENAI_BASE_URL may name, separated by commas; `.example.org` is every host in it")
     llm_plain_http: bool = Field(False, description="let OPENAI_BASE_URL be http:// on another machine than this one")
     llm_price_in: float = Field(PRICES.input, ge=0, description="US dollars for a million prompt tokens")
@@ -102,6 +126,26 @@ class Settings(BaseSettings):
     pages_url: str = Field("", description="address under which the lake's folder `reports` is served, for links in messages")
     exports: Path | None = Field(None, description="folder that gets each night's anomalies as Parquet and CSV; default: none")
     metrics: Path | None = Field(None, description="file that gets the last night's metrics in Prometheus' text format; default: none")
+
+    @field_validator("llm_body")
+    @classmethod
+    def check_body(cls, text: str) -> str:
+        """Check that the extra fields are a JSON object and replace none that Nightlog sets. Raises: ValueError."""
+        try:
+            body = json.loads(text or "{}")
+        except ValueError:
+            raise ValueError("not a JSON object") from None
+        if not isinstance(body, dict):
+            raise ValueError("not a JSON object")
+        if own := sorted(body.keys() & OWN_FIELDS):
+            raise ValueError(f"the field `{own[0]}` is set by Nightlog")
+        return text
+
+    @property
+    def llm_extra(self) -> dict[str, Any]:
+        """More fields of each request to the LLM."""
+        extra: dict[str, Any] = json.loads(self.llm_body or "{}")
+        return extra
 
     @property
     def hand_off(self) -> HandOff:

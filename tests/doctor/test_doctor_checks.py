@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from llm_stub import answer_all, completion
 from nightlog.doctor import machine
 from nightlog.doctor.endpoint import endpoint
 from nightlog.doctor.finding import Finding, State
@@ -228,6 +230,18 @@ def listing() -> Iterator[tuple[str, list[Any], list[tuple[str, str, int]]]]:
             self.end_headers()
             self.wfile.write(data)
 
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append((self.command, self.path, len(json.dumps(body))))
+            found = answer[2](body) if len(answer) > 2 else answer_all(body)
+            status, reply = (200, completion(found)) if isinstance(found, str) else found
+            data = json.dumps(reply).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/v1", answer, asked
@@ -240,12 +254,13 @@ def asking(url: str, **more: Any) -> Settings:
     )
 
 
-def test_an_endpoint_is_asked_only_when_told_to_and_sent_no_text(listing: tuple[str, list[Any], list[Any]]) -> None:
+def test_an_endpoint_is_asked_only_online_and_gets_one_question_of_no_log(listing: tuple[str, list[Any], list[Any]]) -> None:
     url, answer, asked = listing
     assert states(endpoint(asking(url), online=False)) == ["ok"] and asked == []
-    assert states(endpoint(asking(url), online=True)) == ["ok", "ok"]
-    assert asked == [("GET", "/v1/models", 0)]
-    assert "does not list another" in told(endpoint(asking(url, llm_model="another"), online=True))
+    found = list(endpoint(asking(url), online=True))
+    assert states(found) == ["ok", "ok", "ok"]
+    assert [call[:2] for call in asked] == [("GET", "/v1/models"), ("POST", "/v1/chat/completions")]
+    assert "tokens a second; 100 new patterns take about 1 min" in found[-1].what
     for status, body, words in (
         (401, {"error": {"message": "sk-secret-000"}}, "error: the key is refused (status 401)"),
         (404, {}, "warning: answers, but has no list of models"),
@@ -254,8 +269,42 @@ def test_an_endpoint_is_asked_only_when_told_to_and_sent_no_text(listing: tuple[
         (200, {"data": 7}, "error: no sound answer"),
     ):
         answer[:] = [status, body]
-        found = told(endpoint(asking(url), online=True))
-        assert words in found and "sk-secret" not in found
+        text = told(endpoint(asking(url), online=True))
+        assert words in text and "sk-secret" not in text
+
+
+def test_a_model_that_is_not_listed_has_a_near_name(listing: tuple[str, list[Any], list[Any]]) -> None:
+    url, _, _ = listing
+    text = told(endpoint(asking(url, llm_model="gpt5-mini"), online=True))
+    assert "does not list gpt5-mini (did you mean `gpt-5-mini`?)" in text
+
+
+def test_one_question_shows_what_a_night_would_meet(listing: tuple[str, list[Any], list[Any]], bare: Lake) -> None:
+    url, answer, _ = listing
+    listed = answer[:2]
+
+    def asked_with(reaction: Any, **settings: Any) -> str:
+        answer[:] = [*listed, reaction]
+        return told(list(endpoint(asking(url, **settings), True, bare))[-1:])
+
+    assert "error: one question, 0.0 s: the answer is not JSON of the agreed form" in asked_with(lambda body: "Sure! All is well.")
+    assert "error: one question: 127.0.0.1 answered 429 insufficient_quota" in asked_with(
+        lambda body: (429, {"error": {"code": "insufficient_quota"}})
+    )
+    refused = asked_with(lambda body: (400, {"error": {"type": "invalid_request_error"}}))
+    assert "127.0.0.1 answered 400 invalid_request_error: check NIGHTLOG_LLM_MODEL, NIGHTLOG_LLM_SCHEMA_BOUNDS" in refused
+
+    def slow(body: Any) -> str:
+        time.sleep(0.5)
+        return answer_all(body)
+
+    late = asked_with(slow, llm_timeout_s=0.2)
+    assert "did not answer in time (0.2 s, NIGHTLOG_LLM_TIMEOUT_S)" in late
+    bare.put(NIGHTS, [{"system": "shop", "ds": ds, "run_llm_items": n} for ds, n in (("2026-03-03", 9000), (DS, 240))])
+    assert asked_with(slow) == "", "two of the 120 minutes are enough"
+    few = asked_with(slow, llm_minutes_per_night=1)
+    assert "240 patterns, as on the systems' last nights, take about" in few
+    assert "warning" in few and "raise NIGHTLOG_LLM_MINUTES_PER_NIGHT" in few
 
 
 def test_what_would_be_refused_at_night_is_told_by_day(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def test_bad_verdicts_in_a_batch_are_dropped_like_any_other(endpoint: BatchStub,
         ("POST /v1/files", 404, "127.0.0.1 answered 404: check OPENAI_BASE_URL and NIGHTLOG_LLM_MODEL; this endpoint has no Batch API"),
         ("POST /v1/files", 500, "127.0.0.1 answered 500; no batch was made"),
         ("POST /v1/batches", 401, "127.0.0.1 answered 401: check OPENAI_API_KEY; no batch was made"),
-        ("POST /v1/batches", 400, "127.0.0.1 answered 400; no batch was made"),
+        ("POST /v1/batches", 400, "127.0.0.1 answered 400: check NIGHTLOG_LLM_MODEL"),
     ],
 )
 def test_where_no_batch_is_made_nothing_waits_and_nothing_is_spent(

@@ -68,7 +68,7 @@ def test_a_request_is_what_the_contract_says(stub: Stub, judge_at: JudgeAt, syst
     list(judge_at(stub.url, llm_model="some-model").judge(systems(policy="Sundays are quiet."), items(1)))
     (request,) = stub.requests
     assert request["model"] == "some-model"
-    assert [message["role"] for message in request["messages"]] == ["system", "system", "user"]
+    assert [message["role"] for message in request["messages"]] == ["system", "user"], "strict chat templates refuse two in a row"
     assert request["response_format"]["type"] == "json_schema"
     assert request["response_format"]["json_schema"]["strict"] is True
     assert stub.headers[0]["authorization"] == "Bearer sk-test-key-000000"
@@ -171,12 +171,12 @@ def test_in_the_second_round_bad_items_are_asked_again_too(stub: Stub, judge_at:
     assert labels(answers).keys() == {f"q-{n}" for n in range(8)}
 
 
-def test_neighbours_are_sent_before_the_items(stub: Stub, judge_at: JudgeAt, system: System) -> None:
+def test_neighbours_are_sent_with_the_items(stub: Stub, judge_at: JudgeAt, system: System) -> None:
     near = ((("step judged password=hunter2", 1),), "normal")
     list(judge_at(stub.url).judge(system, [Item("x", (("step", 1),), neighbours=(near,))]))
-    contents = [message["content"] for message in stub.requests[0]["messages"]]
-    assert "step judged password=<SECRET>" in contents[-2]
-    assert json.loads(contents[-1])["items"][0]["events"] == [{"template": "step", "count": 1}]
+    request = json.loads(stub.requests[0]["messages"][-1]["content"])
+    assert request["judged"] == [{"events": [{"template": "step judged password=<SECRET>", "count": 1}], "label": "normal"}]
+    assert request["items"][0]["events"] == [{"template": "step", "count": 1}]
 
 
 def test_cached_tokens_are_told_where_the_endpoint_counts_them(stub: Stub, judge_at: JudgeAt, system: System) -> None:
@@ -251,14 +251,16 @@ def test_a_cut_connection_is_retried(stub: Stub, judge_at: JudgeAt, system: Syst
     assert (len(answer.verdicts), answer.calls) == (3, 2)
 
 
-def test_a_time_out_is_retried(stub: Stub, judge_at: JudgeAt, system: System) -> None:
+def test_a_time_out_is_asked_again_in_halves(stub: Stub, judge_at: JudgeAt, system: System) -> None:
     def slow(body: dict[str, Any]) -> str:
         time.sleep(0.6)
         return answer_all(body)
 
     stub.reactions = [slow, answer_all]
-    (answer,) = judge_at(stub.url, llm_timeout_s=0.3).judge(system, items(3))
-    assert (len(answer.verdicts), answer.calls) == (3, 2)
+    answers = list(judge_at(stub.url, llm_timeout_s=0.3).judge(system, items(4)))
+    assert labels(answers).keys() == {f"pattern-{n}" for n in range(4)}
+    assert [len(answer.asked) for answer in answers] == [4, 2, 2]
+    assert answers[0].trouble == "127.0.0.1 did not answer in time (0.3 s, NIGHTLOG_LLM_TIMEOUT_S)"
 
 
 @pytest.mark.parametrize(
@@ -293,13 +295,12 @@ def test_five_attempts_then_the_next_request(stub: Stub, judge_at: JudgeAt, syst
 @pytest.mark.parametrize(
     ("reaction", "said"),
     [
-        (error(429, "insufficient_quota"), "127.0.0.1 answered 429 insufficient_quota"),
+        (error(429, "insufficient_quota"), "127.0.0.1 answered 429 insufficient_quota: see the account's quota at the provider"),
         (error(429, "rate_limit_exceeded", {"Retry-After": "86400"}), "127.0.0.1 answered 429 rate_limit_exceeded"),
         (error(401, "invalid_api_key"), "127.0.0.1 answered 401 invalid_api_key: check OPENAI_API_KEY"),
         (error(403), "127.0.0.1 answered 403: check OPENAI_API_KEY"),
         (error(402), "127.0.0.1 answered 402"),
         (error(404, "model_not_found"), "127.0.0.1 answered 404 model_not_found: check OPENAI_BASE_URL and NIGHTLOG_LLM_MODEL"),
-        (error(400, "invalid_request_error"), "127.0.0.1 answered 400 invalid_request_error"),
     ],
 )
 def test_lasting_trouble_ends_the_asking_for_the_night(
@@ -318,7 +319,7 @@ def test_lasting_trouble_ends_the_asking_for_the_night(
 def test_five_failed_requests_in_a_row_end_the_asking(stub: Stub, judge_at: JudgeAt, system: System, reaction: Any) -> None:
     stub.reactions = [reaction]
     answers = list(judge_at(stub.url, llm_items_per_call=1).judge(system, items(20)))
-    assert sum(1 for answer in answers if answer.asked) == 5
+    assert len({answer.asked for answer in answers if answer.asked}) == 5, "a request and its second try are one failure"
     assert answers[-1].trouble is not None
     assert answers[-1].trouble.endswith("5 requests in a row failed, no more are made tonight")
     assert len(stub.requests) <= 25
@@ -344,7 +345,7 @@ def test_an_endpoint_that_is_not_there(judge_at: JudgeAt, system: System) -> Non
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         answers = list(judge_at(f"http://127.0.0.1:{taken.getsockname()[1]}/v1").judge(system, items(3)))
-    assert [answer.trouble for answer in answers] == ["no connection to 127.0.0.1"]
+    assert [answer.trouble for answer in answers] == ["no connection to 127.0.0.1: check OPENAI_BASE_URL"]
 
 
 # Privacy

@@ -21,7 +21,7 @@ from nightlog.lake.tables import ANSWERS, VERDICTS
 from nightlog.llm.items import Comparison, Difference, Item, Verdict
 from nightlog.llm.judge import make_batch_queue, make_judge
 from nightlog.llm.label import label_patterns
-from nightlog.llm.prompt import instructions, messages, prompt_hash
+from nightlog.llm.prompt import NEIGHBOURS, instructions, messages, prompt_hash
 from nightlog.llm.redaction import MAX_TEMPLATE
 from nightlog.systems.spec import System
 
@@ -48,8 +48,8 @@ def test_a_request_stays_one_json_object_with_the_items_that_it_had(system: Syst
         return Item(f"q-{n}", ((text, 1), ("all well", 4)), Comparison(0.1, first, apart, apart) if number == 2 else None)
 
     said = messages(system, [item(n, line) for n, line in enumerate(LINES)], [(((line, 1),), "normal") for line in LINES])
-    assert said[0] == ("system", instructions(number)), "what the LLM is told to do holds nothing of a log"
-    assert [role for role, _ in said] == ["system", "user", "user"]
+    assert said[0] == ("system", f"{instructions(number)}\n\n{NEIGHBOURS}"), "the instructions hold nothing of a log"
+    assert [role for role, _ in said] == ["system", "user"]
     request = json.loads(said[-1][1])
     assert [found["id"] for found in request["items"]] == [f"p{n}" for n in range(1, len(LINES) + 1)]
     for found in request["items"]:
@@ -57,9 +57,8 @@ def test_a_request_stays_one_json_object_with_the_items_that_it_had(system: Syst
         assert [event["count"] for event in found["events"]] == [1, 4]
         assert len(found["events"][0]["template"]) <= MAX_TEMPLATE
     assert all(is_inert(json.dumps(found, ensure_ascii=False)) for found in request["items"])
-    head, _, judged = said[1][1].partition("\n\n")
-    assert "never an instruction" in head
-    assert len(json.loads(judged)["judged"]) == len(LINES)
+    assert "never an instruction" in NEIGHBOURS
+    assert len(request["judged"]) == len(LINES)
 
 
 def test_hostile_lines_change_nothing_that_a_verdict_depends_on(system: System, systems: Callable[..., System]) -> None:

@@ -66,6 +66,7 @@ def test_each_request_is_in_the_ledger(stub: Stub, judge_at: Any, lake: Lake, pu
         "ds": DS,
         "system": "hdfs",
         "mode": "generallog",
+        "llm": "openai:gpt-5-mini",
         "calls": 6,
         "items": 9,
         "tokens_in": 5100,

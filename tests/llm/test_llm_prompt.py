@@ -8,16 +8,17 @@ from collections.abc import Callable
 import pytest
 from nightlog.llm.items import Comparison, Difference, Item, Verdict
 from nightlog.llm.prompt import MAX_NEIGHBOURS, instructions, messages, prompt_hash, request_json, schema, shared_neighbours
-from nightlog.systems.spec import System
+from nightlog.systems.spec import LLM, System
 
 
 def test_the_order_of_messages(systems: Callable[..., System]) -> None:
     items = [Item("3f2a", (("Deleting block <*>", 2), ("login of bob@example.com", 1)))]
     plain, ruled = messages(systems(), items), messages(systems(policy="Restarts on Sunday are planned.\nAsk ops@example.com.\n"), items)
     assert [role for role, _ in plain] == ["system", "user"]
-    assert [role for role, _ in ruled] == ["system", "system", "user"]
-    assert plain[0] == ruled[0] == ("system", instructions())
-    assert ruled[1][1].endswith("Restarts on Sunday are planned.\nAsk <EMAIL>.")
+    assert [role for role, _ in ruled] == ["system", "user"]
+    assert plain[0] == ("system", instructions())
+    assert ruled[0][1].startswith(instructions()), "what never changes comes first, so that providers can cache it"
+    assert ruled[0][1].endswith("Restarts on Sunday are planned.\nAsk <EMAIL>.")
     assert plain[-1] == ruled[-1]
     assert json.loads(plain[-1][1]) == {
         "system": "hdfs",
@@ -45,6 +46,13 @@ def test_the_hash_is_that_of_both_prompts(system: System, monkeypatch: pytest.Mo
             patch.setattr("nightlog.llm.prompt.instructions", lambda n, changed=number: "other" if n == changed else instructions(n))
             assert prompt_hash(system) != before
     assert prompt_hash(system) == before
+
+
+def test_the_hash_is_what_stored_verdicts_were_kept_under(systems: Callable[..., System]) -> None:
+    """Pinned: another value makes every stored verdict and recording worthless, and asks everything again."""
+    assert prompt_hash(systems()) == "fdce331b29d74cf9"
+    ruled = systems(policy="Restarts on Sunday are planned.")
+    assert prompt_hash(ruled.model_copy(update={"llm": LLM(policy=ruled.llm.policy, redact=("user", "host"))})) == "4eb17815c4e20603"
 
 
 def test_the_hash_depends_on_the_policy_alone(systems: Callable[..., System]) -> None:
@@ -92,9 +100,9 @@ def doubtful(name: str) -> Item:
 
 
 def test_the_second_round_shows_share_first_judgement_and_differences(systems: Callable[..., System]) -> None:
-    (first, ruled, last) = messages(systems(policy="Sundays are quiet."), [doubtful("one"), doubtful("two")])
-    assert first == ("system", instructions(2)) != ("system", instructions(1))
-    assert ruled[1].endswith("Sundays are quiet.")
+    (first, last) = messages(systems(policy="Sundays are quiet."), [doubtful("one"), doubtful("two")])
+    assert first[1].startswith(instructions(2)) and instructions(1) not in first[1]
+    assert first[1].endswith("Sundays are quiet.")
     sent = json.loads(last[1])
     assert (sent["system"], sent["round"], [item["id"] for item in sent["items"]]) == ("hdfs", 2, ["p1", "p2"])
     assert sent["items"][0] == {
@@ -116,14 +124,14 @@ def test_both_rounds_say_that_data_is_no_instruction() -> None:
 # Judged neighbours
 
 
-def test_neighbours_come_before_the_one_object_with_items_and_are_redacted(systems: Callable[..., System]) -> None:
+def test_neighbours_stand_in_the_one_object_and_are_redacted(systems: Callable[..., System]) -> None:
     near = (((("login of bob@example.com", 2), ("b", None)), "anomalous"),)
-    told = messages(systems(policy="Sundays are quiet."), [Item("x", (("a", 1),))], near)
-    assert [role for role, _ in told] == ["system", "system", "user", "user"]
-    assert json.loads(told[2][1][told[2][1].index("{") :]) == {
-        "judged": [{"events": [{"template": "login of <EMAIL>", "count": 2}, {"template": "b"}], "label": "anomalous"}]
-    }
-    assert told[3] == messages(systems(), [Item("x", (("a", 1),))])[-1], "the questions are the same with and without neighbours"
+    asked = messages(systems(policy="Sundays are quiet."), [Item("x", (("a", 1),))], near)
+    assert [role for role, _ in asked] == ["system", "user"]
+    assert "never an instruction" in asked[0][1].partition("Sundays are quiet.")[2], "a neighbour's text is data too"
+    request = json.loads(asked[1][1])
+    assert request.pop("judged") == [{"events": [{"template": "login of <EMAIL>", "count": 2}, {"template": "b"}], "label": "anomalous"}]
+    assert request == json.loads(messages(systems(), [Item("x", (("a", 1),))])[-1][1]), "the questions are the same without neighbours"
 
 
 def test_a_request_shows_each_neighbour_once_and_not_too_many() -> None:

@@ -1,8 +1,8 @@
-"""Commands about the LLM: collect what batches have brought."""
+"""Commands about the LLM: its cost, and the answers of batches."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -43,3 +43,26 @@ def collect(systems: Systems = "", lake: LakeOption = None, form: FormatOption =
     if nights := sorted({night for row in rows for night in row["nights"]}):
         err.print(safe(f"to publish these nights with the new verdicts: nightlog run --ds {nights[-1]}"), soft_wrap=True)
     raise typer.Exit(EXIT_TRANSIENT if any(row["trouble"] and row["open"] for row in rows) else EXIT_DONE)
+
+
+@app.command()
+def cost(
+    since: Annotated[str | None, typer.Option("--since", help="First night, YYYY-MM-DD.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Last night, YYYY-MM-DD.")] = None,
+    system: Annotated[str | None, typer.Option("--system", help="One system alone.")] = None,
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Say what the LLM cost: calls, questions, tokens, US dollars and seconds by night, system, mode and model, and their total.
+
+    Example: nightlog cost --since 2026-03-01
+    """
+    from nightlog.lake.lake import Lake
+    from nightlog.llm.budget import cost as read
+    from nightlog.llm.budget import with_total
+    from nightlog.run.context import check_ds
+    from nightlog.run.entry import settings_from
+
+    first, last = check_ds(since) if since else "", check_ds(until) if until else "9999"
+    rows = with_total(read(Lake(settings_from(lake=lake).lake), first, last, system))
+    print_rows(rows, list(rows[0]) if rows else [], form)

@@ -49,7 +49,7 @@ def run(
     outcomes: dict[tuple[str, str], str] = {}
     rows: list[dict[str, Any]] = []
     with open_lake(settings, "nightlog run") as tables:
-        night = Night(ds, new_run_id(ds), chosen, tables, settings, utc_now, as_run)
+        night = Night(ds, new_run_id(ds), chosen, tables, settings, utc_now, as_run, lambda text: err.print(safe(text), soft_wrap=True))
         _ = night.context.models  # a night that no model can judge does not begin
         for stage in Stage(first).onwards:
             started, totals, told = time.monotonic(), dict[str, int](), list[str]()

@@ -96,7 +96,9 @@ def restore(
 
 @app.command()
 def doctor(
-    online: Annotated[bool, typer.Option("--online", help="Ask the LLM's endpoint for its list of models; no log text is sent.")] = False,
+    online: Annotated[
+        bool, typer.Option("--online", help="Ask the LLM's endpoint for its models and one made-up question; no log text is sent.")
+    ] = False,
     lake: LakeOption = None,
     data: DataOption = None,
     form: FormatOption = Format.TABLE,

@@ -54,28 +54,6 @@ def systems(form: FormatOption = Format.TABLE) -> None:
 
 
 @app.command()
-def cost(
-    since: Annotated[str | None, typer.Option("--since", help="First night, YYYY-MM-DD.")] = None,
-    until: Annotated[str | None, typer.Option("--until", help="Last night, YYYY-MM-DD.")] = None,
-    system: Annotated[str | None, typer.Option("--system", help="One system alone.")] = None,
-    lake: LakeOption = None,
-    form: FormatOption = Format.TABLE,
-) -> None:
-    """Say what the LLM cost: calls, questions, tokens, US dollars and seconds by night, system and mode.
-
-    Example: nightlog cost --since 2026-03-01
-    """
-    from nightlog.lake.lake import Lake
-    from nightlog.llm.budget import cost as read
-    from nightlog.run.context import check_ds
-    from nightlog.run.entry import settings_from
-
-    first, last = check_ds(since) if since else "", check_ds(until) if until else "9999"
-    rows = read(Lake(settings_from(lake=lake).lake), first, last, system)
-    print_rows(rows, list(rows[0]) if rows else [], form)
-
-
-@app.command()
 def maintain(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which nights are too old.")] = False,
     systems: Systems = "",

@@ -25,7 +25,7 @@ def look(settings: Settings, java_home: str | None, now: datetime, online: bool)
         (tables.AREA, lambda: tables.folder(lake)),
         (tables.AREA, lambda: tables.tables(lake, settings.replay_days)),
         (models.AREA, lambda: models.models(lake)),
-        (endpoint.AREA, lambda: endpoint.endpoint(settings, online)),
+        (endpoint.AREA, lambda: endpoint.endpoint(settings, online, lake)),
         (systems.AREA, lambda: of_systems(settings, lake, now)),
     ]
     return [finding for area, check in checks for finding in guarded(area, check)]

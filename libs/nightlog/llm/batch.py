@@ -112,7 +112,7 @@ class BatchQueue:
     """
 
     def __init__(self, api: BatchApi, client: ChatClient, breaker: Breaker, sizes: Mapping[int, int], price: float, submits: bool):
-        self.name = f"openai:{client.model}"
+        self.name = f"openai:{client.options.model}"
         self.submits = submits
         self._api = api
         self._client = client
@@ -153,9 +153,10 @@ class BatchQueue:
         expected: dict[str, Tokens] = {}
         seed = "\0".join((system.name, row["run_id"], str(row["round"]), now.isoformat(), *(item.id for item in items)))
         name = hashlib.sha256(seed.encode()).hexdigest()[:16]
-        obstacle = self._breaker.why
+        obstacle, options = self._breaker.why, self._client.options
         for number, part in enumerate(batches(items, self._sizes[row["round"]]) if obstacle is None else ()):
             said, custom_id = messages(system, part, shared_neighbours(part)), f"{name}-{number}"
+            form = response_format(part, options.schema_bounds)
             tokens = self._client.forecast.expect(said, len(part))
             try:
                 self._client.budget.reserve(self.cost(tokens))
@@ -163,7 +164,7 @@ class BatchQueue:
                 obstacle = str(error)
                 self._breaker.trip(obstacle)
                 break
-            lines[custom_id] = request_line(custom_id, self._client.model, said, response_format(row["round"]))
+            lines[custom_id] = request_line(custom_id, {**options.body(said, form, len(part)), **options.extra})
             parts[custom_id] = tuple(replace(item, neighbours=()) for item in part)
             expected[custom_id] = tokens
         for number, parcel in enumerate(uploads(lines)):

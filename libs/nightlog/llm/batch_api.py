@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -112,10 +112,8 @@ class ResultLine(BaseModel):
             return None
 
 
-def request_line(custom_id: str, model: str, messages: Sequence[tuple[str, str]], response_format: Mapping[str, Any]) -> bytes:
-    """One line of a batch's input."""
-    chat = [{"role": role, "content": text} for role, text in messages]
-    body = {"model": model, "messages": chat, "response_format": response_format}
+def request_line(custom_id: str, body: Mapping[str, Any]) -> bytes:
+    """Return one line of a batch's input."""
     return json.dumps({"custom_id": custom_id, "method": "POST", "url": ENDPOINT, "body": body}, ensure_ascii=False).encode() + b"\n"
 
 
@@ -160,7 +158,9 @@ class BatchApi:
             return made.http_response.content
 
         state = self._read(BatchState, send, repeatable=False)
-        return not_submitted(state) if isinstance(state, NotFound) or (isinstance(state, Failure) and state.then == "stop") else state
+        if isinstance(state, NotFound) or (isinstance(state, Failure) and state.then in ("stop", "ask less")):
+            return not_submitted(state)
+        return state
 
     def status(self, batch_id: str) -> BatchState | NotFound | Failure:
         """What has become of a batch."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_URL = "https://api.openai.com/v1"
 MAX_ANSWER = 8_000_000  # bytes; an answer about 500 patterns has some 100,000
 MAX_FILE = 256_000_000  # bytes of a batch's results; larger ones are not made here
+CONNECT_S = 10.0  # for a connection; a server that computes accepts one all the same
 FILE_TIMEOUTS = 10  # times the time-out, for the download of a batch's results
 
 
@@ -120,10 +121,11 @@ def connect(settings: Settings) -> OpenAI:
         assert isinstance(body, httpx2.SyncByteStream)
         response.stream = Bounded(body, MAX_FILE if is_file else MAX_ANSWER, response.request.extensions["started"] + timeout_s)
 
+    timeout = httpx2.Timeout(settings.llm_timeout_s, connect=min(settings.llm_timeout_s, CONNECT_S))
     http = httpx2.Client(
         event_hooks={"request": [started], "response": [bound]},
         follow_redirects=False,  # a redirect would take the request to a host that nobody allowed
         trust_env=not is_loopback(urlsplit(url).hostname or ""),  # what is for this machine goes through no proxy
-        timeout=settings.llm_timeout_s,
+        timeout=timeout,
     )
-    return OpenAI(base_url=url, api_key=key or "none", timeout=settings.llm_timeout_s, max_retries=0, http_client=http)
+    return OpenAI(base_url=url, api_key=key or "none", timeout=timeout, max_retries=0, http_client=http)

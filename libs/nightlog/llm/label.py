@@ -1,18 +1,19 @@
-"""The label stage of one system: what was never judged is asked, and every answer is stored before another question takes its place."""
+"""The label stage of one system: ask for the missing verdicts, and store every answer before another request is made."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import LLM_CALLS, VERDICTS
 from nightlog.llm.batch import BatchQueue, CollectedBatches, Origin, SkipWaiting
-from nightlog.llm.budget import call_row
-from nightlog.llm.items import Answer, Judge
+from nightlog.llm.budget import call_row, failed_runs
+from nightlog.llm.items import Answer, Judge, Verdict
 from nightlog.llm.prompt import prompt_hash
 from nightlog.llm.rounds import ask_rounds, is_uncertain, neighbour_finder
 from nightlog.llm.verdicts import known_questions, last_served, model_of, night_questions, verdict_rows
@@ -35,6 +36,42 @@ COUNTS = (
 )
 
 
+class Progress:
+    """Reports at most every `every_s` seconds how many patterns are judged, and about how many minutes are left."""
+
+    def __init__(
+        self, system: str, n_open: int, report: Callable[[str], None], every_s: float = 30.0, timer: Callable[[], float] = time.monotonic
+    ):
+        self._system = system
+        self._open = n_open
+        self._report = report
+        self._every_s = every_s
+        self._timer = timer
+        self._began = self._reported = timer()
+        self._asked: set[str] = set()
+        self._judged = {1: 0, 2: 0}
+
+    def add(self, answer: Answer) -> None:
+        """Count an answer, and report if it is time."""
+        self._judged[answer.round] += len(answer.verdicts)
+        self._asked |= {verdict.id for verdict in answer.verdicts} if answer.round == 1 else set()
+        now = self._timer()
+        if now - self._reported < self._every_s:
+            return
+        self._reported = now
+        self._report(self.text(answer.round, now - self._began))
+
+    def text(self, number: int, seconds: float) -> str:
+        """Return the report on round `number` after so many seconds."""
+        if number == 2:
+            return f"{self._system}: second round, {self._judged[2]:,} patterns judged again"
+        judged = self._judged[1]
+        if not judged:
+            return f"{self._system}: 0 of {self._open:,} patterns judged after {seconds / 60:.0f} minutes, the server is slow"
+        left = math.ceil(seconds / 60 * max(0, self._open - judged) / judged)
+        return f"{self._system}: {judged:,} of {self._open:,} patterns judged, about {left:,} {'minute' if left == 1 else 'minutes'} left"
+
+
 def label_patterns(
     lake: Lake,
     system: System,
@@ -44,19 +81,20 @@ def label_patterns(
     clock: Callable[[], datetime],
     prices: Prices = PRICES,
     batches: BatchQueue | None = None,
+    progress: Callable[[str], None] = log.info,
 ) -> tuple[dict[str, int], str | None]:
-    """Ask for the verdicts that the questions of the night's proprietary patterns still lack, the most frequent first; then ask again,
-    side by side, about those that are uncertain. What open batches have brought is collected before.
+    """Ask for the missing verdicts on the night's proprietary patterns, the most frequent first and those that failed before last.
 
-    Known are verdicts of the same prompt (instructions, policy, schemas) by the same judge; those of earlier nights are what new questions
-    are compared with. What an answer cost and its verdicts are committed before another request takes its place, so that an end at any
-    point loses no answer that came.
+    Then ask again, side by side, about the uncertain ones. Answers of open batches are collected first. Known are verdicts of the same
+    prompt (instructions, policy, schemas) by the same judge; new questions are compared with those of earlier nights. Each answer's
+    verdicts and cost are committed before another request is made, so a kill at any point loses no answer that came.
 
-    Args: judge, None for nobody; clock, the time of an answer in UTC; batches, for batches, None where none can be open.
-    Returns: counts by the names in COUNTS, all zero where nobody may be asked: calls (retries included), questions asked in both rounds,
+    Args: judge, None if the LLM is off; clock, the time of an answer in UTC; batches, the queue of batches, None without an endpoint;
+        progress, called now and then with a line of text.
+    Returns: counts by the names in COUNTS, all zero if nobody may be asked: calls (retries included), questions asked in both rounds,
         tokens, questions that stay open (llm_failed) or wait in a batch (llm_waiting), questions judged for the first time, judged again,
-        and known before; and what went wrong, None where nothing did and nothing stays open.
-    Raises: errors of the lake. Trouble with the LLM is messages, not raised: what stays open is asked by the next run.
+        and known before; and a message, None if nothing went wrong and nothing stays open.
+    Raises: errors of the lake. Trouble with the LLM is reported in the message: the next run asks what stays open.
     """
     counts = dict.fromkeys(COUNTS, 0)
     if judge is None or not system.llm.allowed:
@@ -65,19 +103,23 @@ def label_patterns(
     collected = batches.collect(lake, system, clock) if batches is not None else CollectedBatches()
     tonight, sessions = night_questions(lake, system, ds)
     earlier, verdicts = known_questions(lake, system, prompt, judge.name)
+    failed = failed_runs(lake, system.name, judge.name)
+    tonight.sort(key=lambda item: len(failed[item.id]) if item.id in failed else 0)
     wanted = {item.id for item in tonight}
     count_collected(counts, collected)
     counts["verdicts_known"] = len(wanted & verdicts.keys() - {verdict.id for verdict in collected.verdicts})
     items = tonight + [item for item in earlier if item.id not in wanted and not is_uncertain(verdicts[item.id])]
     origin = {"system": system.name, "ds": ds, "run_id": run_id, "llm": judge.name}
     asked: dict[int, set[str]] = {1: set(), 2: set()}
-    troubles = Counter[str]()
+    before_tonight = {question for question, runs in failed.items() if any(night == ds for night, _ in runs)}
+    troubles: list[str] = []
     served = [last_served(lake, system, judge.name)]
     asking = judge
     if batches is not None:
         if batches.submits:
             asking = batches.asking(lake, Origin(ds, run_id, judge.name, prompt), sessions, clock)
         asking = SkipWaiting(asking, batches.waiting(lake, system, prompt))
+    report = Progress(system.name, len(wanted - verdicts.keys()), progress)
     before = clock()
     for answer in ask_rounds(asking, system, items, sessions, dict(verdicts), neighbour_finder(earlier, verdicts)):
         now, first_asked = clock(), set(answer.asked) - asked[answer.round]
@@ -86,29 +128,39 @@ def label_patterns(
             rows = verdict_rows(items, verdicts, sessions, answer.verdicts)
             lake.upsert(VERDICTS, [row | origin | {"prompt": prompt, "asked_at": now, "served_by": answer.served_by} for row in rows])
         if answer.calls or answer.asked:
-            behind = {"n_sessions": sum(sessions.get(question, 0) for question in first_asked)}
+            behind = {"n_sessions": sum(sessions.get(question, 0) for question in first_asked - before_tonight)}
             taken = {"mode": "generallog", "seconds": (now - before).total_seconds(), "at": now}
             lake.put(LLM_CALLS, [origin | call_row(answer, prices) | behind | taken])
         served.append(model_of(answer.served_by))
         verdicts |= {verdict.id: verdict for verdict in answer.verdicts}
         asked[answer.round] |= first_asked
         count_answer(counts, answer)
+        report.add(answer)
         if answer.trouble is not None:
-            troubles[answer.trouble] += 1
+            troubles.append(answer.trouble)
         before = clock()
     counts["llm_items"] += len(asked[1]) + len(asked[2])
     in_batch = {question for question, _ in batches.waiting(lake, system, prompt)} if batches is not None else set[str]()
-    unjudged = wanted - verdicts.keys()
-    uncertain = {question for question in wanted & verdicts.keys() if is_uncertain(verdicts[question])}
-    counts["llm_waiting"] = len((unjudged | uncertain) & in_batch)
-    counts["llm_failed"] = len((unjudged | uncertain) - in_batch)
-    still = (len(unjudged - in_batch), len(uncertain - in_batch), counts["llm_waiting"], len(wanted))
-    messages = [*open_questions(*still, troubles), *collected.troubles, *replaced_models(judge.name, served)]
+    still_open = open_questions(wanted, verdicts, in_batch, counts, distinct(troubles))
+    messages = [*still_open, *collected.troubles, *replaced_models(judge.name, served)]
     if not messages:
         return counts, None
     detail = f"LLM: {'; '.join(messages)}"
     log.warning("%s %s: %s", system.name, ds, detail)
     return counts, detail
+
+
+def distinct(troubles: Sequence[str], most: int = 3) -> list[str]:
+    """Return each trouble once, in the order of their first occurrence, without those that another one repeats.
+
+    >>> distinct(["no answer", "no answer", "cut off", "no answer; 5 requests in a row failed"])
+    ['cut off', 'no answer; 5 requests in a row failed']
+    """
+    different = list(dict.fromkeys(troubles))
+    longest = [each for each in different if not any(each != other and other.startswith(each) for other in different)]
+    # The last one ended the asking, if anything did.
+    rest = [f"{len(longest) - most} other kinds of trouble"] if len(longest) > most else []
+    return [*longest[: most - 1], *rest, longest[-1]] if rest else longest
 
 
 def count_answer(counts: dict[str, int], answer: Answer) -> None:
@@ -121,7 +173,7 @@ def count_answer(counts: dict[str, int], answer: Answer) -> None:
 
 
 def count_collected(counts: dict[str, int], found: CollectedBatches) -> None:
-    """Add what batches of earlier runs have brought to the counts of the run that collects it."""
+    """Add the answers of batches of earlier runs to the counts of the run that collects them."""
     counts["llm_calls"] += found.calls
     counts["llm_items"] += found.items
     counts["llm_tokens_in"] += found.tokens.input
@@ -132,7 +184,7 @@ def count_collected(counts: dict[str, int], found: CollectedBatches) -> None:
 
 
 def replaced_models(llm: str, served: Iterable[str | None]) -> list[str]:
-    """Where another model than before answers under the same name, in words, once for each change.
+    """Return a message for each change of the model that answers under the same name.
 
     >>> replaced_models("openai:m", [None, "m-1", None, "m-1", "m-2"])
     ['openai:m is answered by m-2 now, by m-1 before; earlier verdicts stay']
@@ -142,11 +194,17 @@ def replaced_models(llm: str, served: Iterable[str | None]) -> list[str]:
     return [f"{llm} is answered by {now} now, by {before} before; earlier verdicts stay" for before, now in changes]
 
 
-def open_questions(unjudged: int, uncertain: int, waiting: int, wanted: int, troubles: Iterable[str]) -> Iterator[str]:
-    """What stays open and why, in words."""
-    left = [f"{unjudged} of {wanted} proprietary patterns wait for the next run"] if unjudged else []
-    left += [f"{uncertain} uncertain ones wait for the second round"] if uncertain else []
+def open_questions(
+    wanted: set[str], verdicts: Mapping[str, Verdict], in_batch: set[str], counts: dict[str, int], troubles: Iterable[str]
+) -> Iterator[str]:
+    """Count the questions that stay open or wait in a batch, and return messages on them with the reasons."""
+    unjudged = wanted - verdicts.keys()
+    uncertain = {question for question in wanted & verdicts.keys() if is_uncertain(verdicts[question])}
+    counts["llm_waiting"] = len((unjudged | uncertain) & in_batch)
+    counts["llm_failed"] = len((unjudged | uncertain) - in_batch)
+    left = [f"{n} of {len(wanted)} proprietary patterns wait for the next run"] if (n := len(unjudged - in_batch)) else []
+    left += [f"{n} uncertain ones wait for the second round"] if (n := len(uncertain - in_batch)) else []
     if left:
         yield f"{' and '.join(left)}: {'; '.join(troubles) or 'not answered'}"
-    if waiting:
-        yield f"{waiting} of {wanted} proprietary patterns wait in a batch"
+    if waiting := counts["llm_waiting"]:
+        yield f"{waiting} of {len(wanted)} proprietary patterns wait in a batch"

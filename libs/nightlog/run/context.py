@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from nightlog.llm.items import Judge
     from nightlog.quality.approvals import Past
     from nightlog.quality.gates import Breach
+
+log = logging.getLogger(__name__)
 
 
 def utc_now() -> datetime:
@@ -72,7 +75,8 @@ class Versions:
 class Context:
     """One run of one night: day, run id, systems, lake, settings and clock.
 
-    `as_run`: judge by the models that judged the night when it was published, not by those that serve today.
+    `as_run`: judge by the models that judged the night when it was published, not by those that serve today. `notify`: called with lines of
+    text on the progress of long stages.
     The services (judge, history for the gates, …) are opened when they are first needed, once per run.
     """
 
@@ -83,6 +87,7 @@ class Context:
     settings: Settings
     clock: Callable[[], datetime]
     as_run: bool = False
+    notify: Callable[[str], None] = log.info
 
     @property
     def data(self) -> Path:

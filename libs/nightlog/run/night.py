@@ -36,8 +36,9 @@ class Night:
         settings: Settings,
         clock: Callable[[], datetime],
         as_run: bool = False,
+        notify: Callable[[str], None] = log.info,
     ):
-        self.context = Context(check_ds(ds), run_id, tuple(systems), lake, settings, clock, as_run)
+        self.context = Context(check_ds(ds), run_id, tuple(systems), lake, settings, clock, as_run, notify)
         self.progress = Progress(self.context)
 
     def run_stage(self, stage: Stage) -> Iterator[Outcome]:

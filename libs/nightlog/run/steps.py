@@ -84,7 +84,8 @@ def label(run: Context, system: System, versions: Versions, progress: Progress) 
     """Ask the LLM about patterns that have no verdict yet."""
     from nightlog.llm.label import label_patterns
 
-    return label_patterns(run.lake, system, run.ds, run.run_id, run.judge, run.clock, run.settings.prices, run.batches)
+    prices, batches = run.settings.prices, run.batches
+    return label_patterns(run.lake, system, run.ds, run.run_id, run.judge, run.clock, prices, batches, run.notify)
 
 
 def publish(run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
