@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nightlog.outcomes import EXIT_DONE, EXIT_GATE, EXIT_PERMANENT, EXIT_TRANSIENT, OutcomeKind
+from nightlog.outcomes import EXIT_DONE, EXIT_GATE, EXIT_NOT_THERE, EXIT_PERMANENT, EXIT_TRANSIENT, OutcomeKind
 
 
 class NightlogError(Exception):
@@ -18,6 +18,12 @@ class NightlogError(Exception):
 
 class ConfigError(NightlogError):
     """A setting, a system file or an argument is wrong."""
+
+
+class NotThere(ConfigError):
+    """A night, system, session, pattern or template that was asked for is not in the lake."""
+
+    exit_code = EXIT_NOT_THERE
 
 
 class SettingsError(ConfigError):

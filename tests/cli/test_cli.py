@@ -55,6 +55,7 @@ def published(tmp_path: Path) -> Path:
         for system, session, score in (("shop", "s1", 0.9), ("shop", "s2", 0.9), ("mail", "m1", 0.7))
     ]
     lake.put(ANOMALIES, rows)
+    lake.put(NIGHTS, [{"ds": DS, "system": system, "outcome": "done", "run_id": "r"} for system in ("shop", "mail")])
     return tmp_path / "lake"
 
 
@@ -139,7 +140,7 @@ def test_systems_lists_the_shipped_ones_and_the_users_own(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("outcomes", "code", "word"),
     [
-        ({"ingest": "done", "publish": "done"}, 0, "shop: done"),
+        ({"publish": "done", "report": "done"}, 0, "shop: done"),
         ({"ingest": "no_input"}, 0, "shop: no_input"),
         ({"ingest": "done", "parse": "gated"}, 10, "shop: gated: parse"),
         ({"ingest": "transient"}, 20, "shop: transient"),
@@ -196,12 +197,12 @@ def test_a_question_is_listed_answered_and_taken_back(doubted: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [
-        (("answer", "12345678", "normal"), 30, "nightlog questions"),
-        (("answer", "12345678", "--undo"), 30, "--answered"),
+        (("answer", "12345678", "normal"), 4, "nightlog questions"),
+        (("answer", "12345678", "--undo"), 4, "--answered"),
         (("answer", "12345678"), 30, "--undo"),
         (("answer", "12345678", "normal", "--undo"), 30, "--undo"),
         (("answer", "12345678", "fine"), 2, "anomalous"),
-        (("questions", "--system", "hdsf"), 30, "did you mean `hdfs`"),
+        (("questions", "--system", "hdsf"), 4, "did you mean `hdfs`"),
         (("cost", "--since", "May"), 30, "YYYY-MM-DD"),
     ],
 )
@@ -254,7 +255,8 @@ def test_batches_are_collected_by_hand(tmp_path: Path) -> None:
 
 def test_report_rebuilds_the_nights_page_and_says_where_it_is(published: Path) -> None:
     lake = Lake(published)
-    lake.put(NIGHTS, [{"ds": DS, "system": system, "outcome": "done", "n_sessions": 9} for system in ("shop", "mail")])
+    for system in ("shop", "mail"):
+        lake.put(NIGHTS, [{"ds": DS, "system": system, "outcome": "done", "n_sessions": 9}], ds=DS, system=system)
     done = nightlog("report", "--ds", DS, "--lake", str(published))
     assert (done.returncode, done.stderr) == (0, "")
     page = Path(done.stdout.strip())
@@ -262,4 +264,4 @@ def test_report_rebuilds_the_nights_page_and_says_where_it_is(published: Path) -
     assert "the disk went away" in page.read_text(encoding="utf-8")
     assert "\x1b" not in (page.parent / "shop.html").read_text(encoding="utf-8")
     unknown = nightlog("report", "--ds", "2026-03-09", "--lake", str(published))
-    assert unknown.returncode == 30 and "holds no night 2026-03-09" in unknown.stderr
+    assert unknown.returncode == 4 and "night 2026-03-09 was never run" in unknown.stderr

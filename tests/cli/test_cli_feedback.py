@@ -49,7 +49,7 @@ def test_the_story_of_an_anomalous_session(call: Call) -> None:
     normal = as_json(call("show", "s30", "--format", "json"))
     assert (normal["verdict"]["label"], normal["verdict"]["decided_by"], normal["verdict"]["reason"]) == ("normal", "llm", "is normal")
     unknown = call("show", "s99")
-    assert unknown.exit_code == 30 and "`s99` is no session" in str(unknown.exception)
+    assert unknown.exit_code == 4 and "`s99` is no session" in str(unknown.exception)
 
 
 @pytest.mark.slow
@@ -77,7 +77,7 @@ def test_a_label_and_a_suppression_are_followed_by_the_next_run_and_replayed_as_
     for undo in (("label", "s20"), ("label", "s30"), ("suppress", "s51")):
         assert call(*undo, "--undo", "--by", "kim").exit_code == 0
         again = call(*undo, "--undo")
-        assert again.exit_code == 30 and "nightlog feedback" in str(again.exception)
+        assert again.exit_code == 4 and "nightlog feedback" in str(again.exception)
     rows = as_json(call("feedback", "--format", "json"))
     assert {(row["by"], row["said"], row["holds"]) for row in rows} == {
         ("kim", "normal", False),
@@ -99,7 +99,7 @@ def test_two_nights_are_compared(call: Call) -> None:
     assert ("template", "gone", 3, 0) in back and ("anomaly", "more", 1, 2) in back
     assert "disk lost" in call("compare", DS, NEXT).stdout
     other = call("compare", DS, "2026-03-09")
-    assert other.exit_code == 30 and "has both nights" in str(other.exception)
+    assert other.exit_code == 4 and "night 2026-03-09 was never run" in other.stderr
 
 
 @pytest.mark.slow

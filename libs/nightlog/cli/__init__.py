@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 # isort: off
-from nightlog.cli import nights, reports, operators, tables, analysts, feedback, stories, models, llm, onboarding  # noqa: F401
+from nightlog.cli import nights, reading, operators, tables, analysts, feedback, stories, models, llm, onboarding  # noqa: F401
 
 # isort: on
 from nightlog.cli.app import app

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nightlog.cli.app import app
-from nightlog.cli.options import Format, FormatOption, LakeOption
+from nightlog.cli.options import Format, FormatOption, LakeOption, SystemOption
 from nightlog.cli.output import out, print_rows, safe
 from nightlog.errors import ConfigError
 
@@ -22,7 +22,7 @@ class Label(StrEnum):
 
 @app.command()
 def questions(
-    system: Annotated[str, typer.Option("--system", help="One system alone.")] = "",
+    system: SystemOption = "",
     with_answer: Annotated[bool, typer.Option("--answered", help="Those that were answered.")] = False,
     limit: Annotated[int, typer.Option("--limit", help="Rows of the table; json and csv have all.")] = 10,
     lake: LakeOption = None,
@@ -32,17 +32,24 @@ def questions(
 
     Example: nightlog questions --system shop
     """
+    from nightlog.cli.night_state import open_night
+    from nightlog.feedback.questions import COLUMNS
     from nightlog.feedback.questions import questions as read
-    from nightlog.lake.lake import Lake
     from nightlog.run.entry import settings_from
-    from nightlog.systems.catalog import choose, load_catalog
+    from nightlog.systems.catalog import load_catalog
 
-    settings = settings_from(lake=lake)
-    catalog = load_catalog(settings.systems)
-    rows = read(Lake(settings.lake), choose(catalog, [system]) if system else list(catalog.values()), with_answer)
-    print_rows(rows[:limit] if form == Format.TABLE else rows, list(rows[0]) if rows else [], form)
+    tables, state = open_night(lake, "", system)
+    catalog = load_catalog(settings_from(lake=lake).systems)
+    rows = read(tables, [each for name, each in catalog.items() if system in ("", name)], with_answer)
+    if form != Format.TABLE:
+        print_rows(rows, COLUMNS, form)
+    elif rows:
+        print_rows(rows[:limit], COLUMNS, form)
+    elif not state.exit_code:
+        out.print("no question is open" if not with_answer else "no question was answered")
     if form == Format.TABLE and len(rows) > limit:
         out.print(f"{len(rows) - limit:,} more: --limit or --format json")
+    raise typer.Exit(state.exit_code)
 
 
 @app.command()

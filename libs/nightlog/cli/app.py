@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 EXIT_CODES = (
-    "Exit codes: 0 done · 1 `replay` alone: it comes out differently · 2 wrong usage · 10 a quality gate stopped a system · "
-    "20 transient, try again · 30 configuration or permanent. NO_COLOR=1 turns colours off; --format json is for programs."
+    "Exit codes: 0 done · 1 `replay` alone: it comes out differently · 2 wrong usage · 4 not there: unknown, or never run · "
+    "10 a quality gate stopped a system · 20 transient, try again · 30 configuration or permanent · "
+    "40 incomplete: some sessions were judged by nobody. Commands that read a night end with its code. "
+    "NO_COLOR=1 turns colours off; --format json is for programs."
 )
 
 app = typer.Typer(
@@ -17,3 +21,19 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
+
+
+def print_version(is_asked: bool) -> None:
+    """Print the version and end."""
+    if is_asked:
+        from importlib.metadata import version
+
+        print(f"nightlog {version('nightlog')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=print_version, is_eager=True)] = False,
+) -> None:
+    """Options of the program itself."""

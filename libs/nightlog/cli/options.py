@@ -18,6 +18,8 @@ class Format(StrEnum):
 
 
 Ds = Annotated[str, typer.Option("--ds", help="The night's day, YYYY-MM-DD.")]
+NightOption = Annotated[str, typer.Option("--ds", help="The night, YYYY-MM-DD; default: the last published one.")]
+SystemOption = Annotated[str, typer.Option("--system", help="One system alone.")]
 LakeOption = Annotated[Path | None, typer.Option("--lake", help="Folder of the tables (env NIGHTLOG_LAKE; default ./lake).")]
 DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of the log files (env NIGHTLOG_DATA; default: the sample).")]
 Systems = Annotated[str, typer.Option("--systems", help="Names, separated by commas; default: all targets.")]

@@ -31,6 +31,7 @@ def show(
 
     Example: nightlog show s20 --format json
     """
+    from nightlog.cli.night_state import night_state
     from nightlog.lake.lake import Lake
     from nightlog.lake.lookup import find_target
     from nightlog.lake.tables import PATTERNS
@@ -50,10 +51,13 @@ def show(
     spec = load_catalog(settings.systems).get(place.system)
     start = spec.record.start if spec is not None and spec.record is not None else None
     story = read_story(tables, place, MOST_EVENTS if form == Format.JSON else n_lines, f"{utc_now():%Y-%m-%d}", start)
+    state = night_state(tables, settings.systems, place.ds, place.system)
+    state.tell()
     if form == Format.JSON:
         print(escaped(json.dumps(story, default=as_json, ensure_ascii=False, indent=1)))
-        return
-    show_story(story)
+    else:
+        show_story(story)
+    raise typer.Exit(state.exit_code)
 
 
 def show_story(story: dict[str, Any]) -> None:
@@ -182,28 +186,34 @@ def compare(
 
     Example: nightlog compare 2026-03-04 2026-03-05 --system shop
     """
+    from nightlog.cli.night_state import joint_state, night_state
     from nightlog.lake.lake import Lake
-    from nightlog.pages.compare import CHANGES, KINDS, compare_nights
+    from nightlog.pages.compare import CHANGES, COLUMNS, KINDS, compare_nights
     from nightlog.run.context import check_ds
     from nightlog.run.entry import settings_from
 
-    rows, missing = compare_nights(Lake(settings_from(lake=lake).lake), check_ds(before), check_ds(after), system)
-    for each in missing:
-        err.print(safe(each), soft_wrap=True)
+    settings = settings_from(lake=lake)
+    tables = Lake(settings.lake)
+    states = [night_state(tables, settings.systems, check_ds(ds), system) for ds in (before, after)]
+    state = joint_state(*states)
+    state.tell()
+    for name in sorted(set(states[0].published) ^ set(states[1].published)):
+        err.print(safe(f"{name}: no published night {after if name in states[0].published else before}"), soft_wrap=True)
+    rows = compare_nights(tables, before, after, state.published)
     if form != Format.TABLE:
-        print_rows(rows, list(rows[0]) if rows else [], form)
-        return
-    if not rows:
+        print_rows(rows, COLUMNS, form)
+        raise typer.Exit(state.exit_code)
+    if not rows and state.published:
         out.print(f"nothing is new, gone, more or fewer on {after}")
     for kind in KINDS:
         own = [row for row in rows if row["kind"] == kind]
         shown = [row for change in CHANGES for row in [each for each in own if each["change"] == change][:limit]]
         if shown:
             heading({"anomaly": "Anomalies", "template": "Templates", "pattern": "Patterns"}[kind])
-            cut = [{name: value for name, value in row.items() if name != "kind"} | {"what": shortened(row["what"])} for row in shown]
-            print_rows(cut, list(cut[0]), form)
+            print_rows([row | {"what": shortened(row["what"])} for row in shown], [name for name in COLUMNS if name != "kind"], form)
         if len(own) > len(shown):
             out.print(f"{len(own) - len(shown):,} more: --limit or --format json")
+    raise typer.Exit(state.exit_code)
 
 
 def shortened(text: str, most: int = 160) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from nightlog.errors import ConfigError
+from nightlog.errors import NotThere
 from nightlog.feedback.groups import Group, group_ids, rank_questions
 from nightlog.feedback.store import current_statements, key_of, record
 from nightlog.lake.lake import Lake
@@ -72,6 +72,9 @@ def groups_of(system: System, about: SystemQuestions, with_answer: bool) -> list
     return rank_questions(system.name, chosen, about.sessions, keys_of(about.verdicts))
 
 
+COLUMNS = ("system", "group", "what", "patterns", "sessions", "decision", "probability", "answer", "weight", "example")
+
+
 def questions(lake: Lake, systems: Sequence[System], with_answer: bool = False) -> list[dict[str, Any]]:
     """What to ask the analysts, over all systems, in the order of `rank_questions`: where an answer would change most comes first.
 
@@ -110,7 +113,7 @@ def example(row: Mapping[str, Any]) -> str:
 def record_answer(
     lake: Lake, systems: Sequence[System], group: str, label: Answered, answered_by: str, now: datetime, note: str | None = None
 ) -> dict[str, Any]:
-    """Keep an analyst's answer about a group, once. Returns the row. Raises: ConfigError where no system has such a group."""
+    """Keep an analyst's answer about a group, once. Returns the row. Raises: NotThere if no system has such a group."""
     for system in systems:
         about = system_questions(lake, system)
         for found in groups_of(system, about, False) + groups_of(system, about, True):
@@ -118,4 +121,4 @@ def record_answer(
                 of = {"system": system.name, "kind": "answer", "about": "group", "group": group, "name": found.name}
                 said = {"questions": list(found.questions), "label": label, "note": note}
                 return record(lake, of | said | {"answered_by": answered_by, "answered_at": now})[0]
-    raise ConfigError(f"no group `{group}`: `nightlog questions` lists those that may be answered, with --answered those that were")
+    raise NotThere(f"no group `{group}`: `nightlog questions` lists those that may be answered, with --answered those that were")

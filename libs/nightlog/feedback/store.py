@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from nightlog.errors import ConfigError
+from nightlog.errors import NotThere
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANSWERS
 
@@ -49,14 +49,14 @@ def record(lake: Lake, row: Row) -> tuple[Row, bool]:
 
 
 def take_back(lake: Lake, kind: Kind, about: About, target: str, by: str, now: datetime, system: str = "", note: str | None = None) -> Row:
-    """Take back what holds about a target; the rows of both stay. Returns the new row. Raises: ConfigError where nothing holds."""
+    """Take back what holds about a target; the rows of both stay. Returns the new row. Raises: NotThere if nothing holds."""
     for row in current_statements(lake.rows(ANSWERS)):
         if key_of(row)[1:] == (kind, about, target) and system in ("", row["system"]):
             taken_back = row | {"label": None, "answered_by": by, "answered_at": now, "note": note}
             lake.put(ANSWERS, [taken_back])
             return taken_back
     advice = "`nightlog questions --answered` lists those that do" if kind == "answer" else "`nightlog feedback` lists those that do"
-    raise ConfigError(f"no {kind} about {about} `{target}` stands: {advice}")
+    raise NotThere(f"no {kind} about {about} `{target}` stands: {advice}")
 
 
 def label_row(system: str, pattern_id: str, label: str, by: str, now: datetime, **more: str | None) -> Row:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from nightlog.errors import ConfigError
+from nightlog.errors import ConfigError, NotThere
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import PATTERNS, SESSIONS, TEMPLATES, TableSpec
+from nightlog.systems.catalog import nearest
 
 ADVICE = (
     "`nightlog query 'select * from silver.sessions'` has those that were judged; sessions that begin in the last minutes of a day are "
@@ -24,24 +25,24 @@ class Place(NamedTuple):
 
 
 def find_session(lake: Lake, session_id: str, system: str = "", ds: str = "") -> Place:
-    """The session, on its last night where no night is given. Raises: ConfigError where there is none, or several systems have it."""
+    """The session, on its last night where no night is given. Raises: NotThere if there is none, ConfigError if several systems have it."""
     found = last_of(lake, SESSIONS, "session_id", session_id, system, ds)
     if not found:
-        raise ConfigError(f"no session `{session_id}`{told(system, ds)} in {lake.root}: {ADVICE}")
+        raise NotThere(f"no session `{session_id}`{searched(lake, system, ds)} in {lake.root}: {ADVICE}")
     return Place(found["system"], found["ds"], found["pattern_id"], session_id)
 
 
 def find_target(lake: Lake, target: str, system: str = "", ds: str = "") -> Place:
-    """As `find_session`, of a session or of a pattern. Raises: ConfigError."""
+    """As `find_session`, of a session or of a pattern. Raises: NotThere, ConfigError."""
     if found := last_of(lake, SESSIONS, "session_id", target, system, ds):
         return Place(found["system"], found["ds"], found["pattern_id"], target)
     if found := last_of(lake, PATTERNS, "pattern_id", target, system, ds):
         return Place(found["system"], found["ds"], target, None)
-    raise ConfigError(f"`{target}` is no session and no pattern{told(system, ds)} in {lake.root}: {ADVICE}")
+    raise NotThere(f"`{target}` is no session and no pattern{searched(lake, system, ds)} in {lake.root}: {ADVICE}")
 
 
 def find_template(lake: Lake, system: str, template: str) -> tuple[str, str]:
-    """A template of the system, (id, text), by its id, its text, or a part of the text that no other has. Raises: ConfigError."""
+    """A template of the system, (id, text), by its id, its text, or a part of the text that no other has. Raises: NotThere, ConfigError."""
     texts = {row["template_id"]: row["text"] or "" for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system)}
     if template in texts:
         return template, texts[template]
@@ -49,7 +50,7 @@ def find_template(lake: Lake, system: str, template: str) -> tuple[str, str]:
     if len(same) == 1:
         return same[0], texts[same[0]]
     if not same:
-        raise ConfigError(f"no template of {system} is or contains `{template}`: see `nightlog query 'select * from v_templates'`")
+        raise NotThere(f"no template of {system} is or contains `{template}`: see `nightlog query 'select * from v_templates'`")
     shown = "; ".join(f"{name} {texts[name][:80]}" for name in sorted(same)[:5])
     raise ConfigError(f"{len(same)} templates of {system} contain `{template}`: give the id or more of the text: {shown}")
 
@@ -78,10 +79,8 @@ def last_of(lake: Lake, spec: TableSpec, column: str, value: str, system: str, d
     return {}
 
 
-def told(system: str, ds: str) -> str:
-    """Where was looked, in words.
-
-    >>> told("shop", "2026-03-04"), told("", "")
-    (' of shop on 2026-03-04', '')
-    """
-    return (f" of {system}" if system else "") + (f" on {ds}" if ds else "")
+def searched(lake: Lake, system: str, ds: str) -> str:
+    """Return the place that was searched, in words; for a system that has no session, the name that was probably meant."""
+    known = {found["system"] for found in lake.table(SESSIONS).partitions()} if lake.exists(SESSIONS) else set()
+    hint = nearest(system, known) if system and system not in known else ""
+    return (f" of {system}{hint}" if system else "") + (f" on {ds}" if ds else "")

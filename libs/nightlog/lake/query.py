@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake, arrow_table
-from nightlog.lake.tables import ALL_TABLES, ANOMALIES, OUTCOMES, TableSpec
+from nightlog.lake.tables import ALL_TABLES, ANOMALIES, NIGHTS, OUTCOMES, TableSpec
 from nightlog.lake.views import VIEWS, view_sql
 from nightlog.outcomes import SUCCESSES, Stage
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset as pads
 
 
-def anomalies(lake: Lake, ds: str, system: str | None) -> list[dict[str, Any]]:
+def anomalies(lake: Lake, ds: str, system: str = "") -> list[dict[str, Any]]:
     """The night's rows of gold.anomalies, the surest first."""
     equal = {"ds": ds} | ({"system": system} if system else {})
     rows = lake.rows(ANOMALIES, None, **equal)
@@ -92,6 +92,27 @@ def distinct_names(names: Sequence[str]) -> list[str]:
             new = f"{name}_{number}"
         found.append(new)
     return found
+
+
+def night_rows(lake: Lake, system: str = "") -> list[dict[str, Any]]:
+    """Return the rows of gold.nights, the last night first; a night that was begun and has no row there is `unfinished`."""
+    equal = {"system": system} if system else {}
+    rows = lake.rows(NIGHTS, None, **equal)
+    there = {(row["ds"], row["system"]) for row in rows}
+    last = {(row["ds"], row["system"]): row for row in sorted(lake.rows(OUTCOMES, None, **equal), key=lambda row: row["at"])}
+    for place, row in last.items():
+        if place not in there:
+            told = f"the last stage was {row['stage']}, {row['outcome']}" + (f": {row['detail']}" if row["detail"] else "")
+            rows.append({"ds": place[0], "system": place[1], "outcome": "unfinished", "detail": told, "run_id": row["run_id"]})
+    rows.sort(key=lambda row: row["system"])
+    return sorted(rows, key=lambda row: row["ds"], reverse=True)
+
+
+def last_run(lake: Lake, ds: str = "", run_id: str = "") -> tuple[str, str] | None:
+    """Return (night, run) of the last stage that ended, of those of a night and a run if they are given; None if there is none."""
+    equal = {name: value for name, value in (("ds", ds), ("run_id", run_id)) if value}
+    last = max(lake.rows(OUTCOMES, ["ds", "run_id", "at"], **equal), key=lambda row: row["at"], default=None)
+    return (last["ds"], last["run_id"]) if last is not None else None
 
 
 def run_outcomes(lake: Lake, ds: str, run_id: str) -> list[tuple[str, str, str]]:

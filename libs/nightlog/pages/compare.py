@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any, Literal
 
-from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, NIGHTS, PATTERNS, TEMPLATES
 from nightlog.outcomes import is_published
@@ -16,6 +15,7 @@ from nightlog.outcomes import is_published
 Change = Literal["new", "gone", "more", "fewer"]
 CHANGES: tuple[Change, ...] = ("new", "gone", "more", "fewer")
 KINDS = ("anomaly", "template", "pattern")
+COLUMNS = ("system", "kind", "change", "id", "before", "after", "what")
 LEAST_FACTOR = 2.0  # a share that has not at least doubled or halved is no news, however sure
 LEAST_DEVIATIONS = 3.0
 SHOWN_EVENTS = 6
@@ -113,24 +113,11 @@ def in_words(events: Any, texts: Mapping[str, str]) -> str:
     return "; ".join(told) + (f"; {len(events) - SHOWN_EVENTS} templates more" if len(events) > SHOWN_EVENTS else "")
 
 
-def compare_nights(lake: Lake, before: str, after: str, system: str = "") -> tuple[list[dict[str, Any]], list[str]]:
-    """Two nights of each system, or of one: the rows of `compare` with the system, and the systems that lack one of the nights.
-
-    Raises: ConfigError where no system has both.
-    """
-    equal = {"system": system} if system else {}
-    nights = lake.rows(NIGHTS, ["system", "ds", "outcome"], **equal)
-    names = sorted({row["system"] for row in nights if row["ds"] in (before, after) and is_published(row["outcome"])})
-    rows, missing = [], []
-    for name in names:
+def compare_nights(lake: Lake, before: str, after: str, systems: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the rows of `compare` with the system, for each of the systems that has both nights published."""
+    rows = []
+    for name in systems:
         one, two = read_night(lake, name, before), read_night(lake, name, after)
-        if one is None or two is None:
-            missing.append(f"{name}: no published night {before if one is None else after}")
-        else:
+        if one is not None and two is not None:
             rows += [{"system": name} | row for row in compare(one, two)]
-    if len(missing) == len(names):
-        has = ", ".join(sorted({row["ds"] for row in nights if is_published(row["outcome"])})[-7:]) or "none"
-        raise ConfigError(
-            f"no system{f' {system}' if system else ''} has both nights {before} and {after}; the last published nights: {has}"
-        )
-    return rows, missing
+    return rows

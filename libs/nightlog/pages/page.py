@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from nightlog.errors import ConfigError
+from nightlog.errors import NotThere
 from nightlog.lake.files import write_file
 from nightlog.lake.lake import Lake, quoted
 from nightlog.outcomes import SUCCESSES
@@ -41,7 +41,7 @@ def write_pages(lake: Lake, ds: str) -> Written:
     """Write the pages of a night, `<lake>/reports/DS/`, from what the lake holds now. The same lake gives the same bytes.
 
     A system whose page cannot be made is named with its reason on the page of the night, and the others' are written.
-    Raises ConfigError where the lake does not know the night.
+    Raises NotThere if the lake does not know the night.
     """
     failed: dict[str, str] = {}
 
@@ -57,7 +57,7 @@ def write_pages(lake: Lake, ds: str) -> Written:
         except Exception as error:
             note(night.system, error)
     if not nights and not failed:
-        raise ConfigError(f"{lake.root} holds no night {ds}: run it first, or see `nightlog query 'select ds, system from v_nights'`")
+        raise NotThere(f"{lake.root} holds no night {ds}: run it first, or see `nightlog query 'select ds, system from v_nights'`")
     index = f"{lake.root}/reports/{ds}/index.html"
     write_file(index, night_page(ds, nights, failed).encode())
     return Written(index, failed)

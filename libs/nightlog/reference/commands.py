@@ -19,9 +19,14 @@ What no option says comes from the environment ([settings](settings.md)).
 |---|---|
 | 0 | done |
 | 2 | an argument that the command does not know |
+| 4 | not there: an unknown system or session, a night that was never run or had no input |
 | 10 | a quality gate stopped a system |
 | 20 | transient: try again |
 | 30 | configuration, or permanent |
+| 40 | incomplete: some sessions were judged by nobody |
+
+Commands that read a night (`anomalies`, `signals`, `compare`, `report`, `show`, `questions`) end with the night's code. Rows go to standard
+output, messages about the night to standard error.
 
 """
 

@@ -1,0 +1,207 @@
+"""Commands that show nights: anomalies, signals, outcomes, the list of nights, the pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nightlog.cli.app import app
+from nightlog.cli.options import Format, FormatOption, LakeOption, NightOption, SystemOption
+from nightlog.cli.output import err, out, print_rows, safe
+from nightlog.outcomes import EXIT_PERMANENT
+
+SHOWN_LINES = 4  # of a session in the table of anomalies
+NIGHT_COLUMNS = ["ds", "system", "outcome", "n_lines", "n_sessions", "n_unjudged", "n_anomalies", "n_provisional", "detail", "run_id"]
+
+
+@app.command()
+def anomalies(
+    ds: NightOption = "",
+    system: SystemOption = "",
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+    limit: Annotated[int, typer.Option("--limit", help="Rows of the table; json and csv have all.")] = 20,
+) -> None:
+    """Show a night's anomalies: which sessions, why, on what evidence, and the raw lines.
+
+    Example: nightlog anomalies --ds 2026-03-04 --format json
+    """
+    from nightlog.cli.night_state import open_night
+    from nightlog.lake.query import anomalies as read
+    from nightlog.lake.tables import ANOMALIES
+
+    tables, state = open_night(lake, ds, system)
+    rows = read(tables, state.ds, system) if state.published else []
+    if form != Format.TABLE:
+        print_rows(rows, ANOMALIES.schema.names, form)
+    elif state.published:
+        show_anomalies(rows, state.ds, limit)
+    if form == Format.TABLE and rows:
+        best = max((row for row in rows if row["status"] == "open"), key=lambda row: row["score"], default=rows[0])
+        there = "" if lake is None else f" --lake {lake}"
+        command = f"nightlog show {best['pattern_id']} --system {best['system']} --ds {state.ds}{there}"
+        out.print(safe(f"The whole story of a kind, here the surest: {command}"), soft_wrap=True)
+    raise typer.Exit(state.exit_code)
+
+
+def show_anomalies(rows: list[dict[str, Any]], ds: str, limit: int) -> None:
+    """One row a pattern, the most sessions first: what it is, who says so, why, its most telling template, a raw line."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["system"], row["pattern_id"]), []).append(row)
+    ranked = sorted(
+        groups.values(),
+        key=lambda same: (same[0]["system"], ("open", "provisional", "suppressed").index(same[0]["status"]), -same[0]["score"], -len(same)),
+    )
+    from rich.table import Table
+
+    table = Table(title=f"{len(rows):,} anomalous sessions of {len(groups):,} kinds on {ds}", show_lines=True, expand=True)
+    table.add_column("session", ratio=2, overflow="fold")
+    table.add_column("score", min_width=11)
+    table.add_column("reason and evidence", ratio=5, overflow="fold")
+    table.add_column("lines", ratio=6, overflow="fold")
+    for same in ranked[:limit]:
+        first = same[0]
+        more = f"\nand {len(same) - 1:,} more alike" if len(same) > 1 else ""
+        evidence = [f"{each['count']}× {each['template'][:100]}" for each in first["evidence"][:3]]
+        lines = [f"{Path(line['file']).name}:{line['line_no']} {line['text'][:160]}" for line in first["lines"][:SHOWN_LINES]]
+        table.add_row(
+            safe(f"{first['system']}\n{first['session_id']}{more}"),
+            safe(f"{first['score']:.2f}\n{first['decided_by']}\n{first['status']}"),
+            safe("\n".join([first["reason"], *evidence])),
+            safe("\n".join(lines)),
+        )
+    out.print(table)
+    if len(ranked) > limit:
+        out.print(f"{len(ranked) - limit:,} kinds more: --limit, --format json, or `nightlog query`")
+
+
+@app.command()
+def outcomes(
+    ds: Annotated[str, typer.Option("--ds", help="The night, YYYY-MM-DD; default: the last one that was begun.")] = "",
+    run_id: Annotated[str, typer.Option("--run-id", help="The run; default: the last one of the night.")] = "",
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Say what became of each system of a run; the exit code is the run's.
+
+    Example: nightlog outcomes --ds 2026-03-04
+
+    Example: nightlog outcomes --ds 2026-03-04 --run-id manual__1
+    """
+    from nightlog.errors import NotThere
+    from nightlog.lake.lake import Lake
+    from nightlog.lake.query import last_run, run_outcomes
+    from nightlog.outcomes import exit_code
+    from nightlog.run.context import check_ds
+    from nightlog.run.entry import settings_from
+
+    tables = Lake(settings_from(lake=lake).lake)
+    ds = check_ds(ds) if ds else ""
+    if not run_id or not ds:
+        last = last_run(tables, ds, run_id)
+        if last is None:
+            raise NotThere(f"{f'night {ds} was never run' if ds else 'no night was run yet'} in {tables.root}")
+        ds, run_id = last
+    found = run_outcomes(tables, ds, run_id)
+    if form != Format.TABLE:
+        names = ["system", "outcome", "why"]
+        print_rows([dict(zip(names, row, strict=True)) for row in found], names, form)
+    for system, outcome, why in found if form == Format.TABLE else ():
+        out.print(safe(f"{system}: {outcome}: {why}"), soft_wrap=True)
+    if not found:
+        err.print(f"no stage of run {run_id} left an outcome for {ds}: see the log of its first task", soft_wrap=True)
+    raise typer.Exit(exit_code([outcome for _, outcome, _ in found] or ["failed"]))
+
+
+@app.command()
+def nights(
+    system: SystemOption = "",
+    limit: Annotated[int, typer.Option("--limit", help="Rows of the table; json and csv have all.")] = 30,
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """List the nights that are in the lake, the last first: outcome, lines, sessions and anomalies of each system.
+
+    Example: nightlog nights --system shop
+    """
+    from nightlog.cli.night_state import night_state
+    from nightlog.lake.lake import Lake
+    from nightlog.lake.query import night_rows
+    from nightlog.run.entry import settings_from
+
+    settings = settings_from(lake=lake)
+    tables = Lake(settings.lake)
+    rows = night_rows(tables, system)
+    if form != Format.TABLE or rows:
+        print_rows(rows[:limit] if form == Format.TABLE else rows, NIGHT_COLUMNS, form)
+    if form == Format.TABLE and len(rows) > limit:
+        out.print(f"{len(rows) - limit:,} more: --limit or --format json")
+    if not rows:
+        state = night_state(tables, settings.systems, "", system)
+        state.tell()
+        raise typer.Exit(state.exit_code)
+
+
+@app.command()
+def signals(
+    ds: NightOption = "",
+    system: SystemOption = "",
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Show what else is unlike the nights before: a system or templates at another rate or silent, templates that are new, that have
+    a value far out of its range, or that are worded in many new ways.
+
+    A system's first nights are for learning; then nothing is said.
+
+    Example: nightlog signals --ds 2026-03-05
+    """
+    from nightlog.cli.night_state import open_night
+    from nightlog.lake.tables import SIGNALS
+    from nightlog.signals.night import signals as read
+
+    tables, state = open_night(lake, ds, system)
+    rows = read(tables, state.ds, system) if state.ds else []
+    if form != Format.TABLE:
+        print_rows(rows, SIGNALS.schema.names, form)
+    elif rows:
+        print_rows(rows, ["system", "kind", "template", "reason"], form)
+    elif state.published and not state.exit_code:
+        out.print(f"nothing on {state.ds} is unlike the nights before")
+    raise typer.Exit(state.exit_code)
+
+
+@app.command()
+def report(
+    ds: NightOption = "",
+    with_open: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Rebuild a night's pages from the lake and print their path; the night itself writes them in its last stage.
+
+    Example: nightlog report --ds 2026-03-04 --open
+    """
+    import webbrowser
+
+    from nightlog.cli.night_state import open_night
+    from nightlog.pages.page import write_pages
+
+    tables, state = open_night(lake, ds, "")
+    if not state.is_known:
+        if form != Format.TABLE:
+            print_rows([], ["page", "failed"], form)
+        raise typer.Exit(state.exit_code)
+    written = write_pages(tables, state.ds)
+    for system, why in sorted(written.failed.items()):
+        err.print(safe(f"{system}: no page: {why}"), soft_wrap=True)
+    if form == Format.TABLE:
+        print(written.page)
+    else:
+        print_rows([{"page": written.page, "failed": written.failed}], ["page", "failed"], form)
+    if with_open:
+        webbrowser.open(written.page if "://" in written.page else Path(written.page).as_uri())
+    raise typer.Exit(EXIT_PERMANENT if written.failed else state.exit_code)
