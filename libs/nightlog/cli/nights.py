@@ -11,7 +11,7 @@ from rich.text import Text
 
 from nightlog.cli.app import app
 from nightlog.cli.options import DataOption, Ds, Format, FormatOption, LakeOption, Master, Systems
-from nightlog.cli.output import err, out, print_rows
+from nightlog.cli.output import err, out, print_rows, safe
 from nightlog.sanitize import UNSEEN
 
 
