@@ -32,6 +32,11 @@ class Ledger:
                 self.rng.shuffle(self._ports)
             return self._ports.pop()
 
+    def address(self) -> str:
+        """Return a loopback address that no earlier conversation of this recording had."""
+        port = self.port()
+        return f"127.{port >> 8}.{port & 255}.{1 + port % 200}"
+
     def opened(self, conversation: str) -> None:
         """The conversation has begun."""
         with self._lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,11 +23,19 @@ DAY = 86400.0
 
 
 @dataclass(frozen=True)
-class Repertoire(Generic[P]):
-    """What can happen to a program: ordinary acts with their weights, faults with their numbers on each day."""
+class Entry(Generic[P]):
+    """A program and what can happen to it.
 
+    `ordinary` maps acts to weights, `faults` maps acts to their numbers on each day. `per_day` is the number of ordinary acts a day,
+    `speed` the recorded seconds in a real one. A held-out family never trains a model.
+    """
+
+    program: type[P]
     ordinary: Mapping[Act[P], float]
     faults: Mapping[Act[P], Sequence[int]]
+    per_day: int = 1000
+    speed: float = 400.0
+    held_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,14 +54,14 @@ def moment_of_day(rng: random.Random) -> float:
     return hour * 3600 + rng.uniform(0, 3600)
 
 
-def plan(repertoire: Repertoire[P], n_days: int, per_day: int, rng: random.Random) -> list[Moment[P]]:
+def plan(entry: Entry[P], n_days: int, per_day: int, rng: random.Random) -> list[Moment[P]]:
     """All moments of the recording in order. The last half hour of the last day is left for things to end."""
-    acts, weights = list(repertoire.ordinary), list(repertoire.ordinary.values())
+    acts, weights = list(entry.ordinary), list(entry.ordinary.values())
     moments = []
     for day in range(n_days):
         busy = int(per_day * rng.uniform(0.93, 1.07))
         wanted = [(act, False) for act in rng.choices(acts, weights, k=busy)]
-        wanted += [(act, True) for act, counts in repertoire.faults.items() for _ in range(counts[day % len(counts)])]
+        wanted += [(act, True) for act, counts in entry.faults.items() for _ in range(counts[day % len(counts)])]
         for act, is_fault in wanted:
             at = day * DAY + min(moment_of_day(rng), DAY - 1800 if day == n_days - 1 else DAY)
             moments.append(Moment(at, act, is_fault, rng.getrandbits(32)))
@@ -62,12 +71,11 @@ def plan(repertoire: Repertoire[P], n_days: int, per_day: int, rng: random.Rando
 def drive(moments: Sequence[Moment[P]], program: P, clock: Clock, workers: int = 48) -> int:
     """Let everything happen at its time. Faults come one at a time.
 
-    Returns how many acts went otherwise than meant (each is printed).
+    Returns the number of acts that went otherwise than meant (their reasons are printed).
     """
-    surprises = 0
+    surprises: Counter[str] = Counter()
 
     def perform(moment: Moment[P]) -> None:
-        nonlocal surprises
         rng = random.Random(moment.seed)
         try:
             if moment.is_fault:
@@ -75,13 +83,14 @@ def drive(moments: Sequence[Moment[P]], program: P, clock: Clock, workers: int =
             else:
                 with program.stage.gate.ordinary():
                     moment.act(program, rng)
-        except Exception:
-            surprises += 1
-            last = traceback.format_exc().strip().splitlines()
-            print(f"{program.name}: {moment.act.__name__}: {' | '.join(last[-3:])}", file=sys.stderr)
+        except Exception:  # an act that fails must not end the recording: it is printed and counted
+            last = " | ".join(traceback.format_exc().strip().splitlines()[-5:])
+            surprises[f"{moment.act.__name__}: {last}"] += 1
 
     with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(1) as faults:
         for moment in moments:
             clock.wait_until(moment.at)
             (faults if moment.is_fault else pool).submit(perform, moment)
-    return surprises
+    for what, n in surprises.most_common(20):
+        print(f"{program.name}: {n} times {what}", file=sys.stderr)
+    return surprises.total()

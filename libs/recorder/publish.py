@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -32,18 +33,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The folder in which the corpus lies."""
+    """The folder of a corpus: the paths in the systems' files are relative to it."""
 
-    out: Path
+    folder: Path
 
-    def log(self, system: str, day: date) -> Path:
-        """The log of one day."""
-        return self.out / "logs" / system / f"{system}-{day}.log.gz"
+    def log(self, system: System, day: date) -> Path:
+        """Return the log of one day."""
+        return self.folder / system.input.path.format(ds=day)
 
-    def truth(self, system: System) -> Path:
-        """The labels, where the system's file says."""
+    def labels(self, system: System) -> Path:
+        """Return the labels."""
         assert system.labels is not None and system.labels.file is not None
-        return self.out / "logs" / system.labels.file
+        return self.folder / system.labels.file
 
 
 def by_day(clock: Clock, lines: Iterable[tuple[float, str]]) -> dict[date, list[str]]:
@@ -55,8 +56,8 @@ def by_day(clock: Clock, lines: Iterable[tuple[float, str]]) -> dict[date, list[
 
 
 def sessions_in(system: System, lines: Iterable[str]) -> tuple[set[str], int, int]:
-    """(session ids, lines without one, lines that the header does not match), as the system's file reads them."""
-    header, session = re.compile(system.header.pattern), re.compile(system.session.pattern or "")
+    """Return (session ids, lines without one, lines that the header does not match), as the system's file reads them."""
+    header, session = re.compile(system.header.pattern), re.compile(system.session.pattern or ".+")
     found: set[str] = set()
     without = unmatched = 0
     for line in lines:
@@ -68,8 +69,17 @@ def sessions_in(system: System, lines: Iterable[str]) -> tuple[set[str], int, in
     return found, without, unmatched
 
 
-def publish(program: Program, system: System, corpus: Corpus) -> tuple[list[Row], Counter[str]]:
-    """Write a program's logs and labels. Returns the counts of each day, and of sessions by kind of fault."""
+@dataclass(frozen=True)
+class Published:
+    """The counts of each day, the kind of fault of each anomalous session, and the broken conversations without a line."""
+
+    days: list[Row]
+    faults: dict[str, str]
+    n_silent: int
+
+
+def publish(program: Program, system: System, corpus: Corpus) -> Published:
+    """Write a program's logs and labels."""
     clock, broken = program.stage.clock, program.stage.ledger.broken
     days = by_day(clock, program.stamped(program.lines))
     texts = [text for lines in days.values() for text in lines]
@@ -77,22 +87,43 @@ def publish(program: Program, system: System, corpus: Corpus) -> tuple[list[Row]
     for session, conversation in program.conversations(texts):
         conversations[session].add(conversation)
     kinds = {session: sorted(broken[name] for name in names if name in broken) for session, names in conversations.items()}
+    n_silent = len(set(broken) - {name for names in conversations.values() for name in names})
     rows, everything = [], set()
     for day, lines in days.items():
         ids, without, unmatched = sessions_in(system, lines)
         everything |= ids
         anomalous = sum(bool(kinds.get(session)) for session in ids)
         rows.append(Row(system.name, day, len(lines), without, unmatched, len(ids), anomalous))
-        path = corpus.log(system.name, day)
+        path = corpus.log(system, day)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(gzip.compress("".join(f"{line}\n" for line in lines).encode(), 9, mtime=0))
-    truth = corpus.truth(system)
-    truth.parent.mkdir(parents=True, exist_ok=True)
-    with truth.open("w", newline="", encoding="utf-8") as file:
+    faults = {session: kinds[session][0] for session in sorted(everything) if kinds.get(session)}
+    labels = corpus.labels(system)
+    labels.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(labels, ("session_id", "label"), ((session, int(session in faults)) for session in sorted(everything)))
+    return Published(rows, faults, n_silent)
+
+
+def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file with a heading."""
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("session_id", "label"))
-        writer.writerows((session, int(bool(kinds.get(session)))) for session in sorted(everything))
-    return rows, Counter(kinds[session][0] for session in everything if kinds.get(session))
+        writer.writerow(head)
+        writer.writerows(rows)
+
+
+def describe_family(folder: Path, held_out: bool, version: str, result: Published) -> None:
+    """Write a family's truth (the fault of each anomalous session) and its part of the manifest."""
+    name = result.days[0].system
+    write_csv(folder / name / "truth.csv", ("session_id", "fault"), result.faults.items())
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    manifest[name] = {
+        "version": version,
+        "held_out": held_out,
+        "days": {str(row.day): {"lines": row.n_lines, "sessions": row.n_sessions, "anomalous": row.n_anomalous} for row in result.days},
+    }
+    path.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def table(rows: Sequence[Row]) -> str:

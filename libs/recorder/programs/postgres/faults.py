@@ -11,10 +11,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from recorder.harm import filled, moved_away, reset_on_close, spoilt, starve
-from recorder.pgwire import Account, Connection, ServerError
 from recorder.plan import Act
-from recorder.postgres import IMPORTS, REPORTS, SHOP, Postgres, trusting
-from recorder.postgres_load import order
+from recorder.programs.postgres.load import order
+from recorder.programs.postgres.server import IMPORTS, REPORTS, SHOP, Postgres, trusting
+from recorder.programs.postgres.wire import Account, Connection, ServerError
 
 TROUBLE = (ServerError, ConnectionError, TimeoutError)
 

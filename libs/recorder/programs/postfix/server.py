@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from recorder.program import Program, Stage, certificate, run
-from recorder.sinks import Postmaster, Service, Talk, lookup_table, policy
+from recorder.programs.postfix.world import Postmaster, lookup_table, policy
+from recorder.sinks import Service, Talk
 
 SERVER = ("127.0.0.1", 12525)
 TABLES, POLICY = ("127.0.0.1", 12530), ("127.0.0.1", 12531)
@@ -119,6 +120,7 @@ class Postfix(Program):
     """A Postfix server for example.org; example.com, example.net and bank.example are played by the recorder."""
 
     name = "postfix"
+    address = SERVER
     packages = ("postfix", "openssl")
     needs = ("/usr/sbin/postfix", "/usr/sbin/postmap", "openssl")
 

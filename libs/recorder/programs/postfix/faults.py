@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from recorder.harm import filled, owned_by_root, owner_of, reset_on_close
 from recorder.plan import Act
-from recorder.postfix import ITSELF, SERVER, Postfix
-from recorder.postfix_load import stranger, user
 from recorder.program import certificate
+from recorder.programs.postfix.load import stranger, user
+from recorder.programs.postfix.server import ITSELF, SERVER, Postfix
 
 
 def harm(mail: Postfix, rng: random.Random, kind: str, recipient: str, *, incoming: bool = False) -> str:

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from recorder.pgwire import Account, Connection, ServerError
 from recorder.program import Program, certificate, run
+from recorder.programs.postgres.wire import Account, Connection, ServerError
 
 BIN = Path("/usr/lib/postgresql/15/bin")
 SERVER = ("127.0.0.1", 15432)
@@ -83,6 +83,7 @@ class Postgres(Program):
     """A PostgreSQL server with accounts for a shop, its reports, its imports, a developer and an operator."""
 
     name = "postgres"
+    address = SERVER
     packages = ("postgresql-15", "openssl")
     needs = (str(BIN / "postgres"), "openssl")
 

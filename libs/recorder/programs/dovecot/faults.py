@@ -12,10 +12,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from recorder.dovecot import SERVER, TROUBLE, Dovecot, Imap, Refused, letter, trusting
 from recorder.harm import filled, moved_away, owned_by_root, owner_of, reset_on_close, rot, starve
 from recorder.plan import Act
 from recorder.program import run
+from recorder.programs.dovecot.server import SERVER, TROUBLE, Dovecot, Imap, Refused, letter, trusting
 
 
 def hurt(box: Dovecot, rng: random.Random, kind: str, act: Callable[[Imap], None], silent: bool = False) -> None:

@@ -6,9 +6,9 @@ import random
 import re
 from contextlib import suppress
 
-from recorder.dovecot import Dovecot, Imap, Refused, letter
 from recorder.harm import reset_on_close
 from recorder.plan import Act
+from recorder.programs.dovecot.server import Dovecot, Imap, Refused, letter
 
 FULL, CROWDED = 30, 20  # messages in a mailbox
 

@@ -165,6 +165,7 @@ class Dovecot(Program):
     """A Dovecot server with the mailboxes of user01 to user60."""
 
     name = "dovecot"
+    address = SERVER
     packages = ("dovecot-imapd", "openssl")
     needs = ("/usr/sbin/dovecot", "openssl")
 

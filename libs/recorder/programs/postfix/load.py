@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from recorder.plan import Act
-from recorder.postfix import Postfix, letter, submit
+from recorder.programs.postfix.server import Postfix, letter, submit
 
 
 def user(rng: random.Random) -> str:

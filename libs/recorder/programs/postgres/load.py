@@ -6,9 +6,9 @@ import random
 import threading
 
 from recorder.harm import reset_on_close
-from recorder.pgwire import Account, Connection, ServerError
 from recorder.plan import Act
-from recorder.postgres import DEVELOPER, IMPORTS, OPERATOR, REPORTS, SERVER, SHOP, Postgres
+from recorder.programs.postgres.server import DEVELOPER, IMPORTS, OPERATOR, REPORTS, SERVER, SHOP, Postgres
+from recorder.programs.postgres.wire import Account, Connection, ServerError
 
 
 def order(db: Postgres, rng: random.Random, web: Connection, product: int | None = None) -> None:
