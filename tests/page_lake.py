@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import write_deltalake
-from nightlog.lake.lake import Lake, arrow_table
+from nightlog.lake.lake import Lake
+from nightlog.lake.schema import rows_table
 from nightlog.lake.tables import (
     ANOMALIES,
     ANSWERS,
@@ -95,13 +96,13 @@ def put_night(lake: Lake, system: str, ds: str, patterns: list[str], **more: Any
                 }
                 about |= {"session_id": session, "pattern_id": pattern, "route": "proprietary", "versions": VERSIONS, "run_id": "r"}
                 found.append(place | about | judged | {"lines": lines, "evidence": evidence})
-    lake.put(PATTERNS, rows, **place)
-    lake.put(EVENTS_TABLE, events, **place)
-    lake.put(ANOMALIES, found, **place)
+    lake.replace(PATTERNS, rows, **place)
+    lake.replace(EVENTS_TABLE, events, **place)
+    lake.replace(ANOMALIES, found, **place)
     counted = {"n_files": 1, "n_lines": 1000, "n_unparsed": 3, "n_sessions": len(sessions), "n_anomalies": len(found), "n_replaced": 0}
     curve = [{"tau": 0.2, "proprietary_share": 0.1}, {"tau": 0.8, "proprietary_share": 0.9}]
     of_night = {"outcome": "done", "versions": VERSIONS, "run_id": "r", "tau": 0.5, "tau_curve": curve, "proprietary_share": 0.4}
-    lake.put(NIGHTS, [place | counted | of_night | more], **place)
+    lake.replace(NIGHTS, [place | counted | of_night | more], **place)
 
 
 def note(
@@ -116,16 +117,16 @@ def note(
             {"run_id": "r", "ds": ds, "system": system, "stage": stage, "seconds": 1.5, "at": NOON + timedelta(minutes=after + number)}
             | told
         )
-    lake.put(OUTCOMES, rows)
+    lake.append(OUTCOMES, rows)
 
 
 def small_lake(root: str) -> Lake:
     """shop: three nights, every status and decider, hostile text; mail: failed; void: no input; index: nothing anomalous."""
     lake = Lake(root)
-    lake.put(
+    lake.append(
         TEMPLATES, [{"system": "shop", "template_id": t, "text": x, "first_ds": DS if t == "t-lost" else WEEK} for t, x in TEXTS.items()]
     )
-    lake.put(MESSAGES, [{"system": "shop", "message_id": n, "template_id": name} for n, name in enumerate(TEXTS)])
+    lake.append(MESSAGES, [{"system": "shop", "message_id": n, "template_id": name} for n, name in enumerate(TEXTS)])
     put_night(lake, "shop", WEEK, ["p-normal", "p-slow"])
     put_night(lake, "shop", BEFORE, ["p-normal", "p-hush", "p-evil", "p-slow"])
     put_night(lake, "shop", DS, ["p-normal", "p-rare", "p-lost", "p-slow", "p-evil", "p-hush"])
@@ -141,8 +142,8 @@ def small_lake(root: str) -> Lake:
     }
     differs = {"added": [{"template": TEXTS["t-slow"], "count": 2}], "missing": [{"template": TEXTS["t-open"], "count": 1}], "events": []}
     asked = {"system": "shop", "question_id": "p-hush", "prompt": "pr1", "llm": "judge", "ds": DS, "run_id": "r", "asked_at": NOON}
-    lake.upsert(VERDICTS, [asked | said | differs])
-    lake.upsert(VERDICTS, [asked | said | differs])
+    lake.merge(VERDICTS, [asked | said | differs])
+    lake.merge(VERDICTS, [asked | said | differs])
     bill = {
         "calls": 2,
         "items": 30,
@@ -153,14 +154,16 @@ def small_lake(root: str) -> Lake:
         "money": 0.0123,
         "seconds": 2.0,
     }
-    lake.put(LLM_CALLS, [{"system": "shop", "ds": DS, "run_id": "r", "mode": "generallog", "llm": "judge", "round": 1, "at": NOON} | bill])
-    lake.put(QUARANTINE, [{"system": "shop", "ds": DS, "stage": "parse", "reason": f"no header {HOSTILE}", "row": "{}", "run_id": "r"}])
+    lake.append(
+        LLM_CALLS, [{"system": "shop", "ds": DS, "run_id": "r", "mode": "generallog", "llm": "judge", "round": 1, "at": NOON} | bill]
+    )
+    lake.append(QUARANTINE, [{"system": "shop", "ds": DS, "stage": "parse", "reason": f"no header {HOSTILE}", "row": "{}", "run_id": "r"}])
     odd = {"kind": "rate", "template_id": "t-evil", "template": TEXTS["t-evil"], "seen": 90.0, "usual": 9.0, "strength": 8.0, "run_id": "r"}
-    lake.put(SIGNALS, [{"system": "shop", "ds": DS, "reason": "logged 90 times, where 9 are usual"} | odd])
+    lake.append(SIGNALS, [{"system": "shop", "ds": DS, "reason": "logged 90 times, where 9 are usual"} | odd])
     suppressed = {"kind": "suppression", "about": "pattern", "group": "p-hush", "label": "suppressed", "until": "2026-04-01"}
-    lake.put(ANSWERS, [{"system": "shop", "answered_by": "kim", "answered_at": NOON} | suppressed])
+    lake.append(ANSWERS, [{"system": "shop", "answered_by": "kim", "answered_at": NOON} | suppressed])
     note(lake, "mail", until="parse", outcome="gated", detail=f"20 of 61 lines do not match {HOSTILE}")
-    lake.put(NIGHTS, [{"ds": DS, "system": "mail", "outcome": "gated", "detail": "20 of 61 lines"}])
+    lake.append(NIGHTS, [{"ds": DS, "system": "mail", "outcome": "gated", "detail": "20 of 61 lines"}])
     note(lake, "void", until="ingest", outcome="no_input", detail="no file matches void.log")
     put_night(lake, "index", DS, ["p-normal"])
     note(lake, "index")
@@ -170,7 +173,7 @@ def small_lake(root: str) -> Lake:
 def big_lake(root: str, n: int = 300_000, kinds: int = 3_000, lines_each: int = 4) -> Lake:
     """One system, one night, `n` anomalous sessions of `kinds` kinds, each of the same size, with `lines_each` raw lines a session."""
     lake = Lake(root)
-    schema = arrow_table(ANOMALIES, []).schema
+    schema = rows_table(ANOMALIES, []).schema
 
     def numbered(prefix: str, numbers: Any, width: int = 0) -> pa.Array:
         digits = pc.utf8_lpad(pa.array(numbers).cast(pa.string()), width, "0")
@@ -200,7 +203,7 @@ def big_lake(root: str, n: int = 300_000, kinds: int = 3_000, lines_each: int = 
     }
     columns = [values[field.name].cast(field.type) if field.name in values else pa.nulls(n, field.type) for field in schema]
     write_deltalake(lake.path(ANOMALIES), pa.table(columns, schema=schema), partition_by=list(ANOMALIES.partition))
-    lake.put(
+    lake.append(
         NIGHTS,
         [{"ds": DS, "system": "big", "outcome": "done", "n_sessions": 10 * n, "n_lines": 40 * n, "n_anomalies": n, "versions": VERSIONS}],
     )

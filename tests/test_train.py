@@ -28,14 +28,14 @@ def test_answers_are_the_labelled_examples_of_their_system(tmp_path: Path) -> No
     given += [("app", "g3", None, ["q4"]), ("app", "g4", "normal", ["q2"]), ("web", "g5", "anomalous", ["q3"])]
     for minute, (system, group, label, asked) in enumerate(given):
         answer = {"system": system, "group": group, "label": label, "questions": asked, "answered_by": "kim"}
-        lake.put(ANSWERS, [answer | {"answered_at": NOW + timedelta(minutes=minute)}])
+        lake.append(ANSWERS, [answer | {"answered_at": NOW + timedelta(minutes=minute)}])
     assert answered(lake, APP) == {"q1": True, "q2": False, "q3": False}
 
 
 def test_labels_are_examples_of_their_pattern_alone_above_what_the_llm_said_until_they_are_taken_back(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
     said = {"label": "anomalous", "confidence": 0.9, "reason": "x", "round": 1, "prompt": prompt_hash(APP), "llm": "judge", "asked_at": NOW}
-    lake.put(VERDICTS, [{"system": "app", "question_id": "q1"} | said])
+    lake.append(VERDICTS, [{"system": "app", "question_id": "q1"} | said])
     record(lake, label_row("app", "p1", "normal", "kim", NOW))
     record(lake, suppression_row("app", "pattern", "p2", "2026-04-01", "kim", NOW))
     taught = settled_verdicts(lake, APP)

@@ -112,7 +112,9 @@ class Settings(BaseSettings):
     openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY", description="its key")
     master: str = Field("local[*]", description="Spark's master")
     profile: Profile | None = Field(None, description="how Spark is set (`spark.py`); default: local where the master is, else cluster")
-    in_process: bool = Field(True, description="work smaller than starting Spark is done in the stage's own process; false: Spark does all")
+    local_mib: float = Field(
+        8, ge=0, description="work on at most so many MiB of log text is done in the stage's own process, more by Spark; 0: Spark does all"
+    )
     driver_memory: str = Field("4g", description="of Spark's driver")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where encoder and small model run")
     bronze_days: int = Field(90, ge=1, description="nights' lines are kept for so many days, by `nightlog maintain`")

@@ -17,7 +17,6 @@ from night import add_model, small, stage
 from nightlog.encoding.encoder import DIMENSIONS, ENCODER
 from nightlog.ingest.splits import MAX_LINE
 from nightlog.lake.lake import Lake
-from nightlog.lake.parts import replace_rows
 from nightlog.lake.tables import ANOMALIES, MESSAGES, PATTERNS, ROUTES, SESSIONS, TEMPLATES, VECTORS
 from nightlog.outcomes import Stage
 from nightlog.routing.router import SourceTemplates, route
@@ -131,12 +130,12 @@ def similarity(lake: Lake, data: Path) -> None:
     names = [f"t{n:06d}" for n in range(OURS)]
     columns = {"template_id": names, "system": ["wide"] * OURS, "encoder": [ENCODER] * OURS}
     flat = pa.ListArray.from_arrays(pa.array(np.arange(0, OURS * DIMENSIONS + 1, DIMENSIONS, dtype=np.int32)), pa.array(vectors.ravel()))
-    lake.put_arrow(VECTORS, pa.table(columns | {"vector": flat}))
+    lake.append(VECTORS, pa.table(columns | {"vector": flat}))
     patterns = [
         {"pattern_id": f"p{n:06d}", "events": [{"template_id": names[(2 * n + k) % OURS], "count": 1} for k in range(4)], "n_sessions": 1}
         for n in range(NIGHT_PATTERNS)
     ]
-    replace_rows(lake, PATTERNS, patterns, system="wide", ds=DS)
+    lake.replace(PATTERNS, patterns, system="wide", ds=DS)
     sources = SourceTemplates(unit(SOURCES), tuple(f"source {n}" for n in range(SOURCES)), ("source",) * SOURCES)
     del vectors, patterns, flat, columns
     stage("route")

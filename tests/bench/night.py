@@ -93,7 +93,7 @@ def main() -> None:
     own = dict(each.split("=", 1) for each in given.set)
     LOCAL.update(own)
     lake = Lake(given.lake, lambda: start_spark("nightlog bench", driver_memory=own.get("spark.driver.memory", "4g")))
-    if given.what != "many" and lake.spark is not None:
+    if given.what != "many" and lake.runner.spark is not None:
         print("Spark is there", flush=True)
     systems = [small(path.name) for path in sorted(given.data.iterdir()) if path.is_dir()] if given.what == "many" else [hdfs()]
     if given.what == "json":

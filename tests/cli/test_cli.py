@@ -54,8 +54,8 @@ def published(tmp_path: Path) -> Path:
         common | {"system": system, "session_id": session, "score": score, "reason": "the disk went away"}
         for system, session, score in (("shop", "s1", 0.9), ("shop", "s2", 0.9), ("mail", "m1", 0.7))
     ]
-    lake.put(ANOMALIES, rows)
-    lake.put(NIGHTS, [{"ds": DS, "system": system, "outcome": "done", "run_id": "r"} for system in ("shop", "mail")])
+    lake.append(ANOMALIES, rows)
+    lake.append(NIGHTS, [{"ds": DS, "system": system, "outcome": "done", "run_id": "r"} for system in ("shop", "mail")])
     return tmp_path / "lake"
 
 
@@ -103,7 +103,7 @@ def test_anomalies_are_shown_by_kind_with_reason_evidence_and_line(published: Pa
 def test_json_and_csv_hold_every_column_and_row(published: Path) -> None:
     rows = json.loads(nightlog("anomalies", "--ds", DS, "--lake", str(published), "--format", "json").stdout)
     assert [row["session_id"] for row in rows] == ["m1", "s1", "s2"]
-    assert rows[0].keys() == set(ANOMALIES.schema.names)
+    assert rows[0].keys() == set(ANOMALIES.names)
     assert rows[0]["lines"][0]["text"] == HOSTILE
     table = list(csv.DictReader(io.StringIO(nightlog("anomalies", "--ds", DS, "--lake", str(published), "--format", "csv").stdout)))
     assert [row["session_id"] for row in table] == ["m1", "s1", "s2"]
@@ -151,7 +151,7 @@ def test_outcomes_of_a_run(outcomes: dict[str, str], code: int, word: str, tmp_p
     lake = Lake(tmp_path / "lake")
     for second, (stage, outcome) in enumerate(outcomes.items()):
         row = {"run_id": "r", "ds": DS, "system": "shop", "stage": stage, "outcome": outcome, "counts": {"n_anomalies": 0}}
-        lake.put(OUTCOMES, [row | {"at": datetime(2026, 3, 5, 2, 0, second, tzinfo=UTC)}])
+        lake.append(OUTCOMES, [row | {"at": datetime(2026, 3, 5, 2, 0, second, tzinfo=UTC)}])
     done = nightlog("outcomes", "--ds", DS, "--run-id", "r", "--lake", lake.root)
     assert (done.returncode, word in done.stdout) == (code, True)
 
@@ -166,8 +166,8 @@ def doubted(tmp_path: Path) -> Path:
     asked = {"system": "hdfs", "prompt": prompt_hash(load_catalog()["hdfs"]), "llm": "judge", "asked_at": datetime(2026, 3, 5, tzinfo=UTC)}
     said = {"label": "anomalous", "confidence": 0.6, "reason": "why", "round": 2, "group": HOSTILE, "events": []}
     said["added"] = [{"template": "fan <NUM> slow", "count": 2}]
-    lake.put(VERDICTS, [asked | said | {"question_id": name} for name in ("q1", "q2")])
-    lake.put(PATTERNS, [{"system": "hdfs", "ds": DS, "pattern_id": n, "question_id": n, "n_sessions": 7} for n in ("q1", "q2", "q3")])
+    lake.append(VERDICTS, [asked | said | {"question_id": name} for name in ("q1", "q2")])
+    lake.append(PATTERNS, [{"system": "hdfs", "ds": DS, "pattern_id": n, "question_id": n, "n_sessions": 7} for n in ("q1", "q2", "q3")])
     return tmp_path / "lake"
 
 
@@ -217,7 +217,7 @@ def test_costs_are_listed_by_night(tmp_path: Path) -> None:
     assert nightlog("cost", "--lake", lake.root, "--format", "json").stdout.strip() == "[]"
     counted = dict.fromkeys(("calls", "items", "n_sessions", "tokens_in", "tokens_cached", "tokens_out", "round"), 1)
     rows = [{"ds": ds, "system": "shop", "mode": "generallog", "money": 0.25, "seconds": 1.5} | counted for ds in ("2026-03-03", DS)]
-    lake.put(LLM_CALLS, rows)
+    lake.append(LLM_CALLS, rows)
     assert len(json.loads(nightlog("cost", "--lake", lake.root, "--format", "json").stdout)) == 2
     (row,) = json.loads(nightlog("cost", "--lake", lake.root, "--since", DS, "--system", "shop", "--format", "json").stdout)
     assert (row["ds"], row["money"], row["sessions_asked"]) == (DS, 0.25, None)
@@ -233,7 +233,7 @@ def test_batches_are_collected_by_hand(tmp_path: Path) -> None:
     llm = {"system": "dovecot", "ds": DS, "run_id": "r", "prompt": "p", "llm": "openai:gpt-5-mini", "endpoint": "127.0.0.1", "round": 1}
     cost = {"calls": 1, "n_sessions": 1, "tokens_in": 1, "tokens_out": 1, "money": 0.0}
     batch = {"batch": "b1", "batch_id": "batch-0", "status": "open", "questions": ["q1"], "asked": json.dumps(asked), "submitted_at": at}
-    lake.put(LLM_BATCHES, [llm | cost | batch])
+    lake.append(LLM_BATCHES, [llm | cost | batch])
     stub = BatchStub()
     stub.batches["batch-0"] = {"id": "batch-0", "status": "completed", "output_file_id": "file-0"}
     said = json.dumps({"verdicts": [{"id": "p1", "label": "anomalous", "confidence": 0.9, "reason": "the disk broke"}]})
@@ -256,7 +256,7 @@ def test_batches_are_collected_by_hand(tmp_path: Path) -> None:
 def test_report_rebuilds_the_nights_page_and_says_where_it_is(published: Path) -> None:
     lake = Lake(published)
     for system in ("shop", "mail"):
-        lake.put(NIGHTS, [{"ds": DS, "system": system, "outcome": "done", "n_sessions": 9}], ds=DS, system=system)
+        lake.replace(NIGHTS, [{"ds": DS, "system": system, "outcome": "done", "n_sessions": 9}], ds=DS, system=system)
     done = nightlog("report", "--ds", DS, "--lake", str(published))
     assert (done.returncode, done.stderr) == (0, "")
     page = Path(done.stdout.strip())

@@ -108,16 +108,16 @@ def test_a_replay_says_what_differs_and_when_it_cannot_tell(call: Call, shop: Pl
     assert "normal then and now" in call("replay", "s30").stdout
     lake = Lake(shop.lake)
     rows = lake.rows(ANOMALIES, ds=DS)
-    lake.put(ANOMALIES, [row | {"score": 0.2} for row in rows], ds=DS, system="shop")
+    lake.replace(ANOMALIES, [row | {"score": 0.2} for row in rows], ds=DS, system="shop")
     changed = call("replay", "s20", "--ds", DS)
     assert changed.exit_code == 1 and "score 0.2 then, 0.7 now" in changed.stdout
-    lake.put(ANOMALIES, [row for row in rows if row["session_id"] == "s20"], ds=DS, system="shop")
+    lake.replace(ANOMALIES, [row for row in rows if row["session_id"] == "s20"], ds=DS, system="shop")
     assert "1 are new" in call("replay", "--ds", DS, "--system", "shop").stdout
     (night,) = lake.rows(NIGHTS, ds=DS)
-    lake.put(NIGHTS, [night | {"versions": night["versions"] | {"templates": "0"}}], ds=DS, system="shop")
+    lake.replace(NIGHTS, [night | {"versions": night["versions"] | {"templates": "0"}}], ds=DS, system="shop")
     assert "texts are not those of then" in call("replay", "s20", "--ds", DS).stdout
     (model,) = lake.rows(MODELS)
-    lake.put(NIGHTS, [night | {"versions": night["versions"] | {"model": "gone"}}], ds=DS, system="shop")
+    lake.replace(NIGHTS, [night | {"versions": night["versions"] | {"model": "gone"}}], ds=DS, system="shop")
     gone = call("replay", "s20", "--ds", DS)
     assert gone.exit_code == 30 and "does not know the model gone" in gone.stdout, model["version"]
     assert call("replay").exit_code == 30

@@ -37,14 +37,14 @@ Call = Callable[..., Result]
 def put(lake: Lake, system: str, ds: str, outcome: str, run_id: str = "r", **more: Any) -> None:
     """A night with one session, published where the outcome says so."""
     place = {"system": system, "ds": ds}
-    lake.put(NIGHTS, [place | {"outcome": outcome, "detail": f"why {outcome}", "run_id": run_id} | more], **place)
-    lake.put(OUTCOMES, [place | {"stage": "publish", "outcome": outcome, "run_id": run_id, "at": NOON, "counts": {"n_anomalies": 1}}])
+    lake.replace(NIGHTS, [place | {"outcome": outcome, "detail": f"why {outcome}", "run_id": run_id} | more], **place)
+    lake.append(OUTCOMES, [place | {"stage": "publish", "outcome": outcome, "run_id": run_id, "at": NOON, "counts": {"n_anomalies": 1}}])
     if outcome in ("done", "incomplete"):
         pattern = {"pattern_id": "p", "question_id": "p", "n_sessions": 1, "events": []}
         found = {"session_id": "s1", "pattern_id": "p", "score": 0.9, "status": "open", "decided_by": "llm", "reason": "lost"}
-        lake.put(PATTERNS, [place | pattern], **place)
-        lake.put(SESSIONS, [place | {"session_id": "s1", "pattern_id": "p", "n_events": 1}], **place)
-        lake.put(ANOMALIES, [place | found | {"evidence": [], "lines": [], "versions": {"prompt": "x"}}], **place)
+        lake.replace(PATTERNS, [place | pattern], **place)
+        lake.replace(SESSIONS, [place | {"session_id": "s1", "pattern_id": "p", "n_events": 1}], **place)
+        lake.replace(ANOMALIES, [place | found | {"evidence": [], "lines": [], "versions": {"prompt": "x"}}], **place)
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_programs_get_rows_and_the_exit_code(outcome: str, call: Call) -> None:
     assert (len(rows), done.exit_code) == (1 if outcome in ("done", "incomplete") else 0, CODES[outcome])
     table = call("anomalies", "--ds", NIGHT_OF[outcome], "--system", "shop", "--format", "csv")
     assert len(list(csv.DictReader(io.StringIO(table.stdout)))) == len(rows)
-    assert table.stdout.splitlines()[0] == ",".join(ANOMALIES.schema.names), "an empty answer has its header"
+    assert table.stdout.splitlines()[0] == ",".join(ANOMALIES.names), "an empty answer has its header"
 
 
 @pytest.mark.parametrize("outcome", [name for name in NIGHT_OF if name != "done"])
@@ -138,7 +138,7 @@ def test_the_story_of_a_session_ends_with_its_nights_code(outcome: str, call: Ca
 def test_without_a_night_the_last_published_one_is_read_and_a_later_one_that_is_ill_is_said(call: Call, lake: Lake) -> None:
     done = call("anomalies", "--system", "mail")
     assert done.exit_code == 0 and f"on {NIGHT_OF['done']}" in done.stdout and not done.stderr
-    lake.put(NIGHTS, [{"system": "shop", "ds": "2026-03-07", "outcome": "gated", "detail": "too many lines"}])
+    lake.append(NIGHTS, [{"system": "shop", "ds": "2026-03-07", "outcome": "gated", "detail": "too many lines"}])
     done = call("anomalies", "--system", "shop")
     assert f"on {NIGHT_OF['incomplete']}" in done.stdout
     assert "2026-03-07: gated" in done.stderr and "too many lines" in done.stderr and f"shown is {NIGHT_OF['incomplete']}" in done.stderr
@@ -161,7 +161,7 @@ def test_one_system_that_is_ill_ends_the_command_for_all_of_them(call: Call, lak
 
 def test_a_published_night_stays_and_a_later_run_that_was_held_back_is_said(call: Call, lake: Lake) -> None:
     late = {"system": "shop", "ds": NIGHT_OF["done"], "stage": "parse", "outcome": "gated", "run_id": "r2", "detail": "half the lines"}
-    lake.put(OUTCOMES, [late | {"at": NOON + timedelta(hours=1), "counts": {}}])
+    lake.append(OUTCOMES, [late | {"at": NOON + timedelta(hours=1), "counts": {}}])
     done = call("anomalies", "--ds", NIGHT_OF["done"], "--system", "shop")
     assert done.exit_code == 0 and "1 anomalous sessions" in done.stdout
     assert "what run r published" in done.stderr and "parse gated (half the lines)" in done.stderr
@@ -169,7 +169,7 @@ def test_a_published_night_stays_and_a_later_run_that_was_held_back_is_said(call
 
 def test_a_night_that_broke_off_before_it_was_published_is_not_calm(call: Call, lake: Lake) -> None:
     begun = {"system": "shop", "ds": "2026-03-09", "stage": "parse", "outcome": "done", "run_id": "r", "at": NOON, "counts": {}}
-    lake.put(OUTCOMES, [begun])
+    lake.append(OUTCOMES, [begun])
     done = call("anomalies", "--ds", "2026-03-09")
     assert done.exit_code == 4 and "not published yet: the last stage was parse" in done.stderr
     rows = json.loads(call("nights", "--system", "shop", "--format", "json").stdout)

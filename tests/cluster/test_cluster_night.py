@@ -39,7 +39,7 @@ def lakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lake, Lake
     add_toy_model(Lake(alone))
     shutil.copytree(alone, spread)
     run([str(BIN / "nightlog"), "run", "--ds", DS, "--systems", SYSTEMS], env | {"NIGHTLOG_LAKE": str(alone)})
-    spread_env = env | {"NIGHTLOG_LAKE": str(spread), "NIGHTLOG_IN_PROCESS": "false", "PYSPARK_DRIVER_PYTHON": sys.executable}
+    spread_env = env | {"NIGHTLOG_LAKE": str(spread), "NIGHTLOG_LOCAL_MIB": "0", "PYSPARK_DRIVER_PYTHON": sys.executable}
     with standalone(folder, Path(sys.executable)) as master:
         for stage in Stage:
             job = [str(ROOT / "jobs" / f"{stage}.py"), "--ds", DS, "--systems", SYSTEMS, "--run-id", "spread"]

@@ -28,9 +28,9 @@ BY_FILE, BY_LINE = make("filed", file="truth.csv"), make("lined", pattern=r"(?P<
 def fill(lake: Lake, name: str) -> None:
     """Two nights: pattern p1 with two sessions a night, p2 with one on the second night; three templates, one of them unused."""
     templates = ["t1", "t2", "t3"]
-    lake.put(TEMPLATES, [{"system": name, "template_id": t, "text": f"text {t}"} for t in templates[::-1]])
+    lake.append(TEMPLATES, [{"system": name, "template_id": t, "text": f"text {t}"} for t in templates[::-1]])
     vectors = np.eye(3, dtype=np.float32)
-    lake.put(
+    lake.append(
         VECTORS,
         [
             {"system": name, "template_id": t, "encoder": e, "vector": (vectors[n] * s).tolist()}
@@ -42,8 +42,8 @@ def fill(lake: Lake, name: str) -> None:
     nights = {FIRST: {"a": "p1", "b": "p1"}, SECOND: {"a": "p1", "c": "p1", "d": "p2", "unlabelled": "p2"}}
     for ds, sessions in nights.items():
         day = {"system": name, "ds": ds}
-        lake.put(SESSIONS, [day | {"session_id": s, "pattern_id": p} for s, p in sessions.items()])
-        lake.put(PATTERNS, [day | {"pattern_id": p, "events": events[p]} for p in sorted(set(sessions.values()))])
+        lake.append(SESSIONS, [day | {"session_id": s, "pattern_id": p} for s, p in sessions.items()])
+        lake.append(PATTERNS, [day | {"pattern_id": p, "events": events[p]} for p in sorted(set(sessions.values()))])
 
 
 def taught(lake: Lake, system: System, data: Path) -> dict[str, Any]:
@@ -69,8 +69,8 @@ def test_a_session_is_anomalous_on_the_night_of_an_anomalous_line(lake: Lake, tm
         place = {"system": "lined", "ds": ds, "file": f"{ds}.log", "line_no": number}
         events.append(place | {"session_id": session})
         labels.append(place | {"label": label})
-    lake.put(EVENTS_TABLE, events)
-    lake.put(LABELS, labels[::-1])
+    lake.append(EVENTS_TABLE, events)
+    lake.append(LABELS, labels[::-1])
     assert taught(lake, BY_LINE, tmp_path) == {"p1": (4, 0.25), "p2": (1, 1.0)}
 
 

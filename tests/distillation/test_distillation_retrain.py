@@ -44,8 +44,10 @@ def network() -> Network:
 def put_system(lake: Lake, system: System, patterns: Patterns) -> None:
     """Templates, vectors and patterns of a system; even patterns occur in both nights, the odd ones in the second alone."""
     names = [f"t{n:02d}" for n in range(DIMENSIONS)]
-    lake.put(TEMPLATES, [{"system": system.name, "template_id": t, "text": text} for t, text in zip(names, patterns.texts, strict=True)])
-    lake.put(VECTORS, [{"system": system.name, "template_id": t, "encoder": "e", "vector": EYE[n].tolist()} for n, t in enumerate(names)])
+    lake.append(TEMPLATES, [{"system": system.name, "template_id": t, "text": text} for t, text in zip(names, patterns.texts, strict=True)])
+    lake.append(
+        VECTORS, [{"system": system.name, "template_id": t, "encoder": "e", "vector": EYE[n].tolist()} for n, t in enumerate(names)]
+    )
     for night, ds in enumerate(NIGHTS):
         rows = []
         for i, (pattern, question, events) in enumerate(zip(patterns.ids, patterns.questions, patterns.events, strict=True)):
@@ -53,13 +55,13 @@ def put_system(lake: Lake, system: System, patterns: Patterns) -> None:
                 seen = [{"template_id": names[row], "count": count} for row, count in events]
                 row = {"system": system.name, "ds": ds, "pattern_id": pattern, "question_id": question, "events": seen}
                 rows.append(row | {"n_sessions": int(patterns.sessions[i])})
-        lake.put(PATTERNS, rows)
+        lake.append(PATTERNS, rows)
 
 
 def put_verdicts(lake: Lake, verdicts: dict[str, Verdict]) -> None:
     said = {"system": APP.name, "prompt": prompt_hash(APP), "llm": "judge", "reason": "", "events": [], "asked_at": NOW}
     names = ("label", "confidence", "round", "group")
-    lake.put(VERDICTS, [said | {"question_id": v.id} | {name: getattr(v, name) for name in names} for v in verdicts.values()])
+    lake.append(VERDICTS, [said | {"question_id": v.id} | {name: getattr(v, name) for name in names} for v in verdicts.values()])
 
 
 def served(lake: Lake, system: System) -> Model:
@@ -106,7 +108,7 @@ def place(lake: Lake, network: Network, tmp_path: Path) -> Place:
     promote(lake, model.version)
     put_system(lake, TEACHER, SOURCE)
     sessions = [{"system": "source", "ds": NIGHTS[0], "session_id": f"s{i}", "pattern_id": name} for i, name in enumerate(SOURCE.ids)]
-    lake.put(SESSIONS, sessions)
+    lake.append(SESSIONS, sessions)
     (tmp_path / "truth.csv").write_text("session_id,label\n" + "".join(f"s{i},{int(bad)}\n" for i, bad in enumerate(SOURCE.anomalous)))
     put_system(lake, APP, TARGET)
     return Place(lake, tmp_path, model)
@@ -169,7 +171,7 @@ def test_an_analysts_answer_outranks_the_verdict_and_teaches_a_new_student(place
     wrong = [i for i, bad in enumerate(TRUTH.anomalous) if bad == 1 and any(row == 14 for row, _ in TARGET.events[i])]
     asked = [TARGET.questions[i] for i in wrong]
     answer = {"system": "target", "group": "g", "name": "fan", "label": "normal", "questions": asked, "answered_by": "kim"}
-    lake.put(ANSWERS, [answer | {"answered_at": NOW + timedelta(hours=1)}])
+    lake.append(ANSWERS, [answer | {"answered_at": NOW + timedelta(hours=1)}])
     found = settled_verdicts(lake, APP)
     assert {question for question, verdict in found.items() if verdict.round == 0} == set(asked)
     assert {question: verdict.label for question, verdict in found.items()} == {
@@ -235,7 +237,7 @@ def test_without_verdicts_or_a_general_model_there_is_nothing_to_distil(place: P
     assert place.distil() == "no verdicts yet, so nothing to distil"
     assert place.statuses() == {place.general.version: "promoted"} and not place.lake.exists(PSEUDO_LABELS)
     with pytest.raises(ConfigError, match="nightlog train"):
-        distil_system(Lake(tmp_path / "empty", place.lake.spark), APP, lambda *_: None, "run", NOW, QUICK)
+        distil_system(Lake(tmp_path / "empty", place.lake.runner.spark), APP, lambda *_: None, "run", NOW, QUICK)
 
 
 @pytest.mark.slow

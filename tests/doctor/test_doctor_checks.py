@@ -118,8 +118,8 @@ def test_a_lake_that_cannot_be_written_is_an_error() -> None:
 
 def test_tables_have_the_columns_protocol_and_files_of_this_version(bare: Lake) -> None:
     row = {"system": "app", "ds": DS, "stage": "parse", "reason": "x", "row": "{}", "run_id": "r"}
-    bare.put(QUARANTINE, [row])
-    bare.put(NIGHTS, [{"system": "app", "ds": DS, "outcome": "done"}])
+    bare.append(QUARANTINE, [row])
+    bare.append(NIGHTS, [{"system": "app", "ds": DS, "outcome": "done"}])
     assert states(tables(bare, 14)) == ["ok"]
 
     def broken(spec: Any, change: Any) -> str:
@@ -181,7 +181,7 @@ def test_leftovers_and_crowds_of_files_are_work_for_maintenance(bare: Lake, monk
     monkeypatch.setattr("nightlog.doctor.tables.MANY_LEFTOVERS", 1)
     monkeypatch.setattr("nightlog.doctor.tables.MANY_FILES", 2)
     for n in range(3):
-        bare.put(ANSWERS, [{"system": "app", "group": str(n)}])
+        bare.append(ANSWERS, [{"system": "app", "group": str(n)}])
     for n in range(2):
         path = Path(bare.path(ANSWERS), f"left{n}.parquet")
         path.write_bytes(b"half")
@@ -300,7 +300,7 @@ def test_one_question_shows_what_a_night_would_meet(listing: tuple[str, list[Any
 
     late = asked_with(slow, llm_timeout_s=0.2)
     assert "did not answer in time (0.2 s, NIGHTLOG_LLM_TIMEOUT_S)" in late
-    bare.put(NIGHTS, [{"system": "shop", "ds": ds, "run_llm_items": n} for ds, n in (("2026-03-03", 9000), (DS, 240))])
+    bare.append(NIGHTS, [{"system": "shop", "ds": ds, "run_llm_items": n} for ds, n in (("2026-03-03", 9000), (DS, 240))])
     assert asked_with(slow) == "", "two of the 120 minutes are enough"
     few = asked_with(slow, llm_minutes_per_night=1)
     assert "240 patterns, as on the systems' last nights, take about" in few
@@ -386,7 +386,7 @@ def test_a_check_that_breaks_is_a_finding_and_the_others_go_on(bare: Lake) -> No
         raise ValueError("boom")
 
     assert "could not be looked at: ValueError: boom" in told(guarded("lake", breaks))
-    bare.put(OUTCOMES, [{"run_id": "r", "system": "app", "ds": DS}])
+    bare.append(OUTCOMES, [{"run_id": "r", "system": "app", "ds": DS}])
     Path(bare.path(NIGHTS)).mkdir(parents=True)
     found = look(Settings(lake=Path(bare.root), llm="off"), None, datetime(2026, 3, 5, tzinfo=UTC), online=False)
     assert {finding.area for finding in found} == {"machine", "lake", "models", "llm", "systems"}

@@ -38,7 +38,7 @@ def test_the_encoder_reads_words_apart_masks_by_name_and_no_wildcards(template: 
 
 
 def add_templates(lake: Lake, texts: dict[str, str], system: str = "app") -> None:
-    lake.put(TEMPLATES, [{"system": system, "template_id": name, "text": text, "widened": "<*>"} for name, text in texts.items()])
+    lake.append(TEMPLATES, [{"system": system, "template_id": name, "text": text, "widened": "<*>"} for name, text in texts.items()])
 
 
 def vectors(lake: Lake, system: str = "app") -> dict[str, np.ndarray]:

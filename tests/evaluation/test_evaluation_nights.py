@@ -65,10 +65,10 @@ def bare(tmp_path: Path) -> Lake:
     (tmp_path / "truth.csv").write_text("session_id,label\na,1\nb,1\nc,0\nd,0\nelsewhere,1\n")
     lake = Lake(tmp_path / "lake")
     nights = {"2026-03-03": ["a", "c", "nameless"], "2026-03-04": ["a", "b", "d"], "2026-03-05": ["elsewhere"]}
-    lake.put(SESSIONS, [{"system": "app", "ds": ds, "session_id": name} for ds, names in nights.items() for name in names])
+    lake.append(SESSIONS, [{"system": "app", "ds": ds, "session_id": name} for ds, names in nights.items() for name in names])
     flagged = [("2026-03-03", "a"), ("2026-03-03", "nameless"), ("2026-03-04", "a"), ("2026-03-04", "d")]
-    lake.put(ANOMALIES, [{"system": "app", "ds": ds, "session_id": name} for ds, name in flagged])
-    lake.put(ANOMALIES, [{"system": "web", "ds": "2026-03-04", "session_id": "b"}])
+    lake.append(ANOMALIES, [{"system": "app", "ds": ds, "session_id": name} for ds, name in flagged])
+    lake.append(ANOMALIES, [{"system": "web", "ds": "2026-03-04", "session_id": "b"}])
     return lake
 
 

@@ -25,14 +25,14 @@ def lake(tmp_path: Path) -> Lake:
     sessions = {DAY: {"a": "p", "b": "p"}, NEXT: {"a": "q", "c": "q", "d": "q", "nameless": "r"}}
     for ds, found in sessions.items():
         place = {"system": "app", "ds": ds}
-        lake.put(SESSIONS, [place | {"session_id": name, "pattern_id": pattern} for name, pattern in found.items()])
-        lake.put(PATTERNS, [place | {"pattern_id": pattern, "question_id": f"{pattern}?"} for pattern in sorted(set(found.values()))])
-        lake.put(NIGHTS, [place | {"outcome": "done", "versions": {"prompt": "p2", "llm": "judge"}}])
-    lake.put(SCORES, [{"system": "app", "ds": NEXT, "pattern_id": "q", "probability": 0.2}])
-    lake.put(ANOMALIES, [{"system": "app", "ds": NEXT, "session_id": "c", "pattern_id": "q"}])
+        lake.append(SESSIONS, [place | {"session_id": name, "pattern_id": pattern} for name, pattern in found.items()])
+        lake.append(PATTERNS, [place | {"pattern_id": pattern, "question_id": f"{pattern}?"} for pattern in sorted(set(found.values()))])
+        lake.append(NIGHTS, [place | {"outcome": "done", "versions": {"prompt": "p2", "llm": "judge"}}])
+    lake.append(SCORES, [{"system": "app", "ds": NEXT, "pattern_id": "q", "probability": 0.2}])
+    lake.append(ANOMALIES, [{"system": "app", "ds": NEXT, "session_id": "c", "pattern_id": "q"}])
     verdicts = [("p?", "p2", "normal", 0.9), ("q?", "p2", "anomalous", 0.7), ("q?", "p1", "normal", 1.0)]
     asked = {"system": "app", "llm": "judge", "asked_at": at}
-    lake.put(VERDICTS, [asked | {"question_id": q, "prompt": p, "label": label, "confidence": c} for q, p, label, c in verdicts])
+    lake.append(VERDICTS, [asked | {"question_id": q, "prompt": p, "label": label, "confidence": c} for q, p, label, c in verdicts])
     return lake
 
 

@@ -68,7 +68,7 @@ def test_a_night_of_many_systems_is_cut_and_those_that_failed_are_not(tmp_path: 
     rows = [
         {"ds": DS, "system": f"s{n:02}", "outcome": "done", "n_sessions": 9, "n_anomalies": n % 7, "n_provisional": 1} for n in range(50)
     ]
-    lake.put(NIGHTS, [*rows, {"ds": DS, "system": "zz", "outcome": "failed"}, {"ds": DS, "system": "y" * 300, "outcome": "no_input"}])
+    lake.append(NIGHTS, [*rows, {"ds": DS, "system": "zz", "outcome": "failed"}, {"ds": DS, "system": "y" * 300, "outcome": "no_input"}])
     body, _ = tell_night(lake, DS, "https://pages.example.org/" + "x" * 100)
     assert len(body["blocks"][0]["text"]["text"]) < 3000
     lines = tell_night(lake, DS, "")[0]["text"].splitlines()
@@ -180,7 +180,7 @@ def test_the_files_hold_what_the_views_hold(lake: Lake, tmp_path: Path) -> None:
 def test_a_spreadsheet_finds_no_formula(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
     for ds in (DS, BEFORE):
-        lake.put(ANOMALIES, [{"ds": ds, "system": "shop", "session_id": "=1+1", "reason": "@SUM(A1)\x1b[31m", "score": -1.0}])
+        lake.append(ANOMALIES, [{"ds": ds, "system": "shop", "session_id": "=1+1", "reason": "@SUM(A1)\x1b[31m", "score": -1.0}])
     place = export_night(lake, DS, tmp_path / "out")
     with (place / "anomalies.csv").open(newline="", encoding="utf-8") as lines:
         (row,) = csv.DictReader(lines)

@@ -79,7 +79,7 @@ def test_what_replay_promises_cannot_be_dropped(given: dict[str, int], told: str
 
 def test_what_people_and_models_know_is_kept_for_ever() -> None:
     assert [spec.name for spec in (VERDICTS, ANSWERS, MODELS, PSEUDO_LABELS, TEMPLATES, LLM_CALLS, OUTCOMES) if KEEP.days(spec)] == []
-    kept = {spec.name: KEEP.days(spec) for spec in ALL_TABLES if "ds" in spec.schema.names and KEEP.days(spec) is not None}
+    kept = {spec.name: KEEP.days(spec) for spec in ALL_TABLES if "ds" in spec.names and KEEP.days(spec) is not None}
     assert {name.split(".")[0]: n for name, n in kept.items()} == {"bronze": 30, "silver": 60, "gold": 365, "ops": 30}
     by_day = {spec.name for spec in ALL_TABLES if "ds" in spec.partition}
     assert by_day <= kept.keys(), "every table with a slice a day has a retention"
@@ -89,7 +89,7 @@ def test_a_night_that_was_run_again_keeps_the_days_that_it_looks_back_to(tmp_pat
     lake = Lake(tmp_path / "lake")
     for run, at in (("late", days(1)), ("early", days(200))):
         row = {"run_id": run, "system": "app", "ds": LATE, "at": datetime.combine(at, datetime.min.time(), UTC)}
-        lake.put(OUTCOMES, [row, row | {"system": "b"}])
+        lake.append(OUTCOMES, [row, row | {"system": "b"}])
     found = last_runs(lake, {"app": 2, "other": 5})
     assert found == {("app", "2008-11-07"): days(1), ("app", "2008-11-08"): days(1), ("app", LATE): days(1), ("b", LATE): days(1)}
 
@@ -104,12 +104,12 @@ def fill(lake: Lake) -> None:
     for system, nights in (("app", (OLD, MIDDLE, NEW, LATE)), ("src", (OLD, NEW))):
         for ds in nights:
             for spec, row in PER_NIGHT.items():
-                lake.put(spec, [row | {"system": system, "ds": ds}])
-            lake.put(TEMPLATES, [{"system": system, "template_id": ds, "text": f"text {ds}"}])
+                lake.append(spec, [row | {"system": system, "ds": ds}])
+            lake.append(TEMPLATES, [{"system": system, "template_id": ds, "text": f"text {ds}"}])
     ran = {LATE: days(1), NEW: days(1)}
     for ds in (OLD, MIDDLE, NEW, LATE):
         at = datetime.combine(ran.get(ds, date.fromisoformat(ds)), datetime.min.time(), UTC)
-        lake.put(OUTCOMES, [{"run_id": "r", "system": "app", "ds": ds, "stage": "ingest", "outcome": "done", "at": at}])
+        lake.append(OUTCOMES, [{"run_id": "r", "system": "app", "ds": ds, "stage": "ingest", "outcome": "done", "at": at}])
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_old_nights_go_the_rest_stays_and_can_be_read_as_it_was(lake: Lake, orph
     assert lake.read(TEMPLATES, system="app").count() == 4 and lake.read(SESSIONS, system="app").count() == 3
 
     assert maintain(lake, KEEP, {"src"}, {"app": 1}, NOW, told.append) == {"n_dropped": 0, "n_compacted": 0, "n_removed": 0}
-    lake.put(SESSIONS, [PER_NIGHT[SESSIONS] | {"system": "app", "ds": OLD}], system="app", ds=OLD)
+    lake.replace(SESSIONS, [PER_NIGHT[SESSIONS] | {"system": "app", "ds": OLD}], system="app", ds=OLD)
     assert lake.nights(SESSIONS, "app") == {OLD, MIDDLE, NEW, LATE}, "what was dropped can be made again"
 
 

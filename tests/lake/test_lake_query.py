@@ -22,14 +22,14 @@ NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 def bare(tmp_path: Path) -> Lake:
     lake = Lake(tmp_path / "lake")
     rows = [("b", "s1", 0.5, DS), ("a", "s2", 0.6, DS), ("a", "s1", 0.9, DS), ("a", "s3", 0.9, DS), ("a", "s0", 0.1, "2026-03-03")]
-    lake.put(
+    lake.append(
         ANOMALIES,
         [
             {"system": system, "session_id": name, "score": score, "ds": ds, "lines": [{"file": "f", "line_no": 1, "text": "x"}]}
             for system, name, score, ds in rows
         ],
     )
-    lake.put(NIGHTS, [{"ds": DS, "system": "a", "outcome": "done", "n_anomalies": 3}])
+    lake.append(NIGHTS, [{"ds": DS, "system": "a", "outcome": "done", "n_anomalies": 3}])
     return lake
 
 
@@ -50,7 +50,7 @@ def test_sql_sees_the_tables_under_their_names_and_the_views(bare: Lake) -> None
     joined = query(bare, "select v.n_anomalies, count(*) as n from v_nights v join v_anomalies a using (ds, system) group by all")
     assert joined.to_pylist() == [{"n_anomalies": 3, "n": 3}]
     assert query(bare, "select lines[1].text as t from gold.anomalies limit 1").to_pylist() == [{"t": "x"}]
-    assert query(bare, "select * from gold.anomalies where false").column_names == ANOMALIES.schema.names
+    assert query(bare, "select * from gold.anomalies where false").column_names == ANOMALIES.names
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def note(lake: Lake, system: str, stages: dict[str, str], run_id: str = "r", sta
         }
         for n, (stage, outcome) in enumerate(stages.items())
     ]
-    lake.put(OUTCOMES, rows[::-1])
+    lake.append(OUTCOMES, rows[::-1])
 
 
 ALL = dict.fromkeys(Stage, "done")

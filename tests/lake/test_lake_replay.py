@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 from nightlog.errors import ConfigError
+from nightlog.lake.commits import Write
 from nightlog.lake.lake import Lake
 from nightlog.lake.maintain import vacuum
-from nightlog.lake.parts import replace_rows
-from nightlog.lake.restore import restore, versions
+from nightlog.lake.schema import rows_table
 from nightlog.lake.tables import ANSWERS, SESSIONS, TableSpec
+from nightlog.lake.time_travel import restore, versions
 
 DAY = 86400
 SLICE = {"system": "app", "ds": "2026-03-04"}
@@ -49,11 +50,11 @@ def sessions(lake: Lake, version: int | None = None) -> list[str]:
 
 
 def by_parts(lake: Lake, rows: list[dict[str, Any]]) -> None:
-    replace_rows(lake, SESSIONS, [{name: value for name, value in row.items() if name not in SLICE} for row in rows], **SLICE)
+    lake.replace(SESSIONS, [{name: value for name, value in row.items() if name not in SLICE} for row in rows], **SLICE)
 
 
 def by_delta_rs(lake: Lake, rows: list[dict[str, Any]]) -> None:
-    lake.put(SESSIONS, [SLICE | row for row in rows], **SLICE)
+    lake.write(Write(SESSIONS, rows_table(SESSIONS, [SLICE | row for row in rows]), SLICE))
 
 
 @pytest.mark.parametrize("write", [by_parts, by_delta_rs])

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from nightlog.errors import SchemaMismatch
-from nightlog.lake.lake import Lake, where
-from nightlog.lake.parts import parts_of
-from nightlog.lake.restore import restore
+from nightlog.lake.commits import where
+from nightlog.lake.lake import Lake
+from nightlog.lake.schema import spark_schema
 from nightlog.lake.tables import ALL_TABLES, ANOMALIES, EVENTS_TABLE, MODELS, NIGHTS, OUTCOMES, QUARANTINE, SESSIONS, VERDICTS
+from nightlog.lake.time_travel import restore
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
@@ -31,28 +32,28 @@ def shown(lake: Lake, **equal: str) -> list[tuple[Any, ...]]:
 
 
 def test_put_adds_and_put_in_the_place_of_a_slice_replaces_it_alone(bare: Lake) -> None:
-    bare.put(QUARANTINE, [aside("a", "1", "x"), aside("a", "1", "x"), aside("b", "1", "y")])
-    bare.put(QUARANTINE, [aside("a", "2", "z")])
+    bare.append(QUARANTINE, [aside("a", "1", "x"), aside("a", "1", "x"), aside("b", "1", "y")])
+    bare.append(QUARANTINE, [aside("a", "2", "z")])
     assert shown(bare) == [("a", "1", "x"), ("a", "1", "x"), ("a", "2", "z"), ("b", "1", "y")]
 
-    bare.put(QUARANTINE, [aside("a", "1", "new")], system="a", ds="1")
+    bare.replace(QUARANTINE, [aside("a", "1", "new")], system="a", ds="1")
     assert shown(bare) == [("a", "1", "new"), ("a", "2", "z"), ("b", "1", "y")]
 
-    bare.put(QUARANTINE, [], system="a", ds="1")
+    bare.replace(QUARANTINE, [], system="a", ds="1")
     assert shown(bare) == [("a", "2", "z"), ("b", "1", "y")]
 
 
 def test_putting_nothing_makes_no_table_and_no_version(bare: Lake) -> None:
-    bare.put(QUARANTINE, [])
-    bare.put(QUARANTINE, [], system="a")
+    bare.append(QUARANTINE, [])
+    bare.replace(QUARANTINE, [], system="a")
     assert not bare.exists(QUARANTINE)
-    bare.put(QUARANTINE, [aside("a", "1", "x")])
-    bare.put(QUARANTINE, [])
+    bare.append(QUARANTINE, [aside("a", "1", "x")])
+    bare.append(QUARANTINE, [])
     assert bare.table(QUARANTINE).version() == 0
 
 
 def test_rows_come_with_the_values_and_the_columns_that_were_asked_for(bare: Lake) -> None:
-    bare.put(QUARANTINE, [aside("a", "1", "x"), aside("a", "2", "y"), aside("b", "1", "z")])
+    bare.append(QUARANTINE, [aside("a", "1", "x"), aside("a", "2", "y"), aside("b", "1", "z")])
     assert shown(bare, system="a") == [("a", "1", "x"), ("a", "2", "y")]
     assert shown(bare, system="a", ds="2") == [("a", "2", "y")]
     assert shown(bare, system="nobody") == []
@@ -61,9 +62,9 @@ def test_rows_come_with_the_values_and_the_columns_that_were_asked_for(bare: Lak
 
 def test_values_with_quotes_are_values_and_not_sql(bare: Lake) -> None:
     odd = ["it's", "' or ''='", 'double "quoted"', "semi; colon", "percent % _", "größe 漢"]
-    bare.put(QUARANTINE, [aside(name, "1", "old") for name in odd])
+    bare.append(QUARANTINE, [aside(name, "1", "old") for name in odd])
     for name in odd:
-        bare.put(QUARANTINE, [aside(name, "1", "new")], system=name, ds="1")
+        bare.replace(QUARANTINE, [aside(name, "1", "new")], system=name, ds="1")
         assert shown(bare, system=name) == [(name, "1", "new")]
     assert len(shown(bare)) == len(odd)
     assert where({"system": "it's", "ds": "1"}) == "system = 'it''s' and ds = '1'"
@@ -74,8 +75,8 @@ def verdict(pattern: str, label: str, prompt: str = "p1") -> dict[str, Any]:
 
 
 def test_upsert_replaces_by_key_and_adds_what_is_new_in_one_commit(bare: Lake) -> None:
-    bare.upsert(VERDICTS, [verdict("x", "unclear"), verdict("y", "normal")])
-    bare.upsert(VERDICTS, [verdict("x", "anomalous"), verdict("x", "normal", "p2"), verdict("z", "normal")])
+    bare.merge(VERDICTS, [verdict("x", "unclear"), verdict("y", "normal")])
+    bare.merge(VERDICTS, [verdict("x", "anomalous"), verdict("x", "normal", "p2"), verdict("z", "normal")])
     found = sorted((row["question_id"], row["prompt"], row["label"]) for row in bare.rows(VERDICTS))
     assert found == [("x", "p1", "anomalous"), ("x", "p2", "normal"), ("y", "p1", "normal"), ("z", "p1", "normal")]
     assert bare.table(VERDICTS).version() == 1
@@ -89,9 +90,9 @@ def test_nested_values_and_times_come_back_as_they_went_in(bare: Lake) -> None:
         "versions": {"model": "m", "prompt": None, "llm": None, "encoder": "e", "templates": "t"},
         "run_at": NOON,
     }
-    bare.put(NIGHTS, [night])
-    bare.put(OUTCOMES, [{"run_id": "r", "counts": {"n_lines": 2**40}, "at": NOON}])
-    bare.put(MODELS, [{"version": "v", "sources": ["a", "b"], "metrics": {"f1": 0.5}}])
+    bare.append(NIGHTS, [night])
+    bare.append(OUTCOMES, [{"run_id": "r", "counts": {"n_lines": 2**40}, "at": NOON}])
+    bare.append(MODELS, [{"version": "v", "sources": ["a", "b"], "metrics": {"f1": 0.5}}])
     (found,) = bare.rows(NIGHTS)
     assert {name: found[name] for name in night} == night
     assert dict(bare.rows(OUTCOMES)[0]["counts"]) == {"n_lines": 2**40}
@@ -102,31 +103,31 @@ def test_nested_values_and_times_come_back_as_they_went_in(bare: Lake) -> None:
 def test_every_table_is_sound() -> None:
     assert len({spec.name for spec in ALL_TABLES}) == len(ALL_TABLES)
     for spec in ALL_TABLES:
-        names = spec.schema.names
+        names = spec.names
         assert len(set(names)) == len(names), spec.name
         assert set(spec.key) | set(spec.partition) <= set(names), spec.name
-        assert all(field.metadata["comment"] for field in spec.columns), spec.name
+        assert all(column.meaning for column in spec.columns), spec.name
         assert spec.name.split(".")[0] in ("bronze", "silver", "gold", "ops")
 
 
 def test_the_promised_columns_of_the_anomalies_are_there() -> None:
     promised = "ds system session_id started_at ended_at n_events score decided_by route status reason evidence lines pattern_id versions"
-    assert promised.split() == [name for name in ANOMALIES.schema.names if not name.startswith("run_")]
-    evidence = {field.name for field in ANOMALIES.schema["evidence"].dataType.elementType.fields}
+    assert promised.split() == [name for name in ANOMALIES.names if not name.startswith("run_")]
+    evidence = {field.name for field in spark_schema(ANOMALIES)["evidence"].dataType.elementType.fields}
     assert evidence >= {"template", "count", "nearest_source_template", "similarity", "weight"}
-    assert [field.name for field in ANOMALIES.schema["lines"].dataType.elementType.fields] == ["file", "line_no", "text"]
+    assert [field.name for field in spark_schema(ANOMALIES)["lines"].dataType.elementType.fields] == ["file", "line_no", "text"]
 
 
 def test_the_descriptions_of_columns_are_written_into_the_tables(bare: Lake) -> None:
     for spec in (SESSIONS, EVENTS_TABLE, NIGHTS):
-        bare.put(spec, [{"system": "a", "ds": "2026-03-04"}])
+        bare.append(spec, [{"system": "a", "ds": "2026-03-04"}])
         written = {field.name: field.metadata for field in bare.table(spec).schema().fields}
-        assert {field.name: field.metadata for field in spec.columns} == written
+        assert {column.name: {"comment": column.meaning} for column in spec.columns} == written
 
 
 def test_a_table_with_a_newer_protocol_is_refused_with_what_to_do_and_comes_back(bare: Lake) -> None:
     row = {"system": "app", "ds": "2026-03-04", "session_id": "s"}
-    bare.put(SESSIONS, [row])
+    bare.append(SESSIONS, [row])
     action = {
         "protocol": {
             "minReaderVersion": 3,
@@ -136,7 +137,7 @@ def test_a_table_with_a_newer_protocol_is_refused_with_what_to_do_and_comes_back
         }
     }
     Path(bare.path(SESSIONS), "_delta_log", f"{1:020}.json").write_text(json.dumps(action) + "\n")
-    for read in (bare.rows, bare.arrow, lambda spec: parts_of(bare, spec, system="app")):
+    for read in (bare.rows, bare.arrow, lambda spec: bare.parts(spec, system="app")):
         with pytest.raises(SchemaMismatch, match=r"reader version 3, expected 1.*nightlog restore"):
             read(SESSIONS)
     assert restore(bare, SESSIONS, 0) == 0

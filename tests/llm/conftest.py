@@ -159,8 +159,8 @@ def put_night() -> Callable[..., None]:
         texts = sorted({template for events in patterns.values() for template, _ in events})
         ids = {text: f"t-{name}-{number:04d}" for number, text in enumerate(texts)}
         day = {"system": name, "ds": ds}
-        lake.put(TEMPLATES, [{"system": name, "template_id": ids[text], "text": text, "widened": "<*>"} for text in texts], system=name)
-        lake.put(
+        lake.replace(TEMPLATES, [{"system": name, "template_id": ids[text], "text": text, "widened": "<*>"} for text in texts], system=name)
+        lake.replace(
             PATTERNS,
             [
                 day
@@ -174,7 +174,7 @@ def put_night() -> Callable[..., None]:
             ],
             **day,
         )
-        lake.put(
+        lake.replace(
             ROUTES,
             [day | {"pattern_id": pattern, "route": "general" if pattern in general else "proprietary"} for pattern in patterns],
             **day,

@@ -70,7 +70,7 @@ def judged(lake: Lake, put_night: Any, system: System) -> Lake:
         }
         for name, label, confidence, number, group in said
     ]
-    lake.put(VERDICTS, rows)
+    lake.append(VERDICTS, rows)
     return lake
 
 

@@ -107,9 +107,9 @@ def seen(tmp_path: Path) -> Lake:
         (DS, "shop", "s2", "p1"),
         (DS, "mail", "s2", "m"),
     ):
-        lake.put(SESSIONS, [{"system": system, "ds": ds, "session_id": session, "pattern_id": pattern}])
-        lake.put(PATTERNS, [{"system": system, "ds": ds, "pattern_id": pattern, "question_id": pattern}])
-    lake.put(
+        lake.append(SESSIONS, [{"system": system, "ds": ds, "session_id": session, "pattern_id": pattern}])
+        lake.append(PATTERNS, [{"system": system, "ds": ds, "pattern_id": pattern, "question_id": pattern}])
+    lake.append(
         TEMPLATES,
         [{"system": "shop", "template_id": f"t{n}", "text": text} for n, text in enumerate(("fan slow", "fan slow again", "open"))],
     )

@@ -154,10 +154,10 @@ def test_in_the_log_they_are_not_at_all(stub: Stub, lake: Lake, put_night: Any, 
 
 
 def test_in_a_condition_on_the_lake_they_are_values(lake: Lake) -> None:
-    lake.put(ANSWERS, [{"system": "s", "group": line, "name": "old", "answered_at": NOON} for line in SHORT])
-    lake.put(ANSWERS, [{"system": "s", "group": SHORT[0], "name": "new", "answered_at": NOON}], group=SHORT[0])
+    lake.append(ANSWERS, [{"system": "s", "group": line, "name": "old", "answered_at": NOON} for line in SHORT])
+    lake.replace(ANSWERS, [{"system": "s", "group": SHORT[0], "name": "new", "answered_at": NOON}], group=SHORT[0])
     for number, line in enumerate(SHORT[1:3] + hostile_lines("sql")):
-        lake.put(ANSWERS, [], group=line)
+        lake.replace(ANSWERS, [], group=line)
         assert lake.rows(ANSWERS, group=line) == [], number
     assert len(lake.rows(ANSWERS)) == len(SHORT) - 2 - len(hostile_lines("sql"))
 

@@ -154,7 +154,7 @@ def test_verdicts_nobody_asked_for_are_not_stored(lake: Lake, put_night: Any, sy
 
 def test_a_broken_lake_does_raise(stub: Stub, judge_at: Any, lake: Lake, put_night: Any, system: System) -> None:
     put_night(lake, simple(2))
-    lake.put(TEMPLATES, [], system="hdfs")
+    lake.replace(TEMPLATES, [], system="hdfs")
     with pytest.raises(SchemaMismatch, match=r"t-hdfs-0000.*run the parse stage"):
         label_patterns(lake, system, DS, "run", judge_at(stub.url), clock)
     assert not stub.requests

@@ -60,7 +60,7 @@ def test_each_request_is_in_the_ledger(stub: Stub, judge_at: Any, lake: Lake, pu
     assert [round(row["money"], 9) for row in rows] == [0.00012, *[0.0009] * 5]
     assert (found["llm_calls"], found["llm_tokens_cached"]) == (6, 2000)
 
-    lake.put(NIGHTS, [{"system": "hdfs", "ds": DS, "outcome": "done", "n_sessions": 980}])
+    lake.append(NIGHTS, [{"system": "hdfs", "ds": DS, "outcome": "done", "n_sessions": 980}])
     (total,) = cost(lake)
     assert total == {
         "ds": DS,
@@ -86,8 +86,8 @@ def test_costs_are_summed_by_night_system_and_mode(lake: Lake) -> None:
         return {"ds": ds, "system": system, "mode": mode, "round": number, "money": 0.1, "seconds": 2.0, "at": NOON} | counted
 
     days = [f"2008-11-{n:02}" for n in (9, 10, 11)]
-    lake.put(LLM_CALLS, [row(ds, system) for ds in days for system in ("bgl", "hdfs")])
-    lake.put(LLM_CALLS, [row(days[0], "hdfs", number=2), row(days[0], "hdfs", "fusionlog")])
+    lake.append(LLM_CALLS, [row(ds, system) for ds in days for system in ("bgl", "hdfs")])
+    lake.append(LLM_CALLS, [row(days[0], "hdfs", number=2), row(days[0], "hdfs", "fusionlog")])
     assert len(cost(lake)) == 7
     assert [(each["ds"], each["mode"], each["calls"]) for each in cost(lake, days[0], days[1], "hdfs")] == [
         (days[0], "fusionlog", 1),
@@ -105,11 +105,11 @@ def test_the_months_spending_is_that_of_its_calendar_month_with_what_waits_in_ba
     now = datetime(2008, 11, 30, 23, tzinfo=UTC)
     assert spending(lake, DS, now) == Spent()
     backfilled = datetime(2008, 11, 1, tzinfo=UTC)
-    lake.put(LLM_CALLS, [call(DS, NOON), call("2008-10-31", backfilled), call("2007-11-10", datetime(2007, 11, 11, tzinfo=UTC))])
-    lake.put(LLM_CALLS, [call(DS, datetime(2008, 12, 1, tzinfo=UTC))])
+    lake.append(LLM_CALLS, [call(DS, NOON), call("2008-10-31", backfilled), call("2007-11-10", datetime(2007, 11, 11, tzinfo=UTC))])
+    lake.append(LLM_CALLS, [call(DS, datetime(2008, 12, 1, tzinfo=UTC))])
     assert spending(lake, DS, now) == Spent(Cost(4, 2000, 0.5), Cost(4, 2000, 0.5))
     states = {"submitting": NOON, "open": datetime(2008, 12, 2, tzinfo=UTC), "collected": NOON, "lost": NOON}
-    lake.put(LLM_BATCHES, [call(DS, NOON) | {"batch": name, "status": name, "submitted_at": at} for name, at in states.items()])
+    lake.append(LLM_BATCHES, [call(DS, NOON) | {"batch": name, "status": name, "submitted_at": at} for name, at in states.items()])
     assert spending(lake, DS, now) == Spent(Cost(8, 4000, 1.0), Cost(6, 3000, 0.75))
 
 

@@ -366,7 +366,7 @@ def test_time_outs_are_free_where_tokens_are(stub: Stub, lake: Lake, put_night: 
 
 def test_cost_is_told_by_model_and_asks_about_no_session_twice(stub: Stub, lake: Lake, put_night: Any, system: System) -> None:
     put_night(lake, patterns(4), sessions={"pat-000": 97})
-    lake.put(NIGHTS, [{"system": "hdfs", "ds": DS, "n_sessions": 100}])
+    lake.append(NIGHTS, [{"system": "hdfs", "ds": DS, "n_sessions": 100}])
     stub.reactions = [lambda body: "nonsense"]
     for run in ("run-1", "run-2"):
         label_patterns(lake, system, DS, run, judge_with(stub.url), lambda: NOON)

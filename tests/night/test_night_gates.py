@@ -31,7 +31,7 @@ def put_history(lake: Lake, system: str, n_sessions: int, n_anomalies: int, n_un
     before = [(date.fromisoformat(DS) - timedelta(days=n)).isoformat() for n in range(1, 9)]
     usual = {"outcome": "done", "n_lines": 90, "n_blank": 0, "n_unparsed": n_unparsed, "n_templates": 1, "run_id": "before"}
     figures = {"n_sessions": n_sessions, "n_anomalies": n_anomalies}
-    lake.put(NIGHTS, [usual | figures | {"ds": ds, "system": system} for ds in before])
+    lake.append(NIGHTS, [usual | figures | {"ds": ds, "system": system} for ds in before])
 
 
 def approving(lake: Lake, settings: Settings, system: System, run_id: str, **more: Any) -> list[Outcome]:
@@ -47,7 +47,7 @@ def test_what_is_held_back_says_why_and_is_published_when_approved(tmp_path: Pat
     told_only = small_system("told", gates=Gates(hold=()))
     unsound = small_system("unsound")
     said = {"system": "unsound", "kind": "label", "about": "pattern", "group": "p", "label": "odd", "answered_by": "kim"}
-    lake.put(ANSWERS, [said | {"answered_at": datetime(2026, 3, 4, tzinfo=UTC)}])
+    lake.append(ANSWERS, [said | {"answered_at": datetime(2026, 3, 4, tzinfo=UTC)}])
     for system in [*systems, told_only, unsound]:
         write_log(system.name, f"{DS}.log", LINES + (b"what is this\n" * 40 if system.name == "broken" else b""))
     for name, n_sessions, n_anomalies in (("busy", 3, 3), ("odd", 30, 0), ("usual", 30, 30), ("told", 30, 0)):
@@ -115,7 +115,7 @@ def test_what_no_gate_holds_back_cannot_be_approved(tmp_path: Path) -> None:
     def note(system: str, *outcomes: str) -> None:
         for number, (stage, outcome) in enumerate(zip(Stage, outcomes, strict=False)):
             row = {"run_id": "r", "ds": DS, "system": system, "stage": stage.value, "outcome": outcome, "detail": "cut file"}
-            lake.put(OUTCOMES, [row | {"at": noon + timedelta(seconds=number)}])
+            lake.append(OUTCOMES, [row | {"at": noon + timedelta(seconds=number)}])
 
     note("done", *["done"] * 7)
     note("failed", "failed")

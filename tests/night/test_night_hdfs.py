@@ -122,7 +122,7 @@ def test_nights_in_reverse_order_flag_the_same_blocks(real: Real, spark: SparkSe
     lake = Lake(tmp_path / "lake", spark)
     model = rows_of(real.lake, MODELS)
     shutil.copytree(f"{real.lake.root}/models", f"{lake.root}/models")
-    lake.put(MODELS, [row | {"metrics": dict(row["metrics"])} for row in model])
+    lake.append(MODELS, [row | {"metrics": dict(row["metrics"])} for row in model])
     for ds in reversed(NIGHTS_OF_HDFS):
         run_night(lake, real.settings, [HDFS], ds, f"reverse-{ds}")
 

@@ -22,10 +22,10 @@ def published(root: Path, *systems: str, settings: Settings | None = None) -> Ni
     lake = Lake(root)
     add_toy_model(lake)
     for system in systems:
-        lake.put(NIGHTS, [{"ds": DS, "system": system, "outcome": "done", "n_sessions": 4, "n_anomalies": 0}])
+        lake.append(NIGHTS, [{"ds": DS, "system": system, "outcome": "done", "n_sessions": 4, "n_anomalies": 0}])
         for number, stage in enumerate(Stage.REPORT.before):
             row = {"run_id": "r", "ds": DS, "system": system, "stage": stage.value, "outcome": "done", "seconds": 1.0}
-            lake.put(OUTCOMES, [row | {"counts": {"n_anomalies": 0}, "at": NOON + timedelta(seconds=number)}])
+            lake.append(OUTCOMES, [row | {"counts": {"n_anomalies": 0}, "at": NOON + timedelta(seconds=number)}])
     later = NOON + timedelta(minutes=1)
     settings = settings or Settings(llm="off")
     return Night(DS, "r", [small_system(name) for name in systems], lake, settings, lambda: later)

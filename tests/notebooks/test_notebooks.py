@@ -67,7 +67,7 @@ def test_without_a_night_one_is_told_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="NIGHTLOG_LAKE"):
         open_lake(tmp_path)
     lake = Lake(tmp_path)
-    lake.put(NIGHTS, [{"ds": ds, "system": "a", "outcome": out} for ds, out in (("2026-03-03", "done"), ("2026-03-04", "gated"))])
+    lake.append(NIGHTS, [{"ds": ds, "system": "a", "outcome": out} for ds, out in (("2026-03-03", "done"), ("2026-03-04", "gated"))])
     assert night_or_last(open_lake(tmp_path)) == "2026-03-03"
     with pytest.raises(ConfigError, match="it has 2026-03-03"):
         night_or_last(lake, "2026-03-04")

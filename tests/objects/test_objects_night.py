@@ -118,7 +118,7 @@ def test_executors_of_spark_write_the_same_night_there(endpoint: dict[str, str],
         "NIGHTLOG_LAKE": lake.root,
         "NIGHTLOG_LLM": "recorded",
         "NIGHTLOG_DEVICE": "cpu",
-        "NIGHTLOG_IN_PROCESS": "false",
+        "NIGHTLOG_LOCAL_MIB": "0",
         "SPARK_CONF_DIR": str(tmp_path),
         # Ivy fails on a partly filled Maven repository in the home folder.
         "SPARK_SUBMIT_OPTS": f"-Duser.home={tmp_path}",

@@ -162,7 +162,7 @@ def test_the_same_lake_gives_the_same_bytes_and_a_second_run_changes_only_what_t
 
     put_night(lake, "shop", DS, ["p-hush", "p-evil", "p-slow", "p-lost", "p-rare", "p-normal"], run_id="again", run_seconds=9.0)
     again = [row | {"run_id": "again", "seconds": 7.0, "at": row["at"] + timedelta(hours=1)} for row in lake.rows(OUTCOMES, system="shop")]
-    lake.put(OUTCOMES, [row | {"counts": dict(row["counts"] or ())} for row in again])
+    lake.append(OUTCOMES, [row | {"counts": dict(row["counts"] or ())} for row in again])
     write_pages(lake, DS)
     second = read(lake, "shop")
     assert second != first["shop"] and "again" in second
@@ -190,7 +190,7 @@ def test_the_page_follows_later_runs(tmp_path: Path) -> None:
         "detail": "the file is cut",
         "seconds": 1.0,
     }
-    lake.put(OUTCOMES, [failed | {"at": late}])
+    lake.append(OUTCOMES, [failed | {"at": late}])
     write_pages(lake, DS)
     said = words(read(lake))
     assert "22 anomalous sessions of 5 kinds" in said and "void had no input" not in said and "shop failed." in said
@@ -291,6 +291,6 @@ def test_a_stage_done_again_with_nothing_behind_it_has_failed() -> None:
 
 def test_nights_without_outcomes_show_what_gold_says(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
-    lake.put(NIGHTS, [{"ds": DS, "system": "old", "outcome": "failed", "detail": "the disk was full"}])
+    lake.append(NIGHTS, [{"ds": DS, "system": "old", "outcome": "failed", "detail": "the disk was full"}])
     write_pages(lake, DS)
     assert "old failed." in words(read(lake)) and "the disk was full" in words(read(lake, "old"))

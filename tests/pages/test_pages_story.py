@@ -21,18 +21,18 @@ TEXTS = ["12:01 s1 failed", "java.lang.Error", "  at shop.Cart", "Caused by: dis
 def lake(tmp_path: Path) -> Lake:
     """A session of two records, the first over four lines; a record of another session lies between them."""
     lake = Lake(tmp_path / "lake")
-    lake.put(LINES_TABLE, [PLACE | {"file": "a.log", "line_no": number, "text": text} for number, text in enumerate(TEXTS, 1)])
+    lake.append(LINES_TABLE, [PLACE | {"file": "a.log", "line_no": number, "text": text} for number, text in enumerate(TEXTS, 1)])
     at = datetime(2026, 3, 4, 12, tzinfo=UTC)
     events = [(1, "s1"), (5, "s2"), (7, "s1")]
-    lake.put(
+    lake.append(
         EVENTS_TABLE,
         [
             PLACE | {"file": "a.log", "line_no": number, "session_id": session, "message_id": number, "at": at + timedelta(minutes=number)}
             for number, session in events
         ],
     )
-    lake.put(SESSIONS, [PLACE | {"session_id": "s1", "pattern_id": "p", "started_at": at, "ended_at": at, "n_events": 2}])
-    lake.put(PATTERNS, [PLACE | {"pattern_id": "p", "question_id": "p", "n_sessions": 1, "events": []}])
+    lake.append(SESSIONS, [PLACE | {"session_id": "s1", "pattern_id": "p", "started_at": at, "ended_at": at, "n_events": 2}])
+    lake.append(PATTERNS, [PLACE | {"pattern_id": "p", "question_id": "p", "n_sessions": 1, "events": []}])
     return lake
 
 
@@ -51,6 +51,6 @@ def test_where_a_record_is_a_line_no_other_line_is_shown(lake: Lake) -> None:
 
 def test_lines_that_were_dropped_are_those_that_were_published(lake: Lake) -> None:
     published = [{"file": "a.log", "line_no": number, "text": TEXTS[number - 1]} for number in (7, 1, 2, 4)]
-    lake.put(ANOMALIES, [PLACE | {"session_id": "s1", "pattern_id": "p", "lines": published, "evidence": []}])
-    lake.put(LINES_TABLE, [], **PLACE)
+    lake.append(ANOMALIES, [PLACE | {"session_id": "s1", "pattern_id": "p", "lines": published, "evidence": []}])
+    lake.replace(LINES_TABLE, [], **PLACE)
     assert events(lake, START) == [(TEXTS[0], [TEXTS[1], TEXTS[3]]), (TEXTS[6], [])]

@@ -207,12 +207,12 @@ def test_a_truncated_file_stops_the_night_and_leaves_the_lake_as_it_was(lake: La
 
 
 def test_where_there_is_nothing_to_do_nothing_is_started(tmp_path: Path) -> None:
-    from nightlog.lake.runner import SMALL, run_tasks
+    from nightlog.lake.runner import LOCAL_BYTES
 
     def start() -> Any:
         raise AssertionError("Spark was started for nothing")
 
-    assert run_tasks(Lake(tmp_path, start), [], str, SMALL + 1) == []
+    assert Lake(tmp_path, start).runner.run([], str, LOCAL_BYTES + 1) == []
 
 
 @pytest.mark.parametrize("pattern", [r"(?P<label>\S+) ", r"(?P<label>-|[A-Z]+) ", r"(?P<label>[^:]*):: *"])

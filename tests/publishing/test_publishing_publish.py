@@ -58,19 +58,19 @@ def put_scores(lake: Lake) -> Callable[..., None]:
         "p-judged": ("proprietary", ["t-open"]),
         "p-normal": ("general", ["t-open"]),
     }
-    lake.put(TEMPLATES, [{"system": "app", "template_id": name, "text": text} for name, text in texts.items()])
-    lake.put(MESSAGES, [{"system": "app", "message_id": n, "template_id": name} for n, name in enumerate(texts)])
+    lake.append(TEMPLATES, [{"system": "app", "template_id": name, "text": text} for name, text in texts.items()])
+    lake.append(MESSAGES, [{"system": "app", "message_id": n, "template_id": name} for n, name in enumerate(texts)])
     sessions = {"s1": "p-general", "s2": "p-judged", "s3": "p-normal", "s4": "p-normal"}
-    lake.put(SESSIONS, [DAY | {"session_id": s, "pattern_id": p, "n_events": 2} for s, p in sessions.items()])
+    lake.append(SESSIONS, [DAY | {"session_id": s, "pattern_id": p, "n_events": 2} for s, p in sessions.items()])
     rows = []
     for pattern, (_, templates) in patterns.items():
         events = [{"template_id": name, "count": 1} for name in templates]
         n_sessions = list(sessions.values()).count(pattern)
         rows.append(DAY | {"pattern_id": pattern, "question_id": f"q-{pattern}", "events": events, "n_sessions": n_sessions})
-    lake.put(PATTERNS, rows)
+    lake.append(PATTERNS, rows)
     near = [{"template_id": "t-open", "source": "bgl", "nearest_source_template": "opened", "similarity": 0.95}]
     similar = {"general": 0.95, "proprietary": 0.2}
-    lake.put(
+    lake.append(
         ROUTES,
         [DAY | {"pattern_id": p, "route": route, "similarity": similar[route], "nearest": near} for p, (route, _) in patterns.items()],
     )
@@ -83,15 +83,15 @@ def put_scores(lake: Lake) -> Callable[..., None]:
         "confidence": 0.8,
         "reason": "lost",
     }
-    lake.put(VERDICTS, [{"system": "app", "asked_at": NOON} | judged])
+    lake.append(VERDICTS, [{"system": "app", "asked_at": NOON} | judged])
     events, lines = [], []
     for number, (session, pattern) in enumerate(sessions.items()):
         for n, template in enumerate(patterns[pattern][1]):
             place = {"system": "app", "ds": BEFORE if n else DS, "file": f"{n}.log", "line_no": number + 1}
             events.append(place | {"session_id": session, "message_id": list(texts).index(template)})
             lines.append(place | {"text": f"raw {session} {template}"})
-    lake.put(EVENTS_TABLE, events)
-    lake.put(LINES_TABLE, lines)
+    lake.append(EVENTS_TABLE, events)
+    lake.append(LINES_TABLE, lines)
 
     def put(**probability: float) -> None:
         given = {"p_general": 0.9, "p_judged": 0.1, "p_normal": 0.1} | probability
@@ -99,7 +99,7 @@ def put_scores(lake: Lake) -> Callable[..., None]:
         for pattern, (_, templates) in patterns.items():
             weights = [{"template_id": name, "weight": 1 / len(templates)} for name in templates]
             rows.append(DAY | {"pattern_id": pattern, "probability": given[pattern.replace("-", "_")], "weights": weights})
-        lake.put(SCORES, rows, **DAY)
+        lake.replace(SCORES, rows, **DAY)
 
     return put
 
@@ -145,8 +145,8 @@ def test_a_night_is_published_and_a_critical_breach_leaves_it_as_it_was(lake: La
     assert lake.rows(QUARANTINE) == []
 
     about = {"system": "app", "name": "clean copy", "questions": ["q-p-judged"], "answered_by": "kim", "answered_at": NOON}
-    lake.put(ANSWERS, [about | {"group": "g1", "label": "normal"}])
-    lake.put(ANSWERS, [about | {"group": "g2", "label": "anomalous", "name": None, "questions": ["q-p-normal"]}])
+    lake.append(ANSWERS, [about | {"group": "g1", "label": "normal"}])
+    lake.append(ANSWERS, [about | {"group": "g2", "label": "anomalous", "name": None, "questions": ["q-p-normal"]}])
     assert publish(lake, SYSTEM, publication("fourth"), {}, 1.0)[0] == {"n_anomalies": 2, "n_provisional": 0}
     assert shown(lake) == [("s3", "feedback", 1.0, "fourth"), ("s4", "feedback", 1.0, "fourth")]
     assert {row["reason"] for row in lake.rows(ANOMALIES)} == {"kim answered on 2026-03-04 that this is anomalous (group g2)"}
@@ -160,7 +160,7 @@ def test_an_unfinished_night_is_noted_unless_one_was_published(lake: Lake) -> No
     publish_unfinished(lake, "app", "first", DS, "failed", "cut file", NOON)
     publish_unfinished(lake, "app", "second", DS, "no_input", "no file", NOON)
     assert [(row["outcome"], row["detail"], row["run_id"]) for row in lake.rows(NIGHTS)] == [("no_input", "no file", "second")]
-    lake.put(NIGHTS, [DAY | {"outcome": "done", "run_id": "third"}], **DAY)
+    lake.replace(NIGHTS, [DAY | {"outcome": "done", "run_id": "third"}], **DAY)
     publish_unfinished(lake, "app", "fourth", DS, "failed", "cut file", NOON)
     publish_unfinished(lake, "web", "fourth", DS, "failed", "cut file", NOON)
     assert {(row["system"], row["outcome"]) for row in lake.rows(NIGHTS)} == {("app", "done"), ("web", "failed")}

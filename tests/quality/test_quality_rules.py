@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from nightlog.errors import GateFailed
 from nightlog.lake.lake import Lake
-from nightlog.lake.parts import commit_parts, schema_of, write_part
+from nightlog.lake.parts import schema_of, write_part
 from nightlog.lake.tables import ANSWERS, LINES_TABLE, MODELS, OUTCOMES
 from nightlog.quality.rules import LINES, OPS, Rules, check_lines, line_sums, rule_sums, unsound_ops
 
@@ -47,7 +47,7 @@ def test_each_break_of_the_lines_is_counted_alone(parts: list[pa.Table], n_read:
 
 def put_lines(lake: Lake, rows: list[dict[str, Any]]) -> None:
     part = write_part(lake.root, LINES_TABLE, pa.Table.from_pylist(rows, schema_of(LINES_TABLE)), system="shop", ds=DS)
-    commit_parts(lake, LINES_TABLE, [part], system="shop", ds=DS)
+    lake.replace(LINES_TABLE, [part], system="shop", ds=DS)
 
 
 def test_a_night_whose_lines_are_not_those_that_were_read_goes_no_further(tmp_path: Path) -> None:
@@ -147,12 +147,12 @@ def named(text: str) -> str:
 def test_what_is_broken_is_found_in_the_lake_and_said_of_its_system_and_night(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
     for rules in OPS:
-        lake.put(rules.spec, [ROWS[rules.spec.name]])
+        lake.append(rules.spec, [ROWS[rules.spec.name]])
     assert unsound_ops(lake, DS) == {}
     outcome = ROWS["ops.outcomes"]
-    lake.put(OUTCOMES, [outcome | {"system": "mail", "seconds": -1.0}, outcome | {"ds": "2026-03-03", "stage": "x"}])
-    lake.put(ANSWERS, [ROWS["ops.answers"] | {"label": "odd"}])
-    lake.put(MODELS, [ROWS["ops.models"] | {"version": "b" * 16, "sha256": "b" * 64}])
+    lake.append(OUTCOMES, [outcome | {"system": "mail", "seconds": -1.0}, outcome | {"ds": "2026-03-03", "stage": "x"}])
+    lake.append(ANSWERS, [ROWS["ops.answers"] | {"label": "odd"}])
+    lake.append(MODELS, [ROWS["ops.models"] | {"version": "b" * 16, "sha256": "b" * 64}])
     found = {system: [(each.severity, named(each.text)) for each in some] for system, some in unsound_ops(lake, DS).items()}
     assert found == {
         "mail": [("warning", "ops.outcomes: seconds below 0")],

@@ -71,8 +71,8 @@ def test_vectors_are_read_in_the_order_of_ids_and_each_once(tmp_path: Path) -> N
     lake = Lake(tmp_path / "lake")
     row = {"system": "app", "encoder": "e"}
     for names in (["t3", "t1"], ["t2", "t1"]):
-        lake.put(VECTORS, [row | {"template_id": name, "vector": [float(name[1]), 0.5]} for name in names])
-    lake.put(VECTORS, [row | {"template_id": "t1", "encoder": "other", "vector": [9.0, 9.0]}])
+        lake.append(VECTORS, [row | {"template_id": name, "vector": [float(name[1]), 0.5]} for name in names])
+    lake.append(VECTORS, [row | {"template_id": "t1", "encoder": "other", "vector": [9.0, 9.0]}])
     names, vectors = read_vectors(lake, "app", "e", ["t1", "t3", "unknown"])
     assert (names, vectors.dtype, vectors.tolist()) == (["t1", "t3"], np.float32, [[1.0, 0.5], [3.0, 0.5]])
     assert read_vectors(lake, "app", "e", [])[0] == []
@@ -161,7 +161,7 @@ def put_patterns(lake: Lake) -> Callable[[dict[str, str]], None]:
     def put(patterns: dict[str, str]) -> None:
         day = {"system": "app", "ds": DS}
         rows = [day | {"pattern_id": name, "events": [{"template_id": t, "count": 1} for t in found]} for name, found in patterns.items()]
-        lake.put(PATTERNS, rows, **day)
+        lake.replace(PATTERNS, rows, **day)
 
     return put
 
@@ -172,8 +172,8 @@ def test_a_night_is_routed_into_its_slice_with_the_vectors_of_the_models_encoder
     axis = np.eye(4, dtype=np.float32)
     system = System(name="app", role="target", input=Input(path="{ds}"), session=Session(kind="field"))
     of = {"a": axis[0], "b": axis[1], "c": axis[2]}
-    lake.put(VECTORS, [{"system": "app", "template_id": name, "encoder": "e1", "vector": row.tolist()} for name, row in of.items()])
-    lake.put(VECTORS, [{"system": "app", "template_id": "c", "encoder": "e0", "vector": axis[0].tolist()}])
+    lake.append(VECTORS, [{"system": "app", "template_id": name, "encoder": "e1", "vector": row.tolist()} for name, row in of.items()])
+    lake.append(VECTORS, [{"system": "app", "template_id": "c", "encoder": "e0", "vector": axis[0].tolist()}])
     sources = SourceTemplates(axis[:2], ("first", "second"), ("bgl", "bgl"))
 
     put_patterns({"known": "ab", "strange": "ac"})

@@ -31,8 +31,8 @@ def night(lake: Lake, ds: str, counts: dict[str, int], name: str = "shop", outco
         place | {"pattern_id": f"p-{template}", "question_id": "q", "n_sessions": n, "events": [{"template_id": template, "count": 4}]}
         for template, n in counts.items()
     ]
-    lake.put(PATTERNS, rows, **place)
-    lake.put(NIGHTS, [place | {"outcome": outcome}], **place)
+    lake.replace(PATTERNS, rows, **place)
+    lake.replace(NIGHTS, [place | {"outcome": outcome}], **place)
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +43,23 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     names = ["open", "beat", "slow", "worded", "new"]
     took = {"system": "shop", "template_id": "open", "word": 2, "nth": 1, "n": 50, "low": 3.0, "low_file": "a.log", "low_line": 1}
     ranges = [took | {"ds": ds, "high": 90.0 + n % 20, "high_file": "a.log", "high_line": n} for n, ds in enumerate(NIGHTS_BEFORE)]
-    lake.put(NUMBERS, [*ranges, took | {"ds": DS, "high": 4000.0, "high_file": "b.log", "high_line": 77}])
+    lake.append(NUMBERS, [*ranges, took | {"ds": DS, "high": 4000.0, "high_file": "b.log", "high_line": 77}])
     texts = [
         {"system": "shop", "template_id": name, "text": f"{name} <b>&", "first_ds": DS if name == "new" else NIGHTS_BEFORE[0]}
         for name in names
     ]
-    lake.put(TEMPLATES, texts)
+    lake.append(TEMPLATES, texts)
     wordings = [(f"{n}", "worded", DS if n else NIGHTS_BEFORE[0]) for n in range(15)]
-    lake.put(MESSAGES, [{"system": "shop", "message_id": int(n), "message": n, "template_id": t, "first_ds": ds} for n, t, ds in wordings])
+    lake.append(
+        MESSAGES, [{"system": "shop", "message_id": int(n), "message": n, "template_id": t, "first_ds": ds} for n, t, ds in wordings]
+    )
     for number, ds in enumerate(NIGHTS_BEFORE):
         night(lake, ds, {"open": 50 + number % 3, "beat": 24, "slow": 20, "worded": 10})
         night(lake, ds, {"open": 5}, "mail")
     night(lake, DS, {"open": 51, "slow": 200, "worded": 10, "new": 2})
     night(lake, DS, {}, "mail", "no_input")
     for name in ("shop", "mail"):
-        lake.put(
+        lake.append(
             OUTCOMES,
             [
                 {
@@ -149,7 +151,7 @@ def test_a_number_of_a_log_line_becomes_a_signal_that_names_its_line(tmp_path: P
         (tmp_path / "shop" / f"{ds}.log").write_text("\n".join(lines))
         ingest(lake, shop, ds, tmp_path)
         parse(lake, shop, ds, "r")
-        lake.put(NIGHTS, [{"system": "shop", "ds": ds, "outcome": "done"}])
+        lake.append(NIGHTS, [{"system": "shop", "ds": ds, "outcome": "done"}])
         assert find_signals(lake, [shop], ds, "r") == (ds == DS)
     (row,) = signals(lake, DS)
     assert row["reason"] == f"the number in “took <NUM> ms” is 90,000 (shop/{DS}.log:12), where 5 to 44 are usual (8 nights)"

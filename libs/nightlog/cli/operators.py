@@ -71,9 +71,9 @@ def restore(
 
     from nightlog.errors import ConfigError
     from nightlog.lake.lake import Lake
-    from nightlog.lake.restore import restore as go_back
-    from nightlog.lake.restore import versions
     from nightlog.lake.tables import ALL_TABLES
+    from nightlog.lake.time_travel import restore as go_back
+    from nightlog.lake.time_travel import versions
     from nightlog.run.entry import settings_from
     from nightlog.systems.catalog import nearest
 

@@ -35,7 +35,7 @@ def anomalies(
     tables, state = open_night(lake, ds, system)
     rows = read(tables, state.ds, system) if state.published else []
     if form != Format.TABLE:
-        print_rows(rows, ANOMALIES.schema.names, form)
+        print_rows(rows, ANOMALIES.names, form)
     elif state.published:
         show_anomalies(rows, state.ds, limit)
     if form == Format.TABLE and rows:
@@ -166,7 +166,7 @@ def signals(
     tables, state = open_night(lake, ds, system)
     rows = read(tables, state.ds, system) if state.ds else []
     if form != Format.TABLE:
-        print_rows(rows, SIGNALS.schema.names, form)
+        print_rows(rows, SIGNALS.names, form)
     elif rows:
         print_rows(rows, ["system", "kind", "template", "reason"], form)
     elif state.published and not state.exit_code:

@@ -123,7 +123,7 @@ def save(
     if all(row["version"] != model.version for row in lake.rows(MODELS, ["version"])):
         row: dict[str, Any] = {"version": model.version, "system": manifest.system, "sha256": sha256, "status": "candidate"}
         row |= {"sources": list(manifest.sources)}
-        lake.put(MODELS, [row | {"manifest": json.dumps(shown, sort_keys=True), "metrics": dict(metrics), "created_at": now}])
+        lake.append(MODELS, [row | {"manifest": json.dumps(shown, sort_keys=True), "metrics": dict(metrics), "created_at": now}])
     return model
 
 
@@ -154,7 +154,7 @@ def promote(lake: Lake, version: str) -> None:
     if not chosen:
         raise ConfigError(f"no model {version} in {MODELS.name}")
     before = [row for row in rows if row["status"] == "promoted" and row["version"] != version and row["system"] == chosen[0]["system"]]
-    lake.upsert(MODELS, [row | {"status": "retired"} for row in before] + chosen)
+    lake.merge(MODELS, [row | {"status": "retired"} for row in before] + chosen)
 
 
 def promoted_models(lake: Lake) -> dict[str, Model]:

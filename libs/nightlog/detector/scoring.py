@@ -10,12 +10,13 @@ from pyspark.sql import functions as F
 
 from nightlog.detector.registry import Model, load
 from nightlog.lake.lake import Lake
-from nightlog.lake.parts import replace_rows
+from nightlog.lake.parts import write_frame
 from nightlog.lake.tables import PATTERNS, SCORES, TEMPLATES
 from nightlog.routing.router import read_vectors
 from nightlog.systems.spec import System
 
 PATTERNS_PER_TASK = 4096
+PATTERN_BYTES = 2048  # of log text, which take as long as to score a pattern
 Templates = tuple[list[str], np.ndarray, tuple[str, ...]]  # ids, vectors (n, d) and texts, in one order
 SCORED = "pattern_id string, probability double, weights array<struct<template_id: string, weight: double>>"
 
@@ -54,12 +55,11 @@ def detect(lake: Lake, system: System, ds: str, model: Model, device: str = "aut
     texts = {row["template_id"]: row["text"] for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
     templates = (names, vectors, tuple(texts[name] for name in names))
     counted = system.session.kind == "id"
-    if not patterns or lake.here(len(patterns), PATTERNS_PER_TASK):
+    if not patterns or lake.runner.runs_locally(PATTERN_BYTES * len(patterns)):
         rows = score_patterns(pd.DataFrame(patterns), model, templates, counted, device).to_dict("records") if patterns else []
-        replace_rows(lake, SCORES, [row | {"model": model.version} for row in rows], system=system.name, ds=ds)
+        lake.replace(SCORES, [row | {"model": model.version} for row in rows], system=system.name, ds=ds)
         return {"n_scored": len(rows)}
-    assert lake.spark is not None
-    shared = lake.spark.sparkContext.broadcast(templates)
+    shared = lake.runner.spark.sparkContext.broadcast(templates)
 
     def score(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for frame in frames:
@@ -69,7 +69,7 @@ def detect(lake: Lake, system: System, ds: str, model: Model, device: str = "aut
     frame = lake.read(PATTERNS, system=system.name, ds=ds).select("pattern_id", "events")
     scored = frame.repartition(1 + len(patterns) // PATTERNS_PER_TASK, "pattern_id").mapInPandas(score, SCORED)
     placed = scored.withColumns({"system": F.lit(system.name), "ds": F.lit(ds), "model": F.lit(model.version)})
-    lake.replace_slice(SCORES, placed, system=system.name, ds=ds)
+    lake.replace(SCORES, write_frame(lake.root, SCORES, placed), system=system.name, ds=ds)
     return {"n_scored": len(patterns)}
 
 

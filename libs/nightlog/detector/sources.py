@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -20,13 +20,17 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
+def to_pandas(rows: DataFrame) -> pd.DataFrame:
+    """Return rows, few enough for one machine, as pandas."""
+    return cast("pd.DataFrame", rows.toPandas())
+
+
 def session_labels(lake: Lake, system: System, data: Path) -> DataFrame:
     """Labels of a source's sessions: (session_id, ds, label 0 | 1); `ds` is null where a label holds for every night.
 
     A session is anomalous where one of its labelled lines is. Raises ConfigError or FormatError where the label file is not
     there or wrong.
     """
-    assert lake.spark is not None
     labels = system.labels
     if system.role != "source" or labels is None:
         raise ConfigError(f"{system.name} is not a source with labels; labels of a target are read by the evaluation alone")
@@ -36,7 +40,7 @@ def session_labels(lake: Lake, system: System, data: Path) -> DataFrame:
         return events.join(lines, ["file", "line_no"]).groupBy("session_id", "ds").agg(F.max("label").alias("label"))
     known = read_label_file(data / labels.file, system.name)
     rows = pd.DataFrame({"session_id": list(known), "label": list(known.values())}, dtype=object)
-    found = lake.spark.createDataFrame(rows.astype({"label": "int32"}), "session_id string, label int")
+    found = lake.runner.spark.createDataFrame(rows.astype({"label": "int32"}), "session_id string, label int")
     return found.select("session_id", F.lit(None).cast("string").alias("ds"), "label")
 
 
@@ -47,7 +51,7 @@ def read_source(lake: Lake, system: System, data: Path, encoder: str) -> Source:
     same = (sessions["session_id"] == labels["session_id"]) & (labels["label_ds"].isNull() | (labels["label_ds"] == sessions["ds"]))
     judged = sessions.join(labels, same).groupBy("pattern_id").agg(F.count("*").alias("n"), F.avg("label").alias("share"))
     patterns = lake.read(PATTERNS, system=system.name).dropDuplicates(["pattern_id"]).select("pattern_id", "question_id", "events")
-    found = lake.frame(judged.join(patterns, "pattern_id").orderBy("pattern_id"))
+    found = to_pandas(judged.join(patterns, "pattern_id").orderBy("pattern_id"))
     return Source(**placed(lake, system, encoder, found), anomalous=found["share"].to_numpy(dtype=float))
 
 
@@ -57,7 +61,7 @@ def read_patterns(lake: Lake, system: System, encoder: str) -> Patterns:
     found = rows.groupBy("pattern_id").agg(
         F.first("question_id").alias("question_id"), F.first("events").alias("events"), F.sum("n_sessions").alias("n")
     )
-    return Patterns(**placed(lake, system, encoder, lake.frame(found.orderBy("pattern_id"))))
+    return Patterns(**placed(lake, system, encoder, to_pandas(found.orderBy("pattern_id"))))
 
 
 def placed(lake: Lake, system: System, encoder: str, found: pd.DataFrame) -> dict[str, Any]:
@@ -65,7 +69,7 @@ def placed(lake: Lake, system: System, encoder: str, found: pd.DataFrame) -> dic
     vectors = lake.read(VECTORS, system=system.name, encoder=encoder).join(
         lake.read(TEMPLATES, system=system.name).select("template_id", "text"), "template_id"
     )
-    table = lake.frame(vectors.select("template_id", "text", "vector").orderBy("template_id"))
+    table = to_pandas(vectors.select("template_id", "text", "vector").orderBy("template_id"))
     numbers = {name: number for number, name in enumerate(table["template_id"])}
     return {
         "name": system.name,

@@ -123,7 +123,7 @@ def distil_system(lake: Lake, system: System, read: ReadSource, run_id: str, now
     )
     model = save(lake, distilled.network, np.concatenate([base.sources.vectors, target.vectors[known]]), manifest, metrics, now)
     origin = {"system": system.name, "model": model.version, "run_id": run_id}
-    lake.put(PSEUDO_LABELS, [asdict(label) | origin for label in distilled.labels], system=system.name, model=model.version)
+    lake.replace(PSEUDO_LABELS, [asdict(label) | origin for label in distilled.labels], system=system.name, model=model.version)
     told = (
         f"{len(distilled.rounds)} rounds, {len(distilled.labels)} pseudo-labels, {metrics['covered']:.1%} of the sessions covered, the "
         f"student agrees on {metrics['faithful']:.1%}, source score {distilled.before:.3f} before, {metrics['source_score']:.3f} after"

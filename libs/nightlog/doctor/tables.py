@@ -10,8 +10,9 @@ from pathlib import Path
 
 from nightlog.doctor.finding import Finding, error, ok, warning
 from nightlog.errors import NightlogError
-from nightlog.lake.lake import Lake, arrow_schema
+from nightlog.lake.lake import Lake
 from nightlog.lake.maintain import leftovers
+from nightlog.lake.schema import arrow_schema
 from nightlog.lake.tables import ALL_TABLES, TableSpec
 
 AREA = "lake"

@@ -15,6 +15,7 @@ from pyspark.sql.types import ArrayType, FloatType
 
 from nightlog.encoding.device import batches, one_thread, pick_device
 from nightlog.lake.lake import Lake
+from nightlog.lake.parts import write_frame
 from nightlog.lake.tables import TEMPLATES, VECTORS
 from nightlog.systems.spec import System
 
@@ -28,6 +29,7 @@ BATCH = 1024
 LONGEST = 1024
 CPU_LETTERS, GPU_LETTERS = 1 << 14, 1 << 19
 TEXTS_PER_TASK = 1024
+TEXT_BYTES = 8192  # of log text, which take as long as to embed a template
 
 
 def plain_text(template: str) -> str:
@@ -84,9 +86,9 @@ def embed(lake: Lake, system: System, device: str = "auto") -> dict[str, int]:
     known = {row["template_id"] for row in vectors if row["encoder"] == ENCODER}
     texts = {row["template_id"]: row["text"] for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
     new = sorted(texts.keys() - known)
-    if new and lake.here(len(new), TEXTS_PER_TASK):
+    if new and lake.runner.runs_locally(TEXT_BYTES * len(new)):
         found = encoder_here(device)(np.array([texts[name] for name in new], dtype=object))
-        lake.put(
+        lake.append(
             VECTORS,
             [
                 {"system": system.name, "template_id": name, "encoder": ENCODER, "vector": vector.tolist()}
@@ -94,11 +96,11 @@ def embed(lake: Lake, system: System, device: str = "auto") -> dict[str, int]:
             ],
         )
     elif new:
-        assert lake.spark is not None
-        rows = lake.spark.createDataFrame(
+        rows = lake.runner.spark.createDataFrame(
             [(system.name, name, texts[name]) for name in new], "system string, template_id string, text string"
         )
-        lake.append(VECTORS, encode_templates(rows.repartition(1 + len(new) // TEXTS_PER_TASK, "template_id"), device))
+        encoded = encode_templates(rows.repartition(1 + len(new) // TEXTS_PER_TASK, "template_id"), device)
+        lake.append(VECTORS, write_frame(lake.root, VECTORS, encoded))
     return {"run_n_embedded": len(new)}
 
 

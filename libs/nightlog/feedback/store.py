@@ -44,7 +44,7 @@ def record(lake: Lake, row: Row) -> tuple[Row, bool]:
             same = (before["label"], before.get("until")) == (row["label"], row.get("until"))
             if same and row.get("note") in (None, before.get("note")):
                 return before, False
-    lake.put(ANSWERS, [row])
+    lake.append(ANSWERS, [row])
     return row, True
 
 
@@ -53,7 +53,7 @@ def take_back(lake: Lake, kind: Kind, about: About, target: str, by: str, now: d
     for row in current_statements(lake.rows(ANSWERS)):
         if key_of(row)[1:] == (kind, about, target) and system in ("", row["system"]):
             taken_back = row | {"label": None, "answered_by": by, "answered_at": now, "note": note}
-            lake.put(ANSWERS, [taken_back])
+            lake.append(ANSWERS, [taken_back])
             return taken_back
     advice = "`nightlog questions --answered` lists those that do" if kind == "answer" else "`nightlog feedback` lists those that do"
     raise NotThere(f"no {kind} about {about} `{target}` stands: {advice}")

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nightlog.lake.lake import Lake, arrow_schema
+from nightlog.lake.lake import Lake
+from nightlog.lake.schema import arrow_schema
 from nightlog.lake.views import VIEWS, View
 from nightlog.sanitize import csv_lines
 

@@ -43,7 +43,7 @@ def hand_off(lake: Lake, ds: str, run_id: str, to: HandOff, now: Callable[[], da
         rows.append({"ds": ds, "run_id": run_id, "kind": kind, "at": now()} | told)
     try:
         if rows:
-            lake.put(HANDOFFS, rows)
+            lake.append(HANDOFFS, rows)
     except Exception:
         log.exception("%s: what was handed off could not be noted", ds)
     return rows

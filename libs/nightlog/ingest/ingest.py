@@ -16,8 +16,7 @@ from nightlog.errors import FormatError, NoInput
 from nightlog.ingest.discover import copies, find_files, relative
 from nightlog.ingest.splits import MAX_LINE, PIECE, Lines, Piece, ends_in, numbered, plan, read_piece, to_count
 from nightlog.lake.lake import Lake
-from nightlog.lake.parts import Part, commit_parts, write_part
-from nightlog.lake.runner import run_tasks
+from nightlog.lake.parts import Part, write_part
 from nightlog.lake.tables import LABELS, LINES_TABLE
 from nightlog.systems.spec import Labels, System
 
@@ -66,14 +65,14 @@ def ingest_days(lake: Lake, system: System, files: Mapping[str, list[Path]], dat
     n_bytes = sum(path.stat().st_size for path, _, _ in every)
     tasks = plan(every)
     open_ended = to_count(tasks)
-    ends = dict(zip([(piece.path, piece.start) for piece in open_ended], run_tasks(lake, open_ended, ends_in, n_bytes), strict=True))
+    ends = dict(zip([(piece.path, piece.start) for piece in open_ended], lake.runner.run(open_ended, ends_in, n_bytes), strict=True))
     work = partial(write_lines, root=lake.root, system=system)
-    written = run_tasks(lake, numbered(tasks, ends), work, n_bytes)
+    written = lake.runner.run(numbered(tasks, ends), work, n_bytes)
     days = list(files)
     tags = [rows for each in written for rows in each.tags]
     if system.labels is not None and system.labels.pattern is not None:
         put_labels(lake, system, days, tags)
-    commit_parts(lake, LINES_TABLE, [part for each in written for part in each.parts], system=system.name, ds=days)
+    lake.replace(LINES_TABLE, [part for each in written for part in each.parts], system=system.name, ds=days)
     counts = {name: sum(getattr(each, name) for each in written) for name in ("n_lines", "n_replaced", "n_cut")}
     return {"n_files": len(every)} | counts
 
@@ -164,9 +163,9 @@ def put_labels(lake: Lake, system: System, days: list[str], tags: Sequence[pa.Ta
     import pyarrow as pa
 
     if not tags:
-        lake.put(LABELS, [], system=system.name, ds=days)
+        lake.replace(LABELS, [], system=system.name, ds=days)
         return
     rows = pa.concat_tables([each.set_column(0, "file", each.column("file").cast(pa.string())) for each in tags])
     n = len(rows)
     whole = rows.append_column("system", pa.array([system.name] * n, pa.string())).append_column("session_id", pa.nulls(n, pa.string()))
-    lake.put_arrow(LABELS, whole, system=system.name, ds=days)
+    lake.replace(LABELS, whole, system=system.name, ds=days)

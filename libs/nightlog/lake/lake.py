@@ -1,326 +1,186 @@
-"""Reads and writes of the lake: day slices replaced whole, keyed state merged, small tables by delta-rs."""
+"""The lake: every table is read and written here.
+
+Read: `rows` (dicts), `arrow` (an Arrow table), `dataset` (for DuckDB and lazy scans), `parts` (files for workers), `read` (Spark).
+Write: `append`, `replace` a slice, `merge` by the key; each is one commit. A stage writes through a `transaction.Transaction`, a lake whose
+writes wait until it commits them, so that the systems of a night share their commits.
+"""
 
 from __future__ import annotations
 
-import logging
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cached_property
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nightlog.errors import SchemaMismatch
+from nightlog.lake.commits import Write, commit_writes, where
+from nightlog.lake.delta import DeltaTables
 from nightlog.lake.files import file_system
-from nightlog.lake.idempotent_commit import commit_once
-from nightlog.lake.schema_growth import add_missing_columns, delta_schema, in_columns_of, missing_columns
-from nightlog.lake.storage_errors import clear_storage_errors
+from nightlog.lake.parts import Part, Slice, parts_in, write_frame, write_parts
+from nightlog.lake.runner import LOCAL_BYTES, Runner
+from nightlog.lake.schema import Row, arrow_schema, row_dict, rows_table, spark_schema
 from nightlog.lake.tables import TableSpec
-from nightlog.lake.transaction import Rows, Write, commit, pending
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
     import pyarrow.dataset as pads
-    from deltalake import DeltaTable
     from pyspark.sql import DataFrame, SparkSession
 
-log = logging.getLogger(__name__)
+    # Rows of a table, as records or in Arrow, or part files that workers have written.
+    Data: TypeAlias = Sequence[Row] | pa.Table | Sequence[Part]
 
 
-# Checkpoints forget removed files after this time (Delta's default is a week), and what they have forgotten VACUUM takes for leftovers.
-# Longer than any `replay_days`, and just below the 30 days after which Delta's log ends.
-PROPERTIES = {"delta.deletedFileRetentionDuration": "interval 29 days"}
+class Lake(DeltaTables):
+    """The tables under one root folder, and the runner of the work on them.
 
-
-def quoted(value: str) -> str:
-    """A string literal of SQL.
-
-    >>> quoted("it's")
-    "'it''s'"
-    """
-    return "'" + value.replace("'", "''") + "'"
-
-
-def where(values: Mapping[str, str | Sequence[str]]) -> str:
-    """The SQL condition that each named column has its value, or one of its values.
-
-    >>> where({"system": "hdfs", "ds": ["2008-11-09", "2008-11-10"]})
-    "system = 'hdfs' and ds in ('2008-11-09', '2008-11-10')"
-    """
-    return " and ".join(
-        f"{name} = {quoted(value)}" if isinstance(value, str) else f"{name} in ({', '.join(map(quoted, value))})"
-        for name, value in values.items()
-    )
-
-
-def lake_root(given: Path | str) -> str:
-    """Where a lake lies: a URI as it was meant (a Path has lost one of its slashes), or a folder's full path.
-
-    >>> lake_root(Path("s3://logs/lake")), lake_root(Path("file:///srv/lake/"))
-    ('s3://logs/lake', 'file:///srv/lake')
-    """
-    found = re.match(r"([a-z][a-z0-9+.-]+):/+(.*?)/*$", str(given))
-    if found is None:
-        return str(Path(given).resolve())
-    return f"{found[1]}://{'/' if found[1] == 'file' else ''}{found[2]}"
-
-
-class Lake:
-    """The tables under one root folder.
-
-    `spark` is a session, or what starts one when it is first needed; None where only delta-rs is used. `in_process`: small work is done
-    in this process, see `here`.
+    Args: spark: a session, or a function that starts one when it is first needed; None if only this process works. local_bytes: see Runner.
     """
 
-    def __init__(self, root: Path | str, spark: SparkSession | Callable[[], SparkSession] | None = None, in_process: bool = True):
-        self.root = lake_root(root)
-        self.session = spark
-        self.in_process = in_process
-        self.opened: dict[str, DeltaTable] = {}
-        self.gathered: list[Write] | None = None
+    def __init__(self, root: Path | str, spark: SparkSession | Callable[[], SparkSession] | None = None, local_bytes: int = LOCAL_BYTES):
+        super().__init__(root)
+        self.runner = Runner(spark, local_bytes)
 
-    @cached_property
-    def spark(self) -> SparkSession | None:
-        """The Spark session, started if it has to be."""
-        return self.session() if callable(self.session) else self.session
+    # Read
 
-    def here(self, amount: int, few: int) -> bool:
-        """Whether work of this size is done in this process: starting Spark would take longer, or there is no Spark."""
-        return self.session is None or (self.in_process and amount <= few)
-
-    def close(self) -> None:
-        """End the session, if one was started and its JVM is still there."""
-        started = self.__dict__.get("spark")
-        if started is None:
-            return
-        from py4j.protocol import Py4JError
-
-        try:
-            started.stop()
-        except (OSError, Py4JError) as error:
-            log.warning("Spark could not be asked to stop, its JVM is gone: %s", error)
-
-    @contextmanager
-    def gathering(self) -> Iterator[list[Write]]:
-        """Within the block small writes and part files are gathered instead of committed; reads see them. The caller commits them, with
-        those of others, by `gathered.commit`."""
-        self.gathered = found = list[Write]()
-        try:
-            yield found
-        finally:
-            self.gathered = None
-
-    def settle(self) -> None:
-        """Commit now what has been gathered so far: somebody else is to read it, or it is to be merged with."""
-        if self.gathered:
-            waiting, self.gathered = self.gathered, None
-            try:
-                failed = commit(self, [waiting])
-                waiting.clear()
-            finally:
-                self.gathered = waiting
-            for error in failed.values():
-                raise error
-
-    def path(self, spec: TableSpec) -> str:
-        return f"{self.root}/{spec.path}"
-
-    # Spark
-
-    def read(self, spec: TableSpec, **equal: str | Sequence[str]) -> DataFrame:
-        """The table's rows where every named column has the given value, or one of them; no rows where the table is not there yet."""
-        import pyarrow as pa
-
-        assert self.spark is not None, f"{spec.name} is read by Spark, and this stage has no session"
-        self.settle()
-        if not self.exists(spec):
-            return self.spark.createDataFrame([], spec.schema)
-        if missing_columns(spec, table := self.checked(spec)):  # Spark reads as null what a Parquet file lacks, not what a table lacks
-            paths = [f"{self.path(spec)}/{unquote(path)}" for path in pa.table(table.get_add_actions()).column("path").to_pylist()]
-            if not paths:
-                return self.spark.createDataFrame([], spec.schema)
-            rows = self.spark.read.schema(spec.schema).option("basePath", self.path(spec)).parquet(*paths)
-        else:
-            rows = self.spark.read.format("delta").load(self.path(spec))
-        rows = rows.select(*spec.schema.names)
-        return rows.where(where(equal)) if equal else rows
-
-    def replace_slice(self, spec: TableSpec, rows: DataFrame, **equal: str | Sequence[str]) -> None:
-        """Put `rows` in the place of all rows with these values, in one commit. No rows clear the slice."""
-        shaped = rows.select(*[rows[field.name].cast(field.dataType).alias(field.name, metadata=field.metadata) for field in spec.columns])
-        self.settle()
-        writer = shaped.write.format("delta").mode("overwrite").partitionBy(*spec.partition)
-        writer = writer.option("replaceWhere", where(equal)) if self.grown(spec) else writer.options(**PROPERTIES)
-        writer.save(self.path(spec))
-
-    def append(self, spec: TableSpec, rows: DataFrame) -> None:
-        """Add rows of a keyed table that are known to be new."""
-        shaped = rows.select(*[rows[field.name].cast(field.dataType).alias(field.name, metadata=field.metadata) for field in spec.columns])
-        self.settle()
-        writer = shaped.write.format("delta").mode("append").partitionBy(*spec.partition)
-        (writer if self.grown(spec) else writer.options(**PROPERTIES)).save(self.path(spec))
-
-    # delta-rs
-
-    @staticmethod
-    def frame(rows: DataFrame) -> pd.DataFrame:
-        """Rows that are few enough for one machine, as pandas."""
-        return cast("pd.DataFrame", rows.toPandas())
-
-    def exists(self, spec: TableSpec) -> bool:
-        from deltalake import DeltaTable
-
-        with clear_storage_errors(self.root):
-            return spec.name in self.opened or DeltaTable.is_deltatable(self.path(spec))
-
-    def nights(self, spec: TableSpec, system: str) -> set[str]:
-        """The nights of which a table partitioned by day holds rows of the system."""
-        if pending(self, spec):
-            self.settle()
-        if not self.exists(spec):
-            return set()
-        return {found["ds"] for found in self.table(spec).partitions(file_pruning_predicate=[("system", "=", system)])}
-
-    def table(self, spec: TableSpec) -> DeltaTable:
-        """The table at its latest version. Opened once; afterwards only the commits since are read, so that a night of many systems does
-        not read a log again for each of them."""
-        from deltalake import DeltaTable
-
-        with clear_storage_errors(self.root):
-            if spec.name not in self.opened:
-                self.opened[spec.name] = DeltaTable(self.path(spec))
-            else:
-                self.opened[spec.name].update_incremental()
-        return self.opened[spec.name]
-
-    def checked(self, spec: TableSpec) -> DeltaTable:
-        """The table, if its protocol is one that all readers of the lake follow. Raises SchemaMismatch."""
-        table = self.table(spec)
-        protocol = table.protocol()
-        if protocol.min_reader_version > 1:
-            raise SchemaMismatch(
-                f"{spec.name} at {self.path(spec)} has Delta's reader version {protocol.min_reader_version}, expected 1: another program "
-                "has changed it; restore the version before (nightlog restore) or rebuild it, see docs/how-to/recover.md"
-            )
-        return table
-
-    def grown(self, spec: TableSpec) -> DeltaTable | None:
-        """Return the table, ready to be written: it has all columns of its spec. None if it is not there yet. Raises SchemaMismatch."""
-        if not self.exists(spec):
-            return None
-        add_missing_columns(self.table(spec), spec)
-        return self.table(spec)
-
-    def rows(self, spec: TableSpec, columns: list[str] | None = None, **equal: str) -> list[dict[str, Any]]:
-        """Small results without Spark: the rows with these values, as dicts."""
+    def rows(self, spec: TableSpec, columns: list[str] | None = None, **equal: str | Sequence[str]) -> list[dict[str, Any]]:
+        """Return the rows with these values, as dicts; no rows if the table is not there yet."""
         found: list[dict[str, Any]] = self.arrow(spec, columns, **equal).to_pylist()
         return found
 
-    def arrow(self, spec: TableSpec, columns: list[str] | None = None, **equal: str) -> pa.Table:
-        """As `rows`, as an Arrow table; empty where the table is not there yet."""
-        import pyarrow as pa
+    def arrow(self, spec: TableSpec, columns: list[str] | None = None, **equal: str | Sequence[str]) -> pa.Table:
+        """Return the rows with these values, as an Arrow table; empty if the table is not there yet."""
         import pyarrow.compute as pc
 
-        if waiting := pending(self, spec):
-            if all(isinstance(write, Rows) and not write.place for write in waiting):
-                gathered, self.gathered = self.gathered, None
-                try:
-                    before = self.arrow(spec, columns, **equal)
-                finally:
-                    self.gathered = gathered
-                return pa.concat_tables(
-                    [before, *(chosen(write.rows, before.schema, equal) for write in waiting if isinstance(write, Rows))]
-                )
-            self.settle()
         if not self.exists(spec):
-            schema = arrow_schema(spec)
-            return (schema if columns is None else pa.schema([schema.field(name) for name in columns])).empty_table()
+            return arrow_schema(spec).empty_table().select(columns or spec.names)
         condition = None
         for name, value in equal.items():
-            column = pc.field(name)
             # A merge by delta-rs writes strings in a form that Arrow cannot compare in a filter.
-            same = (column if name in spec.partition else column.cast("string")) == value
+            column = pc.field(name) if name in spec.partition else pc.field(name).cast("string")
+            same = column == value if isinstance(value, str) else column.isin(list(value))
             condition = same if condition is None else condition & same
-        dataset = self.dataset(spec, **{name: value for name, value in equal.items() if name in spec.partition})
-        return dataset.to_table(columns=columns, filter=condition)
+        partition = {name: value for name, value in equal.items() if name in spec.partition}
+        return self.dataset(spec, **partition).to_table(columns=columns, filter=condition)
 
-    def dataset(self, spec: TableSpec, **partition: str) -> pads.Dataset:
-        """The table for Arrow, DuckDB and Polars, or the files of some partitions alone. It is read by Arrow's own file system: reads
-        through delta-rs' leave threads behind that abort a process which ends at once."""
+    def dataset(self, spec: TableSpec, **partition: str | Sequence[str]) -> pads.Dataset:
+        """Return the committed rows for Arrow, DuckDB and Polars, or those of some partitions alone; nothing of them is read yet.
+
+        Arrow's own file system reads it: delta-rs' leaves threads behind that abort a process which ends at once.
+        """
         from pyarrow.fs import SubTreeFileSystem
 
         files, path = file_system(self.path(spec))
-        wanted = [(name, "=", value) for name, value in partition.items()] or None
-        table, schema = self.checked(spec), arrow_schema(spec)
-        missing_columns(spec, table)
-        return table.to_pyarrow_dataset(filesystem=SubTreeFileSystem(path, files), schema=schema, file_pruning_predicate=wanted)
+        wanted = [(name, "=", value) if isinstance(value, str) else (name, "in", list(value)) for name, value in partition.items()]
+        return self.readable(spec).to_pyarrow_dataset(
+            filesystem=SubTreeFileSystem(path, files), schema=arrow_schema(spec), file_pruning_predicate=wanted or None
+        )
+
+    def parts(self, spec: TableSpec, **partition: str | Sequence[str]) -> list[Part]:
+        """Return the files of the partitions with these values, in the order of their paths."""
+        return parts_in(self.readable(spec), spec, partition) if self.exists(spec) else []
+
+    def nights(self, spec: TableSpec, system: str) -> set[str]:
+        """Return the nights of which a table partitioned by day holds rows of the system."""
+        if not self.exists(spec):
+            return set()
+        return {found["ds"] for found in self.readable(spec).partitions(file_pruning_predicate=[("system", "=", system)])}
+
+    def read(self, spec: TableSpec, **equal: str | Sequence[str]) -> DataFrame:
+        """Return the rows with these values for Spark; no rows if the table is not there yet.
+
+        Spark reads the files that delta-rs lists: it does not read the table's log once more, which takes seconds, and columns that a file
+        lacks are null.
+        """
+        schema, spark = spark_schema(spec), self.runner.spark
+        parts = self.parts(spec, **{name: value for name, value in equal.items() if name in spec.partition})
+        if not parts:
+            return spark.createDataFrame([], schema)
+        paths = [f"{self.path(spec)}/{part.path}" for part in parts]
+        rows = spark.read.schema(schema).option("basePath", self.path(spec)).parquet(*paths).select(*spec.names)
+        return rows.where(where(equal)) if equal else rows
+
+    # Write
+
+    def append(self, spec: TableSpec, data: Data) -> None:
+        """Add rows or part files. No rows make no commit."""
+        if len(data):
+            self.write(Write(spec, in_table_form(spec, data, {})))
+
+    def replace(self, spec: TableSpec, data: Data, **place: str | Sequence[str]) -> None:
+        """Put rows or part files in the place of all rows with these values; none clear the slice.
+
+        Columns of the slice that the rows lack get its value. Whole partitions are replaced by part files.
+        """
+        if not place:
+            raise ValueError(f"{spec.name}: name the slice that is replaced")
+        written = in_table_form(spec, data, place)
+        if not isinstance(written, tuple) and set(place) <= set(spec.partition):
+            written = tuple(write_parts(self.root, spec, written))
+        self.write(Write(spec, written, place))
+
+    def merge(self, spec: TableSpec, rows: Iterable[Row], update: Sequence[str] = ()) -> None:
+        """Insert rows by the table's key or replace those there, with `update` only these columns of them."""
+        if len(table := rows_table(spec, rows)):
+            self.write(Write(spec, table, merged=True, update=tuple(update)))
+
+    def write(self, write: Write) -> None:
+        """Commit a write now. An empty slice of a table that is not there yet needs no commit."""
+        if isinstance(write.data, tuple) or len(write.data) or self.exists(write.spec):
+            commit_writes(self, [write])
+
+    def close(self) -> None:
+        """End the Spark session, if one was started."""
+        self.runner.close()
+
+    # Names of before, until every branch has the new ones.
+
+    @property
+    def spark(self) -> SparkSession | None:
+        """Alias."""
+        return None if self.runner.session is None else self.runner.spark
+
+    def here(self, amount: int, few: int) -> bool:
+        """Alias."""
+        return self.runner.session is None or (self.runner.local_bytes > 0 and amount <= few)
+
+    @staticmethod
+    def frame(rows: DataFrame) -> Any:
+        """Alias."""
+        return rows.toPandas()
 
     def put(self, spec: TableSpec, rows: list[dict[str, Any]], **replace: str | Sequence[str]) -> None:
-        """Write small rows in one commit: appended, or in the place of all rows with the `replace` values."""
-        if rows or (replace and self.exists(spec)):
-            self.put_arrow(spec, arrow_table(spec, rows), **replace)
+        """Alias."""
+        self.replace(spec, rows, **replace) if replace else self.append(spec, rows)
 
-    def put_arrow(self, spec: TableSpec, rows: pa.Table, **replace: str | Sequence[str]) -> None:
-        """As `put`, rows with all columns of the table, in any order."""
-        table = rows.select(spec.schema.names).cast(arrow_schema(spec))
-        if self.gathered is not None:
-            self.gathered.append(Rows(spec, table, replace))
-        else:
-            self.write_rows(spec, table, **replace)
+    put_arrow = put
 
-    def write_rows(self, spec: TableSpec, table: pa.Table, **replace: str | Sequence[str]) -> None:
-        """`put_arrow` without waiting for others. Args: table, in the columns and types of the table."""
-        from deltalake import CommitProperties, write_deltalake
+    def upsert(self, spec: TableSpec, rows: list[dict[str, Any]], update: Sequence[str] = ()) -> None:
+        """Alias."""
+        self.merge(spec, rows, update)
 
-        if (there := self.grown(spec)) is not None:
-            table = in_columns_of(there, table)
-
-        def write(named: CommitProperties) -> None:
-            if replace and there is not None:
-                write_deltalake(there, table, mode="overwrite", predicate=where(replace), commit_properties=named)
-            else:
-                place, parted = there or self.path(spec), list(spec.partition) or None
-                write_deltalake(place, table, mode="append", partition_by=parted, configuration=PROPERTIES, commit_properties=named)
-
-        commit_once(self.path(spec), write)
-
-    def upsert(self, spec: TableSpec, rows: list[dict[str, Any]], update: Iterable[str] = ()) -> None:
-        """Insert small rows by the table's key or replace those there, in one commit; with `update` only these columns of them."""
-        self.settle()
-        if (there := self.grown(spec)) is None:
-            return self.write_rows(spec, arrow_table(spec, rows)) if rows else None
-        merge = there.merge(
-            in_columns_of(there, arrow_table(spec, rows)),
-            " and ".join(f"old.{key} = new.{key}" for key in spec.key),
-            source_alias="new",
-            target_alias="old",
-        )
-        changed = {name: f"new.{name}" for name in update}
-        merge = merge.when_matched_update(changed) if changed else merge.when_matched_update_all()
-        merge.when_not_matched_insert_all().execute()
-        return None
+    def replace_slice(self, spec: TableSpec, rows: DataFrame, **place: str | Sequence[str]) -> None:
+        """Alias."""
+        self.replace(spec, write_frame(self.root, spec, rows), **place) if place else self.append(spec, write_frame(self.root, spec, rows))
 
 
-def chosen(rows: pa.Table, schema: pa.Schema, equal: Mapping[str, str]) -> pa.Table:
-    """The rows with these values, in the columns and types of a schema."""
-    import pyarrow.compute as pc
-
-    for name, value in equal.items():
-        rows = rows.filter(pc.equal(rows.column(name).cast("string"), value))
-    return rows.select(schema.names).cast(schema)
-
-
-def arrow_schema(spec: TableSpec) -> pa.Schema:
-    """The table's columns in Arrow's types."""
+def in_table_form(spec: TableSpec, data: Data, place: Slice) -> pa.Table | tuple[Part, ...]:
+    """Return part files as they are, and rows in the columns of the table; single values of the slice fill columns that they lack."""
     import pyarrow as pa
 
-    return pa.schema(delta_schema(spec).to_arrow())
+    fixed = {name: value for name, value in place.items() if isinstance(value, str)}
+    if isinstance(data, pa.Table):
+        for name, value in fixed.items():
+            if name not in data.column_names:
+                data = data.append_column(name, pa.array([value] * len(data), pa.string()))
+        return data.select(spec.names).cast(arrow_schema(spec))
+    if data and isinstance(data[0], Part):
+        return tuple(part for part in data if isinstance(part, Part))
+    return rows_table(spec, [fixed | dict(row_dict(row)) for row in data if not isinstance(row, Part)])
+
+
+# Names of before, until every branch has the new ones.
+
+from nightlog.lake.parts import schema_of  # noqa: E402, F401
 
 
 def arrow_table(spec: TableSpec, rows: list[dict[str, Any]]) -> pa.Table:
-    """Rows in the types of the table; columns that a row lacks are null."""
-    import pyarrow as pa
-
-    return pa.Table.from_pylist(rows, schema=arrow_schema(spec))
+    """Alias."""
+    return rows_table(spec, rows)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from nightlog.errors import ConfigError
-from nightlog.lake.lake import PROPERTIES, Lake, where
+from nightlog.lake.commits import where
+from nightlog.lake.delta import PROPERTIES
+from nightlog.lake.lake import Lake
 from nightlog.lake.tables import (
     ALL_TABLES,
     ANOMALIES,

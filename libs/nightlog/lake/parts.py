@@ -1,31 +1,34 @@
-"""Part files of a table that workers write beside each other, and the one commit that puts them in the place of a slice.
+"""Part files of a table: workers write and read them beside each other, and one commit puts them into the table.
 
-Nothing is seen of a part before its commit; parts of a run that broke off are removed by VACUUM.
+No reader sees a part before its commit; VACUUM removes the parts of a run that broke off.
 """
 
 from __future__ import annotations
 
 import json
-import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 from nightlog.lake.files import file_system
-from nightlog.lake.idempotent_commit import commit_once
-from nightlog.lake.lake import PROPERTIES, Lake, arrow_schema
-from nightlog.lake.schema_growth import delta_schema
+from nightlog.lake.schema import arrow_schema, spark_schema
 from nightlog.lake.tables import TableSpec
-from nightlog.lake.transaction import Parts, pending
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.dataset as pads
+    from deltalake import DeltaTable
     from pyspark.sql import DataFrame
 
 # One compression for what lines and events are made of: half the bytes of snappy, and quicker to write (docs/decisions.md).
 COMPRESSION, LEVEL = "zstd", 1
 ROW_GROUP, SORTED_ROW_GROUP = 1 << 19, 1 << 15
+
+# Columns with a value, or one of several values: they select partitions or rows.
+Slice = Mapping[str, str | Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -37,30 +40,34 @@ class Part:
     n_bytes: int
     n_rows: int
 
+    def lies_in(self, place: Slice) -> bool:
+        """Return true if the part's partition has these values."""
+        values = dict(self.partition)
+        return all(values[name] == value if isinstance(value, str) else values[name] in value for name, value in place.items())
+
 
 def schema_of(spec: TableSpec) -> pa.Schema:
-    """The columns of a part file: those of the table without the partition's."""
+    """Return the columns of a part file: those of the table without the partition's."""
     import pyarrow as pa
 
     return pa.schema([field for field in arrow_schema(spec) if field.name not in spec.partition])
 
 
 def write_part(root: str, spec: TableSpec, rows: pa.Table, **partition: str) -> Part:
-    """Write rows (every column of the table but the partition's, in any order) as one file of a partition."""
+    """Write rows (every column of the table except the partition's, in any order) as one file of a partition."""
     import pyarrow.parquet as pq
 
     schema = schema_of(spec)
     filesystem, base = file_system(root)
-    place = "/".join(f"{name}={partition[name]}" for name in spec.partition)
-    path = f"{place}/part-{uuid.uuid4()}.{COMPRESSION}.parquet"
+    folder = "/".join(f"{name}={partition[name]}" for name in spec.partition)
+    path = f"{folder}/part-{uuid.uuid4()}.{COMPRESSION}.parquet"
     whole = f"{base}/{spec.path}/{path}"
     filesystem.create_dir(whole.rsplit("/", 1)[0], recursive=True)
-    # What repeats is coded by a dictionary; numbers that rise are stored as differences; other strings as they are.
+    # Values that repeat are coded by a dictionary, rising numbers are stored as differences, other strings as they are.
     coded = [name for name in rows.column_names if name in ("file", "level", "message_id")]
     rising = {"line_no": "DELTA_BINARY_PACKED"} if "line_no" in rows.column_names else None
-    shaped = rows.select(schema.names).cast(schema)
     pq.write_table(
-        shaped,
+        rows.select(schema.names).cast(schema),
         whole,
         filesystem=filesystem,
         compression=COMPRESSION,
@@ -74,71 +81,67 @@ def write_part(root: str, spec: TableSpec, rows: pa.Table, **partition: str) -> 
     return Part(path, tuple((name, partition[name]) for name in spec.partition), filesystem.get_file_info(whole).size, len(rows))
 
 
-def read_part(root: str, spec: TableSpec, path: str, columns: Sequence[str], between: tuple[str, int, int] | None = None) -> pa.Table:
-    """Some columns of a part file; the partition's are not among them. With `between` (column, from, below) only rows in this range."""
-    import pyarrow as pa
+def write_parts(root: str, spec: TableSpec, rows: pa.Table) -> list[Part]:
+    """Write rows with all columns of a table, one file per partition."""
     import pyarrow.compute as pc
+
+    written = []
+    for values in rows.select(list(spec.partition)).group_by(list(spec.partition)).aggregate([]).to_pylist():
+        same = reduce(pc.and_, (pc.equal(rows.column(name), value) for name, value in values.items()))
+        written.append(write_part(root, spec, rows.filter(same), **values))
+    return written
+
+
+def write_frame(root: str, spec: TableSpec, rows: DataFrame) -> list[Part]:
+    """Let Spark's workers write rows with all columns of a table: one file per task and partition."""
+
+    def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        if found := list(batches):
+            for part in write_parts(root, spec, pa.Table.from_batches(found)):
+                yield pa.RecordBatch.from_pylist([{"part": json.dumps([part.path, part.partition, part.n_bytes, part.n_rows])}])
+
+    shaped = rows.select(*[rows[field.name].cast(field.dataType) for field in spark_schema(spec).fields])
+    written = [json.loads(row["part"]) for row in shaped.mapInArrow(write, "part string").collect()]
+    return [Part(path, tuple((name, value) for name, value in partition), n_bytes, n_rows) for path, partition, n_bytes, n_rows in written]
+
+
+def part_dataset(root: str, spec: TableSpec, path: str) -> pads.Dataset:
+    """Return a part file as a dataset; columns that an older file lacks are read as null, those of the partition are not among them."""
     import pyarrow.dataset as pads
 
     filesystem, base = file_system(root)
-    shape = pa.schema([arrow_schema(spec).field(name) for name in columns])
+    return pads.dataset(f"{base}/{spec.path}/{path}", schema_of(spec), "parquet", filesystem)
+
+
+def read_part(root: str, spec: TableSpec, path: str, columns: Sequence[str], between: tuple[str, int, int] | None = None) -> pa.Table:
+    """Return some columns of a part file. With `between` (column, from, below) only rows in this range."""
+    import pyarrow.compute as pc
+
     wanted = None
     if between is not None:
         name, low, high = between
         wanted = (pc.field(name) >= low) & (pc.field(name) < high)
-    known = schema_of(spec)  # what an older file lacks is read as null
-    return pads.dataset(f"{base}/{spec.path}/{path}", known, "parquet", filesystem).to_table(list(columns), wanted).cast(shape)
+    return part_dataset(root, spec, path).to_table(list(columns), wanted)
 
 
 def count_nulls(root: str, spec: TableSpec, path: str, columns: Sequence[str]) -> int:
     """Return the number of rows of a part file with a null in one of the columns; no column is read if the file's statistics say it."""
-    from functools import reduce
-    from operator import or_
-
     import pyarrow.compute as pc
-    import pyarrow.dataset as pads
 
-    filesystem, base = file_system(root)
-    rows = pads.dataset(f"{base}/{spec.path}/{path}", filesystem=filesystem, format="parquet")
-    return int(rows.count_rows(filter=reduce(or_, (pc.field(name).is_null() for name in columns))))
+    return int(part_dataset(root, spec, path).count_rows(filter=reduce(or_, (pc.field(name).is_null() for name in columns))))
 
 
-def parts_of(lake: Lake, spec: TableSpec, **equal: str | Sequence[str]) -> list[Part]:
-    """The files of the partitions with these values, committed or gathered, in the order of their paths."""
-    found = committed(lake, spec, **equal)
-    for write in pending(lake, spec):
-        if isinstance(write, Parts):
-            found = [part for part in found if not lies_in(part, write.place)]
-            found += [part for part in write.parts if lies_in(part, equal)]
-    return sorted(found, key=lambda part: part.path)
-
-
-def read_parts(lake: Lake, spec: TableSpec, **equal: str | Sequence[str]) -> DataFrame:
-    """The rows of the files of `parts_of`, for Spark, without its reading the table's log once more, which takes seconds."""
-    assert lake.spark is not None, f"{spec.name} is read by Spark, and this stage has no session"
-    paths = [f"{lake.path(spec)}/{part.path}" for part in parts_of(lake, spec, **equal)]
-    if not paths:
-        return lake.spark.createDataFrame([], spec.schema)
-    return lake.spark.read.schema(spec.schema).option("basePath", lake.path(spec)).parquet(*paths).select(*spec.schema.names)
-
-
-def lies_in(part: Part, place: Mapping[str, str | Sequence[str]]) -> bool:
-    """Whether a part's partition has these values, or one of them."""
-    of = dict(part.partition)
-    return all(of[name] == value if isinstance(value, str) else of[name] in value for name, value in place.items())
-
-
-def committed(lake: Lake, spec: TableSpec, **equal: str | Sequence[str]) -> list[Part]:
-    """The committed files of the partitions with these values."""
+def parts_in(table: DeltaTable, spec: TableSpec, place: Slice) -> list[Part]:
+    """Return the files of a table in the partitions with these values, in the order of their paths."""
     from urllib.parse import unquote
 
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if not lake.exists(spec):
-        return []
-    rows = pa.table(lake.checked(spec).get_add_actions(flatten=True))
-    for name, value in equal.items():
+    rows = pa.table(table.get_add_actions(flatten=True))
+    for name, value in place.items():
         wanted = pa.array([value] if isinstance(value, str) else list(value), pa.string())
         rows = rows.filter(pc.is_in(rows.column(f"partition.{name}").cast(pa.string()), wanted))
     found = []
@@ -148,39 +151,24 @@ def committed(lake: Lake, spec: TableSpec, **equal: str | Sequence[str]) -> list
     return sorted(found, key=lambda part: part.path)
 
 
-def commit_parts(lake: Lake, spec: TableSpec, parts: Sequence[Part], **equal: str | Sequence[str]) -> None:
-    """Put the parts in the place of all files of the partitions with these values, in one commit. No parts clear the slice."""
-    if lake.gathered is not None:
-        lake.gathered.append(Parts(spec, tuple(parts), equal))
-    else:
-        commit_slices(lake, spec, [(parts, equal)])
+# Names of before, until every branch has the new ones.
 
 
-def commit_slices(lake: Lake, spec: TableSpec, slices: Sequence[tuple[Sequence[Part], Mapping[str, str | Sequence[str]]]]) -> None:
-    """As `commit_parts`, for slices of several systems in one commit."""
-    from deltalake import DeltaTable
-    from deltalake.transaction import AddAction, RemoveAction
-
-    schema = delta_schema(spec)
-    parts = [part for of_slice, _ in slices for part in of_slice]
-    old = [part for part in committed(lake, spec) if any(lies_in(part, place) for _, place in slices)]
-    if lake.grown(spec) is None:
-        DeltaTable.create(lake.path(spec), schema, partition_by=list(spec.partition), configuration=PROPERTIES)
-    now = int(time.time() * 1000)
-    actions: list[Any] = [
-        AddAction(part.path, part.n_bytes, dict(part.partition), now, True, json.dumps({"numRecords": part.n_rows})) for part in parts
-    ]
-    actions += [RemoveAction(part.path, True, now, part.n_bytes, dict(part.partition)) for part in old]
-    if actions:
-        table, parted = lake.table(spec), list(spec.partition)
-        commit_once(
-            lake.path(spec), lambda named: table.create_write_transaction(actions, "append", schema, parted, commit_properties=named)
-        )
+def parts_of(lake: Any, spec: TableSpec, **equal: str | Sequence[str]) -> list[Part]:
+    """Alias."""
+    return lake.parts(spec, **equal)  # type: ignore[no-any-return]
 
 
-def replace_rows(lake: Lake, spec: TableSpec, rows: Sequence[dict[str, Any]], **place: str) -> None:
-    """Put rows, few enough for one machine, in the place of a partition, in one commit; columns that a row lacks are null."""
-    import pyarrow as pa
+def read_parts(lake: Any, spec: TableSpec, **equal: str | Sequence[str]) -> Any:
+    """Alias."""
+    return lake.read(spec, **equal)
 
-    parts = [write_part(lake.root, spec, pa.Table.from_pylist(list(rows), schema_of(spec)), **place)] if rows else []
-    commit_parts(lake, spec, parts, **place)
+
+def commit_parts(lake: Any, spec: TableSpec, parts: Sequence[Part], **equal: str | Sequence[str]) -> None:
+    """Alias."""
+    lake.replace(spec, parts, **equal)
+
+
+def replace_rows(lake: Any, spec: TableSpec, rows: Sequence[dict[str, Any]], **place: str) -> None:
+    """Alias."""
+    lake.replace(spec, rows, **place)

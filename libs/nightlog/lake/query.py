@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nightlog.errors import ConfigError
-from nightlog.lake.lake import Lake, arrow_table
+from nightlog.lake.lake import Lake
+from nightlog.lake.schema import rows_table
 from nightlog.lake.tables import ALL_TABLES, ANOMALIES, NIGHTS, OUTCOMES, TableSpec
 from nightlog.lake.views import VIEWS, view_sql
 from nightlog.outcomes import SUCCESSES, Stage
@@ -42,7 +43,7 @@ def connect(lake: Lake, with_absent: bool = False) -> duckdb.DuckDBPyConnection:
         if there or with_absent:
             schema, name = spec.name.split(".")
             connection.execute(f"create schema if not exists {schema}")
-            connection.register(f"_{schema}_{name}", readable(lake, spec) if there else arrow_table(spec, []))
+            connection.register(f"_{schema}_{name}", readable(lake, spec) if there else rows_table(spec, []))
             connection.execute(f"create view {spec.name} as select * from _{schema}_{name}")
             for view in (view for view in VIEWS if view.over is spec):
                 connection.execute(f"create view {view.name} as {view_sql(view)}")

@@ -6,58 +6,67 @@ model, prompt and policy differ in them alone. The descriptions go into the Delt
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
-from pyspark.sql.types import (
-    ArrayType,
-    BooleanType,
-    DataType,
-    DoubleType,
-    FloatType,
-    IntegerType,
-    LongType,
-    MapType,
-    StringType,
-    StructField,
-    StructType,
-    TimestampType,
-)
-
-STRING, INT, LONG, DOUBLE, TIME, BOOLEAN = StringType(), IntegerType(), LongType(), DoubleType(), TimestampType(), BooleanType()
+# Types in the words of Delta's log, which Spark and delta-rs both read: a name, or the parts of a nested type.
+Type = str | Mapping[str, Any]
+STRING, INT, LONG, FLOAT, DOUBLE, TIME, BOOLEAN = "string", "integer", "long", "float", "double", "timestamp", "boolean"
 
 
-def col(name: str, kind: DataType, meaning: str) -> StructField:
-    """A column with its meaning."""
-    return StructField(name, kind, True, {"comment": meaning})
+class Column(NamedTuple):
+    """A column: its name, its type, and its meaning."""
+
+    name: str
+    type: Type
+    meaning: str
 
 
-def struct(**fields: DataType) -> StructType:
-    """A nested record."""
-    return StructType([StructField(name, kind) for name, kind in fields.items()])
+def struct(**fields: Type) -> Type:
+    """Return the type of a nested record."""
+    return {"type": "struct", "fields": [field_json(name, kind) for name, kind in fields.items()]}
 
 
+def array(element: Type) -> Type:
+    """Return the type of a list."""
+    return {"type": "array", "elementType": element, "containsNull": True}
+
+
+def mapping(key: Type, value: Type) -> Type:
+    """Return the type of a map."""
+    return {"type": "map", "keyType": key, "valueType": value, "valueContainsNull": True}
+
+
+def field_json(name: str, kind: Type, **metadata: str) -> dict[str, Any]:
+    """Return a field as Delta's log describes it."""
+    return {"name": name, "type": kind, "nullable": True, "metadata": metadata}
+
+
+col = Column
+ArrayType, MapType = array, mapping  # names of before, until every branch has the new ones
 SYSTEM = col("system", STRING, "name of the system")
 DS = col("ds", STRING, "the night's day, YYYY-MM-DD")
 FILE = col("file", STRING, "log file, relative to the data folder")
 LINE_NO = col("line_no", LONG, "line number in the file, from 1")
 RUN_ID = col("run_id", STRING, "the run that wrote the row")
-EVENTS = ArrayType(struct(template_id=STRING, count=LONG))
-LINES = ArrayType(struct(file=STRING, line_no=LONG, text=STRING))
-EVIDENCE = ArrayType(
-    struct(template=STRING, count=LONG, nearest_source_template=STRING, similarity=DOUBLE, weight=DOUBLE, template_id=STRING)
-)
-ASKED = ArrayType(struct(template=STRING, count=LONG))
+EVENTS = array(struct(template_id=STRING, count=LONG))
+LINES = array(struct(file=STRING, line_no=LONG, text=STRING))
+EVIDENCE = array(struct(template=STRING, count=LONG, nearest_source_template=STRING, similarity=DOUBLE, weight=DOUBLE, template_id=STRING))
+ASKED = array(struct(template=STRING, count=LONG))
 VERSIONS = struct(model=STRING, prompt=STRING, llm=STRING, encoder=STRING, templates=STRING)
-TAU_CURVE = ArrayType(struct(tau=DOUBLE, proprietary_share=DOUBLE))
+TAU_CURVE = array(struct(tau=DOUBLE, proprietary_share=DOUBLE))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TableSpec:
-    """One table: `schema.name`, its columns, how it is partitioned, what identifies a row, its one writer, and what a row is."""
+    """One table: `schema.name`, its columns, the key of a row, its partition, its writer, and what a row is.
+
+    Columns may be added (nullable ones; fields of nested records too), never changed in type: see nightlog.lake.schema.
+    """
 
     name: str
-    columns: tuple[StructField, ...]
+    columns: tuple[Column, ...]
     key: tuple[str, ...]
     partition: tuple[str, ...] = ("system", "ds")
     writer: Literal["spark", "delta-rs"] = "spark"
@@ -65,12 +74,26 @@ class TableSpec:
     about: str = ""
 
     @property
-    def schema(self) -> StructType:
-        return StructType(list(self.columns))
+    def names(self) -> list[str]:
+        """The names of the columns."""
+        return [column.name for column in self.columns]
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The columns as Delta's log describes them."""
+        fields = [field_json(column.name, column.type, comment=column.meaning) for column in self.columns]
+        return {"type": "struct", "fields": fields}
+
+    @property
+    def schema(self) -> Any:
+        """Name of before, until every branch has the new one."""
+        from nightlog.lake.schema import spark_schema
+
+        return spark_schema(self)
 
     @property
     def path(self) -> str:
-        """Where the table lies under the lake's root."""
+        """The table's folder under the lake's root."""
         return self.name.replace(".", "/")
 
 
@@ -216,7 +239,7 @@ READINGS = TableSpec(
         col("content", STRING, "fingerprint of its rows in silver.counts"),
         col(
             "earlier",
-            MapType(STRING, STRING),
+            mapping(STRING, STRING),
             "earlier day → its content when the day's sessions were made; null if never run as a night",
         ),
         col("n_waiting", LONG, "sessions that it leaves to a later night; null if nobody has looked"),
@@ -248,7 +271,7 @@ VECTORS = TableSpec(
         SYSTEM,
         col("template_id", STRING, "the template"),
         col("encoder", STRING, "name and version of the sentence encoder"),
-        col("vector", ArrayType(FloatType()), "unit-norm sentence vector of the template's text"),
+        col("vector", array(FLOAT), "unit-norm sentence vector of the template's text"),
     ),
     ("system", "template_id", "encoder"),
     ("system",),
@@ -264,7 +287,7 @@ ROUTES = TableSpec(
         col("route", STRING, "general | proprietary"),
         col(
             "nearest",
-            ArrayType(struct(template_id=STRING, source=STRING, nearest_source_template=STRING, similarity=DOUBLE)),
+            array(struct(template_id=STRING, source=STRING, nearest_source_template=STRING, similarity=DOUBLE)),
             "for each template the most similar source template",
         ),
         col("model", STRING, "version of the model whose source templates and tau were used"),
@@ -279,7 +302,7 @@ SCORES = TableSpec(
         DS,
         col("pattern_id", STRING, "the pattern"),
         col("probability", DOUBLE, "the small model's probability of an anomaly"),
-        col("weights", ArrayType(struct(template_id=STRING, weight=DOUBLE)), "of each template, they sum to 1: attention, or surprise"),
+        col("weights", array(struct(template_id=STRING, weight=DOUBLE)), "of each template, they sum to 1: attention, or surprise"),
         col("model", STRING, "version of the small model"),
     ),
     ("system", "ds", "pattern_id"),
@@ -326,7 +349,7 @@ ANSWERS = TableSpec(
         col("group", STRING, "id of the group, the pattern or the template that it is about"),
         col("name", STRING, "the group's name then, null where it was a single question; the template's text"),
         col("label", STRING, "normal | anomalous, of a suppression suppressed; null takes an earlier one back"),
-        col("questions", ArrayType(STRING), "the questions that the group had then: they stay answered under any prompt; or the pattern"),
+        col("questions", array(STRING), "the questions that the group had then: they stay answered under any prompt; or the pattern"),
         col("until", STRING, "the last night that a suppression is for, YYYY-MM-DD"),
         col("session_id", STRING, "the session that was pointed at, where it was one"),
         col("ds", STRING, "the night that it was seen in"),
@@ -358,7 +381,7 @@ LLM_CALLS = TableSpec(
         col("seconds", DOUBLE, "since the answer before, waits included; of a batch since it was submitted"),
         col("trouble", STRING, "what went wrong, null where nothing did"),
         col("at", TIME, "when the answer came, UTC"),
-        col("unanswered", ArrayType(STRING), "ids of the questions that got no verdict; such questions are asked last"),
+        col("unanswered", array(STRING), "ids of the questions that got no verdict; such questions are asked last"),
     ),
     ("run_id", "ds", "system", "round", "at"),
     (),
@@ -383,7 +406,7 @@ LLM_BATCHES = TableSpec(
         col("tokens_in", LONG, "prompt tokens expected, reserved in the budgets until it is collected"),
         col("tokens_out", LONG, "completion tokens expected"),
         col("money", DOUBLE, "US dollars expected"),
-        col("questions", ArrayType(STRING), "ids of what it asks"),
+        col("questions", array(STRING), "ids of what it asks"),
         col("asked", STRING, "JSON: the questions of each request as they were asked; empty once it is collected"),
         col("trouble", STRING, "what went wrong, null where nothing did"),
         col("submitted_at", TIME, "UTC"),
@@ -499,9 +522,9 @@ OUTCOMES = TableSpec(
         col("stage", STRING, "ingest | parse | embed | route | detect | label | publish | report"),
         col("outcome", STRING, "done | incomplete | no_input | gated | failed | transient"),
         col("detail", STRING, "the error's message, where there is one"),
-        col("counts", MapType(STRING, LONG), "what the stage counted"),
+        col("counts", mapping(STRING, LONG), "what the stage counted"),
         col("seconds", DOUBLE, "wall time"),
-        col("versions", MapType(STRING, STRING), "model, prompt and LLM that the run had pinned for the system"),
+        col("versions", mapping(STRING, STRING), "model, prompt and LLM that the run had pinned for the system"),
         col("at", TIME, "when the stage ended for this system, UTC; always later than the rows that the night had before"),
     ),
     ("run_id", "ds", "system", "stage", "at"),
@@ -532,7 +555,7 @@ APPROVALS = TableSpec(
         col("stage", STRING, "the stage whose gate held the night back: parse | publish"),
         col(
             "held",
-            ArrayType(struct(measure=STRING, value=DOUBLE, low=DOUBLE, high=DOUBLE)),
+            array(struct(measure=STRING, value=DOUBLE, low=DOUBLE, high=DOUBLE)),
             "what was outside: measure (unparsed | new_templates | sessions | anomalies), its value, what the gate lets through",
         ),
         col("new_normal", BOOLEAN, "true: from this night on, nights before it are no history any more"),
@@ -569,9 +592,9 @@ MODELS = TableSpec(
         col("system", STRING, "the system that it is for alone; empty: what the sources teach, for every system"),
         col("sha256", STRING, "of the weights file"),
         col("status", STRING, "candidate | promoted | retired; a candidate that its gate refused stays one"),
-        col("sources", ArrayType(STRING), "systems that taught it"),
+        col("sources", array(STRING), "systems that taught it"),
         col("manifest", STRING, "JSON: encoder, tau, threshold, configuration, data versions"),
-        col("metrics", MapType(STRING, DOUBLE), "measured on held-out source sessions"),
+        col("metrics", mapping(STRING, DOUBLE), "measured on held-out source sessions"),
         col("created_at", TIME, "UTC"),
     ),
     ("version",),

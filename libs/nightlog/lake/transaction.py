@@ -1,104 +1,170 @@
-"""Writes that wait for others, so that many systems share one commit of a table.
+"""Transactions: writes that wait for each other, so that many systems share one commit per table.
 
-A commit costs the more the more files a table has, whatever it adds: a night of many small systems would pay for each of them. What a
-stage writes for one system is gathered (`Lake.gathering`), and `commit` makes one commit a table of what several systems have gathered.
-The tables are committed in the order in which they were first written, so that what is referred to goes in before what refers to it.
+A commit costs the more the more files a table has, whatever it adds: a night of many small systems would pay for each of them. So a stage
+writes each system through a transaction of its own, and `commit_together` makes one commit per table of what several of them hold. Tables
+are committed in the order in which they were first written, so that rows go in before the rows that refer to them.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from nightlog.errors import CommitUnknown
+from nightlog.lake.commits import Write, commit_writes, values_of
+from nightlog.lake.delta import DeltaTables
+from nightlog.lake.lake import Lake
+from nightlog.lake.parts import Part, part_dataset
+from nightlog.lake.schema import arrow_schema
 from nightlog.lake.tables import TableSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from nightlog.lake.lake import Lake
-    from nightlog.lake.parts import Part
+    from deltalake import DeltaTable
+    from pyspark.sql import DataFrame
 
 log = logging.getLogger(__name__)
 
-Place = Mapping[str, str | Sequence[str]]
+
+class Transaction(Lake):
+    """A lake whose writes wait for `commit`; its own reads see them, except through `dataset`.
+
+    Nothing is lost by dropping it: part files that were written for it are removed by VACUUM.
+    """
+
+    def __init__(self, lake: Lake):
+        DeltaTables.__init__(self, lake.root)
+        self.lake, self.runner, self.opened = lake, lake.runner, lake.opened
+        self.pending: list[Write] = []
+
+    def exists(self, spec: TableSpec) -> bool:
+        return self.lake.exists(spec)
+
+    def table(self, spec: TableSpec) -> DeltaTable:
+        return self.lake.table(spec)
+
+    def write(self, write: Write) -> None:
+        """Let a write wait; a slice that replaces the same slice of before takes its place."""
+        if write.replaced:
+            self.pending = [old for old in self.pending if (old.spec.name, old.replaced) != (write.spec.name, write.replaced)]
+        self.pending.append(write)
+
+    def commit(self) -> None:
+        """Commit what waits. Raises the first error; the tables behind it are not written then."""
+        for error in commit_together(self.lake, [self]).values():
+            raise error
+
+    def waiting(self, spec: TableSpec) -> list[Write]:
+        """Return the writes of a table that wait."""
+        return [write for write in self.pending if write.spec.name == spec.name]
+
+    def arrow(self, spec: TableSpec, columns: list[str] | None = None, **equal: str | Sequence[str]) -> pa.Table:
+        if not (waiting := self.waiting(spec)):
+            return super().arrow(spec, columns, **equal)
+        rows = super().arrow(spec, None, **equal).cast(arrow_schema(spec))
+        for write in waiting:
+            rows = after_write(rows, write, self.root)
+        for name, value in equal.items():
+            rows = rows.filter(has_value(rows, name, value))
+        return rows.select(columns or spec.names)
+
+    def parts(self, spec: TableSpec, **partition: str | Sequence[str]) -> list[Part]:
+        found = super().parts(spec, **partition)
+        for write in self.waiting(spec):
+            if isinstance(write.data, tuple):
+                found = [part for part in found if not (write.replaced and part.lies_in(write.replaced))]
+                found += [part for part in write.data if part.lies_in(partition)]
+        return sorted(found, key=lambda part: part.path)
+
+    def nights(self, spec: TableSpec, system: str) -> set[str]:
+        if not self.waiting(spec):
+            return super().nights(spec, system)
+        return {dict(part.partition)["ds"] for part in self.parts(spec, system=system)}
+
+    def read(self, spec: TableSpec, **equal: str | Sequence[str]) -> DataFrame:
+        if any(not isinstance(write.data, tuple) for write in self.waiting(spec)):
+            self.commit()  # Spark reads files
+        return super().read(spec, **equal)
 
 
-@dataclass(frozen=True)
-class Parts:
-    """Part files that are to be in the place of all files of the partitions with these values."""
+def after_write(rows: pa.Table, write: Write, root: str) -> pa.Table:
+    """Return a table's rows as they are after a write."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    spec: TableSpec
-    parts: tuple[Part, ...]
-    place: Place
+    if isinstance(write.data, tuple):
+        new = pa.concat_tables([rows.slice(0, 0), *(part_rows(root, write.spec, part) for part in write.data)])
+    else:
+        new = write.data
+    if write.replaced:
+        stay = None
+        for name, value in write.replaced.items():
+            other = pc.invert(has_value(rows, name, value))
+            stay = other if stay is None else pc.or_(stay, other)
+        rows = rows.filter(stay)
+    if write.merged:
+        key = list(write.spec.key)
+        by_key = {tuple(row[name] for name in key): row for row in rows.to_pylist()}
+        for row in new.to_pylist():
+            same = tuple(row[name] for name in key)
+            by_key[same] = by_key[same] | {name: row[name] for name in write.update} if write.update and same in by_key else row
+        return pa.Table.from_pylist(list(by_key.values()), rows.schema)
+    return pa.concat_tables([rows, new])
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Rows to be appended or, where a place is given, to be in the place of all rows with these values."""
+def part_rows(root: str, spec: TableSpec, part: Part) -> pa.Table:
+    """Return all rows of a part file, with the columns of its partition."""
+    import pyarrow as pa
 
-    spec: TableSpec
-    rows: pa.Table
-    place: Place
-
-
-Write = Parts | Rows
+    rows = part_dataset(root, spec, part.path).to_table()
+    for name, value in part.partition:
+        rows = rows.append_column(name, pa.array([value] * len(rows), pa.string()))
+    return rows.select(spec.names).cast(arrow_schema(spec))
 
 
-def commit(lake: Lake, waiting: Sequence[Sequence[Write]]) -> dict[int, Exception]:
-    """Make the writes of several writers, those of a table in one commit. In one call, a table's rows are either appended or replaced.
+def has_value(rows: pa.Table, name: str, value: str | Sequence[str]) -> pa.Array:
+    """Return a mask of the rows whose column has the value, or one of the values."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    Where a commit fails, each writer is tried alone. Returns the writers (by their number) whose writes could not be committed, each with
+    return pc.is_in(rows.column(name).cast(pa.string()), pa.array(list(values_of(value)), pa.string()))
+
+
+def commit_together(lake: Lake, transactions: Sequence[Transaction]) -> dict[int, Exception]:
+    """Commit several transactions, each table in one commit.
+
+    If a commit fails, each transaction is tried alone. Returns the transactions (by their number) that could not be committed, each with
     the reason; the tables behind that one are not written for them.
     """
     failed: dict[int, Exception] = {}
-    for group in alike([(number, write) for number, writes in enumerate(waiting) for write in writes]):
+    for group in shared_commits([(number, write) for number, each in enumerate(transactions) for write in each.pending]):
         left = [(number, write) for number, write in group if number not in failed]
         writers = dict.fromkeys(number for number, _ in left)
+        if not left:
+            continue
         try:
-            commit_together(lake, [write for _, write in left])
+            commit_writes(lake, [write for _, write in left])
         except CommitUnknown as error:  # tried alone, they might be written twice
             failed |= dict.fromkeys(writers, error)
         except Exception as error:
             log.warning(
-                "%s: %d writers could not be committed together, each is tried alone: %s", group[0][1].spec.name, len(writers), error
+                "%s: %d writers could not be committed together, each is tried alone: %s", left[0][1].spec.name, len(writers), error
             )
             for writer in writers:
                 try:
-                    commit_together(lake, [write for number, write in left if number == writer])
+                    commit_writes(lake, [write for number, write in left if number == writer])
                 except Exception as own:
                     failed[writer] = own
+    for each in transactions:
+        each.pending = []
     return failed
 
 
-def alike(writes: Sequence[tuple[int, Write]]) -> list[list[tuple[int, Write]]]:
-    """Writes, each with its writer's number, by what one commit can hold: the part files of a table, and rows of it whose places differ in
-    nothing but the system. Tables come in the order in which they were first written."""
-    groups: dict[tuple[str, Any], list[tuple[int, Write]]] = {}
-    for number, write in sorted(writes, key=lambda each: isinstance(each[1], Rows)):
-        kept = sorted((name, value if isinstance(value, str) else tuple(value)) for name, value in write.place.items() if name != "system")
-        groups.setdefault((write.spec.name, tuple(kept) if isinstance(write, Rows) else None), []).append((number, write))
-    order = list(dict.fromkeys(write.spec.name for _, write in writes))
-    return [groups[key] for key in sorted(groups, key=lambda key: order.index(key[0]))]
-
-
-def commit_together(lake: Lake, writes: Sequence[Write]) -> None:
-    """Make writes that are alike in one commit."""
-    import pyarrow as pa
-
-    from nightlog.lake.parts import commit_slices
-
-    if slices := [write for write in writes if isinstance(write, Parts)]:
-        commit_slices(lake, slices[0].spec, [(write.parts, write.place) for write in slices])
-    elif rows := [write for write in writes if isinstance(write, Rows)]:
-        place = dict(rows[0].place)
-        if "system" in place:
-            place["system"] = sorted({str(write.place["system"]) for write in rows})
-        lake.write_rows(rows[0].spec, pa.concat_tables([write.rows for write in rows]), **place)
-
-
-def pending(lake: Lake, spec: TableSpec) -> list[Write]:
-    """What has been gathered for a table and is not committed yet."""
-    return [write for write in lake.gathered or () if write.spec.name == spec.name]
+def shared_commits(writes: Sequence[tuple[int, Write]]) -> list[list[tuple[int, Write]]]:
+    """Return writes, each with its transaction's number, by the commit that they share, in the order in which tables were first written."""
+    order = {name: place for place, name in enumerate(dict.fromkeys(write.spec.name for _, write in writes))}
+    groups: dict[object, list[tuple[int, Write]]] = {}
+    for number, write in writes:
+        groups.setdefault(write.commit_key, []).append((number, write))
+    return sorted(groups.values(), key=lambda group: order[group[0][1].spec.name])

@@ -185,10 +185,10 @@ class BatchQueue:
 
     def _submit(self, lake: Lake, row: Row, lines: bytes, costs: Sequence[Cost]) -> str | None:
         """One batch, noted before and after; what went wrong."""
-        lake.upsert(LLM_BATCHES, [row])
+        lake.merge(LLM_BATCHES, [row])
         made = self._api.submit(row["batch"], lines)
         if isinstance(made, BatchState):
-            lake.upsert(LLM_BATCHES, [row | {"status": "open", "batch_id": made.id}])
+            lake.merge(LLM_BATCHES, [row | {"status": "open", "batch_id": made.id}])
             log.info("%s: %d patterns submitted in a batch", row["system"], len(row["questions"]))
             return None
         if not isinstance(made, NotSubmitted):
@@ -196,7 +196,7 @@ class BatchQueue:
             return f"{made.trouble}; whether the batch was made is looked up by the next run"
         for cost in costs:
             self._client.budget.settle(cost, Cost())
-        lake.upsert(LLM_BATCHES, [row | {"status": "lost", "trouble": made.trouble, "asked": ""}])
+        lake.merge(LLM_BATCHES, [row | {"status": "lost", "trouble": made.trouble, "asked": ""}])
         if made.stop:
             self._breaker.trip(made.trouble)
         else:
@@ -238,7 +238,7 @@ class BatchQueue:
             return self._later(lake, row, state, age, now)
         if row["batch_id"] is None:
             row |= {"batch_id": state.id, "status": "open"}
-            lake.upsert(LLM_BATCHES, [row])
+            lake.merge(LLM_BATCHES, [row])
         if state.status not in FINISHED:
             if age > GIVE_UP:
                 return self._lost(lake, row, f"it did not finish in {GIVE_UP.days} days; its questions are asked again", now), False
@@ -258,7 +258,7 @@ class BatchQueue:
         return failure.trouble, True
 
     def _lost(self, lake: Lake, row: Row, trouble: str, now: datetime) -> str:
-        lake.upsert(LLM_BATCHES, [row | {"status": "lost", "trouble": trouble, "asked": "", "collected_at": now}])
+        lake.merge(LLM_BATCHES, [row | {"status": "lost", "trouble": trouble, "asked": "", "collected_at": now}])
         return trouble
 
     def _store(
@@ -293,14 +293,14 @@ class BatchQueue:
             troubles.append(f"{missing} of {row['calls']} requests were not answered" + (f" ({', '.join(why)})" if why else ""))
         trouble = "; ".join(dict.fromkeys(filter(None, troubles))) or None
         if rows:
-            lake.upsert(VERDICTS, rows)
+            lake.merge(VERDICTS, rows)
         spent = {"calls": calls, "items": n_items, "tokens_in": tokens.input, "tokens_cached": tokens.cached, "tokens_out": tokens.output}
         money = self.cost(tokens).money
         self._client.budget.settle(cost_of(row), Cost(calls, tokens.input + tokens.output, money))
         when = {"seconds": (now - utc(row["submitted_at"])).total_seconds(), "at": row["submitted_at"]}
         place = {name: row[name] for name in ("system", "ds", "run_id", "llm", "round", "n_sessions")}
-        lake.upsert(LLM_CALLS, [place | spent | when | {"money": money, "mode": "generallog", "trouble": trouble}])
-        lake.upsert(LLM_BATCHES, [row | {"status": "collected", "trouble": trouble, "asked": "", "collected_at": now}])
+        lake.merge(LLM_CALLS, [place | spent | when | {"money": money, "mode": "generallog", "trouble": trouble}])
+        lake.merge(LLM_BATCHES, [row | {"status": "collected", "trouble": trouble, "asked": "", "collected_at": now}])
         found.nights.add(row["ds"])
         found.calls += calls
         found.items += n_items

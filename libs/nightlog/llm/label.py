@@ -126,11 +126,11 @@ def label_patterns(
         # Verdicts first: a kill between the two commits loses the note of a call, never an answer that was paid for.
         if answer.verdicts:
             rows = verdict_rows(items, verdicts, sessions, answer.verdicts)
-            lake.upsert(VERDICTS, [row | origin | {"prompt": prompt, "asked_at": now, "served_by": answer.served_by} for row in rows])
+            lake.merge(VERDICTS, [row | origin | {"prompt": prompt, "asked_at": now, "served_by": answer.served_by} for row in rows])
         if answer.calls or answer.asked:
             behind = {"n_sessions": sum(sessions.get(question, 0) for question in first_asked - before_tonight)}
             taken = {"mode": "generallog", "seconds": (now - before).total_seconds(), "at": now}
-            lake.put(LLM_CALLS, [origin | call_row(answer, prices) | behind | taken])
+            lake.append(LLM_CALLS, [origin | call_row(answer, prices) | behind | taken])
         served.append(model_of(answer.served_by))
         verdicts |= {verdict.id: verdict for verdict in answer.verdicts}
         asked[answer.round] |= first_asked

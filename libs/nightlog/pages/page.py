@@ -14,8 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from nightlog.errors import NotThere
+from nightlog.lake.commits import sql_string
 from nightlog.lake.files import write_file
-from nightlog.lake.lake import Lake, quoted
+from nightlog.lake.lake import Lake
 from nightlog.outcomes import SUCCESSES
 from nightlog.pages import words
 from nightlog.pages.charts import CHART_STYLE, Bar, Column, Series, bars, columns, square
@@ -70,7 +71,7 @@ def page_name(system: str) -> str:
 
 def system_page(night: SystemNight) -> str:
     """The page of one system's night."""
-    equal = f"ds = {quoted(night.ds)} and system = {quoted(night.system)}"
+    equal = f"ds = {sql_string(night.ds)} and system = {sql_string(night.system)}"
     has_trend = sum(n is not None for _, n in night.trend) > 1
     signals_first = any(row["first"] for row in night.signals)
     sections = [("anomalies", "Anomalies")] + [("signals", "Unlike the nights before")] * bool(night.signals)
@@ -95,7 +96,7 @@ def system_page(night: SystemNight) -> str:
             "select pattern_id, count(*), max(score), min(reason) from v_anomalies "
             f"where {equal} group by all order by 3 desc, 2 desc offset {len(night.kinds)}"
         ),
-        more_templates=sql(f"select * from v_templates where system = {quoted(night.system)} and first_ds = {quoted(night.ds)}"),
+        more_templates=sql(f"select * from v_templates where system = {sql_string(night.system)} and first_ds = {sql_string(night.ds)}"),
         set_aside=sql(f"select * from ops.quarantine where {equal}"),
     )
 
@@ -122,9 +123,9 @@ def night_page(ds: str, nights: Sequence[SystemNight], failed: Mapping[str, str]
         trend=trend_chart(merged, words.trend_words(nights)),
         more_kinds=sql(
             "select system, pattern_id, count(*), max(score), min(reason) from v_anomalies "
-            f"where ds = {quoted(ds)} group by all order by 4 desc, 3 desc"
+            f"where ds = {sql_string(ds)} group by all order by 4 desc, 3 desc"
         ),
-        sql=sql(f"select * from v_anomalies where ds = {quoted(ds)}"),
+        sql=sql(f"select * from v_anomalies where ds = {sql_string(ds)}"),
     )
 
 
@@ -142,8 +143,8 @@ def sql(text: str) -> str:
 def kind_query(kind: Kind, ds: str) -> str:
     """The command that shows all sessions of a kind."""
     return sql(
-        f"select session_id, lines from v_anomalies where ds = {quoted(ds)} and system = {quoted(kind.system)} "
-        f"and pattern_id = {quoted(kind.pattern_id)}"
+        f"select session_id, lines from v_anomalies where ds = {sql_string(ds)} and system = {sql_string(kind.system)} "
+        f"and pattern_id = {sql_string(kind.pattern_id)}"
     )
 
 

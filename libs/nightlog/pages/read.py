@@ -70,7 +70,7 @@ class NightReader:
     def system(self, name: str) -> SystemNight:
         """All that a system's page shows."""
         own = [row for row in self.outcomes if row["system"] == name]
-        row = next((row for row in self.nights if (row["system"], row["ds"]) == (name, self.ds)), dict.fromkeys(NIGHTS.schema.names))
+        row = next((row for row in self.nights if (row["system"], row["ds"]) == (name, self.ds)), dict.fromkeys(NIGHTS.names))
         outcome, warnings, stages = (
             outcome_of(own) if own else (Outcome(row.get("outcome") or "failed", "", row.get("detail") or ""), (), ())
         )

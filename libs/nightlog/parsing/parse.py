@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow as pa
 
 from nightlog.lake.lake import Lake
-from nightlog.lake.parts import commit_parts, parts_of, write_part
-from nightlog.lake.runner import run_tasks
+from nightlog.lake.parts import write_part
+from nightlog.lake.schema import spark_schema
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE, MESSAGES, NUMBERS, QUARANTINE, TEMPLATES
 from nightlog.parsing.events import SHOWN_UNPARSED, Parsed, joined, parse_part, part_tasks
 from nightlog.parsing.number_ranges import of_templates
@@ -22,9 +22,8 @@ from nightlog.sessions.waiting import WaitingList
 from nightlog.systems.spec import System
 from nightlog.templates.miner import WILDCARD, mine, mine_templates
 
-# Bytes of a usual line, to tell from their number how much work lines are; messages that one process mines in a second or two.
-LINE_BYTES = 128
-FEW_MESSAGES = 5000
+# Bytes of a usual line, and bytes of text that take as long as to mine a message.
+LINE_BYTES, MESSAGE_BYTES = 128, 1600
 
 
 def parse(lake: Lake, system: System, ds: str, run_id: str) -> tuple[dict[str, int], list[str]]:
@@ -71,10 +70,10 @@ def write_events(lake: Lake, system: System, days: list[str], run_id: str) -> di
 
     Messages and their templates go in before the events that refer to them, so that a run that breaks off is made good by the next.
     """
-    parts = parts_of(lake, LINES_TABLE, system=system.name, ds=days)
+    parts = lake.parts(LINES_TABLE, system=system.name, ds=days)
     n_bytes = LINE_BYTES * sum(part.n_rows for part in parts)
     tasks = part_tasks(lake.root, parts, system)
-    found = joined(run_tasks(lake, tasks, partial(parse_part, root=lake.root, system=system), n_bytes))
+    found = joined(lake.runner.run(tasks, partial(parse_part, root=lake.root, system=system), n_bytes))
     founded = commit_events(lake, system, days, found)
     shown = sorted(found.unmatched, key=lambda row: (row["ds"], row["file"], row["line_no"]))[:SHOWN_UNPARSED]
     for day in days:
@@ -86,8 +85,8 @@ def commit_events(lake: Lake, system: System, days: list[str], found: Parsed) ->
     """Commit what workers have written of the days. Returns the counts of `add_templates`."""
     founded = add_templates(lake, system, found.messages)
     write_numbers(lake, system, days, found)
-    commit_parts(lake, COUNTS_TABLE, found.counts, system=system.name, ds=days)
-    commit_parts(lake, EVENTS_TABLE, found.events, system=system.name, ds=days)
+    lake.replace(COUNTS_TABLE, found.counts, system=system.name, ds=days)
+    lake.replace(EVENTS_TABLE, found.events, system=system.name, ds=days)
     return founded
 
 
@@ -102,7 +101,7 @@ def write_numbers(lake: Lake, system: System, days: list[str], found: Parsed) ->
         for ds, of_day in rows.groupby("ds"):
             table = pa.Table.from_pandas(of_day, preserve_index=False)
             parts.append(write_part(lake.root, NUMBERS, table, system=system.name, ds=str(ds)))
-    commit_parts(lake, NUMBERS, parts, system=system.name, ds=days)
+    lake.replace(NUMBERS, parts, system=system.name, ds=days)
 
 
 def quarantine_lines(lake: Lake, system: System, ds: str, run_id: str, lines: list[dict[str, Any]]) -> None:
@@ -111,7 +110,7 @@ def quarantine_lines(lake: Lake, system: System, ds: str, run_id: str, lines: li
     ordered = sorted(lines, key=lambda row: (row["file"], row["line_no"]))
     rows = [{key: row[key] for key in ("file", "line_no", "text")} for row in ordered]
     aside = [origin | {"row": json.dumps(row, ensure_ascii=False)} for row in rows]
-    lake.put(QUARANTINE, aside, system=system.name, ds=ds, stage="parse")
+    lake.replace(QUARANTINE, aside, system=system.name, ds=ds, stage="parse")
 
 
 def add_templates(lake: Lake, system: System, messages: Mapping[int, tuple[str, str]]) -> dict[str, int]:
@@ -128,7 +127,7 @@ def add_templates(lake: Lake, system: System, messages: Mapping[int, tuple[str, 
     texts = pd.DataFrame({"message_id": list(new), "message": [message for message, _ in new.values()]}).sort_values("message")
     fed = within_cap(texts["message"], system.templates.messages - len(known))
     distinct = pd.DataFrame({"message_id": range(fed.nunique()), "message": fed.unique()})
-    found = mine_messages(lake, distinct, pd.DataFrame(templates, columns=TEMPLATES.schema.names), system)
+    found = mine_messages(lake, distinct, pd.DataFrame(templates, columns=TEMPLATES.names), system)
     mined = texts.assign(fed=fed).merge(found.drop(columns="message_id").rename(columns={"message": "fed"}), on="fed")
     mined["first_ds"] = [new[number][1] for number in mined["message_id"]]
     before = {row["template_id"]: row for row in templates}
@@ -142,11 +141,11 @@ def add_templates(lake: Lake, system: System, messages: Mapping[int, tuple[str, 
             rows.append(row)
     founded = sum(row["template_id"] not in before for row in rows)
     if founded == len(rows):
-        lake.put(TEMPLATES, rows)
+        lake.append(TEMPLATES, rows)
     else:
-        lake.upsert(TEMPLATES, rows, update=["widened"])
-    assigned = mined.assign(system=system.name)[list(MESSAGES.schema.names)]
-    lake.put_arrow(MESSAGES, pa.Table.from_pandas(assigned, preserve_index=False))
+        lake.merge(TEMPLATES, rows, update=["widened"])
+    assigned = mined.assign(system=system.name)[list(MESSAGES.names)]
+    lake.append(MESSAGES, pa.Table.from_pandas(assigned, preserve_index=False))
     return {"run_n_templates_new": founded, "n_beyond_cap": int((fed != texts["message"]).sum())}
 
 
@@ -158,8 +157,9 @@ def within_cap(messages: pd.Series[str], room: int) -> pd.Series[str]:
 
 def mine_messages(lake: Lake, new: pd.DataFrame, known: pd.DataFrame, system: System) -> pd.DataFrame:
     """Give each new message its template, in this process where they are few. Args and result as those of `mine_templates`."""
-    if not lake.here(len(new), FEW_MESSAGES) and (spark := lake.spark) is not None:
-        before = spark.createDataFrame(known, TEMPLATES.schema) if len(known) else spark.createDataFrame([], TEMPLATES.schema)
+    if not lake.runner.runs_locally(MESSAGE_BYTES * len(new)):
+        spark = lake.runner.spark
+        before = spark.createDataFrame(known, spark_schema(TEMPLATES)) if len(known) else spark.createDataFrame([], spark_schema(TEMPLATES))
         found = mine_templates(spark.createDataFrame(new, "message_id long, message string"), before, system.name, system.templates)
         return cast("pd.DataFrame", found.toPandas())
     mine_group = mine(system.name, system.templates)

@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nightlog.lake.parts import parts_of
 from nightlog.lake.tables import EVENTS_TABLE, LINES_TABLE, READINGS
 from nightlog.systems.reading import reading_hash
 
@@ -69,7 +68,7 @@ class Readings:
         """Return for each day a hash of the names of its files of bronze.lines."""
         names: dict[str, list[str]] = {day: [] for day in days}
         if days:
-            for part in parts_of(self.lake, LINES_TABLE, system=self.system, ds=list(days)):
+            for part in self.lake.parts(LINES_TABLE, system=self.system, ds=list(days)):
                 names[dict(part.partition)["ds"]].append(part.path)
         return {day: hashlib.sha256("\n".join(sorted(paths)).encode()).hexdigest()[:16] for day, paths in names.items()}
 
@@ -90,7 +89,7 @@ class Readings:
         """Commit the rows that have changed."""
         days = sorted(self.changed)
         if days:
-            self.lake.put(READINGS, [self.as_row(ds, run_id) for ds in days], system=self.system, ds=days)
+            self.lake.replace(READINGS, [self.as_row(ds, run_id) for ds in days], system=self.system, ds=days)
 
     def as_row(self, ds: str, run_id: str) -> dict[str, Any]:
         """Return a day's reading as a row of the table."""

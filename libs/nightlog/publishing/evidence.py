@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightlog.lake.lake import Lake, arrow_schema
+from nightlog.lake.lake import Lake
 from nightlog.lake.parts import Part, read_part
-from nightlog.lake.runner import run_tasks
+from nightlog.lake.schema import arrow_schema
 from nightlog.lake.tables import ANOMALIES, EVENTS_TABLE, LINES_TABLE
 from nightlog.systems.spec import LONGEST_RECORD
 
@@ -257,7 +257,7 @@ def with_evidence(
     rows = found.sort_by("session_id")
     if not len(rows):
         events = lines = []
-    seen = run_tasks(lake, events, partial(events_of_part, root=lake.root, of=of), EVENT_BYTES * sum(part.n_rows for part in events))
+    seen = lake.runner.run(events, partial(events_of_part, root=lake.root, of=of), EVENT_BYTES * sum(part.n_rows for part in events))
     empty = pa.schema([("session", pa.int32()), ("template", pa.int64()), ("n", pa.int64())]).empty_table()
     counted = pa.concat_tables([counts for counts, _ in seen]) if seen else empty
     counted = counted.group_by(["session", "template"]).aggregate([("n", "sum")])
@@ -290,7 +290,7 @@ def lines_column(lake: Lake, shown: pa.Table | None, lines: Sequence[Part], n_se
         for ds, file in {(row["ds"], row["file"]) for row in shown.group_by(["ds", "file"]).aggregate([]).to_pylist()}
     }
     work = partial(texts_of_part, root=lake.root, places=places, record_start=record_start)
-    texts = whole_records(run_tasks(lake, lines, work, LINE_BYTES * sum(part.n_rows for part in lines)))
+    texts = whole_records(lake.runner.run(lines, work, LINE_BYTES * sum(part.n_rows for part in lines)))
     at = shown.column("at").cast(pa.int64()).fill_null(NO_TIME)
     common, rank = shown.column("common").to_numpy(), shown.column("rank").to_numpy()
     least = common[np.flatnonzero(rank == 0)][np.cumsum(rank == 0) - 1]

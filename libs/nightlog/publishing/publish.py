@@ -19,7 +19,7 @@ from nightlog.feedback.questions import system_answers
 from nightlog.feedback.store import statement, suppressions
 from nightlog.ingest.ingest import look_back
 from nightlog.lake.lake import Lake
-from nightlog.lake.parts import commit_parts, parts_of, schema_of, write_part
+from nightlog.lake.parts import schema_of, write_part
 from nightlog.lake.tables import (
     ANOMALIES,
     ANSWERS,
@@ -181,7 +181,7 @@ def staged_anomalies(lake: Lake, system: System, by: Publication, judged: Judged
     found = anomalous_sessions(lake, system, by, judged)
     days = sorted({*look_back(system, by.ds), *Readings(lake, system).earlier_days(by.ds), by.ds})
     messages = {row["message_id"]: row["template_id"] for row in lake.rows(MESSAGES, ["message_id", "template_id"], system=system.name)}
-    events, lines = (parts_of(lake, spec, system=system.name, ds=days) for spec in (EVENTS_TABLE, LINES_TABLE))
+    events, lines = (lake.parts(spec, system=system.name, ds=days) for spec in (EVENTS_TABLE, LINES_TABLE))
     start = system.record.start if system.record is not None else None
     shown = with_evidence(lake, found, pattern_knowledge(judged), messages, sessions_by_template(judged), events, lines, start)
     schema = schema_of(ANOMALIES)
@@ -236,7 +236,7 @@ def publish(lake: Lake, system: System, by: Publication, counts: Mapping[str, in
         "templates": texts_hash(judged),
     }
     sums = judged_sums(judged.sessions, judged.patterns, judged.routes, judged.scores)
-    n_left = sum(part.n_rows for part in parts_of(lake, WAITING, **place))
+    n_left = sum(part.n_rows for part in lake.parts(WAITING, **place))
     accounts = session_sums(counts, len(judged.sessions), n_left)
     unsound = [*check_sums(sums, JUDGED), *check_sums(accounts, ACCOUNTED), *by.unsound]
     staged = staged_anomalies(lake, system, by, judged, versions)
@@ -248,7 +248,7 @@ def publish(lake: Lake, system: System, by: Publication, counts: Mapping[str, in
         lake, system, by.ds, {"n_sessions": len(judged.sessions), "n_anomalies": len(narrow)}, by.past, kinds_of(narrow)
     )
     written = [write_part(lake.root, ANOMALIES, staged, **place)] if len(staged) else []
-    commit_parts(lake, ANOMALIES, written, **place)
+    lake.replace(ANOMALIES, written, **place)
     curve, share = tau_curve(judged, manifest.tau)
     done = {"n_anomalies": len(narrow), "n_provisional": int((narrow["status"] == "provisional").sum()) if len(narrow) else 0}
     warnings = "; ".join([found.text for found in unsound + breaches] + told_by_gate) or None
@@ -257,7 +257,7 @@ def publish(lake: Lake, system: System, by: Publication, counts: Mapping[str, in
     row |= {name: counts.get(name, 0) for name in (*COUNTED, *WORK)} | done
     row |= {"proprietary_share": share, "tau": manifest.tau, "tau_curve": curve, "versions": versions}
     row |= {"rules": rules_of(lake, system.name, by.ds)}
-    lake.put(NIGHTS, [row], **place)
+    lake.replace(NIGHTS, [row], **place)
     return done, warnings
 
 
@@ -294,7 +294,7 @@ def quarantine(lake: Lake, system: str, by: Publication, rows: pd.DataFrame, bre
         for found in breaches
         for number in found.rows
     ]
-    lake.put(QUARANTINE, aside, system=system, ds=by.ds, stage="publish")
+    lake.replace(QUARANTINE, aside, system=system, ds=by.ds, stage="publish")
 
 
 def publish_unfinished(lake: Lake, system: str, by_run: str, ds: str, outcome: str, detail: str | None, now: datetime) -> None:
@@ -302,4 +302,4 @@ def publish_unfinished(lake: Lake, system: str, by_run: str, ds: str, outcome: s
     if any(is_published(row["outcome"]) for row in lake.rows(NIGHTS, ["outcome"], system=system, ds=ds)):
         return
     row = {"ds": ds, "system": system, "outcome": outcome, "detail": detail, "run_id": by_run, "run_at": now}
-    lake.put(NIGHTS, [row], system=system, ds=ds)
+    lake.replace(NIGHTS, [row], system=system, ds=ds)

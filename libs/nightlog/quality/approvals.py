@@ -112,4 +112,4 @@ def record_approval(
     figures = [{"measure": each.measure, "value": each.value, "low": each.low, "high": each.high} for each in held]
     row = {"ds": ds, "system": system, "stage": stage, "held": figures, "run_id": run_id, "approved_at": now}
     row |= {"new_normal": approval.new_normal, "approved_by": approval.by, "reason": approval.reason or None}
-    lake.put(APPROVALS, [row])
+    lake.append(APPROVALS, [row])

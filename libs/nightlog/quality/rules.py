@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nightlog.lake.lake import Lake
-from nightlog.lake.parts import count_nulls, parts_of, read_part
+from nightlog.lake.parts import count_nulls, read_part
 from nightlog.lake.tables import ANSWERS, APPROVALS, HANDOFFS, LINES_TABLE, LLM_BATCHES, LLM_CALLS, MODELS, OUTCOMES, QUARANTINE, TableSpec
 from nightlog.outcomes import OutcomeKind, Stage
 from nightlog.quality.gates import Breach, check_sums, stop_on_critical
@@ -59,7 +59,7 @@ def check_lines(lake: Lake, system: str, ds: str, n_read: int) -> None:
 
     Args: n_read: the lines that were read from the night's files.
     """
-    parts = [part.path for part in parts_of(lake, LINES_TABLE, system=system, ds=ds)]
+    parts = [part.path for part in lake.parts(LINES_TABLE, system=system, ds=ds)]
     n_null = sum(count_nulls(lake.root, LINES_TABLE, path, ["file", "line_no", "text"]) for path in parts)
     sums = line_sums((read_part(lake.root, LINES_TABLE, path, ["file", "line_no"]) for path in parts), n_read, n_null)
     stop_on_critical(system, ds, check_sums(sums, LINES), f"Run the night again: it replaces its slice of {LINES_TABLE.name}")

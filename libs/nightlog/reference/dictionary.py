@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
-from pyspark.sql.types import StructField
-
-from nightlog.lake.tables import ALL_TABLES, TableSpec
+from nightlog.lake.tables import ALL_TABLES, Column, TableSpec, Type
 from nightlog.lake.views import VIEWS, View
 
 HEAD = """# Tables and views
@@ -77,20 +75,36 @@ def table_section(spec: TableSpec) -> str:
     """A table: what a row is, its key, its partition, its writer, its columns."""
     parted = f"partitioned by {names(spec.partition)}" if spec.partition else "not partitioned"
     about = f"A row is {spec.about}; known by {names(spec.key)}; {parted}; written by {spec.writer}."
-    return f"### `{spec.name}`\n\n{about}\n\n{column_table((field.name, field) for field in spec.columns)}"
+    return f"### `{spec.name}`\n\n{about}\n\n{column_table((column.name, column) for column in spec.columns)}"
 
 
 def view_section(view: View) -> str:
     """A view: what a row is, its table, its columns under the names that stay."""
-    fields = {field.name: field for field in view.over.columns}
+    fields = {column.name: column for column in view.over.columns}
     about = f"A row is {view.about}; over `{view.over.name}`."
     return f"### `{view.name}`\n\n{about}\n\n{column_table((name, fields[old]) for old, name in view.sources())}"
 
 
-def column_table(columns: Iterable[tuple[str, StructField]]) -> str:
+def column_table(columns: Iterable[tuple[str, Column]]) -> str:
     """Columns as a Markdown table: name, type, meaning."""
-    rows = [f"| `{name}` | `{field.dataType.simpleString()}` | {cell(field.metadata['comment'])} |" for name, field in columns]
+    rows = [f"| `{name}` | `{sql_type(column.type)}` | {cell(column.meaning)} |" for name, column in columns]
     return "\n".join(["| column | type | meaning |", "|---|---|---|", *rows, ""])
+
+
+def sql_type(kind: Type) -> str:
+    """Return a type in the words of SQL.
+
+    >>> sql_type({"type": "array", "elementType": "long", "containsNull": True})
+    'array<bigint>'
+    """
+    if isinstance(kind, str):
+        return {"long": "bigint", "integer": "int"}.get(kind, kind)
+    if kind["type"] == "array":
+        return f"array<{sql_type(kind['elementType'])}>"
+    if kind["type"] == "map":
+        return f"map<{sql_type(kind['keyType'])},{sql_type(kind['valueType'])}>"
+    fields = (f"{field['name']}:{sql_type(field['type'])}" for field in kind["fields"])
+    return f"struct<{','.join(fields)}>"
 
 
 def names(columns: Sequence[str]) -> str:

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightlog.lake.lake import Lake
-from nightlog.lake.parts import replace_rows
 from nightlog.lake.tables import PATTERNS, ROUTES, VECTORS
 from nightlog.systems.spec import System
 
@@ -139,5 +138,5 @@ def route(lake: Lake, system: System, ds: str, sources: SourceTemplates, tau: fl
     names, vectors = read_vectors(lake, system.name, encoder, used)
     place = {"system": system.name, "ds": ds}
     routed = route_patterns(patterns, nearest_sources(names, vectors, sources), tau)
-    replace_rows(lake, ROUTES, [row | {"model": model} for row in routed], **place)
+    lake.replace(ROUTES, [row | {"model": model} for row in routed], **place)
     return {"n_proprietary": sum(row["route"] == "proprietary" for row in routed)}

@@ -13,7 +13,7 @@ from typing import Any, Self
 from nightlog.errors import outcome_of
 from nightlog.lake.lake import Lake
 from nightlog.lake.storage_errors import storage_error
-from nightlog.lake.transaction import Write, commit
+from nightlog.lake.transaction import Transaction, commit_together
 from nightlog.run.progress import Progress
 from nightlog.run.stages import Outcome
 
@@ -23,7 +23,7 @@ WINDOW_S = 5.0
 
 
 class CommitWindow:
-    """The outcomes and writes that wait for a commit, and the locks of their systems.
+    """The outcomes and transactions that wait for a commit, and the locks of their systems.
 
     A run that is killed loses at most the work of one window. Locks are released when the window is committed or the block ends.
     """
@@ -31,7 +31,7 @@ class CommitWindow:
     def __init__(self, lake: Lake, progress: Progress):
         self.lake = lake
         self.progress = progress
-        self.waiting: list[tuple[Outcome | None, list[Write]]] = []
+        self.waiting: list[tuple[Outcome | None, Transaction]] = []
         self.locks = ExitStack()
         self.since = time.monotonic()
 
@@ -46,12 +46,12 @@ class CommitWindow:
         """True if the first writes have waited long enough."""
         return time.monotonic() - self.since >= WINDOW_S
 
-    def add(self, outcome: Outcome | None, writes: list[Write]) -> None:
-        """Let the writes of a system wait, and its outcome, if it is to be noted."""
-        self.waiting.append((outcome, writes))
+    def add(self, outcome: Outcome | None, transaction: Transaction) -> None:
+        """Let the transaction of a system wait, and its outcome, if it is to be noted."""
+        self.waiting.append((outcome, transaction))
 
     def commit(self) -> list[Outcome]:
-        """Commit the waiting writes with one commit per table, then the outcomes, and release the locks.
+        """Commit the waiting transactions with one commit per table, then the outcomes, and release the locks.
 
         Returns the outcomes; a system whose writes could not be committed has the error as its outcome.
         """
@@ -62,9 +62,9 @@ class CommitWindow:
         return outcomes
 
 
-def commit_outcomes(lake: Lake, waiting: Sequence[tuple[Outcome | None, list[Write]]]) -> list[Outcome]:
-    """Commit writes, and return the outcomes of their systems, changed to the error if a system's writes failed."""
-    failed = commit(lake, [writes for _, writes in waiting])
+def commit_outcomes(lake: Lake, waiting: Sequence[tuple[Outcome | None, Transaction]]) -> list[Outcome]:
+    """Commit transactions, and return the outcomes of their systems, changed to the error if a system's writes failed."""
+    failed = commit_together(lake, [transaction for _, transaction in waiting])
     outcomes = []
     for number, (outcome, _) in enumerate(waiting):
         error = failed.get(number)

@@ -80,7 +80,7 @@ def open_lake(settings: Settings, app: str, with_spark: bool = True) -> Iterator
 
         return start_spark(app, settings.master, settings.driver_memory, settings.profile)
 
-    lake = Lake(settings.lake, start, settings.in_process)
+    lake = Lake(settings.lake, start, int(settings.local_mib * 2**20))
     try:
         with clear_storage_errors(lake.root):
             yield lake

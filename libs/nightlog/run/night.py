@@ -11,7 +11,7 @@ from nightlog.errors import GateFailed, NightlogError, outcome_of
 from nightlog.lake.lake import Lake
 from nightlog.lake.lock import free, locked
 from nightlog.lake.storage_errors import clear_storage_errors
-from nightlog.lake.transaction import Write
+from nightlog.lake.transaction import Transaction
 from nightlog.outcomes import SUCCESSES, OutcomeKind, Stage
 from nightlog.run.commit_window import CommitWindow, row_of
 from nightlog.run.context import Context, Versions, check_ds
@@ -63,33 +63,31 @@ class Night:
                 elif failed is None:
                     if window.waiting and not free(self.context.lake.root, system.name):
                         yield from window.commit()  # nothing is locked while this run waits for another
-                    outcome, writes = self.attempt(step, system, versions[system.name], window)
+                    transaction = Transaction(self.context.lake)
+                    outcome = self.attempt(step, system, versions[system.name], transaction, window)
                     if stage == Stage.PUBLISH and outcome.outcome not in SUCCESSES:
-                        writes += self.not_published(system, outcome.outcome, outcome.detail)
-                    window.add(outcome, writes)
+                        self.note_unpublished(transaction, system, outcome.outcome, outcome.detail)
+                    window.add(outcome, transaction)
                 elif stage == Stage.PUBLISH:
-                    window.add(None, self.not_published(system, failed["outcome"], failed["detail"]))
+                    transaction = Transaction(self.context.lake)
+                    self.note_unpublished(transaction, system, failed["outcome"], failed["detail"])
+                    window.add(None, transaction)
                 if window.is_due:
                     yield from window.commit()
             yield from window.commit()
 
-    def attempt(self, step: Step, system: System, versions: Versions, window: CommitWindow) -> tuple[Outcome, list[Write]]:
-        """Run one stage for one system; an error becomes its outcome. Returns the outcome and the writes that wait for a commit.
+    def attempt(self, step: Step, system: System, versions: Versions, transaction: Transaction, window: CommitWindow) -> Outcome:
+        """Run one stage for one system, which writes to its transaction. Returns the outcome; an error becomes one.
 
         The system's lock is held until the window is committed.
         """
         assert step.work is not None
         lake, started = self.context.lake, time.monotonic()
         counts: dict[str, int] = {}
-        writes: list[Write] = []
         try:
             with clear_storage_errors(lake.root):
                 window.locks.enter_context(locked(lake.root, system.name))
-                if step.writes_at_once:
-                    counts, detail = step.work(self.context, system, versions, self.progress)
-                else:
-                    with lake.gathering() as writes:
-                        counts, detail = step.work(self.context, system, versions, self.progress)
+                counts, detail = step.work(lake if step.writes_at_once else transaction, self.context, system, versions, self.progress)
             kind = OutcomeKind.DONE
         except GateFailed as error:
             (kind, detail), counts = outcome_of(error), error.counts
@@ -97,16 +95,14 @@ class Night:
             kind, detail = outcome_of(error)
             if not isinstance(error, NightlogError):
                 log.exception("%s %s %s", system.name, self.context.ds, step.stage)
-        return Outcome(system.name, step.stage, kind, detail, counts, round(time.monotonic() - started, 3)), writes
+        return Outcome(system.name, step.stage, kind, detail, counts, round(time.monotonic() - started, 3))
 
-    def not_published(self, system: System, outcome: str, detail: str | None) -> list[Write]:
-        """Return the writes that note in gold.nights that the system is not published."""
+    def note_unpublished(self, transaction: Transaction, system: System, outcome: str, detail: str | None) -> None:
+        """Write to gold.nights that the system is not published."""
         from nightlog.publishing.publish import publish_unfinished
 
         context = self.context
-        with context.lake.gathering() as writes:
-            publish_unfinished(context.lake, system.name, context.run_id, context.ds, outcome, detail, context.clock())
-        return writes
+        publish_unfinished(transaction, system.name, context.run_id, context.ds, outcome, detail, context.clock())
 
     def report(self, systems: Sequence[System]) -> Iterator[Outcome]:
         """Report the whole night, once no stage before it runs any more, and add the outcome of each of the systems."""

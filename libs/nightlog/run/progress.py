@@ -60,7 +60,7 @@ class Progress:
             last = now if last is None else max(now, last + timedelta(microseconds=1))
             stored = {"versions": versions.as_map() if versions is not None else None, "at": last}
             added.append({"run_id": context.run_id, "ds": context.ds} | row | stored)
-        context.lake.put(OUTCOMES, added)
+        context.lake.append(OUTCOMES, added)
         for row in added:
             self.latest[row["system"], row["stage"]] = row
 

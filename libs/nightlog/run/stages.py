@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from nightlog.lake.lake import Lake
 from nightlog.outcomes import OutcomeKind, Stage
 from nightlog.run import steps
 from nightlog.run.context import Context, Versions
@@ -13,7 +14,7 @@ from nightlog.run.progress import Progress
 from nightlog.systems.spec import System
 
 Need = Literal["spark", "gpu"]
-Work = Callable[[Context, System, Versions, Progress], steps.Counts]
+Work = Callable[[Lake, Context, System, Versions, Progress], steps.Counts]
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 """The stages of one system: each calls one function of the library and returns its counts and a detail for the outcome.
 
+Each writes to the lake that it is given: the system's transaction, which Night commits, or the lake itself (`Step.writes_at_once`).
+
 Imports wait until a stage runs: each stage is a process of its own under Airflow.
 """
 
 from __future__ import annotations
 
 from nightlog.errors import GateFailed, NoInput
+from nightlog.lake.lake import Lake
 from nightlog.run.context import Context, Versions
 from nightlog.run.progress import Progress
 from nightlog.systems.spec import System
@@ -13,41 +16,41 @@ from nightlog.systems.spec import System
 Counts = tuple[dict[str, int], str | None]
 
 
-def ingest(run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+def ingest(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
     """Read the files of the day."""
     from nightlog.ingest.ingest import ingest as read
     from nightlog.quality.rules import check_lines
 
     try:
-        counts, detail = read(run.lake, system, run.ds, run.data)
+        counts, detail = read(lake, system, run.ds, run.data)
     except NoInput as error:
-        return without_input(run, system, error)
-    check_lines(run.lake, system.name, run.ds, counts["n_lines"])
+        return without_input(lake, run, system, error)
+    check_lines(lake, system.name, run.ds, counts["n_lines"])
     return counts, detail
 
 
-def without_input(run: Context, system: System, error: NoInput) -> Counts:
+def without_input(lake: Lake, run: Context, system: System, error: NoInput) -> Counts:
     """Let a night without any line go on if sessions are due on it: see `nightlog.sessions.waiting`. Raises the error otherwise."""
     from nightlog.lake.tables import LINES_TABLE
     from nightlog.sessions.waiting import due_sessions
 
-    n_due = due_sessions(run.lake, system, run.ds)
-    if not n_due or run.ds in run.lake.nights(LINES_TABLE, system.name):
+    n_due = due_sessions(lake, system, run.ds)
+    if not n_due or run.ds in lake.nights(LINES_TABLE, system.name):
         raise error
     return dict.fromkeys(("n_files", "n_lines", "n_replaced"), 0), f"{error}; {n_due:,} sessions that waited for this night are judged"
 
 
-def parse(run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+def parse(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
     """Parse the night, then check its counts by the gate."""
     from nightlog.parsing.parse import parse as split
     from nightlog.quality.approvals import check_parsed
     from nightlog.sessions.night import LONG_SESSION
 
-    counts, notes = split(run.lake, system, run.ds, run.run_id)
+    counts, notes = split(lake, system, run.ds, run.run_id)
     n_long = counts.pop("n_long_sessions")
     kept = {name: n for name, n in counts.items() if name != "n_beyond_cap"}
     try:
-        notes += check_parsed(run.lake, system, run.ds, progress.counts(system) | counts, run.past)
+        notes += check_parsed(lake, system, run.ds, progress.counts(system) | counts, run.past)
     except GateFailed as error:
         raise GateFailed(str(error), kept) from None
     if n_long:
@@ -58,37 +61,37 @@ def parse(run: Context, system: System, versions: Versions, progress: Progress) 
     return counts, "; ".join(notes) or None
 
 
-def embed(run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+def embed(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
     """Embed the texts of new templates."""
     from nightlog.encoding.encoder import embed as encode
 
-    return encode(run.lake, system, run.settings.device), None
+    return encode(lake, system, run.settings.device), None
 
 
-def route(run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+def route(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
     """Choose for each pattern who decides it."""
     from nightlog.routing.router import route as choose
 
     model = run.loaded(system, versions)
-    return choose(run.lake, system, run.ds, model.sources, model.manifest.tau, model.version, model.manifest.encoder), None
+    return choose(lake, system, run.ds, model.sources, model.manifest.tau, model.version, model.manifest.encoder), None
 
 
-def detect(run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+def detect(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
     """Score the patterns by the small model."""
     from nightlog.detector.scoring import detect as score
 
-    return score(run.lake, system, run.ds, run.model(system, versions), run.settings.device), None
+    return score(lake, system, run.ds, run.model(system, versions), run.settings.device), None
 
 
-def label(run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+def label(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
     """Ask the LLM about patterns that have no verdict yet."""
     from nightlog.llm.label import label_patterns
 
     prices, batches = run.settings.prices, run.batches
-    return label_patterns(run.lake, system, run.ds, run.run_id, run.judge, run.clock, prices, batches, run.notify)
+    return label_patterns(lake, system, run.ds, run.run_id, run.judge, run.clock, prices, batches, run.notify)
 
 
-def publish(run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+def publish(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
     """Publish the rows of the earlier stages, through the gates."""
     from nightlog.publishing.publish import Publication
     from nightlog.publishing.publish import publish as publish_night
@@ -98,4 +101,4 @@ def publish(run: Context, system: System, versions: Versions, progress: Progress
     by = Publication(run.ds, run.run_id, model, versions.prompt, versions.llm, run.clock(), trouble, run.past, unsound)
     counts = progress.counts(system)
     counts |= {f"run_{name}": n for name, n in counts.items() if name.startswith("llm_")}
-    return publish_night(run.lake, system, by, counts, progress.seconds(system))
+    return publish_night(lake, system, by, counts, progress.seconds(system))

@@ -14,8 +14,7 @@ import pyarrow.compute as pc
 
 from nightlog.ingest.ingest import look_back
 from nightlog.lake.lake import Lake
-from nightlog.lake.parts import Part, commit_parts, parts_of, read_part, schema_of, write_part
-from nightlog.lake.runner import run_tasks
+from nightlog.lake.parts import Part, read_part, schema_of, write_part
 from nightlog.lake.tables import COUNTS_TABLE, MESSAGES, PATTERNS, SESSIONS
 from nightlog.parsing.events import BUCKETS
 from nightlog.parsing.readings import Readings
@@ -112,8 +111,8 @@ def write_sessions(
             "n_long_sessions": result.n_long,
         }.items():
             counts[name] += n
-    commit_parts(lake, SESSIONS, [part for parts in done.values() for part in parts], system=system.name, ds=list(nights))
-    commit_parts(lake, PATTERNS, patterns, system=system.name, ds=list(nights))
+    lake.replace(SESSIONS, [part for parts in done.values() for part in parts], system=system.name, ds=list(nights))
+    lake.replace(PATTERNS, patterns, system=system.name, ds=list(nights))
     counts |= {"n_patterns": len(found), "n_templates": len({name for each in found.values() for name, _ in each.events})}
     return counts, notes
 
@@ -143,7 +142,7 @@ def group_night(
     write: bool = True,
 ) -> Result:
     """Group one night's sessions from the counts of its events and those of earlier days. Arguments as those of `Task`."""
-    parts = parts_of(lake, COUNTS_TABLE, system=system.name, ds=[*days, ds])
+    parts = lake.parts(COUNTS_TABLE, system=system.name, ds=[*days, ds])
     n = sum(part.n_rows for part in parts)
     edges = np.linspace(0, BUCKETS, 2 + n // COUNTS_PER_TASK).astype(int).tolist()
     tasks = list(itertools.pairwise(edges)) if n else []
@@ -161,7 +160,7 @@ def group_night(
         tuple(parts),
         write,
     )
-    return joined(run_tasks(lake, tasks, partial(group_buckets, shared=shared), COUNT_BYTES * n), len(due))
+    return joined(lake.runner.run(tasks, partial(group_buckets, shared=shared), COUNT_BYTES * n), len(due))
 
 
 def group_buckets(buckets: tuple[int, int], shared: Task) -> Result:
@@ -215,7 +214,7 @@ def judged_before(lake: Lake, system: str, days: Sequence[str], done: Mapping[st
     if not len(ids) or not days:
         return 0
     parts = [part for day in days for part in done.get(day, ())]
-    parts += parts_of(lake, SESSIONS, system=system, ds=[day for day in days if day not in done])
+    parts += lake.parts(SESSIONS, system=system, ds=[day for day in days if day not in done])
     found = np.zeros(len(ids), dtype=bool)
     for part in parts:
         judged = read_part(lake.root, SESSIONS, part.path, ["session_id"]).column("session_id")

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightlog.lake.parts import commit_parts, parts_of, read_part, write_part
+from nightlog.lake.parts import read_part, write_part
 from nightlog.lake.tables import WAITING
 from nightlog.parsing.timestamps import EPOCH, MICROSECOND
 from nightlog.sessions.group import SESSIONS, same_rows
@@ -57,7 +57,7 @@ class WaitingList:
     def __init__(self, lake: Lake, system: str):
         self.lake = lake
         self.system = system
-        self.parts = parts_of(lake, WAITING, system=system)
+        self.parts = lake.parts(WAITING, system=system)
         self.open_days = {dict(part.partition)["ds"] for part in self.parts if dict(part.partition)["state"] == WAITING_STATE}
         self.slices: dict[str, pa.Table] = {}
         self.changed: set[str] = set()
@@ -129,7 +129,7 @@ class WaitingList:
             for state, mask in ((WAITING_STATE, waits), (JUDGED_STATE, pc.invert(waits))):
                 if len(rows := self.entries(ds).filter(mask)):
                     parts.append(write_part(self.lake.root, WAITING, rows, system=self.system, ds=ds, state=state))
-        commit_parts(self.lake, WAITING, parts, system=self.system, ds=sorted(self.changed))
+        self.lake.replace(WAITING, parts, system=self.system, ds=sorted(self.changed))
 
 
 def takes(entries: pa.Table, ds: str) -> pa.ChunkedArray:

@@ -39,7 +39,7 @@ def find_signals(lake: Lake, systems: Sequence[System], ds: str, run_id: str) ->
             rows += [same | row for row in found]
         except Exception:
             log.exception("%s %s: no signals", system.name, ds)
-    lake.put(SIGNALS, rows, ds=ds, system=[system.name for system in systems])
+    lake.replace(SIGNALS, rows, ds=ds, system=[system.name for system in systems])
     return sum(row["kind"] != LEARNING for row in rows)
 
 

@@ -35,8 +35,8 @@ LATER = APP.model_copy(update={"name": "later"})
 
 def put_templates(lake: Lake, names: list[str], texts: list[str], vectors: np.ndarray) -> None:
     own = [{"system": "app", "template_id": name} for name in names]
-    lake.put(TEMPLATES, [row | {"text": text} for row, text in zip(own, texts, strict=True)])
-    lake.put(VECTORS, [row | {"encoder": "e", "vector": vector.tolist()} for row, vector in zip(own, vectors, strict=True)])
+    lake.append(TEMPLATES, [row | {"text": text} for row, text in zip(own, texts, strict=True)])
+    lake.append(VECTORS, [row | {"encoder": "e", "vector": vector.tolist()} for row, vector in zip(own, vectors, strict=True)])
 
 
 def put_night(lake: Lake, ds: str, patterns: Source, more: dict[str, list[tuple[str, int]]] | None = None) -> None:
@@ -46,7 +46,7 @@ def put_night(lake: Lake, ds: str, patterns: Source, more: dict[str, list[tuple[
         seen = [{"template_id": template, "count": count} for template, count in own]
         n = int(patterns.sessions[patterns.ids.index(name)]) if name in patterns.ids else 1
         rows.append({"system": "app", "ds": ds, "pattern_id": name, "question_id": name, "events": seen, "n_sessions": n})
-    lake.put(PATTERNS, rows[::-1])
+    lake.append(PATTERNS, rows[::-1])
 
 
 @pytest.fixture

@@ -1,13 +1,14 @@
-"""Additive schema growth: a table gains the columns of its spec that it lacks; any other difference is refused.
+"""The columns of a table for Delta, Arrow and Spark, and additive schema growth.
 
 A lake is kept for years, and a later version of Nightlog may know more columns (or more fields of a nested record) than the tables have.
-Readers see nulls in them. The first write adds them to the table, in a commit of their own.
+Readers see nulls in them. The first write adds them to the table, in a commit of their own. Any other difference is refused.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nightlog.errors import SchemaMismatch
 from nightlog.lake.tables import TableSpec
@@ -16,13 +17,58 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable, Field, Schema
     from deltalake.schema import DataType
+    from pyspark.sql.types import StructType
+
+
+class NamedRow(Protocol):
+    """A named tuple whose fields are columns of a table."""
+
+    def _asdict(self) -> dict[str, Any]: ...
+
+
+Row = Mapping[str, Any] | NamedRow
+
+
+def row_dict(row: Row) -> Mapping[str, Any]:
+    """Return a row by its columns' names."""
+    return row if isinstance(row, Mapping) else row._asdict()
 
 
 def delta_schema(spec: TableSpec) -> Schema:
     """Return the table's columns in Delta's types, with their meanings."""
     from deltalake import Schema
 
-    return Schema.from_json(json.dumps(spec.schema.jsonValue()))
+    return Schema.from_json(json.dumps(spec.json))
+
+
+def arrow_schema(spec: TableSpec) -> pa.Schema:
+    """Return the table's columns in Arrow's types."""
+    import pyarrow as pa
+
+    return pa.schema(delta_schema(spec).to_arrow())
+
+
+def spark_schema(spec: TableSpec) -> StructType:
+    """Return the table's columns in Spark's types."""
+    from pyspark.sql.types import StructType
+
+    return StructType.fromJson(spec.json)
+
+
+def rows_table(spec: TableSpec, rows: Iterable[Row]) -> pa.Table:
+    """Return rows in the columns and types of the table; columns that a row lacks are null.
+
+    Raises SchemaMismatch if a row has a column that the table does not have, or a value of another type.
+    """
+    import pyarrow as pa
+
+    names, dicts = set(spec.names), [row_dict(row) for row in rows]
+    if unknown := {name for row in dicts for name in row} - names:
+        raise SchemaMismatch(f"{spec.name} has no column {', '.join(sorted(unknown))}; it has {', '.join(spec.names)}")
+    try:
+        return pa.Table.from_pylist(dicts, arrow_schema(spec))
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise SchemaMismatch(f"{spec.name}: a value has another type than its column: {error}") from error
 
 
 def missing_columns(spec: TableSpec, table: DeltaTable) -> list[Field]:

@@ -1,4 +1,4 @@
-"""Writes of several systems that wait for each other: one commit a table, the same rows, and reads that see what waits."""
+"""Transactions: writes of several systems share one commit per table, with the same rows; their own reads see what waits."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
-from nightlog.errors import CommitUnknown, outcome_of
+from nightlog.errors import CommitUnknown, SchemaMismatch, outcome_of
+from nightlog.lake.commits import Write
 from nightlog.lake.lake import Lake
-from nightlog.lake.parts import commit_parts, parts_of, replace_rows, schema_of, write_part
+from nightlog.lake.parts import schema_of, write_part
 from nightlog.lake.tables import MESSAGES, NIGHTS, OUTCOMES, SCORES, TEMPLATES, TableSpec
-from nightlog.lake.transaction import Rows, Write, commit
+from nightlog.lake.transaction import Transaction, commit_together
 from nightlog.outcomes import OutcomeKind, Stage
 from nightlog.run.commit_window import CommitWindow
 from nightlog.run.night import Night
@@ -37,18 +38,15 @@ def messages(system: str, *numbers: int) -> list[dict[str, Any]]:
 
 
 def write_all(lake: Lake, system: str) -> None:
-    replace_rows(lake, SCORES, scores(f"{system}-p"), system=system, ds=DS)
-    lake.put(MESSAGES, messages(system, 1, 2))
-    lake.put(NIGHTS, [{"ds": DS, "system": system, "outcome": "done"}], ds=DS, system=system)
+    lake.replace(SCORES, scores(f"{system}-p"), system=system, ds=DS)
+    lake.append(MESSAGES, messages(system, 1, 2))
+    lake.replace(NIGHTS, [{"ds": DS, "system": system, "outcome": "done"}], ds=DS, system=system)
 
 
-def shared_neighbours(lake: Lake, systems: list[str]) -> list[Write]:
-    found: list[Write] = []
-    for system in systems:
-        with lake.gathering() as writes:
-            write_all(lake, system)
-        found += writes
-    return found
+def transaction_of(lake: Lake, system: str) -> Transaction:
+    transaction = Transaction(lake)
+    write_all(transaction, system)
+    return transaction
 
 
 def shown(lake: Lake, spec: TableSpec) -> list[str]:
@@ -60,10 +58,10 @@ def test_many_systems_share_a_commit_and_leave_what_each_would_have_left_alone(t
     for system in "abc":
         write_all(alone, system)
     write_all(tables, "a")
-    tables.put(NIGHTS, [{"ds": "2026-03-03", "system": "b", "outcome": "done"}, {"ds": DS, "system": "z", "outcome": "gated"}])
+    tables.append(NIGHTS, [{"ds": "2026-03-03", "system": "b", "outcome": "done"}, {"ds": DS, "system": "z", "outcome": "gated"}])
     before = {spec: tables.table(spec).version() for spec in (SCORES, MESSAGES, NIGHTS)}
 
-    assert commit(tables, [shared_neighbours(tables, [system]) for system in "abc"]) == {}
+    assert commit_together(tables, [transaction_of(tables, system) for system in "abc"]) == {}
 
     assert shown(tables, SCORES) == shown(alone, SCORES)
     assert shown(Lake(tables.root), SCORES) == shown(alone, SCORES)
@@ -77,51 +75,95 @@ def test_many_systems_share_a_commit_and_leave_what_each_would_have_left_alone(t
     }
 
 
-def test_what_waits_is_seen_by_the_writer_and_by_nobody_else(tables: Lake) -> None:
-    tables.put(MESSAGES, messages("a", 1))
-    replace_rows(tables, SCORES, scores("old"), system="a", ds=DS)
-    with tables.gathering():
-        tables.put(MESSAGES, messages("a", 2))
-        new = write_part(tables.root, SCORES, pa.Table.from_pylist(scores("new"), schema_of(SCORES)), system="a", ds=DS)
-        commit_parts(tables, SCORES, [new], system="a", ds=DS)
-        assert sorted(row["message_id"] for row in tables.rows(MESSAGES, ["message_id"], system="a")) == [1, 2]
-        assert tables.rows(MESSAGES, system="b") == []
-        assert parts_of(tables, SCORES, system="a", ds=DS) == [new]
-        other = Lake(tables.root)
+def test_what_waits_is_seen_by_its_transaction_and_by_nobody_else(tables: Lake) -> None:
+    tables.append(MESSAGES, messages("a", 1))
+    tables.replace(SCORES, scores("old"), system="a", ds=DS)
+    waiting = Transaction(tables)
+    waiting.append(MESSAGES, messages("a", 2))
+    new = write_part(tables.root, SCORES, pa.Table.from_pylist(scores("new"), schema_of(SCORES)), system="a", ds=DS)
+    waiting.replace(SCORES, [new], system="a", ds=DS)
+    waiting.replace(SCORES, scores("other"), system="a", ds="2026-03-05")
+    waiting.replace(NIGHTS, [{"outcome": "done"}], ds=DS, system="a")
+    assert sorted(row["message_id"] for row in waiting.rows(MESSAGES, ["message_id"], system="a")) == [1, 2]
+    assert waiting.rows(MESSAGES, system="b") == []
+    assert waiting.parts(SCORES, system="a", ds=DS) == [new]
+    assert sorted(row["pattern_id"] for row in waiting.rows(SCORES, system="a")) == ["new", "other"]
+    assert [row["pattern_id"] for row in waiting.rows(SCORES, ds=DS)] == ["new"]
+    assert waiting.nights(SCORES, "a") == {DS, "2026-03-05"}
+    assert [(row["system"], row["outcome"]) for row in waiting.rows(NIGHTS)] == [("a", "done")]
+    for other in (tables, Lake(tables.root), Transaction(tables)):
         assert [row["message_id"] for row in other.rows(MESSAGES)] == [1]
         assert [row["pattern_id"] for row in other.rows(SCORES)] == ["old"]
-        # A reader that cannot see what waits is served by committing it.
-        assert tables.nights(SCORES, "a") == {DS}
-        assert [row["pattern_id"] for row in other.rows(SCORES)] == ["new"]
+        assert other.nights(SCORES, "a") == {DS} and other.rows(NIGHTS) == []
+    waiting.commit()
+    assert sorted(row["pattern_id"] for row in Lake(tables.root).rows(SCORES)) == ["new", "other"]
+    assert waiting.pending == [] and waiting.rows(SCORES) == tables.rows(SCORES)
 
 
-def test_a_merge_finds_what_waits(tables: Lake) -> None:
+def test_a_slice_that_is_replaced_twice_has_the_rows_of_the_second_write(tables: Lake) -> None:
+    waiting = Transaction(tables)
+    for outcome in ("done", "failed"):
+        waiting.replace(NIGHTS, [{"outcome": outcome}], ds=DS, system="a")
+    waiting.commit()
+    assert [row["outcome"] for row in tables.rows(NIGHTS)] == ["failed"]
+
+
+def test_a_merge_finds_what_waits_and_is_seen_before_it_is_committed(tables: Lake) -> None:
     row = {"system": "a", "template_id": "t", "text": "x", "widened": "x", "first_message": "x", "token_count": 1, "ordinal": 0}
-    with tables.gathering() as writes:
-        tables.put(TEMPLATES, [row | {"first_ds": DS}])
-        tables.upsert(TEMPLATES, [row | {"widened": "<*>", "first_ds": DS}], update=["widened"])
-        assert writes == []
-    assert [each["widened"] for each in tables.rows(TEMPLATES)] == ["<*>"]
+    waiting = Transaction(tables)
+    waiting.append(TEMPLATES, [row | {"first_ds": DS}])
+    waiting.merge(TEMPLATES, [row | {"widened": "<*>", "text": "y", "first_ds": DS}, row | {"template_id": "u"}], update=["widened"])
+    expected = {("t", "x", "<*>"), ("u", "x", "x")}
+    for _ in range(2):
+        assert {(each["template_id"], each["text"], each["widened"]) for each in waiting.rows(TEMPLATES)} == expected
+        waiting.commit()
+    assert {(each["template_id"], each["text"], each["widened"]) for each in tables.rows(TEMPLATES)} == expected
+
+
+def test_merges_of_several_systems_share_a_commit(tables: Lake) -> None:
+    tables.append(MESSAGES, messages("a", 1))
+    writers = []
+    for system in "abc":
+        writers.append(Transaction(tables))
+        writers[-1].merge(MESSAGES, [messages(system, 1)[0] | {"template_id": "new"}])
+    version = tables.table(MESSAGES).version()
+    assert commit_together(tables, writers) == {}
+    assert tables.table(MESSAGES).version() == version + 1
+    assert {(row["system"], row["template_id"]) for row in tables.rows(MESSAGES)} == {(system, "new") for system in "abc"}
+
+
+def test_a_row_with_a_column_that_the_table_does_not_have_is_refused(tables: Lake) -> None:
+    with pytest.raises(SchemaMismatch, match=r"gold\.nights has no column outcom; it has ds, system, outcome"):
+        tables.append(NIGHTS, [{"ds": DS, "system": "a", "outcom": "done"}])
+    with pytest.raises(SchemaMismatch, match="another type"):
+        tables.append(NIGHTS, [{"ds": DS, "system": "a", "n_lines": "many"}])
+    with pytest.raises(ValueError, match="name the slice"):
+        tables.replace(NIGHTS, [])
+    stray = write_part(tables.root, SCORES, pa.Table.from_pylist(scores("x"), schema_of(SCORES)), system="b", ds=DS)
+    with pytest.raises(SchemaMismatch, match="outside the slice"):
+        tables.replace(SCORES, [stray], system="a", ds=DS)
+    assert not tables.exists(NIGHTS) and not tables.exists(SCORES)
 
 
 def test_commits_of_another_writer_are_seen(tables: Lake) -> None:
-    tables.put(MESSAGES, messages("a", 1))
+    tables.append(MESSAGES, messages("a", 1))
     assert len(tables.rows(MESSAGES)) == 1
-    Lake(tables.root).put(MESSAGES, messages("a", 2))
+    Lake(tables.root).append(MESSAGES, messages("a", 2))
     assert len(tables.rows(MESSAGES)) == 2
-    tables.put(MESSAGES, messages("a", 3))
+    tables.append(MESSAGES, messages("a", 3))
     assert len(Lake(tables.root).rows(MESSAGES)) == 3
 
 
 def test_writes_that_cannot_be_committed_are_the_outcome_of_their_system_alone(tables: Lake) -> None:
     night = Night(DS, "run", [], tables, Settings(llm="off"), lambda: datetime(2026, 3, 5, tzinfo=UTC))
-    bad: list[Write] = [Rows(MESSAGES, pa.table({"nothing": ["known"]}), {})]
+    bad = Transaction(tables)
+    bad.write(Write(MESSAGES, pa.table({"nothing": ["known"]})))
     done = {system: Outcome(system, Stage.PARSE, OutcomeKind.DONE, None, {}, 0.1) for system in "abc"}
-    waiting = [(done["a"], shared_neighbours(tables, ["a"])), (done["b"], bad), (done["c"], shared_neighbours(tables, ["c"]))]
+    waiting = [(done["a"], transaction_of(tables, "a")), (done["b"], bad), (done["c"], transaction_of(tables, "c"))]
 
     with CommitWindow(tables, night.progress) as window:
-        for outcome, writes in waiting:
-            window.add(outcome, writes)
+        for outcome, transaction in waiting:
+            window.add(outcome, transaction)
         outcomes = {each.system: each.outcome for each in window.commit()}
 
     assert outcomes == {"a": "done", "b": "failed", "c": "done"}
@@ -148,7 +190,7 @@ def test_a_commit_that_is_made_and_reported_as_failed_is_not_made_again(
     for spec in before:
         no_checkpoint(tables, spec)
 
-    assert commit(tables, [shared_neighbours(tables, [system]) for system in systems]) == {}
+    assert commit_together(tables, [transaction_of(tables, system) for system in systems]) == {}
 
     assert caplog.text.count("reported as failed, but the commit is in the table's log") == 3
     wanted = ["a", *systems]
@@ -160,7 +202,7 @@ def test_a_commit_that_is_made_and_reported_as_failed_is_not_made_again(
 
 def test_where_nobody_knows_whether_a_commit_was_made_it_is_not_made_again(tables: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     write_all(tables, "a")
-    writers = [shared_neighbours(Lake(tables.root), [system]) for system in "bc"]
+    writers = [transaction_of(Lake(tables.root), system) for system in "bc"]
     torn = Path(tables.path(MESSAGES)) / "_delta_log" / f"{tables.table(MESSAGES).version() + 2:020}.json"
 
     def lost(*args: Any, **more: Any) -> None:
@@ -169,7 +211,7 @@ def test_where_nobody_knows_whether_a_commit_was_made_it_is_not_made_again(table
         raise OSError("the answer was lost")
 
     monkeypatch.setattr("deltalake.write_deltalake", lost)
-    failed = commit(tables, writers)
+    failed = commit_together(tables, writers)
     torn.unlink()
     assert {number: type(error) for number, error in failed.items()} == {0: CommitUnknown, 1: CommitUnknown}
     assert all(outcome_of(error)[0] == "transient" and "the answer was lost" in str(error) for error in failed.values())
