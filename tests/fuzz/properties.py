@@ -156,7 +156,7 @@ def lines_of_one_shape_are_parsed_as_each_for_itself(data: DataObject) -> None:
     digits = st.lists(st.sampled_from(string.digits), min_size=1, max_size=7)
     lines = drawn + [turned(line, data.draw(digits)) for line in drawn]
     table = pa.table({"file": ["a"] * len(lines), "line_no": np.arange(1, len(lines) + 1), "text": pa.array(lines, pa.string())})
-    events, parsed = parse_table(table, system, DS)
+    events, parsed, _, _ = parse_table(table, system, DS)
     texts = {number: text for number, (text, _) in parsed.messages.items()}
     rows = events.to_pylist()
     windowed = system.session.kind == "window"

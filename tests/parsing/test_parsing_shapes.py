@@ -87,7 +87,7 @@ def one_by_one(system: System, lines: list[str]) -> list[tuple[Any, ...]]:
 
 def by_shapes(system: System, lines: list[str]) -> list[tuple[Any, ...]]:
     table = pa.table({"file": ["a.log"] * len(lines), "line_no": np.arange(1, len(lines) + 1), "text": pa.array(lines, pa.string())})
-    events, parsed = parse_table(table, system, DS)
+    events, parsed, _, _ = parse_table(table, system, DS)
     assert parsed.tally["n_events"] == len(events)
     texts = {number: text for number, (text, _) in parsed.messages.items()}
     found = []
@@ -314,7 +314,7 @@ def test_no_line_is_lost_or_out_of_its_session_when_the_clock_changes(day: str, 
     system = make_system(timestamp=Timestamp(value="{time}", format="yyyy-MM-dd HH:mm:ss", timezone="Europe/Berlin"))
     lines = [f"{at:%Y-%m-%d %H:%M:%S} INFO step req-a" for at in shown]
     table = pa.table({"file": ["a.log"] * len(lines), "line_no": np.arange(1, len(lines) + 1), "text": pa.array(lines, pa.string())})
-    events, parsed = parse_table(table, system, day)
+    events, parsed, _, _ = parse_table(table, system, day)
     assert (len(events), parsed.tally["n_untimed"], parsed.tally["n_astray"]) == (len(lines), 0, 0)
     assert set(events.column("session_id").to_pylist()) == {"req-a"}
     read = events.column("at").to_pylist()

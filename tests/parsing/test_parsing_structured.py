@@ -56,9 +56,10 @@ def test_an_event_has_the_fields_of_its_record() -> None:
     lines, parsed = parsed_lines(JSON, texts)
     assert lines[0][:5] == (True, "paid <NUM> status=<NUM>", datetime(2026, 3, 4, 5, 6, 7, 123000), "INFO", ("i1",))
     assert lines[1][:5] == (True, "sent", datetime(2026, 3, 4, 5, 6, 7, 124000), "", ())
-    assert not any(line.matched for line in lines[2:])
-    assert {name: parsed.tally[name] for name in ("n_parsed", "n_blank", "n_unparsed")} == {"n_parsed": 2, "n_blank": 1, "n_unparsed": 3}
-    assert [row["text"] for row in parsed.unmatched] == ['{"lvl": "INFO"}', '{"msg": ', "no record"]
+    assert lines[2][:4] == (True, "", None, "INFO"), "an object without these keys is a record all the same"
+    assert not any(line.matched for line in lines[3:])
+    assert {name: parsed.tally[name] for name in ("n_parsed", "n_blank", "n_unparsed")} == {"n_parsed": 3, "n_blank": 1, "n_unparsed": 2}
+    assert [row["text"] for row in parsed.unmatched] == ['{"msg": ', "no record"]
 
 
 def test_a_separator_in_a_value_does_not_shift_the_others() -> None:

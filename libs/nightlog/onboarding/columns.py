@@ -13,17 +13,19 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from nightlog.onboarding.stamps import Form, form_of, key_of, literal, scan
+from nightlog.onboarding.timestamps import Form, form_of, key_of, literal, scan
 
 MOST = 0.85  # of the lines that are left must have a column
 ENOUGH = 0.6  # of all lines must be left at the end
 MAX_COLUMNS = 24
 WORDS_BETWEEN = 4
+FEW_LINES = 8
 SEVERITY = re.compile(
-    r"(?i)(?:trace|debug\d?|verbose|info|information|informational|notice|warn|warning|err|error|severe|fail|failure|failed|crit|critical|alert"
-    r"|emerg|emergency|fatal|panic|fine|finer|finest|config|log|detail|hint|context|statement|query|audit|success|unknown)"
+    r"(?i)(?:trace|trc|debug\d?|dbg|dbug|verbose|vrb|info|inf|information|informational|note|notice|system|warn|warning|wrn|err|error|eror"
+    r"|severe|crit|critical|alert|emerg|emergency|fatal|ftl|panic|fine|finer|finest|config|LOG|DETAIL|HINT|CONTEXT|STATEMENT|QUERY)"
 )
 SEVERITY_LETTER = re.compile(r"[VTDINWEFCAS]")
+TOPICS = re.compile(rf"(?i)(?:[\w-]+,)+(?:{SEVERITY.pattern[4:]})")
 CLOSERS = {"[": "]", "(": ")", "<": ">", "{": "}"}
 DOTTED = re.compile(r"[A-Za-z_$][\w$-]*(?:(?:\.|/|::|\$)[\w$<>~-]+)+|[a-z]+(?:_[a-z0-9]+)+")
 IP = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?")
@@ -53,11 +55,12 @@ class Layout:
     """The columns of a header, without the message."""
 
     pieces: tuple[Piece, ...]
+    tail: str = "(?P<message>.*)"
 
     @property
     def pattern(self) -> str:
         """The header's regular expression."""
-        return "".join(piece.pattern for piece in self.pieces) + "(?P<message>.*)"
+        return "".join(piece.pattern for piece in self.pieces) + self.tail
 
     def start(self) -> str | None:
         """What a record begins with, as a regular expression without groups: up to the first time stamp, or else severity."""
@@ -71,7 +74,7 @@ class Layout:
         """The header's regular expression with one more group, `entry`: all that stands behind the first time stamp, message included."""
         first = next((number for number, piece in enumerate(self.pieces) if piece.kind == "stamp"), -1) + 1
         before, behind = ("".join(piece.pattern for piece in part) for part in (self.pieces[:first], self.pieces[first:]))
-        return f"{before}(?P<entry>{behind}(?P<message>.*))"
+        return f"{before}(?P<entry>{behind}{self.tail})"
 
     @property
     def stamps(self) -> list[Piece]:
@@ -157,9 +160,6 @@ def stamp_step(places: Places, names: Names) -> Step:
     pattern = f"(?P<{names.take('time')}>{form.pattern})"
     group = re.findall(r"<(\w+)>", pattern)[0]
     groups: tuple[str, ...] = (group,)
-    if form.year_apart:
-        pattern += f"{form.year_apart}(?P<{group}_year>\\d{{4}})"
-        groups = (group, f"{group}_year")
 
     def find(text: str, at: int) -> int | None:
         stamp = scan(text, at)
@@ -199,13 +199,18 @@ def group_step(places: Places, names: Names) -> Step:
         return None
     before = dict(places)
     values = [text[before[text] + 1 : end - 1].strip() for text, end in after]
-    kind = "level" if share(values, SEVERITY) >= MOST else kind_of(values)
+    topics = [re.split(r"[:,/]", value)[-1] for value in values]
+    letters = share(values, SEVERITY_LETTER) >= 0.99 and "level" not in names.used
+    kind = "level" if share(topics, SEVERITY) >= MOST or letters else kind_of(values)
+    if kind == "level" and topics != values and content == flat:
+        content = r"[^\s:,/\[\]()]*"
     name = names.take({"level": "level", "word": "context", "number": "pri" if opener == "<" else "pid"}.get(kind, kind))
     blank = " *" if any(v != v.strip() for v in (text[before[text] + 1 : end - 1] for text, end in after)) else ""
     body = f"{literal(opener)}{blank}(?P<{name}>{content}?){blank}{literal(CLOSERS[opener])}" if blank else ""
-    body = body or f"{literal(opener)}(?P<{name}>{content}){literal(CLOSERS[opener])}"
+    topic = r"(?:[^\s:,/]*[:,/])*" if kind == "level" and topics != values else ""
+    body = body or f"{literal(opener)}{topic}(?P<{name}>{content}){literal(CLOSERS[opener])}"
     colon = advance(after, by_pattern(":")) if all(text[end : end + 1] == ":" for text, end in after) else None
-    piece = Piece(body + (":" if colon else ""), kind, (name,), anchor=True, strong=True)
+    piece = Piece(body + (":" if colon else ""), kind, (name,), anchor=True, strong=True, closing=colon is not None)
     return finish(piece, colon or after)
 
 
@@ -234,6 +239,10 @@ def punctuation_step(places: Places, _: Names) -> Step:
 
 def level_step(places: Places, names: Names) -> Step:
     """A severity, with the punctuation behind it."""
+    if "level" not in names.used and share(tokens(places), TOPICS) >= MOST:
+        after = advance(places, by_pattern(r"(?:[\w-]+,)+[A-Za-z]+"))
+        if after is not None:
+            return finish(Piece(rf"(?:[\w-]+,)+(?P<{names.take('level')}>[A-Za-z]+)", "level", ("level",), anchor=True, strong=True), after)
     stripped = [token.strip(":,|;") for token in tokens(places)]
     letters = share(stripped, SEVERITY_LETTER) >= 0.99 and len(set(stripped)) > 1
     heads = [re.split(r"[:,|;/]", token)[0] for token in tokens(places)]
@@ -348,7 +357,9 @@ def find_layout(lines: Sequence[str]) -> Layout:
             break
         if not piece.anchor:
             words += piece.kind != "literal"
-            if words > WORDS_BETWEEN * (1 if stamped else 2):
+            # Few different lines do not show which of their words vary.
+            sparse = stamped and total < FEW_LINES and any(p.kind == "level" for p in pieces)
+            if words > WORDS_BETWEEN * (1 if stamped else 2) or (sparse and piece.kind == "word"):
                 break
         pieces.append(piece)
         places = after
@@ -356,7 +367,24 @@ def find_layout(lines: Sequence[str]) -> Layout:
         if piece.anchor and (words == 0 or piece.strong):
             cut, words = len(pieces), 0
         delimiter = delimiter_of(piece, delimiter)
-    return Layout(tuple(named_host(pieces[:cut])))
+    return with_wordiest(Layout(tuple(named_host(pieces[:cut]))), delimiter, lines)
+
+
+def with_wordiest(layout: Layout, delimiter: str, lines: Sequence[str]) -> Layout:
+    """Let the wordiest of delimited columns be the message, if that is not the last one."""
+    compiled = re.compile(layout.pattern, re.ASCII | re.DOTALL)
+    rows = [found.groupdict() for line in lines if (found := compiled.fullmatch(line))]
+    if not delimiter or not rows or sum(piece.pattern.rstrip(" *+").endswith(delimiter) for piece in layout.pieces) < 3:
+        return layout
+
+    def wordiness(name: str) -> float:
+        return sum(len((row[name] or "").split()) for row in rows) / len(rows)
+
+    best = max((name for piece in layout.pieces for name in piece.names if piece.kind == "word"), key=wordiness, default="message")
+    if best == "message" or wordiness(best) <= 1.5 * wordiness("message"):
+        return layout
+    renamed = tuple(replace(piece, pattern=piece.pattern.replace(f"(?P<{best}>", "(?P<message>")) for piece in layout.pieces)
+    return Layout(renamed, "(?P<rest>.*)")
 
 
 def again(places: Places, pieces: Sequence[Piece]) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nightlog.onboarding.columns import SEVERITY, Layout, find_layout
-from nightlog.onboarding.stamps import Form, form_of, key_of, scan
+from nightlog.onboarding.timestamps import Form, form_of, key_of, scan
 from nightlog.parsing.structured import as_text, decoded
 from nightlog.systems.spec import WHOLE_LINE
 
@@ -21,7 +21,15 @@ NAMES = {
     "level": re.compile(r"(?i)^(?:level|levelname|log[._]?level|severity|severity_?text|lvl|@l|priority)$"),
     "time": re.compile(r"(?i)^(?:@?timestamp|@t|time|ts|t|date|datetime|asctime|event_?time|__realtime_timestamp)$"),
 }
+# Without a text, what an event is about: its kind, what was done to what, and how it ended.
+EVENT = (
+    re.compile(r"(?i)^(?:event_?name|event|action|activity|operation|operationname|event_?type|event_?action|kind|syscall)$"),
+    re.compile(r"(?i)^(?:(?:http_?|request_?|req_?)?method|verb)$"),
+    re.compile(r"(?i)^(?:(?:http_?|request_?|req_?)?(?:uri|url|path|target)|request|resource|object|file_?name|exe|command|cmd_?line)$"),
+    re.compile(r"(?i)^(?:(?:http_?|downstream_?|origin_?|response_?|resp_?)?status(?:_?code)?|response_?code|outcome|result)$"),
+)
 TROUBLE = re.compile(r"(?i)^(?:err|error|exception|exc_info|cause|reason|stack|stack_?trace|status|status_?code|code|outcome|result)$")
+ELEMENT = re.compile(r"<[\w:.-]+ ([^<>]*?)/?>\s*")  # of XML, whose attributes are pairs
 MOSTLY = 0.8
 MAX_KEYS = 40
 Values = dict[str, str]
@@ -89,6 +97,9 @@ def as_json(lines: Sequence[str]) -> Keyed | None:
         if sum(not text.strip() for text in before) >= MOSTLY * len(before):
             return Keyed("json", WHOLE_LINE, None, records, share)
         layout = find_layout(before)
+        head = re.compile(layout.pattern, re.ASCII | re.DOTALL)
+        if sum(bool((rest := head.fullmatch(text)) and rest["message"].strip()) for text in before) > (1 - MOSTLY) * len(before):
+            return None  # the text before the brace is the message, or a part of it
         pattern = layout.pattern.replace("(?P<message>.*)", "") + r"[^{]*(?P<message>\{.*)"
         return Keyed("json", pattern, None, records, share, layout)
     alone = [number for number, line in enumerate(lines) if line.rstrip() == "{"]
@@ -117,8 +128,9 @@ def as_export(lines: Sequence[str]) -> Keyed | None:
 
 def as_logfmt(lines: Sequence[str]) -> Keyed | None:
     """key=value pairs that make up nearly all of a line, three or more, with a key that most lines share."""
+    element = sum(ELEMENT.fullmatch(line) is not None for line in lines) >= MOSTLY * len(lines)
     records = []
-    for line in lines:
+    for line in [ELEMENT.sub(r"\1", line) for line in lines] if element else lines:
         pairs = PAIR.findall(line)
         covered = sum(len(key) + 1 + len(value) for key, value in pairs)
         if len(pairs) >= 3 and covered >= 0.85 * (len(line.strip()) - len(pairs) + 1):
@@ -126,7 +138,8 @@ def as_logfmt(lines: Sequence[str]) -> Keyed | None:
     usual = Counter(key for record in records for key in record).most_common(1)
     if len(records) < MOSTLY * len(lines) or not usual or usual[0][1] < MOSTLY * len(records):
         return None
-    return Keyed("logfmt", WHOLE_LINE, None, records, len(records) / len(lines))
+    pattern = r"<[\w:.-]+ (?P<message>[^<>]*?)/?>\s*" if element else WHOLE_LINE
+    return Keyed("logfmt", pattern, None, records, len(records) / len(lines))
 
 
 def unquoted(value: str) -> str:
@@ -176,16 +189,24 @@ def roles(records: Sequence[Values]) -> Roles:
     }
     level = max(levels, key=lambda key: levels[key], default=None)
     level = level if level is not None and levels[level][0] >= 0.5 else None
+    full = {key: sum(bool(v.strip()) for v in found) / n for key, found in usual.items()}
     texts = {
-        key: len(found) / n * (2.0 * hinted("message", key) + min(8, sum(len(v.split()) for v in found) / len(found)) / 4)
+        key: full[key] * (2.0 * hinted("message", key) + min(8, sum(len(v.split()) for v in found) / len(found)) / 4)
         for key, found in usual.items()
         if key not in (time, level) and key not in times
     }
     ranked = sorted(texts, key=lambda key: -texts[key])
     main = ranked[:1]
-    wordy = bool(main) and (hinted("message", main[0]) or texts[main[0]] >= 0.5)
+    named = bool(main) and full[main[0]] >= 0.5 and hinted("message", main[0])
+    words = {key: sum(len(v.split()) for v in usual[key]) / len(usual[key]) for key in texts}
+    wordy = named or (bool(main) and texts[main[0]] >= 1.2)
     more = [k for k in usual if k not in (*main, time, level) and TROUBLE.match(last_step(k)) and informative(usual[k])]
-    if not wordy:
+    events = events_of(usual, n)
+    if wordy and not named:  # which of several texts is the message, nobody can tell
+        main = [key for key in usual if key in events[:1] or (key in texts and words[key] >= 2 and full[key] >= 0.5)][:4] or main
+    if not wordy and events:
+        main, more = [], [*events, *(k for k in more if k not in events and not any(p.match(last_step(k)) for p in EVENT))]
+    elif not wordy:
         # No text: an event is what its few-valued keys say.
         kinds = [k for k in ranked if k not in main and k not in more and 1 < len(set(usual[k])) <= min(50, 0.2 * len(usual[k]))]
         more = kinds[:6] + more
@@ -194,6 +215,21 @@ def roles(records: Sequence[Values]) -> Roles:
         more.append(status)
     others = [k for k in sorted(usual, key=lambda k: -len(usual[k])) if k not in (*main, time, level) and len(set(usual[k])) > 1]
     return Roles((*main, *more[:8]), level, time, times[time][1] if time else None, tuple(others[:MAX_KEYS]), status)
+
+
+def events_of(usual: Mapping[str, Sequence[str]], n: int) -> list[str]:
+    """The keys that say what happened: of each role the one that most records have, outer ones first."""
+    found = []
+    for role in EVENT:
+        keys = [key for key, values in usual.items() if role.match(last_step(key)) and sum(bool(v.strip()) for v in values) >= 0.3 * n]
+        if keys:
+            found.append(max(keys, key=lambda key: (len(usual[key]), -len(key))))
+    return found
+
+
+def has_message(records: Sequence[Values]) -> bool:
+    """Whether nearly all records have a key that loggers call their message."""
+    return sum(any(NAMES["message"].match(key) for key in record) for record in records) >= MOSTLY * len(records)
 
 
 def informative(values: Sequence[str]) -> bool:

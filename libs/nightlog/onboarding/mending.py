@@ -44,7 +44,7 @@ def with_option(layout: Layout, i: int, j: int) -> Layout | None:
         return None
     names = tuple(name for p in middle for name in p.names)
     joined = Piece(f"(?:{''.join(p.pattern for p in middle)})?", middle[0].kind if len(middle) == 1 else "optional", names, anchor=True)
-    return Layout((*layout.pieces[:i], joined, *layout.pieces[j:]))
+    return Layout((*layout.pieces[:i], joined, *layout.pieces[j:]), layout.tail)
 
 
 def with_words(layout: Layout, i: int) -> Layout | None:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from nightlog.onboarding import ids, keyed, standards
+from nightlog.onboarding import formats, ids, keyed, standards
 from nightlog.onboarding.columns import SEVERITY, Layout, find_layout, matching
 from nightlog.onboarding.mending import mend
-from nightlog.onboarding.stamps import Form, key_of, scan
+from nightlog.onboarding.timestamps import Form, form_of, key_of, scan
 from nightlog.onboarding.trial import Event, Trial, masker, try_system
+from nightlog.parsing.records import CONTINUES
 from nightlog.systems.spec import DEFAULT_MASKS, WHOLE_LINE, System
 
 INDUCED = 3000  # lines that a header is found from
@@ -34,6 +35,17 @@ class Split:
     masks: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
     with_entry: str | None = None  # the pattern with a group `entry` around all that could hold ids
+    variants: tuple[dict[str, Any], ...] = ()  # other forms of records in the same lines
+
+    @property
+    def start(self) -> str | None:
+        """The expression of what a record begins with, None if that is not known."""
+        if self.record is not None:
+            return str(self.record["start"])
+        pattern = str(self.header.get("pattern", WHOLE_LINE))
+        if "(?P<time>" in pattern:
+            return formats.start_of(pattern)
+        return r"\{" if self.header.get("kind") == "json" else None
 
 
 @dataclass(frozen=True)
@@ -56,18 +68,115 @@ def thin(lines: Sequence[str], n: int = INDUCED) -> list[str]:
 
 def split_of(lines: Sequence[str], spread: Sequence[str]) -> Split:
     """How the lines are split: by a standard or by named values where they keep to one, else by the columns that they share."""
+    block = lines[: 4 * INDUCED]
     if found := standards.recognise(thin(lines)):
         return split_standard(found)
-    block = lines[: 4 * INDUCED]
+    if ready := formats.recognise(block):
+        return nested(split_ready(ready), block)
     if named := keyed.recognise(block):
         return split_keyed(named)
-    return split_text(lines, spread)
+    return nested(split_text(lines, spread), block)
+
+
+def with_variants(split: Split, lines: Sequence[str], spread: Sequence[str], most: int = 4) -> Split:
+    """Add the forms of the lines that neither begin a record of the main form nor look like the continuation of one."""
+    start = split.start
+    if start is None or not most:
+        return split
+    begins = re.compile(start, re.ASCII)
+    others = [line for line in lines if line.strip() and not begins.match(line) and not re.match(CONTINUES, line) and line[0] != "#"]
+    total = sum(bool(line.strip()) for line in lines)
+    if len(others) < max(2, 0.02 * total):
+        return split
+    form = with_variants(split_of(others, ()), others, (), most - 1)
+    if form.timestamp is None and form.header.get("kind", "pattern") == "pattern":
+        return split
+    starts = [each for each in (start, form.start) if each]
+    record = {"start": "|".join(f"(?:{each})" for each in starts)} if (split.record or form.record) and len(starts) == 2 else None
+    variant = {"header": bare_header(form.header)} | ({"timestamp": form.timestamp} if form.timestamp else {})
+    note = f"mixed formats: {len(others):,} lines have another form ({form.how}), for example: {others[0][:120]}"
+    header = bare_header(split.header)
+    variants = (variant, *form.variants)
+    return replace(split, header=header, record=record, fields=(), with_entry=None, variants=variants, notes=(*split.notes, note))
+
+
+def bare_header(header: dict[str, Any]) -> dict[str, Any]:
+    """The header with the keys that every form has."""
+    if "keys" not in header:
+        return header
+    return header | {"keys": {name: key for name, key in header["keys"].items() if name in ("message", "level", "time")}}
+
+
+def split_ready(found: formats.Recognised) -> Split:
+    """The sections for a ready format."""
+    ready = found.ready
+    record = {"start": ready.start} if found.spans or ready.lines > 1 else None
+    names = tuple(name for name in re.findall(r"\(\?P<(\w+)>", ready.pattern) if name not in ("time", "level"))
+    stamp = {"value": ready.value, "format": ready.format}
+    pattern = ready.pattern if found.share == 1 else formats.lenient(ready.pattern)
+    return Split(ready.name, record, {"pattern": pattern}, stamp, names)
+
+
+def nested(split: Split, lines: Sequence[str]) -> Split:
+    """Look into the messages of a header: for an access log, for named values, and for a whole time stamp if the header's lacks a part."""
+    pattern = split.header["pattern"]
+    if not pattern.endswith("(?P<message>.*)"):
+        return split
+    compiled = re.compile(pattern, re.ASCII | re.DOTALL)
+    messages = [found["message"] for line in thin(lines) if (found := compiled.fullmatch(line))]
+    if len(messages) < 3:
+        return split
+    taken = set(re.findall(r"\(\?P<(\w+)>", pattern)) - {"message"}
+    outer = pattern.removesuffix("(?P<message>.*)")
+    incomplete = split.timestamp is None or "{ds" in split.timestamp["value"]
+    if inner := standards.access(messages):
+        inner_pattern = apart(inner.pattern, taken - {"time"})
+        outer = outer.replace("(?P<time>", "(?P<logged>") if incomplete else outer
+        inner_pattern = inner_pattern if incomplete else inner_pattern.replace("(?P<time>", "(?P<requested>")
+        found = split_standard(inner)
+        stamp = found.timestamp if incomplete else split.timestamp
+        names = (*split.fields, *(name for name in found.fields if name not in split.fields))
+        return replace(split, header={"pattern": outer + inner_pattern}, timestamp=stamp, fields=names, masks=found.masks, with_entry=None)
+    named = keyed.recognise(messages)
+    if named and named.pattern == WHOLE_LINE and (named.kind == "json" or keyed.has_message(named.records)):
+        found = split_keyed(named)
+        keys = {name: key for name, key in found.header["keys"].items() if name not in taken or (name == "time" and incomplete)}
+        own = incomplete and found.timestamp is not None and "{ds" not in found.timestamp["value"]
+        if own:
+            pattern = pattern.replace("(?P<time>", "(?P<logged>")
+        elif "time" in keys:
+            del keys["time"]
+        stamp = found.timestamp if own else split.timestamp
+        header = {"kind": named.kind, "pattern": pattern, "keys": keys}
+        return replace(
+            split,
+            how=f"{split.how} with {found.how}",
+            header=header,
+            timestamp=stamp,
+            fields=(*split.fields, *found.fields),
+            with_entry=None,
+        )
+    seen = [stamp for message in messages if (stamp := scan(message.lstrip("[( "), 0))]
+    if incomplete and len(seen) >= 0.8 * len(messages) and (voted := form_of(seen)) and not voted[0].without:
+        inner_time = rf"[\[( ]*(?P<time>{voted[0].pattern})[\])]?[,:]? *"
+        whole = (
+            outer.replace("(?P<time>", "(?P<logged>")
+            + (inner_time if len(seen) == len(messages) else f"(?:{inner_time})?")
+            + "(?P<message>.*)"
+        )
+        return replace(split, header={"pattern": whole}, timestamp={"value": "{time}", "format": voted[0].format}, with_entry=None)
+    return split
+
+
+def apart(pattern: str, taken: set[str]) -> str:
+    """A pattern whose groups do not have names that are taken."""
+    return re.sub(r"\(\?P<(\w+)>", lambda group: f"(?P<{group[1]}{'_2' if group[1] in taken else ''}>", pattern)
 
 
 def split_standard(found: standards.Standard) -> Split:
     """The sections for a standard."""
     stamp = {"value": found.time, "format": found.format} if found.time else None
-    names = tuple(name for name in re.findall(r"\(\?P<(\w+)>", found.pattern) if name not in ("time", "level", "rest", "data"))
+    names = tuple(name for name in re.findall(r"\(\?P<(\w+)>", found.pattern) if name not in ("time", "date", "level", "rest", "data"))
     masks = tuple({"name": name, "pattern": rf'(?<=" ){digit}\d\d$', "word": True} for name, digit in STATUS_MASKS) if found.status else ()
     query = ({"name": "QUERY", "pattern": r'\?[^\s"]*'},) if found.status else ()
     return Split(found.name, None, {"pattern": found.pattern}, with_day(stamp, ""), names, (*masks, *query))
@@ -119,7 +228,8 @@ def starts_of(lines: Sequence[str]) -> tuple[list[bool], bool]:
     seen = [head_stamp(line) for line in lines]
     votes = Counter(key for found in seen if found for key in [found])
     total = sum(bool(line.strip()) for line in lines)
-    if votes and (best := votes.most_common(1)[0])[1] >= 0.2 * total:
+    best = votes.most_common(1)[0] if votes else None
+    if best and (best[1] >= 0.2 * total or (best[1] >= max(2, 0.002 * total) and best[0][2] == 0 and not best[0][1])):
         alike = {key for key, n in votes.items() if key[:2] == best[0][:2] and n >= 0.001 * total}
         return [found in alike for found in seen], True
     severe = [has_severity(line) for line in lines]
@@ -161,13 +271,6 @@ def split_text(lines: Sequence[str], spread: Sequence[str]) -> Split:
     start = layout.start()
     strangers = sum(not begin and bool(line.strip()) for line, begin in zip(lines, begins, strict=True))
     if start is not None and strangers:
-        other = [found for line, begin in zip(lines, begins, strict=True) if not begin and (found := head_stamp(line)) and not found[1]]
-        most = Counter(other).most_common(1)
-        if most and most[0][1] >= max(2, 0.02 * len(firsts)):
-            shown = next(line for line in lines if head_stamp(line) == most[0][0])
-            notes.append(f"mixed formats: {most[0][1]:,} lines have a time stamp of another form or place, for example: {shown[:120]}")
-            other_start = find_layout(thin([line for line in lines if head_stamp(line) == most[0][0]])).start()
-            start = f"(?:{start}|{other_start})" if other_start else start
         record = {"start": start}
     stamps = layout.stamps
     stamp = stamp_section(stamps[0].names, stamps[0].form) if stamps and stamps[0].form else None
@@ -188,17 +291,14 @@ def spelled(layout: Layout, lines: Sequence[str]) -> Layout:
             words = sorted({*seen, *(STANDARD_WORDS if all(w.isupper() for w in seen) else ())}, key=lambda w: (-len(w), w))
             pieces[number] = replace(piece, pattern=piece.pattern.replace(group[0], f"(?P<level>{'|'.join(words)})"))
             break
-    return Layout(tuple(pieces))
+    return Layout(tuple(pieces), layout.tail)
 
 
 def stamp_section(names: Sequence[str], form: Form | None) -> dict[str, str] | None:
     """The section of the time, with its zone where the column behind it names one."""
     if form is None:
         return None
-    value, fmt = "{" + names[0] + "}", form.format
-    if len(names) > 1:
-        value, fmt = f"{value} {{{names[1]}}}", f"{fmt} yyyy"
-    return with_day({"value": value, "format": fmt}, form.without)
+    return with_day({"value": "{" + names[0] + "}", "format": form.format}, form.without)
 
 
 def zone_of(events: Sequence[Event], pattern: str) -> str | None:
@@ -222,10 +322,11 @@ def propose(lines: Sequence[str], name: str, path: str, ds: str, delivered: bool
     Args: path, of the files under the data folder; ds, the night of the trial; delivered, whether the path has no day and the files
     belong to that one night; spread, single lines from all over the files, which show what headers the sample lacks.
     """
-    split = split_of(lines, spread)
+    split = with_variants(split_of(lines, spread), lines[: 4 * INDUCED], spread)
     sections: dict[str, Any] = {"name": name, "role": "target", "input": {"path": path} | ({"delivered": ds} if delivered else {})}
     sections |= {"record": split.record} if split.record else {}
     sections |= {"header": split.header} | ({"timestamp": split.timestamp} if split.timestamp else {})
+    sections |= {"variants": list(split.variants)} if split.variants else {}
     draft = sections | {"session": {"kind": "field", "field": "message"}, "masks": list(split.masks)}
     first = try_system(lines, System.model_validate(draft), ds)
     if split.timestamp and (zone := zone_of(first.matched[:2000], split.header.get("pattern", ""))):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nightlog.onboarding.columns import SEVERITY
-from nightlog.onboarding.stamps import form_of, scan
+from nightlog.onboarding.timestamps import form_of, scan
 
 MOSTLY = 0.8
 ACCESS = re.compile(r'(?:\S+ )?\S+ \S+ (?:\S+|"[^"]*") \[[^\]]+\] "(?:[^"\\]|\\.)*" (?:\d{3}|-)(?: .*)?')
@@ -30,7 +30,7 @@ class Standard:
 def recognise(lines: Sequence[str]) -> Standard | None:
     """The standard that nearly all lines keep to; None where there is none."""
     full = [line for line in lines if line.strip()]
-    return access(full) or rfc5424(full) or table(full)
+    return access(full) or rfc5424(full) or w3c(full) or table(full)
 
 
 def access(lines: Sequence[str]) -> Standard | None:
@@ -62,21 +62,57 @@ def rfc5424(lines: Sequence[str]) -> Standard | None:
     return Standard("syslog (RFC 5424)", rf"{head} (?P<data>{data})(?: \ufeff?)?(?P<message>.*)", "{time}", form[0].format)
 
 
+def w3c(lines: Sequence[str]) -> Standard | None:
+    """W3C extended logs and Zeek's: a line `#Fields:` names the columns. What stands from method to query is the message."""
+    head = next((line for line in lines if re.match(r"#fields[:\t]", line, re.I)), None)
+    if head is None:
+        return None
+    tabs = "\t" in head
+    names = head.split("\t")[1:] if tabs else head.split()[1:]
+    column = r"[^\t]*" if tabs else r"[^ ]+"
+    plain = [re.sub(r"\W+", "_", name).strip("_").lower() or "column" for name in names]
+    plain = [name if name not in plain[:n] else f"{name}_{n + 1}" for n, name in enumerate(plain)]
+    if "date" in plain and "time" in plain:
+        value, form, times = "{date} {time}", "yyyy-MM-dd H:m:s[.SSS]", {"date", "time"}
+    elif "time" in plain:
+        value, form, times = "{ds} {time}", "yyyy-MM-dd H:m:s[.SSS]", {"time"}
+    elif "ts" in plain:
+        value, form, times = "{ts}", "epoch", {"ts"}
+    else:
+        return None
+    first = next((n for n, name in enumerate(plain) if name in ("cs_method", "method")), None)
+    if first is None:
+        first = max((n for n, name in enumerate(plain) if name in times or name in ("uid", "id_orig_h", "id_resp_p")), default=-1) + 1
+        last = len(plain) - 1
+    else:
+        near = [n for n in range(first, min(first + 4, len(plain))) if n < first + 3 or plain[n] in ("cs_uri_query", "sc_status")]
+        last = near[-1]
+    if first >= len(plain):
+        return None
+    groups = [f"(?P<{name if re.match('[a-z]', name) else 'c_' + name}>{column})" for name in plain]
+    gap = r"\t" if tabs else " "
+    message = f"(?P<message>{gap.join([column] * (last - first + 1))})"
+    pattern = gap.join([*groups[:first], message, *groups[last + 1 :]]) + r"\s*"
+    good = sum(re.fullmatch(pattern, line, re.ASCII) is not None for line in lines if not line.startswith("#"))
+    return Standard("W3C", pattern, value, form) if good >= MOSTLY * sum(not line.startswith("#") for line in lines) else None
+
+
 def table(lines: Sequence[str]) -> Standard | None:
     """A table with a delimiter, as spreadsheets and Windows write: cells in quotes, or a first line of names."""
-    for delimiter in (",", ";", "\t"):
+    tables = []
+    for delimiter in ("\t", ";", ","):
         try:
             rows = list(csv.reader(lines, delimiter=delimiter))
         except csv.Error:  # a carriage return within a line, or a cell without an end
-            return None
+            continue
         width, n = Counter(map(len, rows)).most_common(1)[0] if rows else (0, 0)
         if width < 4 or n < 0.95 * len(lines) or len(rows) != len(lines):
             continue
         header = rows[0] if is_header(rows[0], rows[1:]) else []
         quoted = sum(line.lstrip().startswith('"') for line in lines) >= 0.5 * len(lines)
         if (header or quoted) and (found := columns_of([row for row in rows if len(row) == width], header, lines, delimiter)):
-            return found
-    return None
+            tables.append((width, found))
+    return max(tables, key=lambda each: each[0])[1] if tables else None
 
 
 def is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:

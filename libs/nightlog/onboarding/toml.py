@@ -12,6 +12,7 @@ WHY = {
     "record": "records span lines: a line that begins like this begins one",
     "header": "how a record is split; `message` is what gets parsed",
     "timestamp": "put together from fields of the header; Spark's datetime pattern",
+    "variants": "other forms of records in the same files",
     "session": "what belongs together",
     "masks": "text that is replaced before templates are mined",
 }
@@ -35,6 +36,8 @@ def value_of(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, date | int):
         return str(value)
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {value_of(each)}" for key, each in value.items()) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(map(value_of, value)) + "]"
     return quoted(str(value))

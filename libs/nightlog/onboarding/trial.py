@@ -65,22 +65,29 @@ def split_records(lines: Sequence[str], system: System) -> list[Record]:
 def parse_events(records: Sequence[Record], system: System, ds: str) -> list[Event]:
     """Parse records as the night does, by the same engine; blank records are left out."""
     table = lines_table([record.text for record in records])
-    columns, matched = split_fields(flat_column(table, "text"), system.header, system.header.fields)
-    fields = {name: column.to_pylist() for name, column in columns.items()}
+    own: list[dict[str, str] | None] = [None] * len(records)
+    texts = flat_column(table, "text")
+    for form in system.forms():
+        left = [place for place, fields in enumerate(own) if fields is None]
+        columns, matched = split_fields(texts.take(pa.array(left, pa.int64())), form.header, form.header.fields)
+        fields = {name: column.to_pylist() for name, column in columns.items()}
+        for number, place in enumerate(left):
+            if matched[number]:
+                own[place] = {name: values[number] or "" for name, values in fields.items()}
     rows, parsed = parse_lines(table, system.model_copy(update={"record": None}), ds)
     at_of: dict[int, datetime | None] = {}
     message_of: dict[int, str] = {}
     ids_of: defaultdict[int, list[str]] = defaultdict(list)
     for row in rows.select(["line_no", "at", "session_id", "message_id"]).to_pylist():
         place = row["line_no"] - 1
-        at_of[place] = row["at"] if system.timestamp is not None else None
+        at_of[place] = row["at"] if any(form.timestamp is not None for form in system.forms()) else None
         message_of[place] = parsed.messages[row["message_id"]][0]
         ids_of[place] += [row["session_id"]] if row["session_id"] is not None else []
     events = []
     for place, record in enumerate(records):
-        if place in message_of and matched[place]:
-            own = {name: values[place] or "" for name, values in fields.items()}
-            events.append(Event(record, True, own, at_of[place], tuple(ids_of[place]), message_of[place]))
+        named = own[place]
+        if place in message_of and named is not None:
+            events.append(Event(record, True, named, at_of[place], tuple(ids_of[place]), message_of[place]))
         elif record.text.strip(" "):
             events.append(Event(record, False, {}, None, (), ""))
     return events

@@ -133,20 +133,42 @@ def parse_lines(lines: pa.Table, system: System, ds: str, own: slice = slice(Non
     Returns: as `parse_table`; every own line is counted in n_parsed, n_blank, n_unparsed or n_continuation.
     """
     joined = join_records(lines, system.record, own) if system.record is not None else Joined(lines)
-    flat, rows = flat_system(system), joined.rows
-    if system.header.kind == "pattern":
-        events, parsed = parse_table(rows, flat, ds)
-    else:
-        texts, matched = flatten(flat_column(rows, "text"), system)
-        events, parsed = parse_table(rows.set_column(2, "text", texts).filter(pa.array(matched)), flat, ds)
-        blank = np.asarray(pc.equal(pc.utf8_trim(texts, " "), ""))
-        unmatched = np.flatnonzero(~matched & ~blank)
-        parsed.tally |= {"n_blank": int((blank & ~matched).sum()), "n_unparsed": len(unmatched)}
-        parsed.unmatched = unparsed_rows(rows, unmatched, ds)
-    parsed.tally["n_blank"] += joined.n_blank
+    rows, tables, forms = joined.rows, [], []
+    for form in system.forms():
+        events, parsed, left = parse_form(rows, form, ds)
+        tables.append(events)
+        forms.append(parsed)
+        rows = rows.filter(pa.array(left))
+        if not len(rows):
+            break
+    whole = forms[0] if len(forms) == 1 else joined_forms(forms)
+    whole.tally["n_blank"] += joined.n_blank
     swallowed = 0 if system.header.kind == "export" else joined.n_swallowed
-    parsed.tally |= {"n_continuation": joined.n_continuation, "n_swallowed": swallowed}
-    return events, parsed
+    whole.tally |= {"n_continuation": joined.n_continuation, "n_swallowed": swallowed}
+    events = tables[0] if len(tables) == 1 else pa.concat_tables(tables).sort_by([("file", "ascending"), ("line_no", "ascending")])
+    return events, whole
+
+
+def joined_forms(forms: Sequence[Parsed]) -> Parsed:
+    """Return the parsed records of several forms as of one; what the last form does not match is unparsed."""
+    whole = joined(forms)
+    whole.tally["n_unparsed"], whole.unmatched = forms[-1].tally["n_unparsed"], forms[-1].unmatched
+    return whole
+
+
+def parse_form(rows: pa.Table, system: System, ds: str) -> tuple[pa.Table, Parsed, np.ndarray]:
+    """Parse records of one form. Returns events, the account, and a mask of the rows with text that do not have this form."""
+    flat = flat_system(system)
+    if system.header.kind == "pattern":
+        events, parsed, matched, blank = parse_table(rows, flat, ds)
+        return events, parsed, ~matched & ~blank
+    texts, matched = flatten(flat_column(rows, "text"), system)
+    events, parsed, _, _ = parse_table(rows.set_column(2, "text", texts).filter(pa.array(matched)), flat, ds)
+    blank = np.asarray(pc.equal(pc.utf8_trim(texts, " "), ""))
+    unmatched = np.flatnonzero(~matched & ~blank)
+    parsed.tally |= {"n_blank": int((blank & ~matched).sum()), "n_unparsed": len(unmatched)}
+    parsed.unmatched = unparsed_rows(rows, unmatched, ds)
+    return events, parsed, ~matched & ~blank
 
 
 def unparsed_rows(lines: pa.Table, unmatched: np.ndarray, ds: str) -> list[dict[str, Any]]:
@@ -215,9 +237,12 @@ class Text:
         return pa.StringArray.from_buffers(len(rows), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(self.data[places]))
 
 
-def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Parsed]:
-    """Lines (file, line_no, text) of one night as events: the columns of silver.events but the partition's; one row for each session
-    that a line names, or one without a session."""
+def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Parsed, np.ndarray, np.ndarray]:
+    """Parse lines (file, line_no, text) of one night by their shapes.
+
+    Returns: events, the columns of silver.events except the partition's, one row per session that a line names, or one without a session;
+    the account; masks of the lines that match and of those that are blank.
+    """
     parser, known, read = parser_of(system.model_dump_json())
     text = Text(lines.column("text"))
     shapes, of_line, shaped = shapes_of(text, parser, known.shapes)
@@ -259,7 +284,7 @@ def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Par
     stand = numbers_of(shaped, parser, known.numbers)
     numbers = extremes(text.data, text.starts[rows], stand, of_line[rows], message, len(ids))
     parsed.numbers = [numbers_table(numbers, ids, lines.select(["file", "line_no"]), rows, ds)] if len(numbers["n"]) else []
-    return events, parsed
+    return events, parsed, matched, blank
 
 
 def numbers_table(found: dict[str, np.ndarray], ids: np.ndarray, lines: pa.Table, rows: np.ndarray, ds: str) -> pa.Table:

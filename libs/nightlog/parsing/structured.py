@@ -70,6 +70,9 @@ def split_fields(texts: pa.StringArray, header: Header, names: Sequence[str]) ->
     for number, key in enumerate(header.message_keys):
         part = pc.binary_join_element_wise(message_part(number, key), values[key], "")
         message = pc.coalesce(pc.binary_join_element_wise(message, part, " "), message, part)
+    if header.kind == "json":  # an object without these keys is a record all the same
+        lacking = pc.is_null(message)
+        message = pc.replace_with_mask(message, lacking, pc.if_else(is_object(body.filter(lacking)), "", None))
     matched = np.asarray(pc.is_valid(message)) & holds & ~blank
     fields |= {name: pc.fill_null(values[key], "") for name, key in keys.items()}
     return {name: fields[name] for name in names if name in fields} | {"message": message}, matched
@@ -115,6 +118,11 @@ def json_values(texts: pa.StringArray, keys: Sequence[str]) -> dict[str, pa.Stri
                 value = at_path(decoded(text, exact=True), path)
             append(None if value is None else as_text(value))
     return {key: pa.array(column, pa.string()) for key, column in zip(keys, columns, strict=True)}
+
+
+def is_object(texts: pa.StringArray) -> pa.BooleanArray:
+    """Return whether each text is a JSON object."""
+    return pa.array([bool(decoded(text)) for text in texts.to_pylist()], pa.bool_())
 
 
 def decoded(text: str | None, exact: bool = False) -> Mapping[str, Any]:

@@ -119,6 +119,13 @@ class Timestamp(Part):
         return form
 
 
+class Variant(Part):
+    """Another form of the system's records: what the main header does not match is tried with these, in their order."""
+
+    header: Header
+    timestamp: Timestamp | None = None
+
+
 class Session(Part):
     """How lines become sessions: by an id found in a field, by a field itself, or by time window.
 
@@ -283,6 +290,7 @@ class System(Part):
     record: Record | None = None
     header: Header = Header()
     timestamp: Timestamp | None = None
+    variants: tuple[Variant, ...] = Field((), description="other forms of records in the same files")
     session: Session
     masks: tuple[Mask, ...] = ()
     default_masks: bool = Field(True, description="the masks that every system has, see below")
@@ -304,6 +312,19 @@ class System(Part):
         if self.role == "source" and self.labels is None:
             raise ValueError("a source teaches by its labels: give [labels], or make it a target")
         return self
+
+    @model_validator(mode="after")
+    def variants_have_the_session(self) -> Self:
+        for number, variant in enumerate(self.variants, 1):
+            if self.session.kind != "window" and self.session.field not in variant.header.fields:
+                raise ValueError(f"variants[{number}]: its header has no field `{self.session.field}`, which [session] looks at")
+        return self
+
+    def forms(self) -> tuple[System, ...]:
+        """Return the system once for each form of its records, the main form first."""
+        alone = self.model_copy(update={"variants": ()})
+        others = (alone.model_copy(update={"header": each.header, "timestamp": each.timestamp}) for each in self.variants)
+        return (alone, *others)
 
     @property
     def settle_minutes(self) -> int:

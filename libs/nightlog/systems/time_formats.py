@@ -1,7 +1,7 @@
 """Formats of time stamps: Spark's datetime patterns as regular expressions.
 
 More lenient than Spark where logs are: numbers of two digits may have one, padded by a blank or not; a fraction of a second may have any
-number of digits; an offset may be written in each usual way; a time zone may be named by its abbreviation.
+number of digits behind a point or a comma; an offset may be written in each usual way; a time zone may be named by its abbreviation.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ def compile_format(form: str) -> TimeFormat:
             pattern += field_pattern(piece["letters"], alone)
         elif piece["quoted"] is None and piece[0] in "[]":
             pattern += "(?:" if piece[0] == "[" else ")?"
+        elif piece[0] in ".," and pieces[number + 1 : number + 2] and pieces[number + 1][0][0] == "S":
+            pattern += "[.,]"
         elif piece["quoted"] is None and piece[0] in "{}#":
             raise ValueError(f"`{piece[0]}` is reserved: quote it as '{piece[0]}'")
         else:
