@@ -69,7 +69,10 @@ def start_of(pattern: str) -> str:
     >>> start_of(r"\\[(?P<time>\\d+(?:ms)?)\\] (?P<message>.*)")
     '\\\\[(?:\\\\d+(?:ms)?)'
     """
-    return re.sub(r"\(\?P<\w+>", "(?:", pattern[: end_of_time(pattern)])
+    start = re.sub(r"\(\?P<\w+>", "(?:", pattern[: end_of_time(pattern)])
+    bare = re.sub(r"\\.", "", start)
+    bare = re.sub(r"\[[^\]]*\]", "", bare)
+    return start + ")" * (bare.count("(") - bare.count(")"))
 
 
 def end_of_time(pattern: str) -> int:

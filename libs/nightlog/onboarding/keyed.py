@@ -59,12 +59,12 @@ class Roles:
     status: str | None  # the key of an HTTP status
 
 
-def recognise(lines: Sequence[str]) -> Keyed | None:
-    """The kind of named values that the lines hold, None for other text."""
+def recognise(lines: Sequence[str], least: float = MOSTLY) -> Keyed | None:
+    """Return the kind of named values that at least this share of the lines hold, None for other text."""
     full = [line for line in lines if line.strip()]
     if not full:
         return None
-    return as_json(full) or as_export(full) or as_logfmt(full)
+    return as_json(full, least) or as_export(full) or as_logfmt(full, least)
 
 
 def flat(value: Mapping[str, Any], path: str = "", depth: int = 3) -> Values:
@@ -86,12 +86,12 @@ def flat(value: Mapping[str, Any], path: str = "", depth: int = 3) -> Values:
     return found
 
 
-def as_json(lines: Sequence[str]) -> Keyed | None:
+def as_json(lines: Sequence[str], least: float = MOSTLY) -> Keyed | None:
     """JSON objects: one a line, behind a header of text, or over several lines that begin with a brace alone."""
     objects = [(line, decoded(line[at:]), at) for line in lines if (at := line.find("{")) >= 0 and line.rstrip().endswith("}")]
     good = [(line, found, at) for line, found, at in objects if found]
     share = len(good) / len(lines)
-    if share >= MOSTLY:
+    if share >= least:
         before = [line[:at] for line, _, at in good]
         records = [flat(found) for _, found, _ in good]
         if sum(not text.strip() for text in before) >= MOSTLY * len(before):
@@ -126,7 +126,7 @@ def as_export(lines: Sequence[str]) -> Keyed | None:
     return Keyed("export", WHOLE_LINE, f"{first}=", records, 1.0) if len(records) > 1 and len(records[0]) > 2 else None
 
 
-def as_logfmt(lines: Sequence[str]) -> Keyed | None:
+def as_logfmt(lines: Sequence[str], least: float = MOSTLY) -> Keyed | None:
     """key=value pairs that make up nearly all of a line, three or more, with a key that most lines share."""
     element = sum(ELEMENT.fullmatch(line) is not None for line in lines) >= MOSTLY * len(lines)
     records = []
@@ -136,7 +136,7 @@ def as_logfmt(lines: Sequence[str]) -> Keyed | None:
         if len(pairs) >= 3 and covered >= 0.85 * (len(line.strip()) - len(pairs) + 1):
             records.append({key: unquoted(value) for key, value in pairs})
     usual = Counter(key for record in records for key in record).most_common(1)
-    if len(records) < MOSTLY * len(lines) or not usual or usual[0][1] < MOSTLY * len(records):
+    if len(records) < least * len(lines) or not usual or usual[0][1] < MOSTLY * len(records):
         return None
     pattern = r"<[\w:.-]+ (?P<message>[^<>]*?)/?>\s*" if element else WHOLE_LINE
     return Keyed("logfmt", pattern, None, records, len(records) / len(lines))

@@ -19,6 +19,7 @@ from nightlog.systems.spec import DEFAULT_MASKS, WHOLE_LINE, System
 
 INDUCED = 3000  # lines that a header is found from
 HEAD = 100  # characters in which a record's first stamp is looked for
+MIXED = 0.5  # of the lines, where a file holds records of several forms
 STANDARD_WORDS = ("TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL")
 STATUS_MASKS = (("CLIENT_ERROR", "4"), ("SERVER_ERROR", "5"))
 
@@ -45,7 +46,7 @@ class Split:
         pattern = str(self.header.get("pattern", WHOLE_LINE))
         if "(?P<time>" in pattern:
             return formats.start_of(pattern)
-        return r"\{" if self.header.get("kind") == "json" else None
+        return {"json": r"\{", "logfmt": r"[\w.@-]+="}.get(str(self.header.get("kind")))
 
 
 @dataclass(frozen=True)
@@ -75,18 +76,20 @@ def split_of(lines: Sequence[str], spread: Sequence[str]) -> Split:
         return nested(split_ready(ready), block)
     if named := keyed.recognise(block):
         return split_keyed(named)
+    if named := keyed.recognise(block, MIXED):
+        return split_keyed(named)
     return nested(split_text(lines, spread), block)
 
 
 def with_variants(split: Split, lines: Sequence[str], spread: Sequence[str], most: int = 4) -> Split:
     """Add the forms of the lines that neither begin a record of the main form nor look like the continuation of one."""
     start = split.start
-    if start is None or not most:
+    if start is None or not most or split.header.get("kind") == "export":
         return split
     begins = re.compile(start, re.ASCII)
     others = [line for line in lines if line.strip() and not begins.match(line) and not re.match(CONTINUES, line) and line[0] != "#"]
     total = sum(bool(line.strip()) for line in lines)
-    if len(others) < max(2, 0.02 * total):
+    if len(others) < max(1, 0.02 * total):
         return split
     form = with_variants(split_of(others, ()), others, (), most - 1)
     if form.timestamp is None and form.header.get("kind", "pattern") == "pattern":
@@ -262,6 +265,12 @@ def split_text(lines: Sequence[str], spread: Sequence[str]) -> Split:
     firsts = [line for line, begin in zip(lines, begins, strict=True) if begin]
     chosen = thin(firsts)
     layout = mend(find_layout(chosen), chosen)
+    if stamped and not layout.stamps:  # stamps of one form at several places: the commonest place first
+        place = Counter(head_stamp(line) for line in firsts).most_common(1)[0][0]
+        begins = [begin and head_stamp(line) == place for line, begin in zip(lines, begins, strict=True)]
+        firsts = [line for line, begin in zip(lines, begins, strict=True) if begin]
+        chosen = thin(firsts)
+        layout = mend(find_layout(chosen), chosen)
     layout = spelled(layout, chosen) if not stamped else layout
     rare = [line for line in spread if (begin := layout.start()) and re.match(begin, line, re.ASCII)]
     missed = [line for line, ok in zip(rare, matching(rare, layout.pattern), strict=True) if not ok]

@@ -116,6 +116,10 @@ def checked(kind: str, found: re.Match[str], text: str) -> Seen | None:
         return None
     if part["hms"] and kind not in ("y8", "y6"):
         return None
+    # Addresses and versions are no times: points stand between pairs of digits, and behind a date.
+    short = not part["hms"] and (len(part["m"]) < 2 or len(part["sec"]) < 2)
+    if (part["t"] == "." and (short or not kind)) or (short and not kind):
+        return None
     if kind == "m4" and (part["f"] is None or part["j"] != " "):
         return None
     join = (
