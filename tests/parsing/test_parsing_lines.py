@@ -202,7 +202,7 @@ SYSLOG = r"(?P<stamp>\w{3} +\d+ [\d:]+)"
             stamped(SYSLOG, "{ds_year} {stamp}", "yyyy MMM d HH:mm:ss"),
             {
                 "Mar  4 05:06:07 x": datetime(2026, 3, 4, 5, 6, 7),
-                "Mar 14 05:06:07 x": datetime(2026, 3, 14, 5, 6, 7),
+                "Mar 14 05:06:07 x": datetime(2025, 3, 14, 5, 6, 7),
                 "Foo 4 05:06:07 x": None,
             },
         ),
@@ -214,6 +214,16 @@ def test_time_is_utc_and_null_where_it_cannot_be_read(system: System, times: dic
     rows = parsed(system, list(times))
     assert all(row.matched for row in rows)
     assert {text: row.at for text, row in zip(times, rows, strict=True)} == times
+
+
+@pytest.mark.parametrize(
+    ("ds", "stamp", "year"),
+    [("2027-01-01", "Dec 31 23:59:00", 2026), ("2027-01-01", "Jan  1 00:00:05", 2027), ("2026-12-31", "Jan  1 00:00:05", 2026)],
+)
+def test_a_stamp_without_year_is_not_of_the_future(ds: str, stamp: str, year: int) -> None:
+    system = stamped(SYSLOG, "{ds_year} {stamp}", "yyyy MMM d HH:mm:ss")
+    (line,), _ = parsed_lines(system, [f"{stamp} x"], ds)
+    assert line.at is not None and line.at.year == year
 
 
 # Sessions

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from nightlog.onboarding.trial import lines_table
 from nightlog.parsing.records import CONTINUES, join_records
@@ -58,7 +59,9 @@ def ready_formats() -> tuple[Ready, ...]:
         pattern = entry["pattern"]
         while MACRO.search(pattern):
             pattern = MACRO.sub(lambda macro: macros[macro[1]], pattern)
-        more = {name: tuple(value) if isinstance(value, list) else value for name, value in entry.items() if name != "pattern"}
+        more: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in entry.items() if name != "pattern"
+        }
         ready.append(Ready(pattern=pattern, **more))
     return tuple(ready)
 

@@ -126,7 +126,7 @@ def nested(split: Split, lines: Sequence[str]) -> Split:
     if not pattern.endswith("(?P<message>.*)"):
         return split
     compiled = re.compile(pattern, re.ASCII | re.DOTALL)
-    messages = [found["message"] for line in thin(lines) if (found := compiled.fullmatch(line))]
+    messages = [match["message"] for line in thin(lines) if (match := compiled.fullmatch(line))]
     if len(messages) < 3:
         return split
     taken = set(re.findall(r"\(\?P<(\w+)>", pattern)) - {"message"}
@@ -136,30 +136,30 @@ def nested(split: Split, lines: Sequence[str]) -> Split:
         inner_pattern = apart(inner.pattern, taken - {"time"})
         outer = outer.replace("(?P<time>", "(?P<logged>") if incomplete else outer
         inner_pattern = inner_pattern if incomplete else inner_pattern.replace("(?P<time>", "(?P<requested>")
-        found = split_standard(inner)
-        stamp = found.timestamp if incomplete else split.timestamp
-        names = (*split.fields, *(name for name in found.fields if name not in split.fields))
-        return replace(split, header={"pattern": outer + inner_pattern}, timestamp=stamp, fields=names, masks=found.masks, with_entry=None)
+        own = split_standard(inner)
+        stamp = own.timestamp if incomplete else split.timestamp
+        names = (*split.fields, *(name for name in own.fields if name not in split.fields))
+        return replace(split, header={"pattern": outer + inner_pattern}, timestamp=stamp, fields=names, masks=own.masks, with_entry=None)
     named = keyed.recognise(messages)
     if named and named.pattern == WHOLE_LINE and (named.kind == "json" or keyed.has_message(named.records)):
-        found = split_keyed(named)
-        keys = {name: key for name, key in found.header["keys"].items() if name not in taken or (name == "time" and incomplete)}
-        own = incomplete and found.timestamp is not None and "{ds" not in found.timestamp["value"]
-        if own:
+        inside = split_keyed(named)
+        keys = {name: key for name, key in inside.header["keys"].items() if name not in taken or (name == "time" and incomplete)}
+        whole_time = incomplete and inside.timestamp is not None and "{ds" not in inside.timestamp["value"]
+        if whole_time:
             pattern = pattern.replace("(?P<time>", "(?P<logged>")
         elif "time" in keys:
             del keys["time"]
-        stamp = found.timestamp if own else split.timestamp
+        stamp = inside.timestamp if whole_time else split.timestamp
         header = {"kind": named.kind, "pattern": pattern, "keys": keys}
         return replace(
             split,
-            how=f"{split.how} with {found.how}",
+            how=f"{split.how} with {inside.how}",
             header=header,
             timestamp=stamp,
-            fields=(*split.fields, *found.fields),
+            fields=(*split.fields, *inside.fields),
             with_entry=None,
         )
-    seen = [stamp for message in messages if (stamp := scan(message.lstrip("[( "), 0))]
+    seen = [each for message in messages if (each := scan(message.lstrip("[( "), 0))]
     if incomplete and len(seen) >= 0.8 * len(messages) and (voted := form_of(seen)) and not voted[0].without:
         inner_time = rf"[\[( ]*(?P<time>{voted[0].pattern})[\])]?[,:]? *"
         whole = (

@@ -35,6 +35,7 @@ SPARK_SEED = 42
 # Sessions fall into so many buckets; a task of the next step takes a range of them.
 BUCKETS = 1 << 16
 AT = pa.timestamp("us", tz="UTC")
+DAY_US = 24 * 3600 * 1_000_000
 TALLIED = (
     "n_parsed",
     "n_blank",
@@ -347,8 +348,7 @@ def stamps(
 ) -> pa.TimestampArray:
     """The times of the matched lines `rows`; null where one cannot be read. Without stamps the night's first instant."""
     if read is None:
-        day = (datetime.fromisoformat(ds).replace(tzinfo=UTC) - EPOCH) // MICROSECOND
-        return pa.array(np.full(len(rows), day)).cast(AT)
+        return pa.array(np.full(len(rows), day_start(ds))).cast(AT)
     of_row = of_line[rows]
     columns: list[Any] = []
     for number, piece in enumerate(parser.pieces):
@@ -359,7 +359,24 @@ def stamps(
         spans = np.array([shape.stamp[number] if shape.stamp else (0, 0) for shape in shapes], dtype=np.int64).reshape(-1, 2)[of_row]
         columns.append(text.take(rows, spans[:, 0], spans[:, 1]))
     coded = pc.binary_join_element_wise(*columns, pa.scalar("", pa.string())).dictionary_encode()
-    return read(coded.dictionary).cast(AT).take(coded.indices)
+    at = read(coded.dictionary)
+    if "ds_year" in parser.pieces[1::2]:
+        at = with_year(at, coded.dictionary, read, ds)
+    return at.cast(AT).take(coded.indices)
+
+
+def with_year(at: pa.Int64Array, stamps: pa.StringArray, read: Read, ds: str) -> pa.Int64Array:
+    """Let stamps without a year be of the year before, if the night's year would put them into its future: at New Year, say."""
+    late = pc.greater_equal(at, day_start(ds) + 2 * DAY_US)
+    if not pc.any(late).as_py():
+        return at
+    before = read(pc.replace_substring_regex(stamps, rf"\b{ds[:4]}", f"{int(ds[:4]) - 1:04d}", max_replacements=1))
+    return pc.if_else(pc.fill_null(late, False), before, at)
+
+
+def day_start(ds: str) -> int:
+    """Return the first instant of a day, microseconds since 1970."""
+    return (datetime.fromisoformat(ds).replace(tzinfo=UTC) - EPOCH) // MICROSECOND
 
 
 def astray(at: pa.TimestampArray, system: System, ds: str) -> int:
