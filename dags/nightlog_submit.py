@@ -40,7 +40,7 @@ MEANING = {
 }
 NO_RETRY = {GATE, USAGE, PERMANENT}
 GRACE_S = 10.0
-WELL = re.compile(r"[\w-]+: (done|no_input)\b")  # a line of `nightlog outcomes`
+WELL = re.compile(r"[\w-]+: done\b")  # a line of `nightlog outcomes`
 
 SYSTEMS_PARAM = Param(
     None,
@@ -48,6 +48,7 @@ SYSTEMS_PARAM = Param(
     pattern=r"^[a-z][a-z0-9_-]*(,[a-z][a-z0-9_-]*)*$",
     description="systems to handle, with commas between them; empty: all",
 )
+FEWER_LINES_PARAM = Param(False, type="boolean", description="replace a published day even if it has fewer lines now")
 DS_PARAM = Param(
     None,
     type=["null", "string"],
@@ -59,6 +60,7 @@ DS_PARAM = Param(
 # A run by hand may have no data interval: it takes the day before the run.
 DS = "{{ params.ds or (dag_run.data_interval_start or dag_run.run_after - macros.timedelta(days=1)) | ds }}"
 NIGHT = ["--ds", DS, "--run-id", "{{ run_id }}"]
+FEWER_LINES = "{{ '--fewer-lines' if params.fewer_lines else '' }}"
 SYSTEMS = "{{ '--systems=' ~ params.systems if params.systems else '' }}"
 
 # What other DAGs can follow: `schedule=[Asset("gold.anomalies")]`. An event says of which night it is: extra = {"ds": …, "run_id": …}.

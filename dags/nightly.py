@@ -19,10 +19,12 @@ its reason, its evidence and its raw lines. `nightlog anomalies --ds DAY` shows 
 `ops.outcomes`, the later stages skip that system, and `report_outcomes` names it. So a run may be red and the other
 systems' anomalies be there, complete.
 
-**Exit codes** of a task's program: `0` done (a system without files for the day is `no_input`, not a failure) · `10` a gate
-stopped a system · `20` transient: tried three more times, with growing pauses · `30` configuration or permanent · `40` incomplete:
-published, but nobody judged some sessions (the LLM is off, say). `10` and `30` are not tried again; a crash is. After `40` the run goes
-on to its end; then `report_outcomes` turns it red.
+**Exit codes** of a task's program: `0` done (also if a system has no files and none were due) · `10` a gate stopped a system ·
+`20` transient: tried three more times, with growing pauses · `30` configuration, permanent, or files that were due are missing · `40`
+incomplete: published, but nobody judged some sessions (the LLM is off, say). `10` and `30` are not tried again; a crash is. After `40`
+the run goes on to its end; then `report_outcomes` turns it red.
+
+**A day that is run again with fewer lines** than it published is refused, and keeps what it has. If that is meant, set `fewer_lines`.
 
 **When the run is red** read the log of `report_outcomes`, then that of the failed stage: its message says which system, which
 file and what to do. Once mended, clear the first failed task *with its downstream tasks*: a stage replaces the day's slices of
@@ -49,6 +51,8 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, chain
 from nightlog_submit import (
     ANOMALIES,
     DS_PARAM,
+    FEWER_LINES,
+    FEWER_LINES_PARAM,
     NIGHT,
     NIGHTS,
     SYSTEMS,
@@ -72,12 +76,16 @@ with DAG(
     start_date=datetime(2000, 1, 1, tzinfo=UTC),  # only bounds how far back a backfill may go
     catchup=False,
     max_active_runs=1,
-    params={"ds": DS_PARAM, "systems": SYSTEMS_PARAM},
+    params={"ds": DS_PARAM, "systems": SYSTEMS_PARAM, "fewer_lines": FEWER_LINES_PARAM},
     default_args=TASK_DEFAULTS,
     tags=["nightlog"],
 ):
     stages = [
-        RunProgram(task_id=stage, command=[*program, *NIGHT, SYSTEMS], outlets=[ANOMALIES, NIGHTS] if stage == "publish" else [])
+        RunProgram(
+            task_id=stage,
+            command=[*program, *NIGHT, SYSTEMS, *([FEWER_LINES] if stage == "ingest" else [])],
+            outlets=[ANOMALIES, NIGHTS] if stage == "publish" else [],
+        )
         for stage, program in PROGRAMS.items()
     ]
     chain(*stages, ReportOutcomes(task_id="report_outcomes", command=[*nightlog("outcomes"), *NIGHT], retries=0))

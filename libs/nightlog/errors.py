@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nightlog.outcomes import EXIT_DONE, EXIT_GATE, EXIT_NOT_THERE, EXIT_PERMANENT, EXIT_TRANSIENT, OutcomeKind
+from nightlog.outcomes import EXIT_GATE, EXIT_NOT_THERE, EXIT_PERMANENT, EXIT_TRANSIENT, OutcomeKind
 
 
 class NightlogError(Exception):
@@ -86,9 +86,14 @@ class StoreRefused(ConfigError):
 
 
 class NoInput(NightlogError):
-    """The night has no file of a system: an outcome of its own, not a failure."""
+    """The night has no file of a system: an outcome of its own.
 
-    exit_code = EXIT_DONE
+    `counts` has n_nights_before, the earlier nights with files, if a file was due; then the exit code is that of a failure.
+    """
+
+    def __init__(self, message: str, counts: Mapping[str, int] | None = None):
+        super().__init__(message)
+        self.counts = dict(counts or {})
 
 
 def is_transient(error: Exception) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 EXIT_DONE = 0
@@ -49,8 +49,8 @@ class Stage(StrEnum):
 class OutcomeKind(StrEnum):
     """The outcome of a system in a stage, and of its night.
 
-    `incomplete`: published, but nobody judged some of its sessions. `no_input`: there was no file to read. `gated`: a quality gate held the
-    night back. `transient`: it failed, and may work when it is tried again.
+    `incomplete`: published, but nobody judged some of its sessions. `no_input`: there was no file to read, which is a failure if one was
+    due. `gated`: a quality gate held the night back. `transient`: it failed, and may work when it is tried again.
     """
 
     DONE = "done"
@@ -84,11 +84,29 @@ def is_published(outcome: str | None) -> bool:
     return outcome in SUCCESSES
 
 
-def exit_code(outcomes: Iterable[str]) -> int:
-    """Return the exit code of a stage or a run from the outcomes of its systems.
+def exit_kind(outcome: str, counts: Mapping[str, int] | None) -> str:
+    """Return the outcome that counts for the exit code: a night without input is a failure if files were due.
+
+    So is one that goes on to judge sessions that waited for it. Args: counts: of the same row of ops.outcomes; n_nights_before says that
+    files were due, see `errors.NoInput`.
+
+    >>> exit_kind("no_input", {"n_nights_before": 3}), exit_kind("done", {"n_nights_before": 3}), exit_kind("no_input", {})
+    ('failed', 'failed', 'no_input')
+    """
+    return OutcomeKind.FAILED.value if dict(counts or ()).get("n_nights_before") else outcome
+
+
+def exit_code(kinds: Iterable[str], n_systems: int = 0) -> int:
+    """Return the exit code of a stage or a run.
+
+    Args: kinds: see `exit_kind`; n_systems: the systems of the run, of which at least one must have had input.
 
     >>> exit_code(["done", "incomplete"]), exit_code(["gated", "failed"]), exit_code(["failed", "transient"]), exit_code([])
     (40, 30, 20, 0)
+    >>> exit_code(["no_input", "done"], 2), exit_code(["no_input", "no_input"], 2), exit_code(["no_input"])
+    (0, 30, 0)
     """
-    found = set(outcomes)
+    found = list(kinds)
+    if n_systems and found.count(OutcomeKind.NO_INPUT) >= n_systems:
+        found.append(OutcomeKind.FAILED)
     return next((code for kind, code in EXIT_CODES.items() if kind in found), EXIT_DONE)

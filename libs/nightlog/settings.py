@@ -129,6 +129,14 @@ class Settings(BaseSettings):
     exports: Path | None = Field(None, description="folder that gets each night's anomalies as Parquet and CSV; default: none")
     metrics: Path | None = Field(None, description="file that gets the last night's metrics in Prometheus' text format; default: none")
 
+    @field_validator("lake", "data", "systems", "llm_recorded", "exports", "metrics", mode="before")
+    @classmethod
+    def is_named(cls, path: object) -> object:
+        """Refuse an empty path, which would be the working folder."""
+        if path == "":
+            raise ValueError("is empty, expected a path")
+        return path
+
     @field_validator("llm_body")
     @classmethod
     def check_body(cls, text: str) -> str:

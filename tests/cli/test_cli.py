@@ -141,7 +141,7 @@ def test_systems_lists_the_shipped_ones_and_the_users_own(tmp_path: Path) -> Non
     ("outcomes", "code", "word"),
     [
         ({"publish": "done", "report": "done"}, 0, "shop: done"),
-        ({"ingest": "no_input"}, 0, "shop: no_input"),
+        ({"ingest": "no_input"}, 30, "shop: no_input"),
         ({"ingest": "done", "parse": "gated"}, 10, "shop: gated: parse"),
         ({"ingest": "transient"}, 20, "shop: transient"),
         ({"ingest": "done", "parse": "done"}, 30, "nothing is known of it after stage parse"),

@@ -128,7 +128,7 @@ def test_what_a_delivery_can_be_has_one_outcome_each(tmp_path: Path, write_log: 
         ("binary", Stage.PARSE, "gated", "do not match the header pattern"),
         ("changed", Stage.PARSE, "gated", "60 of 120 lines do not match the header pattern"),
         ("long", Stage.INGEST, "done", "1 lines were longer than 1,048,576 bytes"),
-        ("twice", Stage.INGEST, "done", f"1 files were delivered twice and are read once: twice/{DS}.log.gz is twice/{DS}.log again"),
+        ("twice", Stage.INGEST, "done", f"1 file was delivered twice and is read once: twice/{DS}.log.gz is twice/{DS}.log again"),
         ("year", Stage.PARSE, "done", "astray_share"),
     ):
         assert told(name, stage)[0] == outcome and words in told(name, stage)[1], (name, told(name, stage))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from nightlog.quality.drift import Finding, approved, drift, history
+from nightlog.quality.drift import Finding, approved, beyond_limits, drift, history, missing_hosts
 from nightlog.systems.spec import Gates
 
 GATES = Gates()
@@ -94,3 +94,50 @@ def test_an_approval_lets_through_what_was_approved_and_nothing_worse() -> None:
         (found,) = approved([finding], by(given))
         assert (found.severity, found.approved) == (("warning", "kim") if passes else ("critical", None))
     assert approved([other], by(0.5)) == [other]
+
+
+SMALL = {"n_lines": 3, "n_blank": 0, "n_unparsed": 0, "n_bytes": 120, "n_files": 1, "n_templates": 2, "n_sessions": 3, "n_anomalies": 0}
+AMOUNTS = ("lines", "bytes", "files", "sessions")
+
+
+def amounts(tonight: dict[str, int], usual: dict[str, int] = SMALL, nights: int = 7) -> dict[str, str]:
+    return {each.measure: each.severity for each in drift(usual | tonight, [usual] * nights, GATES, AMOUNTS)}
+
+
+def test_lines_that_are_missing_hold_the_night_back_however_small_the_system() -> None:
+    assert amounts({"n_lines": 2, "n_bytes": 80}) == {}
+    assert amounts({"n_lines": 0, "n_bytes": 0}) == {"lines": "critical", "bytes": "warning"}
+    large = SMALL | {"n_lines": 4800, "n_bytes": 300_000, "n_files": 24}
+    assert amounts({"n_lines": 60}, large) == {"lines": "critical"}
+    assert amounts({"n_lines": 60}, large, nights=6) == {}
+    assert amounts({"n_bytes": 9_000}, large) == {"bytes": "warning"}
+    assert amounts({"n_files": 2}, large) == {"files": "warning"}
+
+
+def test_more_lines_than_usual_are_a_warning_because_errors_write_more() -> None:
+    assert amounts({"n_lines": 40_000}, SMALL | {"n_lines": 4800}) == {"lines": "warning"}
+
+
+def test_the_share_of_continuation_lines_is_compared_and_swallowed_lines_have_a_limit() -> None:
+    usual = USUAL | {"n_continuation": 50}
+    tonight = usual | {"n_continuation": 500}
+    assert [(each.measure, each.severity) for each in drift(tonight, [usual] * 7, GATES, ["continuation"])] == [("continuation", "warning")]
+    assert drift(usual | {"n_continuation": 300}, [usual] * 7, GATES, ["continuation"]) == []
+    for n, found in ((50, []), (51, ["warning"]), (200, ["warning"]), (201, ["critical"])):
+        assert [each.severity for each in beyond_limits(usual | {"n_swallowed": n}, GATES)] == found
+    assert [each.severity for each in beyond_limits(usual | {"n_swallowed": 300}, Gates(swallowed_share=0.5))] == ["warning"]
+    assert [each.measure for each in beyond_limits(usual | {"n_unparsed": 300}, GATES)] == ["unparsed"]
+
+
+def test_a_host_without_lines_holds_the_night_back_and_is_named() -> None:
+    (found,) = missing_hosts({"web1", "web2", "web3"}, {"web1", "web9"}, False, GATES)
+    assert (found.severity, found.value) == ("critical", 1.0)
+    assert found.text == "2 of 3 hosts that deliver every night have no lines tonight: web2, web3"
+    assert missing_hosts({"web1"}, {"web1", "web2"}, False, GATES) == []
+    assert [each.severity for each in missing_hosts({"web1"}, (), True, GATES)] == ["warning"], "hosts come and go"
+    assert [each.severity for each in missing_hosts({"web1"}, (), False, Gates(hold=()))] == ["warning"]
+    assert "no lines, though" in missing_hosts({""}, (), False, GATES)[0].text
+    # Approved with one host there, it passes with as many, and not with fewer.
+    held = [{"approved_by": "kim", "held": [{"measure": "hosts", "value": 1.0}]}]
+    assert approved([found], held)[0].severity == "warning"
+    assert approved(missing_hosts({"web1", "web2", "web3"}, (), False, GATES), held)[0].severity == "critical"

@@ -188,7 +188,8 @@ FIRST = Past({}, {})
 
 
 def counts(**changed: int) -> dict[str, int]:
-    return {"n_lines": 110, "n_blank": 10, "n_unparsed": 0, "n_replaced": 0, "n_without_session": 0} | changed
+    found = {"n_lines": 110, "n_blank": 10, "n_unparsed": 0, "n_replaced": 0, "n_without_session": 0} | changed
+    return {"n_parsed": found["n_lines"] - found["n_blank"] - found["n_unparsed"]} | found
 
 
 @pytest.mark.parametrize("n", [0, 1, 20])
@@ -204,6 +205,21 @@ def test_more_unparsed_lines_than_the_system_allows_hold_it_back(bare: Lake) -> 
         assert f"{n} of 100 lines do not match" in str(caught.value)
         assert "ops.quarantine" in str(caught.value) and f"nightlog approve --ds {DS} --system app" in str(caught.value)
         assert caught.value.counts["n_unparsed"] == n, "approving goes on from here"
+
+
+def test_each_line_that_was_read_has_its_place_in_the_account(bare: Lake) -> None:
+    assert check_parsed(bare, APP, DS, counts(n_parsed=90, n_continuation=10), FIRST) == []
+    for wrong in (counts(n_parsed=99), counts(n_parsed=101), counts(n_continuation=1)):
+        with pytest.raises(GateFailed, match="app 2026-03-04: 110 lines were read, expected the sum of parsed"):
+            check_parsed(bare, APP, DS, wrong, FIRST)
+
+
+def test_lines_that_a_record_swallowed_are_told_and_beyond_the_limit_hold_the_night_back(bare: Lake) -> None:
+    told = "lines were joined to the record before them but do not look like its continuation"
+    (warning,) = check_parsed(bare, APP, DS, counts(n_parsed=80, n_continuation=20, n_swallowed=20), FIRST)
+    assert warning == f"20 of 100 {told}"
+    with pytest.raises(GateFailed, match=rf"21 of 100 {told}, more than gates\.swallowed_share = 0\.2"):
+        check_parsed(bare, APP, DS, counts(n_parsed=79, n_continuation=21, n_swallowed=21), FIRST)
 
 
 def test_replaced_bytes_and_lines_without_session_or_time_only_warn(bare: Lake) -> None:

@@ -21,6 +21,7 @@ def run(
     systems: Systems = "",
     first: Annotated[str, typer.Option("--from", help="The first stage to run; what those before it wrote is taken as it is.")] = "ingest",
     as_run: Annotated[bool, typer.Option("--as-run", help="Judge by the models that judged the night when it was published.")] = False,
+    fewer_lines: Annotated[bool, typer.Option("--fewer-lines", help="Replace a published night even if it has fewer lines now.")] = False,
     lake: LakeOption = None,
     data: DataOption = None,
     master: Master = None,
@@ -43,16 +44,26 @@ def run(
         raise ConfigError(f"--from {first}: no such stage; expected one of {', '.join(Stage)}")
     chosen = chosen_systems(settings, systems)
     check_ds(ds)
-    outcomes: dict[tuple[str, str], str] = {}
+    kinds: dict[tuple[str, str], str] = {}
     rows: list[dict[str, Any]] = []
     with open_lake(settings, "nightlog run") as tables:
-        night = Night(ds, new_run_id(ds), chosen, tables, settings, utc_now, as_run, lambda text: err.print(safe(text), soft_wrap=True))
+        night = Night(
+            ds,
+            new_run_id(ds),
+            chosen,
+            tables,
+            settings,
+            utc_now,
+            as_run,
+            notify=lambda text: err.print(safe(text), soft_wrap=True),
+            fewer_lines=fewer_lines,
+        )
         _ = night.context.models  # a night that no model can judge does not begin
         for stage in Stage(first).onwards:
             started, totals, told = time.monotonic(), dict[str, int](), list[str]()
             with err.status(f"{stage}: {len(chosen)} systems"):
                 for outcome in night.run_stage(stage):
-                    outcomes[outcome.system, stage] = outcome.outcome
+                    kinds[outcome.system, stage] = outcome.exit_kind
                     rows.append(asdict(outcome) | {"stage": stage.value})
                     totals = {name: totals.get(name, 0) + outcome.counts.get(name, 0) for name in {**totals, **outcome.counts}}
                     if outcome.detail:
@@ -65,4 +76,4 @@ def run(
                 out.print(Text(UNSEEN.sub("�", line)), style="yellow", soft_wrap=True)
     if form != Format.TABLE:
         print_rows(rows, list(rows[0]) if rows else [], form)
-    raise typer.Exit(exit_code(outcomes.values()))
+    raise typer.Exit(exit_code(kinds.values(), len(chosen)))

@@ -93,7 +93,7 @@ def outcomes(
     """
     from nightlog.errors import NotThere
     from nightlog.lake.lake import Lake
-    from nightlog.lake.query import last_run, run_outcomes
+    from nightlog.lake.query import last_run, run_outcomes, systems_without_due_input
     from nightlog.outcomes import exit_code
     from nightlog.run.context import check_ds
     from nightlog.run.entry import settings_from
@@ -113,7 +113,9 @@ def outcomes(
         out.print(safe(f"{system}: {outcome}: {why}"), soft_wrap=True)
     if not found:
         err.print(f"no stage of run {run_id} left an outcome for {ds}: see the log of its first task", soft_wrap=True)
-    raise typer.Exit(exit_code([outcome for _, outcome, _ in found] or ["failed"]))
+    missing = systems_without_due_input(tables, ds, run_id)
+    kinds = ["failed" if system in missing else outcome for system, outcome, _ in found]
+    raise typer.Exit(exit_code(kinds or ["failed"], len(kinds)))
 
 
 @app.command()

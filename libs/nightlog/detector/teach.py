@@ -16,8 +16,8 @@ from nightlog.detector.sources import read_patterns, read_source
 from nightlog.detector.training import Trained, tau_of, train, with_shape
 from nightlog.encoding.encoder import ENCODER, embed
 from nightlog.errors import ConfigError
-from nightlog.ingest.discover import find_days, find_files
-from nightlog.ingest.ingest import ingest_days
+from nightlog.ingest.discover import find_days
+from nightlog.ingest.ingest import find_delivery, ingest_days
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import PATTERNS
 from nightlog.parsing.parse import parse_nights
@@ -30,8 +30,8 @@ Tell = Callable[[str], None]
 def fill(lake: Lake, system: System, data: Path, run_id: str, device: str, tell: Tell) -> bool:
     """Ingest, parse and embed the nights of a source that the lake lacks. Returns whether the lake now holds any."""
     present = lake.nights(PATTERNS, system.name)  # what a night is parsed into last: one that broke off is not there
-    if missing := {ds: find_files(system, data, ds) for ds in find_days(system, data) if ds not in present}:
-        counts = ingest_days(lake, system, missing, data) | parse_nights(lake, system, list(missing), run_id)[0]
+    if missing := {ds: find_delivery(system, data, ds) for ds in find_days(system, data) if ds not in present}:
+        counts = ingest_days(lake, system, missing, run_id) | parse_nights(lake, system, list(missing), run_id)[0]
         present |= missing.keys()
         tell(f"{system.name}: {len(missing)} nights, {counts['n_lines']:,} lines, {counts['n_sessions']:,} sessions")
     if present:

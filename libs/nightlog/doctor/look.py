@@ -10,8 +10,8 @@ from pathlib import Path
 
 from nightlog.doctor import endpoint, machine, models, systems, tables
 from nightlog.doctor.finding import Finding, State, error
-from nightlog.errors import SettingsError
-from nightlog.ingest.discover import find_days
+from nightlog.errors import ConfigError, SettingsError
+from nightlog.ingest.discover import data_folder, find_days
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import OUTCOMES
 from nightlog.settings import Settings
@@ -61,13 +61,18 @@ def of_systems(settings: Settings, lake: Lake, now: datetime) -> Iterator[Findin
     found, own, faults = systems.catalogue(settings.systems)
     yield from faults
     chosen = systems.targets(found, own)
-    data = Path(settings.logs).resolve()
-    yield from systems.inputs(chosen, data)
+    yield from systems.inputs(chosen, settings.logs)
     rows = systems.nights(lake)
-    days = {system.name: dated[-1] for system in chosen if data.is_dir() and (dated := find_days(system, data))}
-    outcomes = lake.rows(OUTCOMES, ["system", "ds", "outcome", "detail", "at"])
+    try:
+        data = data_folder(settings.logs)
+    except ConfigError:  # `inputs` reports it
+        days, late = {}, iter(())
+    else:
+        days = {system.name: dated[-1] for system in chosen if (dated := find_days(system, data))}
+        late = systems.late_files(chosen, rows, data)
+    outcomes = lake.rows(OUTCOMES, ["system", "ds", "stage", "outcome", "detail", "counts", "at"])
     yield from systems.last_nights(chosen, rows, outcomes, days)
-    yield from systems.late_files(chosen, rows, data)
+    yield from late
     yield from systems.stale_nights(chosen, lake)
     yield from systems.overdue(chosen, lake, now)
     yield from systems.clock(now, rows)

@@ -9,10 +9,10 @@ from typing import Any
 
 from nightlog.doctor.finding import Finding, error, ok, warning
 from nightlog.errors import ConfigError
-from nightlog.ingest.discover import find_days, find_files
+from nightlog.ingest.discover import data_folder, relative, search_days, search_night
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import NIGHTS
-from nightlog.outcomes import is_published
+from nightlog.outcomes import Stage, exit_kind, is_published
 from nightlog.parsing.readings import Readings
 from nightlog.sessions.waiting import overdue as overdue_nights
 from nightlog.systems.catalog import parse_system, system_files
@@ -49,13 +49,18 @@ def targets(found: Mapping[str, System], own: set[str]) -> list[System]:
     return [system for system in found.values() if system.role == "target" and (not own or system.name in own)]
 
 
-def inputs(systems: Iterable[System], data: Path) -> Iterator[Finding]:
-    """Does each system's path find files?"""
-    if not data.is_dir():
-        yield error(AREA, "no such folder of log files", str(data), "name it: NIGHTLOG_DATA")
+def inputs(systems: Iterable[System], logs: Path) -> Iterator[Finding]:
+    """Does each system's path find files, and can all of them be reached? Args: logs: the data folder as it is set."""
+    try:
+        data = data_folder(logs)
+    except ConfigError as trouble:
+        yield error(AREA, str(trouble), str(logs), "name the folder of the log files: NIGHTLOG_DATA")
         return
     for system in systems:
-        days = find_days(system, data)
+        days, troubles = search_days(system, data)
+        for trouble in troubles[:3]:
+            more = f"; and {len(troubles) - 3:,} more like this" if len(troubles) > 3 and trouble == troubles[2] else ""
+            yield error(AREA, f"{system.name}: {trouble}{more}", str(data), "a night that may have files there fails until then")
         if days:
             yield ok(AREA, f"{system.name}: files of {len(days)} days, the last of {days[-1]}", f"{data}/{system.input.path}")
         else:
@@ -71,19 +76,20 @@ def last_nights(
     Args: rows of gold.nights; outcomes: rows of ops.outcomes, a failure there may be younger than what is published; days: system → the
     last day of which it has files.
     """
-    last, ended = newest(rows, "ds"), newest(outcomes, "at")
+    last, ended = newest(rows, "ds"), newest((row for row in outcomes if row.get("stage") != Stage.REPORT), "at")
     for name in (system.name for system in systems):
         run, row = ended.get(name), last.get(name)
-        if run is not None and run["outcome"] in ("gated", "failed", "transient"):
+        if run is not None and exit_kind(run["outcome"], run.get("counts")) in ("gated", "failed", "transient"):
             row = run
         if row is None:
             yield warning(AREA, f"{name}: no night yet", "gold.nights", f"nightlog run --ds {days.get(name, 'DAY')} --systems {name}")
         elif row["outcome"] == "gated":
             todo = f"mend it and run the night again, or: nightlog approve --ds {row['ds']} --system {name}"
             yield error(AREA, f"{name}: the last night, {row['ds']}, is held back: {row['detail']}", "gold.nights", todo)
-        elif row["outcome"] in ("failed", "transient"):
+        elif exit_kind(row["outcome"], row.get("counts")) in ("failed", "transient"):
             todo = f"see ops.outcomes, then: nightlog run --ds {row['ds']} --systems {name}"
-            yield error(AREA, f"{name}: the last night, {row['ds']}, failed: {row['detail']}", "gold.nights", todo)
+            failed = "has no input" if row["outcome"] == "no_input" else "failed"
+            yield error(AREA, f"{name}: the last night, {row['ds']}, {failed}: {row['detail']}", "gold.nights", todo)
         elif row["outcome"] != "done":
             yield warning(AREA, f"{name}: the last night, {row['ds']}: {row['outcome']}: {row['detail']}", "gold.nights", "see its files")
         elif (latest := days.get(name)) is not None and behind(row["ds"], latest) > 1:
@@ -111,11 +117,12 @@ def late_files(systems: Iterable[System], rows: Iterable[Mapping[str, Any]], dat
     for system in systems:
         for row in sorted(by_system.get(system.name, ()), key=lambda row: str(row["ds"]))[-nights:]:
             at = row["run_at"].timestamp()
-            late = [path for path in find_files(system, data, row["ds"]) if path.stat().st_mtime > at]
+            late = [path for path in search_night(system, data, row["ds"]).paths if path.stat().st_mtime > at]
             if late:
                 todo = f"nightlog run --ds {row['ds']} --systems {system.name}"
-                told = f"{system.name}: {len(late)} files of {row['ds']} came or changed after the night was published, e.g. {late[0].name}"
-                yield warning(AREA, told, str(late[0].parent), todo)
+                first = relative(late[0], data)
+                told = f"{system.name}: {len(late)} files of {row['ds']} came or changed after the night was published, e.g. {first}"
+                yield warning(AREA, told, str(data), todo)
 
 
 def stale_nights(systems: Iterable[System], lake: Lake) -> Iterator[Finding]:

@@ -35,8 +35,11 @@ Sample = tuple[Mapping[str, str], float]
 def write_metrics(lake: Lake, path: Path) -> Path:
     """Write the metrics of each system's last night, whatever night was just run. Returns the path. The collector reads files *.prom."""
     last: dict[str, dict[str, Any]] = {}
+    published: dict[str, dict[str, Any]] = {}
     for row in sorted(lake.rows(NIGHTS), key=lambda row: str(row["ds"])):
         last[row["system"]] = row
+        if is_published(row["outcome"]):
+            published[row["system"]] = row
     nights = [last[system] for system in sorted(last)]
     found = []
     for night in nights:
@@ -46,20 +49,24 @@ def write_metrics(lake: Lake, path: Path) -> Path:
         found.append((night, {status: statuses.count(status) for status in STATUSES}, money))
     path.parent.mkdir(parents=True, exist_ok=True)
     with in_place(path) as aside:
-        aside.write_text(metrics(found), encoding="utf-8")
+        aside.write_text(metrics(found, [published[system] for system in sorted(published)]), encoding="utf-8")
     return path
 
 
-def metrics(nights: Sequence[tuple[Mapping[str, Any], Mapping[str, int], float]]) -> str:
-    """The text. Args: nights: (row of gold.nights, its anomalies by status, US dollars), one a system. What is not known is left out."""
+def metrics(nights: Sequence[tuple[Mapping[str, Any], Mapping[str, int], float]], published: Sequence[Mapping[str, Any]]) -> str:
+    """Return the text; unknown values are left out.
+
+    Args: nights: (row of gold.nights, its anomalies by status, US dollars), one per system; published: the row of each system's last
+    published night.
+    """
 
     def by(column: str) -> list[Sample]:
         return [({"system": night["system"]}, float(night[column])) for night, _, _ in nights if night[column] is not None]
 
-    days = [({"system": night["system"]}, datetime.fromisoformat(night["ds"]).replace(tzinfo=UTC).timestamp()) for night, _, _ in nights]
+    days = [({"system": night["system"]}, datetime.fromisoformat(night["ds"]).replace(tzinfo=UTC).timestamp()) for night in published]
     names = list(dict.fromkeys([*OUTCOMES, *(str(night["outcome"]) for night, _, _ in nights)]))
     outcomes = [({"system": night["system"], "outcome": name}, float(night["outcome"] == name)) for night, _, _ in nights for name in names]
-    published = [({"system": night["system"]}, epoch(night["run_at"])) for night, _, _ in nights if night["run_at"] is not None]
+    times = [({"system": night["system"]}, epoch(night["run_at"])) for night in published if night["run_at"] is not None]
     anomalies = [
         ({"system": night["system"], "status": status}, float(n))
         for night, counts, _ in nights
@@ -74,8 +81,8 @@ def metrics(nights: Sequence[tuple[Mapping[str, Any], Mapping[str, int], float]]
     ]
     dollars = [({"system": night["system"]}, float(money)) for night, _, money in nights]
     parts = [
-        family("day_timestamp_seconds", "Midnight (UTC) with which the system's last night begins.", days),
-        family("published_timestamp_seconds", "When that night was published.", published),
+        family("day_timestamp_seconds", "Midnight (UTC) with which the system's last published night begins.", days),
+        family("published_timestamp_seconds", "When that night was published.", times),
         family("outcome", "What became of it: 1 for its outcome, 0 for the others.", outcomes),
         family("anomalies", "Anomalous sessions by status.", anomalies),
         *(family(name, meaning, by(column)) for name, (meaning, column) in COLUMNS.items()),

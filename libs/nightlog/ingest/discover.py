@@ -1,85 +1,248 @@
-"""The day's log files of a system: which they are, which are copies of others, and their names in the lake."""
+"""The log files of a night: found under the data folder by a system's path, each with the host that delivered it."""
 
 from __future__ import annotations
 
-import hashlib
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase, translate
 from pathlib import Path
 
-from nightlog.ingest.splits import BROKEN, OPENERS
+from nightlog.errors import ConfigError, FormatError
 from nightlog.systems.spec import System
 
 DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
+WILD = re.compile(r"[*?\[]")
+PACKED = re.compile(r"\.(?:gz|xz|bz2)$")
+# Endings of a name that are no part of a host: a packing, a rotation's number, what an editor or an operator adds to a copy.
+ENDING = re.compile(r"(?:(?:^|\.)(?:gz|xz|bz2|log|txt|json|out|bak|old|orig|copy)|\.\d{1,4}|~)$")
+# A broken link of such a name was a file, and its name is not that of a log file of the night; any other may have been a folder of them.
+FILE_NAME = re.compile(r"^\.|\.(?:gz|xz|bz2|log|txt|json|out|err|pid|sock|lock)(?:\.|$)")
+NO_LOGS = "lost+found"  # of the file system, for root alone
 
 
-def find_files(system: System, data: Path, ds: str) -> list[Path]:
-    """The files that hold the system's lines of one night, in order of their names; none is not an error here."""
-    delivered = system.input.delivered
-    if delivered is not None and delivered.isoformat() != ds:
-        return []
-    return sorted(path for path in data.glob(system.input.path.replace("{ds}", ds)) if path.is_file())
+@dataclass(frozen=True)
+class LogFile:
+    """A log file: path, name in the lake, host (the parts of the path that vary, empty if none does), bytes, time of change."""
+
+    path: Path
+    name: str
+    host: str = ""
+    size: int = 0
+    modified_at: datetime | None = None
 
 
-def find_days(system: System, data: Path) -> list[str]:
-    """The nights for which the system has files, in order."""
-    if system.input.delivered is not None:
-        ds = system.input.delivered.isoformat()
-        return [ds] if find_files(system, data, ds) else []
-    wanted = system.input.path.replace("{ds}", DAY)
-    # Names may hold other days than the one that {ds} stands for.
-    seen = {day for path in data.glob(wanted) for day in re.findall(r"\d{4}-\d{2}-\d{2}", relative(path, data))}
-    return sorted(day for day in seen if find_files(system, data, day))
+@dataclass
+class Search:
+    """Files that match a pattern, in order, and what kept the search from looking at all of them, in words."""
+
+    paths: list[Path] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+
+def data_folder(given: Path) -> Path:
+    """Return the folder of log files as a full path. Raises ConfigError if it is missing, no folder, unreadable, or in an object store."""
+    text = os.fspath(given)
+    if found := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", text):
+        if found[1].lower() != "file":
+            address = f"{text[: found.end()]}/{text[found.end() :].lstrip('/')}"
+            raise ConfigError(
+                f"{address}: log files are read from a folder, not from an object store: mount it or copy the files, and set NIGHTLOG_DATA "
+                "(--data) to the folder"
+            )
+        text = "/" + text[found.end() :].lstrip("/")
+    folder = Path(text).resolve()
+    todo = "set NIGHTLOG_DATA (--data) to the folder of the log files, or mount it"
+    try:
+        with os.scandir(folder):
+            return folder
+    except FileNotFoundError:
+        raise ConfigError(f"the data folder {folder} does not exist: {todo}") from None
+    except NotADirectoryError:
+        raise ConfigError(f"the data folder {folder} is not a folder: {todo}") from None
+    except OSError as error:
+        raise ConfigError(f"the data folder {folder} cannot be read: {error.strerror}; {todo}") from error
+
+
+def search(data: Path, pattern: str) -> Search:
+    """Find the files under a folder that match a relative glob; `**` is any number of folders, links to folders are followed."""
+    found = Search()
+    if not data.is_dir():
+        return found
+    parts = [part for part in pattern.split("/") if part not in ("", ".")]
+    found.paths = sorted(set(below(data, parts, (identity(data),), found)))
+    found.troubles = list(dict.fromkeys(found.troubles))
+    return found
+
+
+def below(folder: Path, parts: list[str], chain: tuple[tuple[int, int], ...], found: Search) -> Iterator[Path]:
+    """Yield the files in a folder that match the parts of a pattern. Args: chain: folders on the way here, never entered again."""
+    first, rest = parts[0], parts[1:]
+    if first == "**":
+        yield from below(folder, rest or ["*"], chain, found)
+    elif not WILD.search(first):
+        yield from matching(folder / first, rest, chain, found, named=True)
+        return
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        found.troubles.append(unreadable(folder, error))
+        return
+    for name in names:
+        if first == "**":
+            yield from matching(folder / name, parts, chain, found, named=False)
+        elif fnmatchcase(name, first):
+            yield from matching(folder / name, rest, chain, found, named=not rest)
+
+
+def matching(path: Path, rest: list[str], chain: tuple[tuple[int, int], ...], found: Search, named: bool) -> Iterator[Path]:
+    """Yield the file at a path, or the files below it that match the rest of a pattern. Args: named: the pattern names just this entry."""
+    try:
+        status = path.stat()
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except FileNotFoundError:
+        if path.is_symlink() and (named or not FILE_NAME.search(path.name)):
+            found.troubles.append(f"{name_of(path)} is a broken link to {name_of(path.readlink())}: restore its target or remove it")
+        return
+    except OSError as error:
+        found.troubles.append(unreadable(path, error))
+        return
+    if not rest:
+        if is_file:
+            yield path
+    elif is_folder and (number := (status.st_dev, status.st_ino)) not in chain and path.name != NO_LOGS:
+        yield from below(path, rest, (*chain, number), found)
+
+
+def identity(folder: Path) -> tuple[int, int]:
+    """Return what tells a folder from all others, whatever path leads to it."""
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def unreadable(path: Path, error: OSError) -> str:
+    """Say why a file or folder cannot be read."""
+    return f"{name_of(path)} cannot be read: {error.strerror}; let the user of the job read it, or correct `input.path`"
+
+
+def readable(text: str) -> str:
+    """Return a name of the file system as valid text: bytes that are not UTF-8 as \\xNN.
+
+    >>> readable("shop-\\udcff.log")
+    'shop-\\\\xff.log'
+    """
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+
+def name_of(path: Path) -> str:
+    """Return a path as valid text."""
+    return readable(path.as_posix())
 
 
 def relative(path: Path, data: Path) -> str:
-    """A file's name in the lake: relative to the data folder, so that a lake can be moved."""
-    return path.relative_to(data).as_posix() if path.is_relative_to(data) else path.as_posix()
+    """Return a file's name in the lake: relative to the data folder, so that a lake can be moved."""
+    return name_of(path.relative_to(data) if path.is_relative_to(data) else path)
 
 
-LEAST_COPY = 1024  # bytes; smaller files may well be equal by chance
-BLOCK = 1 << 20
+def search_night(system: System, data: Path, ds: str) -> Search:
+    """Find the files of one night of a system."""
+    delivered = system.input.delivered
+    if delivered is not None and delivered.isoformat() != ds:
+        return Search()
+    return search(data, system.input.path.replace("{ds}", ds))
 
 
-def unpacked_size(path: Path) -> int | None:
-    """How many bytes a file holds: of a plain one its size, of a gzip file what its end says (modulo 4 GiB), else None."""
-    if path.suffix == ".gz":
-        size = path.stat().st_size
-        if size < 18:
-            return 0
-        with path.open("rb") as file:
-            file.seek(-4, 2)
-            return int.from_bytes(file.read(4), "little")
-    return None if path.suffix in OPENERS else path.stat().st_size % (1 << 32)
+def find_files(system: System, data: Path, ds: str) -> list[Path]:
+    """Return the files of one night of a system, in the order of their names; no file is not an error here.
 
-
-def digest(path: Path) -> str | None:
-    """Hash of what a file holds, unpacked; None where it cannot be read to its end: that is told when it is read for good."""
-    found = hashlib.blake2b(digest_size=16)
-    try:
-        with OPENERS.get(path.suffix, open)(path, "rb") as file:
-            while data := file.read(BLOCK):
-                found.update(data)
-    except BROKEN:
-        return None
-    return found.hexdigest()
-
-
-def copies(paths: Iterable[Path]) -> dict[Path, Path]:
-    """The files that hold the very same as one before them, packed or not: copy → the first. Only files that may be equal are read.
-
-    Small files are taken for what they are: a line or two may be equal by chance.
+    Raises FormatError if some cannot be reached: a link is broken, a folder or a file cannot be read. Fewer files would look like a quiet
+    night.
     """
-    alike: dict[tuple[str, int], list[Path]] = {}
+    found = search_night(system, data, ds)
+    troubles = found.troubles + [unreadable(path, error) for path in found.paths if (error := open_error(path)) is not None]
+    if troubles:
+        more = f"; and {len(troubles) - 3:,} more" if len(troubles) > 3 else ""
+        raise FormatError(f"not all files of {system.name} {ds} can be read: {'; '.join(troubles[:3])}{more}")
+    return found.paths
+
+
+def open_error(path: Path) -> OSError | None:
+    """Return why a file cannot be opened for reading, None if it can."""
+    try:
+        with path.open("rb"):
+            return None
+    except OSError as error:
+        return error
+
+
+def find_days(system: System, data: Path) -> list[str]:
+    """Return the nights for which the system has files, in order. What cannot be reached is passed over."""
+    return search_days(system, data)[0]
+
+
+def search_days(system: System, data: Path) -> tuple[list[str], list[str]]:
+    """Return the nights for which the system has files, in order, and what kept the search from looking at all files."""
+    if system.input.delivered is not None:
+        ds = system.input.delivered.isoformat()
+        found = search_night(system, data, ds)
+        return [ds] if found.paths else [], found.troubles
+    found = search(data, system.input.path.replace("{ds}", DAY))
+    wanted = re.compile(translated(system.input.path, r"(?P<ds>\d{4}-\d{2}-\d{2})"))
+    matches = (wanted.fullmatch(relative(path, data)) for path in found.paths)
+    return sorted({match["ds"] for match in matches if match}), found.troubles
+
+
+def log_files(system: System, data: Path, ds: str, paths: list[Path]) -> list[LogFile]:
+    """Return files of a night with their names in the lake, hosts, sizes and times of change."""
+    pattern = re.compile(translated(system.input.path, re.escape(ds)))
+    found = []
     for path in paths:
-        size = unpacked_size(path)
-        key = ("packed", path.stat().st_size) if size is None else ("plain", size)
-        if size is None or size >= LEAST_COPY:
-            alike.setdefault(key, []).append(path)
-    found: dict[Path, Path] = {}
-    for same in (group for group in alike.values() if len(group) > 1):
-        first: dict[str, Path] = {}
-        for path in same:
-            if (content := digest(path)) is not None and first.setdefault(content, path) != path:
-                found[path] = first[content]
+        name, status = relative(path, data), path.stat()
+        changed = datetime.fromtimestamp(status.st_mtime, UTC)
+        found.append(LogFile(path, name, host_of(name, pattern), status.st_size, changed))
     return found
+
+
+def translated(pattern: str, day: str) -> str:
+    """Return a glob as a regular expression, each wildcard a group of its own; `{ds}` becomes `day` once, then what that matched.
+
+    >>> re.fullmatch(translated("*/app-{ds}.log*", "2026-03-04"), "web1/app-2026-03-04.log.gz").groups()
+    ('web1', '.gz')
+    """
+    parts = [part for part in pattern.split("/") if part not in ("", ".")]
+    pieces = []
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
+        if part == "**":
+            pieces.append("(.*)" if last else "((?:[^/]+/)*)")
+            continue
+        text = ""
+        for piece in re.findall(r"\{ds\}|\[!?\]?[^\]]*\]|\*+|\?|.", part, re.DOTALL):
+            if piece == "{ds}":
+                text += day
+                day = "(?P=ds)" if day.startswith("(?P<ds>") else day
+            elif piece[0] in "*?" or len(piece) > 1:
+                text += "([^/]*)" if piece[0] == "*" else "([^/])" if piece == "?" else f"({translate(piece)[4:-3]})"
+            else:
+                text += re.escape(piece)
+        pieces.append(text if last else text + "/")
+    return "".join(pieces)
+
+
+def host_of(name: str, pattern: re.Pattern[str]) -> str:
+    """Return the parts of a file's name that vary, without what packing, rotation and copying add to its end.
+
+    >>> path = re.compile(translated("*/app-{ds}*", "2026-03-04"))
+    >>> [host_of(f"web1/app-2026-03-04{end}", path) for end in (".log", ".log.1", ".txt.gz", "-b.log")]
+    ['web1', 'web1', 'web1', 'web1/b']
+    """
+    match = pattern.fullmatch(name)
+    if match is None:
+        return ""
+    groups = list(match.groups())
+    if groups and match.end(len(groups)) == len(name):
+        while groups[-1] and (ending := ENDING.search(groups[-1])):
+            groups[-1] = groups[-1][: ending.start()]
+    return "/".join(part for group in groups if (part := group.strip("/._-")))

@@ -1,4 +1,4 @@
-"""Stage ingest: raw files of the day → bronze.lines, and labels that stand in the lines → bronze.labels."""
+"""Stage ingest: raw files of the day → bronze.lines and bronze.files, and labels that stand in the lines → bronze.labels."""
 
 from __future__ import annotations
 
@@ -8,84 +8,185 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xxhash
 
-from nightlog.errors import FormatError, NoInput
-from nightlog.ingest.discover import copies, find_files, relative
+from nightlog.errors import ConfigError, FormatError, NoInput
+from nightlog.ingest.copies import find_copies
+from nightlog.ingest.discover import LogFile, find_files, log_files
 from nightlog.ingest.splits import MAX_LINE, PIECE, Lines, Piece, ends_in, numbered, plan, read_piece, to_count
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import Part, write_part
-from nightlog.lake.tables import LABELS, LINES_TABLE
+from nightlog.lake.tables import FILES, LABELS, LINES_TABLE, NIGHTS
+from nightlog.outcomes import is_published
+from nightlog.quality.delivery import is_due
 from nightlog.systems.spec import Labels, System
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Carriage returns inside of lines are noted if there are more than these per line.
+MANY_RETURNS = 0.01
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The log files of one night that are read, and copy → the file that is read instead."""
+
+    files: tuple[LogFile, ...]
+    copies: Mapping[LogFile, LogFile]
+
+    @property
+    def note(self) -> list[str]:
+        """The copies in words."""
+        if not self.copies:
+            return []
+        named = ", ".join(f"{copy.name} is {kept.name} again" for copy, kept in list(self.copies.items())[:3])
+        n = len(self.copies)
+        words = "1 file was delivered twice and is" if n == 1 else f"{n:,} files were delivered twice and are"
+        return [f"{words} read once: {named}"]
+
 
 def look_back(system: System, ds: str) -> list[str]:
-    """The days before the night on which its sessions may have begun, earliest first."""
+    """Return the days before the night on which its sessions may have begun, earliest first."""
     day = date.fromisoformat(ds)
     return [(day - timedelta(days=n)).isoformat() for n in range(system.session.lookback_days, 0, -1)]
 
 
-def ingest(lake: Lake, system: System, ds: str, data: Path) -> tuple[dict[str, int], str | None]:
+def find_delivery(system: System, data: Path, ds: str) -> Delivery:
+    """Return what was delivered for a night, empty if nothing was. Raises FormatError if some of it cannot be reached."""
+    files = log_files(system, data, ds, find_files(system, data, ds))
+    copies = find_copies(files, system.timestamp is not None)
+    return Delivery(tuple(file for file in files if file not in copies), copies)
+
+
+def ingest(
+    lake: Lake, system: System, ds: str, data: Path, run_id: str | None = None, fewer_lines: bool = False
+) -> tuple[dict[str, int], str | None]:
     """Put the night's lines into the lake, and those of look-back days that the lake lacks but the data folder has.
 
-    So a night's sessions are the same in whatever order nights are run. Returns counts (n_files, n_lines, n_replaced) of the
-    night itself, and what an operator should know. Raises NoInput where the night has no file, FormatError where one of its files
-    cannot be read to its end; then nothing is written.
+    So a night's sessions are the same in whatever order nights are run. Returns counts (n_files, n_hosts, n_bytes, n_lines, n_replaced) of
+    the night itself, and what an operator should know. If it raises, nothing is written.
+
+    Args: fewer_lines: replace a published night by fewer lines. Raises NoInput if the night has no file, FormatError if one of its files
+    cannot be read to its end, or if they have fewer lines than were published.
     """
-    files = find_files(system, data, ds)
-    if not files:
-        raise NoInput(f"no file matches {system.input.path.replace('{ds}', ds)} under the data folder")
+    delivery = find_delivery(system, data, ds)
+    if not delivery.files:
+        raise no_input(lake, system, ds)
+    published = published_lines(lake, system)
+    earlier, notes = {}, delivery.note
     present = lake.nights(LINES_TABLE, system.name)
-    earlier = {day: found for day in look_back(system, ds) if day not in present and (found := find_files(system, data, day))}
-    notes = []
-    if system.timestamp is not None and (twice := copies(files)):
-        # Without time stamps equal files may well be what two hosts said.
-        files = [path for path in files if path not in twice]
-        told = ", ".join(f"{relative(path, data)} is {relative(first, data)} again" for path, first in list(twice.items())[:3])
-        notes.append(f"{len(twice):,} files were delivered twice and are read once: {told}")
-    if earlier:
-        try:
-            ingest_days(lake, system, earlier, data)
-        except FormatError as error:
-            notes.append(f"sessions that began before the night are judged on the night alone: {error}")
-    counts = ingest_days(lake, system, {ds: files}, data)
+    try:
+        for day in look_back(system, ds):
+            if day not in present and (found := find_delivery(system, data, day)).files:
+                earlier[day] = found
+        if earlier:
+            ingest_days(lake, system, earlier, run_id)
+    except (FormatError, ConfigError) as error:
+        notes.append(f"sessions that began before the night are judged on the night alone: {error}")
+    counts = ingest_days(lake, system, {ds: delivery}, run_id, 0 if fewer_lines else published.get(ds, 0))
+    if not counts["n_lines"]:
+        notes.append("the night's files have no lines")
     if n_cut := counts.pop("n_cut"):
         notes.append(f"{n_cut:,} lines were longer than {MAX_LINE:,} bytes and are kept without their ends")
+    if (n_returns := counts.pop("n_returns")) > MANY_RETURNS * counts["n_lines"]:
+        notes.append(f"carriage returns stand inside of lines ({n_returns:,}); if they end lines, convert the file (tr '\\r' '\\n')")
     return counts, "; ".join(notes) or None
 
 
-def ingest_days(lake: Lake, system: System, files: Mapping[str, list[Path]], data: Path) -> dict[str, int]:
-    """The files of some days into their slices of bronze.lines, in one commit. Returns n_files, n_lines, n_replaced, n_cut."""
-    every = [(path, relative(path, data), ds) for ds, found in files.items() for path in found]
-    n_bytes = sum(path.stat().st_size for path, _, _ in every)
+def published_lines(lake: Lake, system: System) -> dict[str, int]:
+    """Return night → lines, of the published nights of a system."""
+    rows = lake.rows(NIGHTS, ["ds", "outcome", "n_lines"], system=system.name)
+    return {row["ds"]: row["n_lines"] or 0 for row in rows if is_published(row["outcome"])}
+
+
+def no_input(lake: Lake, system: System, ds: str) -> NoInput:
+    """Return the error of a night without files: is it missing, or was none to be expected?"""
+    path = system.input.path.replace("{ds}", ds)
+    delivered = system.input.delivered
+    if delivered is not None and delivered.isoformat() != ds:
+        return NoInput(f"no file: those of {path} belong to {delivered}")
+    nights = lake.nights(LINES_TABLE, system.name) | {day for day, n_lines in published_lines(lake, system).items() if n_lines}
+    before = sorted(day for day in nights if day < ds)
+    told = f"no file matches {path} under the data folder"
+    if not before:
+        return NoInput(f"{told}, and none ever has")
+    if not is_due(before, ds):
+        return NoInput(f"{told}; none was due: the last one is of {before[-1]}")
+    return NoInput(
+        f"{told}, though {len(before):,} earlier nights had some, the last one {before[-1]}: see why they were not delivered, then run the "
+        "night again",
+        {"n_nights_before": len(before)},
+    )
+
+
+def ingest_days(
+    lake: Lake, system: System, deliveries: Mapping[str, Delivery], run_id: str | None = None, least_lines: int = 0
+) -> dict[str, int]:
+    """Put the files of some days into their slices of bronze.lines, in one commit.
+
+    Returns n_files, n_hosts, n_bytes, n_lines, n_replaced, n_cut, n_returns. Raises FormatError if there are fewer than `least_lines`.
+    """
+    every = [(file.path, file.name, ds) for ds, delivery in deliveries.items() for file in delivery.files]
+    n_bytes = sum(file.size for delivery in deliveries.values() for file in delivery.files)
     tasks = plan(every)
     open_ended = to_count(tasks)
     ends = dict(zip([(piece.path, piece.start) for piece in open_ended], lake.runner.run(open_ended, ends_in, n_bytes), strict=True))
     work = partial(write_lines, root=lake.root, system=system)
     written = lake.runner.run(numbered(tasks, ends), work, n_bytes)
-    days = list(files)
-    tags = [rows for each in written for rows in each.tags]
+    days = list(deliveries)
+    rows = [row for ds, delivery in deliveries.items() for row in file_rows(system, ds, delivery, written, run_id)]
+    read = [row for row in rows if row["copy_of"] is None]
+    totals = {name: sum(row[name] for row in read) for name in ("n_bytes", "n_lines")}
+    if totals["n_lines"] < least_lines:
+        raise FormatError(
+            f"{system.name} {', '.join(days)}: {totals['n_lines']:,} lines in {len(read):,} files, expected at least the {least_lines:,} "
+            "lines that are published: deliver what is missing, or replace the night by fewer lines: nightlog run --fewer-lines"
+        )
     if system.labels is not None and system.labels.pattern is not None:
-        put_labels(lake, system, days, tags)
+        put_labels(lake, system, days, [tags for each in written for tags in each.tags])
+    lake.replace(FILES, rows, system=system.name, ds=days)
     lake.replace(LINES_TABLE, [part for each in written for part in each.parts], system=system.name, ds=days)
-    counts = {name: sum(getattr(each, name) for each in written) for name in ("n_lines", "n_replaced", "n_cut")}
-    return {"n_files": len(every)} | counts
+    counts = {"n_files": len(read), "n_hosts": len({row["host"] for row in read if row["n_lines"]})} | totals
+    return counts | {name: sum(getattr(each, name) for each in written) for name in ("n_replaced", "n_cut", "n_returns")}
+
+
+def file_rows(system: System, ds: str, delivery: Delivery, written: Sequence[Written], run_id: str | None) -> list[dict[str, Any]]:
+    """Return the rows of bronze.files for one night."""
+    rows = []
+    for file, kept in {**dict.fromkeys(delivery.files), **delivery.copies}.items():
+        row = {"system": system.name, "ds": ds, "file": file.name, "host": file.host, "size": file.size, "modified_at": file.modified_at}
+        row |= {"copy_of": kept.name if kept is not None else None, "run_id": run_id}
+        if kept is None:
+            read = [each.files[ds, file.name] for each in written if (ds, file.name) in each.files]
+            row |= {"n_lines": sum(each.n_lines for each in read), "n_bytes": sum(each.n_bytes for each in read)}
+            row["content"] = xxhash.xxh3_128_hexdigest("".join(each.content for each in read))
+        rows.append(row)
+    return rows
+
+
+@dataclass
+class FileRead:
+    """Lines that a task has read of a file, their bytes and a hash of them."""
+
+    n_lines: int = 0
+    n_bytes: int = 0
+    content: str = ""
 
 
 @dataclass
 class Written:
-    """What a task has written and counted; `tags` are the labels that stood in its lines."""
+    """Part files that a task has written, labels that stood in its lines, and counts; `files` by night and name."""
 
     parts: list[Part] = field(default_factory=list)
     tags: list[pa.Table] = field(default_factory=list)
-    n_lines: int = 0
+    files: dict[tuple[str, str], FileRead] = field(default_factory=dict)
     n_replaced: int = 0
     n_cut: int = 0
+    n_returns: int = 0
 
 
 def write_lines(pieces: Sequence[Piece], root: str, system: System) -> Written:
@@ -97,11 +198,15 @@ def write_lines(pieces: Sequence[Piece], root: str, system: System) -> Written:
     for ds in dict.fromkeys(piece.ds for piece in pieces):
         waiting: list[pa.Table] = []
         n_waiting = 0
-        for piece in pieces:
-            for lines in read_piece(piece) if piece.ds == ds else ():
-                done.n_lines += len(lines.texts)
+        for piece in (piece for piece in pieces if piece.ds == ds):
+            read, content = done.files.setdefault((ds, piece.file), FileRead()), xxhash.xxh3_128()
+            for lines in read_piece(piece):
+                read.n_lines += len(lines.texts)
+                read.n_bytes += len(lines.data)
+                content.update(lines.data)
                 done.n_replaced += int(lines.replaced.sum())
                 done.n_cut += lines.n_cut
+                done.n_returns += lines.n_returns
                 rows = table_of(lines, piece.file)
                 if system.labels is not None and system.labels.pattern is not None:
                     rows, tags = without_labels(rows, system.labels)
@@ -111,6 +216,7 @@ def write_lines(pieces: Sequence[Piece], root: str, system: System) -> Written:
                 if n_waiting >= PIECE:
                     done.parts.append(write_part(root, LINES_TABLE, pa.concat_tables(waiting), system=system.name, ds=ds))
                     waiting, n_waiting = [], 0
+            read.content += content.hexdigest()
         if waiting:
             done.parts.append(write_part(root, LINES_TABLE, pa.concat_tables(waiting), system=system.name, ds=ds))
     return done

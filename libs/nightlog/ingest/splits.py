@@ -1,8 +1,9 @@
 """Pieces of log files: planned by their bytes, read once, cut into lines by arithmetic on whole buffers.
 
 A plain file is cut into pieces of `PIECE` bytes; a line belongs to the piece in which it begins. A compressed file is one piece, and
-small files share a task. Lines end with a line feed; one carriage return before it is dropped. What is appended to a file after it was
-planned is left for the next run, but for the end of the line that was open.
+small files share a task. Lines end with a line feed; one carriage return before it is dropped. In a file whose lines end with carriage
+returns alone, these end lines; it is one piece. A byte order mark at the start of a file is dropped. What is appended to a file after it
+was planned is left for the next run, except the end of the line that was open.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ MAX_LINE = 1 << 20
 FEED, RETURN = 10, 13
 OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
+BOM = b"\xef\xbb\xbf"
 BROKEN = (EOFError, zlib.error, lzma.LZMAError, OSError)
 
 
@@ -48,13 +50,21 @@ class Piece:
 
 @dataclass(frozen=True)
 class Lines:
-    """Some lines that follow each other: texts (valid UTF-8), the number of the first, which had bytes that are not UTF-8, and how
-    many were cut."""
+    """Some lines that follow each other: texts (valid UTF-8), the number of the first, which had bytes that are not UTF-8, how many were
+    cut, and how many carriage returns stand inside of them."""
 
     texts: pa.StringArray
     first: int
     replaced: np.ndarray
     n_cut: int
+    n_returns: int = 0
+
+    @property
+    def data(self) -> np.ndarray:
+        """The bytes of the texts, one after the other."""
+        _, offsets, data = self.texts.buffers()
+        places = np.frombuffer(offsets, np.int32)[self.texts.offset : self.texts.offset + len(self.texts) + 1]
+        return np.frombuffer(data, np.uint8)[places[0] : places[-1]] if data is not None and len(places) else np.zeros(0, np.uint8)
 
 
 def plan(files: Sequence[tuple[Path, str, str]], piece: int = PIECE) -> list[list[Piece]]:
@@ -63,7 +73,8 @@ def plan(files: Sequence[tuple[Path, str, str]], piece: int = PIECE) -> list[lis
     room = 0
     for path, file, ds in files:
         size = path.stat().st_size
-        step = piece if path.suffix not in OPENERS else max(size, 1)
+        whole = path.suffix in OPENERS or (size > piece and ends_with_returns(start_of(path)))
+        step = max(size, 1) if whole else piece
         for start in range(0, size, step):
             end = min(size, start + step)
             if end - start > room:
@@ -72,6 +83,32 @@ def plan(files: Sequence[tuple[Path, str, str]], piece: int = PIECE) -> list[lis
             tasks[-1].append(Piece(str(path), file, ds, start, end))
             room -= end - start
     return tasks
+
+
+def start_of(path: Path) -> bytes:
+    """Return the first bytes of a plain file."""
+    with path.open("rb") as file:
+        return file.read(CHUNK)
+
+
+def ends_with_returns(start: bytes) -> bool:
+    """Return True if carriage returns alone end the lines of a file that begins like this.
+
+    >>> ends_with_returns(b"one\\rtwo\\r"), ends_with_returns(b"one\\r\\ntwo\\r\\n"), ends_with_returns(b"10 %\\r100 %\\ndone\\n")
+    (True, False, False)
+    """
+    n_alone = start.count(b"\r") - start.count(b"\r\n")
+    return n_alone > 0 and n_alone >= start.count(b"\n")
+
+
+def with_feeds(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield blocks of bytes in which a line feed stands for each line end, be it a carriage return, a line feed, or both."""
+    after_return = False
+    for block in blocks:
+        data = block.removeprefix(b"\n") if after_return else block
+        after_return = block.endswith(b"\r")
+        if data := data.replace(b"\r\n", b"\n").replace(b"\r", b"\n"):
+            yield data
 
 
 def ends_in(piece: Piece) -> int:
@@ -115,8 +152,13 @@ def read_piece(piece: Piece, limit: int = PIECE) -> Iterator[Lines]:
     opener = OPENERS.get(path.suffix)
     if opener is None:
         with path.open("rb") as file:
-            refuse_utf16(file.read(2), piece)
-            yield from whole_lines(plain_blocks(file, piece, limit), piece.first + int(starts_inside(file, piece)), limit)
+            start = b"" if piece.start else file.read(CHUNK)
+            refuse_utf16(start[:2], piece)
+            if ends_with_returns(start):
+                file.seek(len(BOM) if start.startswith(BOM) else 0)
+                yield from whole_lines(with_feeds(exact_blocks(file, piece, limit)), 1, limit)
+            else:
+                yield from whole_lines(plain_blocks(file, piece, limit), piece.first + int(starts_inside(file, piece)), limit)
         return
     with path.open("rb") as raw:
         if not piece.end:
@@ -126,7 +168,9 @@ def read_piece(piece: Piece, limit: int = PIECE) -> Iterator[Lines]:
                 first = unpacked.read(CHUNK)
                 refuse_utf16(first[:2], piece)
                 rest = iter(lambda: unpacked.read(CHUNK), b"")
-                yield from whole_lines(itertools.chain([first] if first else [], rest), 1, limit)
+                text = first.removeprefix(BOM)
+                blocks = itertools.chain([text] if text else [], rest)
+                yield from whole_lines(with_feeds(blocks) if ends_with_returns(first) else blocks, 1, limit)
             except BROKEN as error:
                 if getattr(error, "errno", None) is not None:
                     raise
@@ -145,7 +189,7 @@ def refuse_utf16(start: bytes, piece: Piece) -> None:
 
 
 def starts_inside(file: IO[bytes], piece: Piece) -> bool:
-    """Whether a piece of a plain file begins inside of a line, which is then the piece's before."""
+    """Return True if a piece of a plain file begins inside of a line, which then belongs to the piece before."""
     if not piece.start:
         return False
     file.seek(piece.start - 1)
@@ -165,19 +209,28 @@ def plain_blocks(file: IO[bytes], piece: Piece, limit: int) -> Iterator[bytes]:
         if at >= piece.end:
             return
     file.seek(at)
+    if not at and file.read(len(BOM)) != BOM:
+        file.seek(0)
     last = b"\n"
+    for data in exact_blocks(file, piece, limit):
+        last = data[-1:]
+        yield data
+    while last != b"\n" and (data := file.readline(CHUNK)):
+        last = data[-1:]
+        yield data
+
+
+def exact_blocks(file: IO[bytes], piece: Piece, limit: int) -> Iterator[bytes]:
+    """Yield the bytes from where a file stands to the end of a piece. Raises TransientError if the file has become shorter."""
+    at = file.tell()
     while at < piece.end and (data := file.read(min(limit, piece.end - at))):
         at += len(data)
-        last = data[-1:]
         yield data
     if at < piece.end:
         raise TransientError(
             f"{piece.file}: {piece.end:,} bytes when the night began, {at:,} when it was read: it was cut or replaced meanwhile; "
             "run the night again once the file is whole"
         )
-    while last != b"\n" and (data := file.readline(CHUNK)):
-        last = data[-1:]
-        yield data
 
 
 def whole_lines(blocks: Iterator[bytes], first: int, limit: int) -> Iterator[Lines]:
@@ -239,10 +292,11 @@ def split_lines(data: bytes, first: int) -> Lines:
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
     kept = buffer[keep]
+    n_returns = int(np.count_nonzero(kept == RETURN)) if b"\r" in data else 0
     texts = pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(kept))
     replaced = np.zeros(len(lengths), dtype=bool)
     if not n_cut and (not len(kept) or kept.max() < 0x80):
-        return Lines(texts, first, replaced, 0)
+        return Lines(texts, first, replaced, 0, n_returns)
     odd = np.unique(np.searchsorted(offsets, np.flatnonzero(kept >= 0x80), side="right") - 1)
     fixed: dict[int, str] = {}
     for number in np.union1d(odd, np.flatnonzero(lengths > MAX_LINE)).tolist():
@@ -255,7 +309,7 @@ def split_lines(data: bytes, first: int) -> Lines:
             fixed[number] = text
     if fixed:
         texts = replace_some(texts, fixed)
-    return Lines(texts, first, replaced, n_cut)
+    return Lines(texts, first, replaced, n_cut, n_returns)
 
 
 def cut(line: bytes) -> bytes:

@@ -18,6 +18,7 @@ from nightlog.lake.tables import (
     ANOMALIES,
     COUNTS_TABLE,
     EVENTS_TABLE,
+    FILES,
     LABELS,
     LINES_TABLE,
     NIGHTS,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 LEAST_REPLAY_DAYS = 7  # Delta refuses to remove younger files: a reader or writer of a long job may still need them
 BRONZE, SILVER, GOLD = (
-    (LINES_TABLE, LABELS, QUARANTINE),
+    (LINES_TABLE, LABELS, FILES, QUARANTINE),
     (EVENTS_TABLE, COUNTS_TABLE, NUMBERS, SESSIONS, WAITING, READINGS, PATTERNS, ROUTES, SCORES),
     (ANOMALIES, NIGHTS, SIGNALS),
 )

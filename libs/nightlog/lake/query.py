@@ -10,7 +10,7 @@ from nightlog.lake.lake import Lake
 from nightlog.lake.schema import rows_table
 from nightlog.lake.tables import ALL_TABLES, ANOMALIES, NIGHTS, OUTCOMES, TableSpec
 from nightlog.lake.views import VIEWS, view_sql
-from nightlog.outcomes import SUCCESSES, Stage
+from nightlog.outcomes import SUCCESSES, Stage, exit_kind
 
 if TYPE_CHECKING:
     import duckdb
@@ -114,6 +114,13 @@ def last_run(lake: Lake, ds: str = "", run_id: str = "") -> tuple[str, str] | No
     equal = {name: value for name, value in (("ds", ds), ("run_id", run_id)) if value}
     last = max(lake.rows(OUTCOMES, ["ds", "run_id", "at"], **equal), key=lambda row: row["at"], default=None)
     return (last["ds"], last["run_id"]) if last is not None else None
+
+
+def systems_without_due_input(lake: Lake, ds: str, run_id: str) -> set[str]:
+    """Return the systems of a run that had no files though some were due."""
+    rows = lake.rows(OUTCOMES, ["system", "outcome", "counts", "at"], ds=ds, run_id=run_id, stage=Stage.INGEST.value)
+    last = {row["system"]: row for row in sorted(rows, key=lambda row: row["at"])}
+    return {system for system, row in last.items() if exit_kind(row["outcome"], row["counts"]) != row["outcome"]}
 
 
 def run_outcomes(lake: Lake, ds: str, run_id: str) -> list[tuple[str, str, str]]:

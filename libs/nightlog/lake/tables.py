@@ -118,6 +118,30 @@ LABELS = TableSpec(
     ("system",),
     about="a known label of a line or a session, kept apart from all that models and prompts see",
 )
+FILES = TableSpec(
+    "bronze.files",
+    (
+        SYSTEM,
+        DS,
+        FILE,
+        col("host", STRING, "the parts of the path that vary, without endings such as .1 and .gz; empty if none does"),
+        col("n_lines", LONG, "its lines; null of a copy"),
+        col("n_bytes", LONG, "bytes of these lines, unpacked, without line ends; null of a copy"),
+        col("size", LONG, "bytes of the file as it was delivered, packed or not"),
+        col("modified_at", TIME, "its last change before it was read, UTC"),
+        col("content", STRING, "hash of its lines; null of a copy"),
+        col(
+            "copy_of",
+            STRING,
+            "the file that was read instead, as this one is a copy or the first part of it; null if it was read",
+        ),
+        RUN_ID,
+    ),
+    ("system", "ds", "file"),
+    (),
+    "delta-rs",
+    about="a log file of a night: what was delivered, and read",
+)
 MESSAGES = TableSpec(
     "silver.messages",
     (
@@ -452,9 +476,13 @@ NIGHTS = TableSpec(
         SYSTEM,
         col("outcome", STRING, "done | incomplete (published too) | no_input | gated | failed | transient"),
         col("detail", STRING, "the reason, unless the outcome is done"),
-        col("n_files", LONG, "files read"),
-        col("n_lines", LONG, "lines read"),
+        col("n_files", LONG, "files read, copies not counted"),
+        col("n_hosts", LONG, "hosts that delivered lines: the parts of the files' paths that vary"),
+        col("n_bytes", LONG, "bytes of the lines read, unpacked, without line ends"),
+        col("n_lines", LONG, "lines read: one for each parsed record, n_blank, n_unparsed and n_continuation"),
         col("n_blank", LONG, "lines without any text"),
+        col("n_continuation", LONG, "lines that continue a record of several lines"),
+        col("n_swallowed", LONG, "of these, lines that do not look like a continuation"),
         col("n_unparsed", LONG, "lines that do not match the header"),
         col("n_replaced", LONG, "lines with bytes that are not UTF-8"),
         col("n_untimed", LONG, "parsed lines whose time stamp cannot be read"),
@@ -556,7 +584,7 @@ APPROVALS = TableSpec(
         col(
             "held",
             array(struct(measure=STRING, value=DOUBLE, low=DOUBLE, high=DOUBLE)),
-            "what was outside: measure (unparsed | new_templates | sessions | anomalies), its value, what the gate lets through",
+            "what was outside: the measure (see `gates.hold` of a system), its value, what the gate lets through",
         ),
         col("new_normal", BOOLEAN, "true: from this night on, nights before it are no history any more"),
         col("approved_by", STRING, "who approved"),
@@ -625,6 +653,7 @@ PSEUDO_LABELS = TableSpec(
 ALL_TABLES = (
     LINES_TABLE,
     LABELS,
+    FILES,
     MESSAGES,
     TEMPLATES,
     EVENTS_TABLE,

@@ -73,8 +73,12 @@ WORK = (
 )
 COUNTED = (
     "n_files",
+    "n_hosts",
+    "n_bytes",
     "n_lines",
     "n_blank",
+    "n_continuation",
+    "n_swallowed",
     "n_unparsed",
     "n_replaced",
     "n_untimed",

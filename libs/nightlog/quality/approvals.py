@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -12,12 +12,36 @@ import pandas as pd
 
 from nightlog.errors import GateFailed
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import APPROVALS, NIGHTS, QUARANTINE, TEMPLATES
-from nightlog.quality.drift import Finding, approved, drift, history, share, too_many_unparsed, with_text
+from nightlog.lake.tables import APPROVALS, FILES, NIGHTS, QUARANTINE, TEMPLATES
+from nightlog.quality.delivery import expected_hosts, hosts_come_and_go, hosts_of_nights
+from nightlog.quality.drift import (
+    COUNTED,
+    Finding,
+    approved,
+    beyond_limits,
+    drift,
+    history,
+    missing_hosts,
+    published_before,
+    share,
+    with_text,
+)
 from nightlog.quality.gates import check, night_expectations
 from nightlog.systems.spec import System
 
-AFTER = {"parse": ("unparsed", "new_templates", "sessions"), "publish": ("anomalies",)}
+AFTER = {
+    "parse": ("unparsed", "continuation", "lines", "bytes", "files", "new_templates", "sessions"),
+    "publish": ("anomalies",),
+}
+# Where to look, by measure.
+LOOK = {
+    "unparsed": f"See {QUARANTINE.name} for the first lines that do not match",
+    "swallowed": "See `record.start` in the system file",
+    "hosts": f"See {FILES.name} for the files of each night",
+    "lines": f"See {FILES.name} for the files of each night",
+}
+# One cause, one message: if the first is outside, the others are not looked at.
+SAME_CAUSE = {"lines": ("bytes", "files")}
 
 
 @dataclass(frozen=True)
@@ -31,16 +55,18 @@ class Approval:
 
 @dataclass(frozen=True)
 class Past:
-    """What the lake knew when the run began: rows of gold.nights (narrow) and of ops.approvals, by system."""
+    """What the lake knew when the run began, by system: rows of gold.nights (narrow) and of ops.approvals, hosts with lines by night."""
 
     nights: Mapping[str, Sequence[Mapping[str, Any]]]
     approvals: Mapping[str, Sequence[Mapping[str, Any]]]
+    hosts: Mapping[str, Mapping[str, Collection[str]]] = field(default_factory=dict)
 
 
 def read_past(lake: Lake) -> Past:
     """The history of all systems, read once a run."""
-    columns = ["ds", "system", "outcome", "n_lines", "n_blank", "n_unparsed", "n_templates", "n_sessions", "n_anomalies"]
-    return Past(by_system(lake.rows(NIGHTS, columns)), by_system(sorted(lake.rows(APPROVALS), key=lambda row: row["approved_at"])))
+    nights = by_system(lake.rows(NIGHTS, ["ds", "system", "outcome", *COUNTED]))
+    approvals = by_system(sorted(lake.rows(APPROVALS), key=lambda row: row["approved_at"]))
+    return Past(nights, approvals, hosts_of_nights(lake))
 
 
 def by_system(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -55,7 +81,15 @@ def findings(lake: Lake, system: System, ds: str, stage: str, counts: Mapping[st
     """What the gate behind a stage ("parse" or "publish") finds in the night's counts, critical or not, approved or not."""
     approvals = past.approvals.get(system.name, ())
     nights = past.nights.get(system.name, ())
-    found = too_many_unparsed(counts, system.gates) if stage == "parse" else []
+    found = []
+    if counts.get("n_files") == 0:
+        return []  # stage ingest has said that no file was read; there is nothing to compare
+    if stage == "parse":
+        published = published_before(nights, approvals, ds, system.gates.history_days)
+        hosts = {day: each for day, each in past.hosts.get(system.name, {}).items() if day in published}
+        tonight_hosts = hosts_of_nights(lake, system=system.name, ds=ds).get(system.name, {}).get(ds, ())
+        found = beyond_limits(counts, system.gates)
+        found += missing_hosts(expected_hosts(hosts), tonight_hosts, hosts_come_and_go(hosts), system.gates)
     measures = [name for name in AFTER[stage] if name not in {each.measure for each in found}]
     # Templates are read only where there are nights enough to compare with.
     if len(history(nights, {}, approvals, ds, system.gates.history_days)) >= system.gates.least_nights:
@@ -63,6 +97,8 @@ def findings(lake: Lake, system: System, ds: str, stage: str, counts: Mapping[st
         before = history(nights, founded, approvals, ds, system.gates.history_days)
         tonight = dict(counts) | ({"n_templates_new": founded.get(ds, 0)} if stage == "parse" else {})
         found += drift(tonight, before, system.gates, measures)
+        outside = {each.measure for each in found}
+        found = [each for each in found if not any(each.measure in SAME_CAUSE[first] for first in outside & SAME_CAUSE.keys())]
     return approved(found, [row for row in approvals if row["ds"] == ds])
 
 
@@ -74,8 +110,8 @@ def hold(system: System, ds: str, found: Iterable[Finding], counts: Mapping[str,
     critical = [each.text for each in found if each.severity == "critical"]
     if critical:
         raise GateFailed(
-            f"{system.name} {ds}: held back: {'; '.join(critical)}. {look}; mend the logs or the system file and run the night again, "
-            f"or publish it as it is: nightlog approve --ds {ds} --system {system.name}",
+            f"{system.name} {ds}: held back: {'; '.join(critical)}. {look}; correct the delivery or the system file and run the night "
+            f"again, or publish it as it is: nightlog approve --ds {ds} --system {system.name}",
             counts,
         )
     return [f"{each.text} (approved by {each.approved})" if each.approved else each.text for each in found]
@@ -86,12 +122,24 @@ def check_parsed(lake: Lake, system: System, ds: str, counts: Mapping[str, int],
 
     Args: counts: what ingest and parse counted.
     """
+    check_account(system.name, ds, counts)
     total = with_text(counts)
     named = ("replaced", "without_session", "astray") + (("untimed",) if system.timestamp is not None else ())
     shares = {"untimed_share": 0.0} | {f"{name}_share": share(counts.get(f"n_{name}", 0), total) for name in named}
     breaches = check(pd.DataFrame([shares]), night_expectations())
-    look = f"See {QUARANTINE.name} for the first lines that do not match"
-    return [each.text for each in breaches] + hold(system, ds, findings(lake, system, ds, "parse", counts, past), counts, look)
+    found = findings(lake, system, ds, "parse", counts, past)
+    look = next((LOOK[each.measure] for each in found if each.severity == "critical" and each.measure in LOOK), LOOK["unparsed"])
+    return [each.text for each in breaches] + hold(system, ds, found, counts, look)
+
+
+def check_account(system: str, ds: str, counts: Mapping[str, int]) -> None:
+    """Raise GateFailed unless every line that was read is parsed, blank, unparsed, or continues a record."""
+    accounted = {name: counts.get(name, 0) for name in ("n_parsed", "n_blank", "n_unparsed", "n_continuation")}
+    if counts["n_lines"] != sum(accounted.values()):
+        found = ", ".join(f"{name.removeprefix('n_')} {n:,}" for name, n in accounted.items())
+        raise GateFailed(
+            f"{system} {ds}: {counts['n_lines']:,} lines were read, expected the sum of {found}: run the night again from stage ingest"
+        )
 
 
 def check_anomalies(

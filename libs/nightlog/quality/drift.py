@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any, Literal
@@ -19,9 +19,28 @@ from nightlog.systems.spec import Gates
 # What MAD must be multiplied by to be a standard deviation, where values are normal.
 TO_DEVIATION = 1.4826
 LEAST = 0.0  # no measure is below it
+# Columns of gold.nights that the measures of a night come from.
+COUNTED = (
+    "n_files",
+    "n_bytes",
+    "n_lines",
+    "n_blank",
+    "n_unparsed",
+    "n_continuation",
+    "n_templates",
+    "n_sessions",
+    "n_anomalies",
+)
 
 Counts = Mapping[str, int]
 Severity = Literal["critical", "warning"]
+
+
+# Measures that are compared as ratios: what is missing counts as much as what is too much.
+AMOUNTS = {"sessions": "n_sessions", "lines": "n_lines", "bytes": "n_bytes", "files": "n_files"}
+# Far more of these is told as a warning alone: a night of errors writes more, and must be published.
+LOW_ONLY = ("lines", "bytes", "files")
+LOOSE = 0.05  # share of lines that were swallowed by records, above which a warning says so
 
 
 @dataclass(frozen=True)
@@ -64,8 +83,9 @@ def measured(counts: Counts) -> dict[str, tuple[float, int]]:
         found["unparsed"] = share(counts["n_unparsed"], with_text(counts)), counts["n_unparsed"]
     if "n_templates_new" in counts:
         found["new_templates"] = share(counts["n_templates_new"], counts.get("n_templates", 0)), counts["n_templates_new"]
-    if "n_sessions" in counts:
-        found["sessions"] = float(counts["n_sessions"]), counts["n_sessions"]
+    if "n_continuation" in counts:
+        found["continuation"] = share(counts["n_continuation"], with_text(counts)), counts["n_continuation"]
+    found |= {measure: (float(counts[name]), counts[name]) for measure, name in AMOUNTS.items() if name in counts}
     if "n_anomalies" in counts:
         found["anomalies"] = share(counts["n_anomalies"], counts.get("n_sessions", 0)), counts["n_anomalies"]
     return found
@@ -84,12 +104,18 @@ def bounds(history: Sequence[float], deviations: float, slack: float) -> tuple[f
 
 
 def limits(measure: str, history: Sequence[float], gates: Gates) -> tuple[float, float]:
-    """What a measure may lie between, from its values on the nights before. Sessions are compared as ratios; no share is too small."""
-    if measure == "sessions":
-        low, high = bounds([math.log1p(value) for value in history], gates.deviations, math.log(gates.sessions_factor))
+    """Return the bounds of a measure, from its values on the nights before. Amounts are compared as ratios; no share is too small."""
+    if measure in AMOUNTS:
+        factor = gates.sessions_factor if measure == "sessions" else gates.lines_factor
+        low, high = bounds([math.log1p(value) for value in history], gates.deviations, math.log(factor))
         return max(0.0, math.expm1(low)), math.expm1(high)
-    slack = {"unparsed": gates.unparsed_rise, "new_templates": gates.new_templates_rise, "anomalies": gates.anomalies_rise}[measure]
-    return LEAST, bounds(history, gates.deviations, slack)[1]
+    slack = {
+        "unparsed": gates.unparsed_rise,
+        "continuation": gates.continuation_rise,
+        "new_templates": gates.new_templates_rise,
+        "anomalies": gates.anomalies_rise,
+    }
+    return LEAST, bounds(history, gates.deviations, slack[measure])[1]
 
 
 def drift(counts: Counts, before: Sequence[Counts], gates: Gates, measures: Iterable[str]) -> list[Finding]:
@@ -105,26 +131,57 @@ def drift(counts: Counts, before: Sequence[Counts], gates: Gates, measures: Iter
             continue
         value, n = tonight[measure]
         low, high = limits(measure, [each for each, _ in known], gates)
-        n = max(n, int(statistics.median(each for _, each in known))) if measure == "sessions" else n
-        if n < gates.least or low <= value <= high:
+        if low <= value <= high or (value > high and n < gates.least):
             continue
-        severity: Severity = "critical" if measure in gates.hold else "warning"
-        found.append(Finding(measure, value, low, high, severity, told(measure, value, low, high, [each for each, _ in known])))
+        held = measure in gates.hold and not (value > high and measure in LOW_ONLY)
+        text = told(measure, value, low, high, [each for each, _ in known])
+        found.append(Finding(measure, value, low, high, "critical" if held else "warning", text))
     return found
 
 
-def too_many_unparsed(counts: Counts, gates: Gates) -> list[Finding]:
-    """The one limit that holds from the first night: the share of lines that do not match the header."""
-    value, total = share(counts["n_unparsed"], with_text(counts)), with_text(counts)
-    if value <= gates.unparsed_share:
+def beyond_limits(counts: Counts, gates: Gates) -> list[Finding]:
+    """Return what is beyond the limits that hold from the first night: lines that do not match the header, lines swallowed by records."""
+    total = with_text(counts)
+    found = []
+    value = share(counts["n_unparsed"], total)
+    if value > gates.unparsed_share:
+        limit = f"more than gates.unparsed_share = {gates.unparsed_share:g}"
+        text = f"{counts['n_unparsed']:,} of {total:,} lines do not match the header pattern, {limit}"
+        found.append(Finding("unparsed", value, LEAST, gates.unparsed_share, "critical", text))
+    value = share(counts.get("n_swallowed", 0), total)
+    if value > min(LOOSE, gates.swallowed_share):
+        held = value > gates.swallowed_share
+        limit = f", more than gates.swallowed_share = {gates.swallowed_share:g}" if held else ""
+        joined = "were joined to the record before them but do not look like its continuation"
+        text = f"{counts['n_swallowed']:,} of {total:,} lines {joined}{limit}"
+        severity: Severity = "critical" if held and "swallowed" in gates.hold else "warning"
+        found.append(Finding("swallowed", value, LEAST, gates.swallowed_share, severity, text))
+    return found
+
+
+def missing_hosts(expected: Collection[str], tonight: Collection[str], come_and_go: bool, gates: Gates) -> list[Finding]:
+    """Return the hosts that delivered nothing tonight, as one finding.
+
+    Args: expected, tonight: hosts with lines; come_and_go: hosts of this system are often replaced, so that it is a warning alone.
+    """
+    missing = sorted(set(expected) - set(tonight))
+    if not missing:
         return []
-    limit = f"more than gates.unparsed_share = {gates.unparsed_share:g}"
-    text = f"{counts['n_unparsed']:,} of {total:,} lines do not match the header pattern, {limit}"
-    return [Finding("unparsed", value, LEAST, gates.unparsed_share, "critical", text)]
+    there = len(expected) - len(missing)
+    named = ", ".join(missing[:5]) + (f" and {len(missing) - 5:,} more" if len(missing) > 5 else "")
+    text = f"{len(missing):,} of {len(expected):,} hosts that deliver every night have no lines tonight: {named}"
+    if missing == [""]:
+        text = "the night's files have no lines, though those of the nights before had some"
+    held = "hosts" in gates.hold and not come_and_go
+    return [Finding("hosts", float(there), float(len(expected)), float(len(expected)), "critical" if held else "warning", text)]
 
 
 WORDS = {
     "unparsed": "the share of lines that do not match the header",
+    "continuation": "the share of lines that continue a record",
+    "lines": "the number of lines",
+    "bytes": "the number of bytes",
+    "files": "the number of files",
     "new_templates": "the share of templates that were never seen before",
     "sessions": "the number of sessions",
     "anomalies": "the share of sessions that are anomalous",
@@ -138,7 +195,7 @@ def told(measure: str, value: float, low: float, high: float, before: Sequence[f
     'the number of sessions is 12, expected 101 to 900: on the 2 nights before the median was 305'
     """
     middle = statistics.median(before)
-    if measure == "sessions":
+    if measure in AMOUNTS:
         figures = f"{value:,.0f}, expected {math.ceil(low):,} to {math.floor(high):,}", f"{middle:,.0f}"
     else:
         figures = f"{value:.1%}, expected at most {high:.1%}", f"{middle:.1%}"
@@ -155,19 +212,27 @@ def nights_before(ds: str, days: int) -> tuple[str, str]:
     return (night - timedelta(days=days)).isoformat(), (night - timedelta(days=1)).isoformat()
 
 
-def history(
-    nights: Iterable[Mapping[str, Any]], founded: Mapping[str, int], approvals: Iterable[Mapping[str, Any]], ds: str, days: int
-) -> list[dict[str, int]]:
-    """The counts of a system's published nights before `ds`, oldest first; from the last night on that was approved as the new normal.
+def published_before(
+    nights: Iterable[Mapping[str, Any]], approvals: Iterable[Mapping[str, Any]], ds: str, days: int
+) -> dict[str, Mapping[str, Any]]:
+    """Return the rows of a system's published nights with input in the `days` before `ds`, by night, oldest first.
 
-    Args: nights: the system's rows of gold.nights; founded: night → templates that it saw first; approvals: the system's of ops.approvals.
+    From the last night on that was approved as the new normal. Args: nights: the system's rows of gold.nights; approvals: of ops.approvals.
     """
     first, last = nights_before(ds, days)
     first = max([first, *(row["ds"] for row in approvals if row["new_normal"] and row["ds"] < ds)])
-    rows = sorted((row for row in nights if is_published(row["outcome"]) and first <= row["ds"] <= last), key=lambda row: str(row["ds"]))
-    named = ("n_lines", "n_blank", "n_unparsed", "n_templates", "n_sessions", "n_anomalies")
+    read = [row for row in nights if is_published(row["outcome"]) and row.get("n_files") != 0]
+    rows = {str(row["ds"]): row for row in read if first <= row["ds"] <= last}
+    return {day: rows[day] for day in sorted(rows)}
+
+
+def history(
+    nights: Iterable[Mapping[str, Any]], founded: Mapping[str, int], approvals: Iterable[Mapping[str, Any]], ds: str, days: int
+) -> list[dict[str, int]]:
+    """Return the counts of each night of `published_before`. Args: founded: night → templates that it saw first."""
     return [
-        {name: int(row[name]) for name in named if row[name] is not None} | {"n_templates_new": founded.get(row["ds"], 0)} for row in rows
+        {name: int(row[name]) for name in COUNTED if row.get(name) is not None} | {"n_templates_new": founded.get(day, 0)}
+        for day, row in published_before(nights, approvals, ds, days).items()
     ]
 
 

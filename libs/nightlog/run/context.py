@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nightlog.errors import ConfigError
@@ -77,6 +76,7 @@ class Context:
 
     `as_run`: judge by the models that judged the night when it was published, not by those that serve today. `notify`: called with lines of
     text on the progress of long stages.
+    `fewer_lines`: a published night may be replaced by one with fewer lines.
     The services (judge, history for the gates, …) are opened when they are first needed, once per run.
     """
 
@@ -88,11 +88,7 @@ class Context:
     clock: Callable[[], datetime]
     as_run: bool = False
     notify: Callable[[str], None] = log.info
-
-    @property
-    def data(self) -> Path:
-        """The folder of the log files."""
-        return Path(self.settings.logs).resolve()
+    fewer_lines: bool = False
 
     def system(self, name: str) -> System:
         """Return the system of this name."""

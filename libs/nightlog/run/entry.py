@@ -19,7 +19,7 @@ from nightlog.run.context import utc_now
 from nightlog.run.night import Night
 from nightlog.run.stages import STEPS, Outcome
 from nightlog.settings import Profile, Settings, read_settings
-from nightlog.systems.catalog import choose, load_catalog
+from nightlog.systems.catalog import choose, load_catalog, own_files, parse_system
 from nightlog.systems.spec import System
 
 if TYPE_CHECKING:
@@ -57,12 +57,10 @@ def chosen_systems(settings: Settings, names: str) -> list[System]:
 
 
 def load_own(settings: Settings) -> list[str]:
-    """Names of the systems in the user's own folder."""
-    from nightlog.systems.catalog import parse_system
-
+    """Return the names of the systems in the user's own folder."""
     if settings.systems is None:
         return []
-    return [parse_system(path.read_text(encoding="utf-8"), str(path)).name for path in sorted(settings.systems.glob("*.toml"))]
+    return [parse_system(path.read_text(encoding="utf-8"), str(path)).name for path in own_files(settings.systems)]
 
 
 @contextmanager
@@ -134,7 +132,9 @@ def run_teaching(work: Callable[[Settings, str, Callable[[str], None]], None], d
 
 def run_stage(stage: Stage, description: str, argv: Sequence[str] | None = None) -> int:
     """Run one stage of one night for its systems. Returns the exit code: 0, 10, 20, 30 or 40."""
-    given = arguments(description).parse_args(argv)
+    parser = arguments(description)
+    parser.add_argument("--fewer-lines", action="store_true", help="let stage ingest replace a published night by one with fewer lines")
+    given = parser.parse_args(argv)
 
     def run() -> int:
         settings = settings_from(lake=given.lake, data=given.data, master=given.master, profile=given.profile)
@@ -143,11 +143,12 @@ def run_stage(stage: Stage, description: str, argv: Sequence[str] | None = None)
             settings = settings.model_copy(update={"profile": "cluster"})
         systems = chosen_systems(settings, given.systems)
         with open_lake(settings, f"nightlog {stage}", "spark" in needs) as lake:
-            night = Night(given.ds, given.run_id or new_run_id(given.ds), systems, lake, settings, utc_now)
-            outcomes = []
+            run_id = given.run_id or new_run_id(given.ds)
+            night = Night(given.ds, run_id, systems, lake, settings, utc_now, fewer_lines=given.fewer_lines)
+            kinds = []
             for outcome in night.run_stage(stage):
                 show(outcome)
-                outcomes.append(outcome.outcome)
-            return exit_code(outcomes)
+                kinds.append(outcome.exit_kind)
+            return exit_code(kinds, len(systems))
 
     return ended(run)

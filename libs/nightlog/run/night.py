@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
-from nightlog.errors import GateFailed, NightlogError, outcome_of
+from nightlog.errors import GateFailed, NightlogError, NoInput, outcome_of
 from nightlog.lake.lake import Lake
 from nightlog.lake.lock import free, locked
 from nightlog.lake.storage_errors import clear_storage_errors
@@ -37,8 +37,9 @@ class Night:
         clock: Callable[[], datetime],
         as_run: bool = False,
         notify: Callable[[str], None] = log.info,
+        fewer_lines: bool = False,
     ):
-        self.context = Context(check_ds(ds), run_id, tuple(systems), lake, settings, clock, as_run, notify)
+        self.context = Context(check_ds(ds), run_id, tuple(systems), lake, settings, clock, as_run, notify, fewer_lines)
         self.progress = Progress(self.context)
 
     def run_stage(self, stage: Stage) -> Iterator[Outcome]:
@@ -89,7 +90,7 @@ class Night:
                 window.locks.enter_context(locked(lake.root, system.name))
                 counts, detail = step.work(lake if step.writes_at_once else transaction, self.context, system, versions, self.progress)
             kind = OutcomeKind.DONE
-        except GateFailed as error:
+        except (GateFailed, NoInput) as error:
             (kind, detail), counts = outcome_of(error), error.counts
         except Exception as error:
             kind, detail = outcome_of(error)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nightlog.lake.lake import Lake
-from nightlog.outcomes import OutcomeKind, Stage
+from nightlog.outcomes import OutcomeKind, Stage, exit_kind
 from nightlog.run import steps
 from nightlog.run.context import Context, Versions
 from nightlog.run.progress import Progress
@@ -27,6 +27,11 @@ class Outcome:
     detail: str | None
     counts: dict[str, int]
     seconds: float
+
+    @property
+    def exit_kind(self) -> str:
+        """The outcome that counts for the exit code."""
+        return exit_kind(self.outcome, self.counts)
 
 
 @dataclass(frozen=True)

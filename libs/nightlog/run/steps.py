@@ -18,11 +18,12 @@ Counts = tuple[dict[str, int], str | None]
 
 def ingest(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
     """Read the files of the day."""
+    from nightlog.ingest.discover import data_folder
     from nightlog.ingest.ingest import ingest as read
     from nightlog.quality.rules import check_lines
 
     try:
-        counts, detail = read(lake, system, run.ds, run.data)
+        counts, detail = read(lake, system, run.ds, data_folder(run.settings.logs), run.run_id, run.fewer_lines)
     except NoInput as error:
         return without_input(lake, run, system, error)
     check_lines(lake, system.name, run.ds, counts["n_lines"])
@@ -37,7 +38,8 @@ def without_input(lake: Lake, run: Context, system: System, error: NoInput) -> C
     n_due = due_sessions(lake, system, run.ds)
     if not n_due or run.ds in lake.nights(LINES_TABLE, system.name):
         raise error
-    return dict.fromkeys(("n_files", "n_lines", "n_replaced"), 0), f"{error}; {n_due:,} sessions that waited for this night are judged"
+    counts = dict.fromkeys(("n_files", "n_hosts", "n_bytes", "n_lines", "n_replaced"), 0) | error.counts
+    return counts, f"{error}; {n_due:,} sessions that waited for this night are judged"
 
 
 def parse(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Counts:

@@ -71,11 +71,27 @@ def system_files(extra: Path | None) -> Iterator[tuple[str, str]]:
         for entry in sorted(folder.iterdir(), key=lambda e: e.name):
             if entry.name.endswith(".toml"):
                 yield entry.name, entry.read_text(encoding="utf-8")
-    if extra is not None:
-        if not extra.is_dir():
-            raise ConfigError(f"{extra}: no such folder; NIGHTLOG_SYSTEMS must name a folder of system files (*.toml)")
-        for path in sorted(extra.glob("*.toml")):
+    for path in own_files(extra) if extra is not None else ():
+        try:
             yield str(path), path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path}: not UTF-8: {error.reason} at byte {error.start:,}") from error
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def own_files(folder: Path) -> list[Path]:
+    """Return the files of the user's own systems. Raises ConfigError if the folder is missing or unreadable, or has none."""
+    todo = "NIGHTLOG_SYSTEMS must name a folder of system files (*.toml); unset it to use the systems that ship with Nightlog"
+    try:
+        found = sorted(path for path in folder.iterdir() if path.suffix == ".toml")
+    except FileNotFoundError:
+        raise ConfigError(f"{folder}: no such folder; {todo}") from None
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be read: {error.strerror}; {todo}") from error
+    if not found:
+        raise ConfigError(f"{folder}: no system file; {todo}")
+    return found
 
 
 def load_catalog(extra: Path | None = None) -> dict[str, System]:

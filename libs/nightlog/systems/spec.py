@@ -26,13 +26,21 @@ class Part(BaseModel):
 
 
 class Input(Part):
-    """Where the day's files lie: a path under the data folder with `{ds}`, globs allowed; plain, .gz or .xz.
+    """The day's files: a path under the data folder with `{ds}`, globs allowed; plain, .gz, .xz or .bz2. `**` is any number of folders.
 
-    Files whose names carry no `{ds}` belong to the one night named in `delivered`.
+    Files whose names carry no `{ds}` belong to the one night named in `delivered`. Hosts are told apart by what the wildcards of the path
+    stand for: files of one host with the same content, or with the first part of it, are read once.
     """
 
-    path: str = Field(description="relative to the data folder; `{ds}` is the night's day")
+    path: str = Field(min_length=1, description="relative to the data folder; `{ds}` is the night's day")
     delivered: date | None = Field(None, description="the night of a delivery without days in its names")
+
+    @field_validator("path")
+    @classmethod
+    def is_relative(cls, path: str) -> str:
+        if path.startswith(("/", "~")) or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", path):
+            raise ValueError(f"{path} is not relative: give the path under the data folder, and name that folder by NIGHTLOG_DATA (--data)")
+        return path
 
     @model_validator(mode="after")
     def one_night(self) -> Self:
@@ -214,29 +222,37 @@ class LLM(Part):
     policy: str = Field("", description="free text of the operators for the prompt: what is daily life, what they want to hear of")
 
 
-Measured = Literal["unparsed", "new_templates", "sessions", "anomalies"]
+Measured = Literal["unparsed", "swallowed", "continuation", "hosts", "lines", "bytes", "files", "new_templates", "sessions", "anomalies"]
 
 
 class Gates(Part):
     """When a night is held back until somebody approves it (`nightlog approve`).
 
-    More than `unparsed_share` of the lines without the header stop a night at any time. The rest compares with the published nights of the
-    `history_days` before, and says nothing while these are fewer than `least_nights`. Let through is what lies within `deviations` robust
-    standard deviations of their median, or what two of them reached, and on top of that: `unparsed_rise` and `new_templates_rise` (shares
-    of lines, of the night's templates), `sessions_factor` (so many times more or less), `anomalies_rise` (share of sessions). Fewer than
-    `least` lines, templates, sessions or anomalies are no drift. What is not in `hold` is told as a warning alone.
+    Two limits hold from the first night: `unparsed_share` of the lines that do not match the header, and `swallowed_share` of the lines
+    that became part of a record but do not look like its continuation. A host that delivered lines on the last three nights is expected.
+
+    The other measures are compared with the published nights of the `history_days` before, if these are at least `least_nights`. A night
+    may lie within `deviations` robust standard deviations of their median, or as far as two of them went, and beyond that by:
+    `unparsed_rise`, `continuation_rise` (shares of lines), `new_templates_rise` (share of the night's templates), `anomalies_rise` (share
+    of sessions), `lines_factor` (times fewer or more lines, bytes or files), `sessions_factor`. Rises of fewer than `least` lines,
+    templates, sessions or anomalies are no drift; there is no such limit for what is missing.
+
+    A measure in `hold` holds the night back, except more lines, bytes or files than usual. The others are warnings.
     """
 
     unparsed_share: float = Field(0.2, ge=0, le=1)
+    swallowed_share: float = Field(0.2, ge=0, le=1)
     history_days: int = Field(28, ge=1, le=366)
     least_nights: int = Field(7, ge=3)
     deviations: float = Field(4.0, gt=0)
     least: int = Field(20, ge=1)
     unparsed_rise: float = Field(0.05, gt=0, le=1)
+    continuation_rise: float = Field(0.3, gt=0, le=1)
+    lines_factor: float = Field(3.0, gt=1)
     new_templates_rise: float = Field(0.5, gt=0, le=1)
     sessions_factor: float = Field(3.0, gt=1)
     anomalies_rise: float = Field(0.25, gt=0, le=1)
-    hold: tuple[Measured, ...] = ("unparsed", "new_templates", "sessions", "anomalies")
+    hold: tuple[Measured, ...] = ("unparsed", "swallowed", "hosts", "lines", "new_templates", "sessions", "anomalies")
 
 
 class Signals(Part):
@@ -307,6 +323,10 @@ class System(Part):
         used |= set(re.findall(r"\{(\w+)\}", self.timestamp.value)) if self.timestamp else set()
         if missing := used - known:
             raise ValueError(f"no such header field: {', '.join(sorted(missing))}; the header has {', '.join(sorted(known))}")
+        if self.timestamp is not None and not set(re.findall(r"\{(\w+)\}", self.timestamp.value)) & set(self.header.fields):
+            raise ValueError(
+                f"`timestamp.value` = {self.timestamp.value!r} has no field of a line; without times of lines leave [timestamp] out"
+            )
         if self.session.kind == "window" and self.timestamp is None:
             raise ValueError("sessions by time window need a [timestamp]")
         if self.role == "source" and self.labels is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import lzma
 import re
@@ -12,14 +13,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from ingest_help import make_system, put_file
 from nightlog.errors import FormatError, TransientError
-from nightlog.ingest.discover import copies, relative
+from nightlog.ingest.discover import relative
 from nightlog.ingest.ingest import cut_off, ingest
 from nightlog.ingest.splits import CHUNK, MAX_LINE, PIECE, ends_in, numbered, plan, read_piece, to_count
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import LABELS, LINES_TABLE
-from nightlog.systems.spec import Input, Labels
-from parsing_help import make_system, put_file
+from nightlog.systems.spec import Labels
 
 DS = "2026-03-04"
 TEXT = "first\nsecond ü 漢 🙂\n\n  fourth \n".encode()
@@ -36,6 +37,12 @@ FILES = {
     "zero-bytes.log.xz": b"",
     "blank.log": b"\n\n\n",
     "nul.log": b"a\0b\n\0\n",
+    "marked.log": b"\xef\xbb\xbfone\r\ntwo \xef\xbb\xbf\r\n",
+    "marked.log.gz": gzip.compress(b"\xef\xbb\xbfone\r\ntwo \xef\xbb\xbf\r\n"),
+    "mark-alone.log": b"\xef\xbb\xbf",
+    "returns.log": b"one\rtwo\r\rfour",
+    "returns.log.bz2": bz2.compress(b"\xef\xbb\xbfone\rtwo\r\rfour\r"),
+    "both.log": b"one\rtwo\rthree\r\nfour\n",
     "latin.log": "caf\xe9 \xfcber\n".encode("latin-1") + b"fine\n\xf0\x9f\x99 cut\n",
     "a name with blanks.log": b"blanks\n",
     "größe-日本.log.gz": gzip.compress(b"letters\n"),
@@ -91,6 +98,23 @@ def test_empty_files_have_no_lines_and_blank_lines_are_lines(read: Lines) -> Non
     assert read["blank.log"] == [(1, "", False), (2, "", False), (3, "", False)]
 
 
+def test_a_byte_order_mark_is_dropped_at_the_start_of_a_file_and_nowhere_else(read: Lines) -> None:
+    assert read["marked.log"] == read["marked.log.gz"] == [(1, "one", False), (2, "two \ufeff", False)]
+    assert "mark-alone.log" not in read
+
+
+def test_carriage_returns_end_lines_in_files_that_end_lines_with_nothing_else(read: Lines) -> None:
+    assert read["returns.log"] == read["returns.log.bz2"] == [(1, "one", False), (2, "two", False), (3, "", False), (4, "four", False)]
+    assert [text for _, text, _ in read["both.log"]] == ["one", "two", "three", "four"]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 4096])
+def test_lines_that_carriage_returns_end_are_the_same_however_much_is_read_at_once(tmp_path: Path, limit: int) -> None:
+    path = put_file(tmp_path, "returns.log", b"one\rtwo\r\nthree\r\rfive\r")
+    ((piece,),) = plan([(path, path.name, DS)], limit)
+    assert [text for lines in read_piece(piece, limit) for text in lines.texts.to_pylist()] == ["one", "two", "three", "", "five"]
+
+
 def test_nul_bytes_stay(read: Lines) -> None:
     assert read["nul.log"] == [(1, "a\0b", False), (2, "\0", False)]
 
@@ -105,7 +129,7 @@ def test_any_name_is_read_and_kept(read: Lines, name: str) -> None:
 
 
 def test_no_file_is_added_or_lost(read: Lines) -> None:
-    assert set(read) == {name for name in FILES if not name.startswith(("empty", "zero"))}
+    assert set(read) == {name for name in FILES if not name.startswith(("empty", "zero", "mark-alone"))}
 
 
 @pytest.mark.parametrize("piece", [1, 2, 7, 16, 64, 4096])
@@ -167,31 +191,11 @@ def test_utf16_is_refused_with_what_to_do(tmp_path: Path, pack: Callable[[bytes]
         read_all(path)
 
 
-def test_a_file_that_was_delivered_twice_is_told_from_files_that_only_look_alike(tmp_path: Path) -> None:
-    content, other = b"2026-03-04 10:00:00 one line\n" * 50, b"2026-03-04 10:00:00 two line\n" * 50
-    put = {
-        name: put_file(tmp_path, name, data)
-        for name, data in (
-            ("a.log", content),
-            ("a.log.gz", gzip.compress(content)),
-            ("b/a.log", content),
-            ("c.log", other),
-            ("d.log.xz", lzma.compress(other)),
-            ("e.log.xz", lzma.compress(other)),
-            ("f.log.gz", gzip.compress(content)[:-9]),
-            ("g.log", b"short\n"),
-            ("h.log", b"short\n"),
-        )
-    }
-    found = {copy.relative_to(tmp_path).as_posix(): first.relative_to(tmp_path).as_posix() for copy, first in copies(put.values()).items()}
-    assert found == {"a.log.gz": "a.log", "b/a.log": "a.log", "e.log.xz": "d.log.xz"}
-
-
 @pytest.mark.parametrize("kind", ["gz", "xz"])
 def test_a_truncated_file_stops_the_night_and_leaves_the_lake_as_it_was(lake: Lake, tmp_path: Path, kind: str) -> None:
     whole = "".join(f"{'BAD' if i % 7 == 0 else '-'} line {i} {i * 7919 % 104729:x}\n" for i in range(20_000)).encode()
     pack = {"gz": gzip.compress, "xz": lzma.compress}[kind]
-    system = make_system(input=Input(path="app/{ds}*"), labels=Labels(pattern=r"(?P<label>\S+) "))
+    system = make_system(labels=Labels(pattern=r"(?P<label>\S+) "))
     put_file(tmp_path, "app/2026-03-04.log", "- first delivery\n")
     ingest(lake, system, "2026-03-04", tmp_path)
     before = {spec.name: (lake.rows(spec), lake.table(spec).version()) for spec in (LINES_TABLE, LABELS)}

@@ -1,30 +1,33 @@
-"""Which files are a night's, and what becomes of a packed file that is damaged."""
+"""The files of a night: found by the path, none left out in silence; damaged ones are named."""
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import lzma
 import random
 import re
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
-from nightlog.errors import FormatError
-from nightlog.ingest.discover import find_days, find_files, relative
+from ingest_help import make_system, put_file
+from nightlog.errors import ConfigError, FormatError
+from nightlog.ingest.discover import data_folder, find_days, find_files, relative
 from nightlog.ingest.splits import plan, read_piece
 from nightlog.systems.spec import Input
-from parsing_help import make_system, put_file
 
 DS = "2026-03-04"
 
 
 def found(data: Path, path: str, ds: str = DS) -> list[str]:
-    return [relative(each, data) for each in find_files(make_system(input=Input(path=path)), data, ds)]
+    return [relative(each, data) for each in find_files(make_system(path), data, ds)]
 
 
 def days(data: Path, path: str) -> list[str]:
-    return find_days(make_system(input=Input(path=path)), data)
+    return find_days(make_system(path), data)
 
 
 def test_the_files_of_a_night_are_those_that_carry_its_day(tmp_path: Path) -> None:
@@ -50,6 +53,84 @@ def test_folders_are_no_log_files(tmp_path: Path) -> None:
     (tmp_path / "app" / "2026-03-04.log").mkdir(parents=True)
     put_file(tmp_path, "app/2026-03-04.log.1", "x\n")
     assert found(tmp_path, "app/{ds}.log*") == ["app/2026-03-04.log.1"]
+
+
+def test_links_to_folders_are_followed_and_lead_back_nowhere(tmp_path: Path) -> None:
+    data, volume = tmp_path / "data", tmp_path / "volume"
+    for name in ("data/host1/2026-03-04.log", "volume/2026-03-04.log", "volume/deep/2026-03-04.log"):
+        put_file(tmp_path, name, "x\n")
+    (data / "host2").symlink_to(volume)
+    (volume / "up").symlink_to(data)
+    (data / "host1" / "self").symlink_to(".")
+    (data / "host3").mkdir()
+    (data / "host3" / "2026-03-04.log").symlink_to(volume / "2026-03-04.log")
+    expected = ["host1/2026-03-04.log", "host2/2026-03-04.log", "host2/deep/2026-03-04.log", "host3/2026-03-04.log"]
+    assert found(data, "**/{ds}.log") == expected
+    assert found(data, "*/{ds}.log") == [name for name in expected if "deep" not in name]
+
+
+@pytest.mark.parametrize(
+    ("link", "pattern", "is_told"),
+    [
+        ("host1/2026-03-04.log", "*/{ds}.log", True),
+        ("host1/2026-03-04.log", "**/{ds}.log", True),
+        ("host2", "*/{ds}.log", True),
+        ("host2", "**/{ds}.log", True),
+        ("web2.example.com", "**/{ds}.log", True),
+        ("host2", "host2/{ds}.log", True),
+        ("latest.log", "**/{ds}.log", False),  # a file of another name
+        ("host1/2026-03-03.log", "*/{ds}.log", False),  # another night's
+        ("other/host2", "*/{ds}.log", False),
+    ],
+)
+def test_a_broken_link_that_may_hide_files_of_the_night_is_named(tmp_path: Path, link: str, pattern: str, is_told: bool) -> None:
+    put_file(tmp_path, "host0/2026-03-04.log", "x\n")
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to("/nonexistent/volume")
+    if is_told:
+        with pytest.raises(FormatError, match=re.escape(f"{tmp_path}/{link} is a broken link to /nonexistent/volume")):
+            found(tmp_path, pattern)
+    else:
+        assert found(tmp_path, pattern) == (["host0/2026-03-04.log"] if "*" in pattern else [])
+
+
+def test_what_the_user_of_the_job_may_not_read_is_named(tmp_path: Path, as_nobody: Callable[[Callable[[], Any]], Any]) -> None:
+    data = tmp_path / "data"
+    for name in ("host1/2026-03-04.log", "host2/deep/2026-03-04.log", "host3/2026-03-04.log", "lost+found/x"):
+        put_file(data, name, "x\n")
+    cases = {"host2": "**/{ds}.log", "host2/deep": "**/{ds}.log", "host3/2026-03-04.log": "*/{ds}.log", "host3": "*/{ds}.log"}
+    (data / "lost+found").chmod(0)
+    for closed, pattern in cases.items():
+        mode = (data / closed).stat().st_mode
+        (data / closed).chmod(0)
+        error = as_nobody(lambda pattern=pattern: found(data, pattern))
+        assert isinstance(error, FormatError), closed
+        assert f"{data / closed}" in str(error) and "cannot be read: Permission denied" in str(error)
+        (data / closed).chmod(mode)
+    assert len(as_nobody(lambda: found(data, "**/{ds}.log"))) == 3
+
+
+def test_a_data_folder_that_cannot_serve_is_refused_in_words(tmp_path: Path, as_nobody: Callable[[Callable[[], Any]], Any]) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    file = put_file(tmp_path, "file", "x\n")
+    for given in (data, Path(f"file://{data}")):
+        assert data_folder(given) == data
+    for given, word in ((tmp_path / "gone", "does not exist"), (file, "is not a folder"), (file / "below", "is not a folder")):
+        with pytest.raises(ConfigError, match=word):
+            data_folder(given)
+    for address in ("s3://bucket/logs", "abfss://c@a.net/logs"):
+        with pytest.raises(ConfigError, match="not from an object store"):
+            data_folder(Path(address))
+    data.chmod(0)
+    assert "cannot be read: Permission denied" in str(as_nobody(lambda: data_folder(data)))
+
+
+def test_a_name_that_is_not_utf8_is_read_under_a_name_that_is(tmp_path: Path) -> None:
+    (tmp_path / "h\udcff").mkdir()
+    put_file(tmp_path, "h\udcff/2026-03-04.log", "x\n")
+    assert found(tmp_path, "*/{ds}.log") == ["h\\xff/2026-03-04.log"]
+    assert days(tmp_path, "*/{ds}.log") == [DS]
 
 
 def test_a_day_in_the_name_of_the_data_folder_is_not_a_night(tmp_path: Path) -> None:
@@ -81,7 +162,7 @@ def test_names_in_the_lake_do_not_depend_on_where_the_data_folder_lies(tmp_path:
     assert relative(Path("/elsewhere/a.log"), tmp_path) == "/elsewhere/a.log"
 
 
-PACKERS = {"gz": lambda content: gzip.compress(content, mtime=0), "xz": lzma.compress}
+PACKERS = {"gz": lambda content: gzip.compress(content, mtime=0), "xz": lzma.compress, "bz2": bz2.compress}
 CONTENT = random.Random(1).randbytes(50_000) + b"line\n" * 10_000
 
 

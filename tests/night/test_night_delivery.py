@@ -1,0 +1,99 @@
+"""A night that lacks a host, its lines or its folder is never calm, and says what is missing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from nightlog.lake.lake import Lake
+from nightlog.lake.tables import FILES, LINES_TABLE, NIGHTS, OUTCOMES
+from nightlog.quality.approvals import Approval
+from nightlog.run.approve import approve
+from nightlog.run.night import Night
+from nightlog.settings import Settings
+from nightlog.systems.spec import Input, Record, System
+from nights import add_toy_model, run_night, small_system
+
+DAYS = [f"2026-03-0{n}" for n in range(1, 7)]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    lake = Lake(tmp_path / "lake")
+    add_toy_model(lake)
+    return lake
+
+
+def deliver(data: Path, ds: str, *hosts: str, n: int = 9) -> None:
+    for host in hosts:
+        path = data / host / f"{ds}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"INFO s{number} request of {host} served\n" for number in range(n)))
+
+
+def of_hosts(**more: object) -> System:
+    return small_system("shop", **more).model_copy(update={"input": Input(path="*/{ds}.log")})
+
+
+def outcomes(lake: Lake, settings: Settings, systems: list[System], ds: str) -> dict[str, tuple[str, str]]:
+    """Run a night. Returns system → its outcome and detail, those of the first stage that did not end well or of publish."""
+    found: dict[str, tuple[str, str]] = {}
+    for (name, _), outcome in run_night(lake, settings, systems, ds, f"run of {ds}").items():
+        if found.get(name, ("done",))[0] == "done":
+            found[name] = outcome.outcome, outcome.detail or ""
+    return found
+
+
+def test_a_host_that_is_missing_holds_the_night_back_until_somebody_approves(lake: Lake, tmp_path: Path) -> None:
+    data, system = tmp_path / "data", of_hosts()
+    settings = Settings(data=data, llm="off", device="cpu")
+    for ds in DAYS[:3]:
+        deliver(data, ds, "web1", "web2", "web3")
+        assert outcomes(lake, settings, [system], ds)["shop"][0] == "done"
+    deliver(data, DAYS[3], "web1", "web3")
+    deliver(data, DAYS[3], "web2", n=0)
+    outcome, detail = outcomes(lake, settings, [system], DAYS[3])["shop"]
+    assert outcome == "gated"
+    assert "1 of 3 hosts that deliver every night have no lines tonight: web2" in detail
+    night = Night(DAYS[3], "approved", [system], lake, settings, lambda: datetime.now(UTC))
+    assert {each.outcome for each in approve(night, Approval("kim", "web2 is switched off"))} == {"done"}
+    rows = {row["ds"]: row for row in lake.rows(NIGHTS)}
+    assert [(rows[ds]["outcome"], rows[ds]["n_hosts"], rows[ds]["n_lines"]) for ds in DAYS[:4]] == [("done", 3, 27)] * 3 + [("done", 2, 18)]
+    # The next night knows.
+    deliver(data, DAYS[4], "web1", "web3")
+    assert outcomes(lake, settings, [system], DAYS[4])["shop"][0] == "done"
+    # A night that is run again with less than it published keeps what it has.
+    (data / "web3" / f"{DAYS[4]}.log").unlink()
+    outcome, detail = outcomes(lake, settings, [system], DAYS[4])["shop"]
+    assert outcome == "failed" and "9 lines in 1 files, expected at least the 18 lines" in detail
+    assert len(lake.rows(LINES_TABLE, ds=DAYS[4])) == 18
+    assert {row["ds"]: row["outcome"] for row in lake.rows(NIGHTS)}[DAYS[4]] == "done"
+
+
+def test_lines_of_another_format_between_records_hold_the_night_back(lake: Lake, tmp_path: Path) -> None:
+    record = Record(start="INFO|WARN|ERROR")
+    log = tmp_path / "data" / "web1" / f"{DAYS[0]}.log"
+    log.parent.mkdir(parents=True)
+    frames = "Traceback (most recent call last):\n  File x\n\nCaused by: y\n\tat z\n... 3 more\n"
+    settings = Settings(data=tmp_path / "data", llm="off", device="cpu")
+    log.write_text("".join(f"ERROR s{n} failed\n{frames}" for n in range(9)))
+    assert outcomes(lake, settings, [of_hosts(record=record)], DAYS[0])["shop"] == ("done", "")
+    (row,) = lake.rows(NIGHTS)
+    assert (row["n_lines"], row["n_blank"], row["n_continuation"], row["n_swallowed"]) == (63, 9, 45, 0)
+    log.write_text("".join(f"ERROR s{n} failed\n" + f"[E 04/Mar/2026] worker lost s{n}\n" * 4 for n in range(15)))
+    outcome, detail = outcomes(lake, settings, [of_hosts(record=record)], DAYS[0])["shop"]
+    assert outcome == "gated" and "60 of 75 lines were joined to the record before them" in detail
+
+
+@pytest.mark.parametrize(("data", "word"), [("gone", "does not exist"), ("s3://bucket/logs", "not from an object store")])
+def test_without_a_data_folder_every_system_has_failed_in_the_lake(lake: Lake, tmp_path: Path, data: str, word: str) -> None:
+    systems = [small_system("mail"), small_system("shop")]
+    settings = Settings(data=Path(data) if "://" in data else tmp_path / data, llm="off", device="cpu")
+    found = outcomes(lake, settings, systems, DAYS[0])
+    assert {name: outcome for name, (outcome, _) in found.items()} == {"mail": "failed", "shop": "failed"}
+    assert all(word in detail for _, detail in found.values())
+    assert {row["system"]: row["outcome"] for row in lake.rows(NIGHTS)} == {"mail": "failed", "shop": "failed"}
+    assert {row["outcome"] for row in lake.rows(OUTCOMES)} == {"failed"}
+    assert (tmp_path / "lake" / "reports" / DAYS[0] / "index.html").is_file()
+    assert not lake.exists(FILES)
