@@ -59,10 +59,10 @@ def test_the_same_said_twice_is_one_and_another_word_replaces_it(tmp_path: Path)
     told_all = [(row["said"], row["by"], row["holds"], row["why"]) for row in history(lake.rows(ANSWERS), "2026-04-15")]
     assert told_all == [
         ("suppressed until 2026-05-01", "kim", True, None),
-        ("suppressed until 2026-04-01", "lee", False, "said anew by kim on 2026-03-05"),
+        ("suppressed until 2026-04-01", "lee", False, "replaced by kim on 2026-03-05"),
         ("anomalous", "kim", False, "taken back by lee on 2026-03-05"),
-        ("normal", "kim", False, "said anew by kim on 2026-03-05"),
-        ("normal", "kim", False, "said anew by kim on 2026-03-05"),
+        ("normal", "kim", False, "replaced by kim on 2026-03-05"),
+        ("normal", "kim", False, "replaced by kim on 2026-03-05"),
     ]
     assert history(lake.rows(ANSWERS), "2026-05-02")[0]["why"] == "the night of 2026-05-01 is over"
 

@@ -216,6 +216,21 @@ def test_each_trouble_is_named_once(stub: Stub, lake: Lake, put_night: Any, syst
     assert "5 requests in a row failed" in str(detail)
 
 
+def test_a_second_request_at_once_is_made_only_if_both_are_in_time_one_after_the_other(stub: Stub, system: System) -> None:
+    under_way, together = [0], list[int]()
+
+    def one_slot(body: Body) -> Any:
+        under_way[0] += 1
+        together.append(under_way[0])
+        time.sleep(0.35)
+        under_way[0] -= 1
+        return answer_all(body)
+
+    stub.reactions = [one_slot]
+    answers = list(judge_with(stub.url, llm_timeout_s=0.8, llm_at_once=2, llm_items_per_call=4).judge(system, items(16)))
+    assert (len(judged(answers)), max(together)) == (16, 1)
+
+
 def test_after_a_time_out_requests_are_made_one_at_a_time(stub: Stub, system: System) -> None:
     """A server with one slot lets a second request wait, and both are late."""
     under_way, together = [0], list[int]()

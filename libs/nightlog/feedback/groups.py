@@ -1,4 +1,4 @@
-"""What an analyst is asked: groups of questions, in the order in which one answer changes most. Labels play no part."""
+"""Groups of questions to analysts, in the order in which one answer changes most. Labels are not used."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Group:
 
 
 def group_ids(system: str, verdicts: Mapping[str, Verdict], keys: Mapping[str, str]) -> dict[str, str]:
-    """The id of each verdict's group: the same in every night, as long as the LLM names the group the same.
+    """Return the id of each verdict's group: the same in every night, as long as the LLM names the group the same.
 
     What got no name belongs to the one group whose members differ from what is normal in the same way; else to all that differ so and
     have no name; without a key it is a group of its own.
@@ -53,7 +53,7 @@ def group_ids(system: str, verdicts: Mapping[str, Verdict], keys: Mapping[str, s
 def rank_questions(
     system: str, verdicts: Mapping[str, Verdict], sessions: Mapping[str, int], keys: Mapping[str, str] | None = None
 ) -> list[Group]:
-    """The groups of all verdicts that left a doubt, by falling `weight`, then by id.
+    """Return the groups of all uncertain verdicts, by falling `weight`, then by id.
 
     Verdicts beyond doubt are not asked about, nor are questions without sessions.
 

@@ -1,4 +1,4 @@
-"""Questions to analysts and their answers: an answer settles a group, and outranks LLM and small model. See also `feedback`."""
+"""Questions to analysts and their answers: an answer decides a group, and outranks LLM and small model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Answered = Literal["normal", "anomalous"]
 
 @dataclass(frozen=True)
 class SystemQuestions:
-    """What is known of a system's questions: the last verdict row of each, their sessions over all nights, and the answers by question."""
+    """A system's questions: the last verdict row of each, their sessions over all nights, and the answers by question."""
 
     verdicts: Mapping[str, dict[str, Any]]
     sessions: Mapping[str, int]
@@ -30,7 +30,7 @@ class SystemQuestions:
 
 
 def answers_by_question(rows: Iterable[dict[str, Any]], groups: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Question id, or id of a labelled pattern → the answer or label that holds for it.
+    """Return question id, or id of a labelled pattern → the answer or label that holds for it.
 
     An answer holds for the questions that its group had when it was given and for those that are in the group now; of two that hold for
     a question the later one counts. A label on a pattern is about that pattern alone, and outranks what was answered about a group.
@@ -46,19 +46,19 @@ def answers_by_question(rows: Iterable[dict[str, Any]], groups: Mapping[str, str
 
 
 def keys_of(verdicts: Mapping[str, dict[str, Any]]) -> dict[str, str]:
-    """Question id → what sets it apart, of the rows that say it."""
+    """Return question id → key of its difference, for the rows that have one."""
     return {name: row["group_key"] for name, row in verdicts.items() if row["group_key"] is not None}
 
 
 def system_answers(lake: Lake, system: System, verdicts: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Question id, or id of a labelled pattern → what the analysts said of it, see `answered`."""
+    """Return question id, or id of a labelled pattern → the analysts' answer to it, see `answered`."""
     said = {question: stored_verdict(row) for question, row in verdicts.items()}
     groups = group_ids(system.name, said, keys_of(verdicts))
     return answers_by_question(lake.rows(ANSWERS, system=system.name), groups)
 
 
 def system_questions(lake: Lake, system: System) -> SystemQuestions:
-    """What the lake knows of a system's questions under the prompt in force."""
+    """Read a system's questions under the prompt in force."""
     verdicts = latest_verdicts(lake, system, prompt_hash(system), None)
     sessions = Counter[str]()
     for row in lake.rows(PATTERNS, ["question_id", "n_sessions"], system=system.name):
@@ -67,7 +67,7 @@ def system_questions(lake: Lake, system: System) -> SystemQuestions:
 
 
 def groups_of(system: System, about: SystemQuestions, with_answer: bool) -> list[Group]:
-    """The system's groups, ranked: those that are not answered, or those that are."""
+    """Return the system's groups, ranked: those without an answer, or those with one."""
     chosen = {name: stored_verdict(row) for name, row in about.verdicts.items() if (name in about.answers) == with_answer}
     return rank_questions(system.name, chosen, about.sessions, keys_of(about.verdicts))
 
@@ -76,9 +76,9 @@ COLUMNS = ("system", "group", "what", "patterns", "sessions", "decision", "proba
 
 
 def questions(lake: Lake, systems: Sequence[System], with_answer: bool = False) -> list[dict[str, Any]]:
-    """What to ask the analysts, over all systems, in the order of `rank_questions`: where an answer would change most comes first.
+    """Return the questions to the analysts, over all systems, in the order of `rank_questions`.
 
-    Args: with_answer, list the groups that were answered in the place of the open ones.
+    Args: with_answer, list the groups that were answered instead of the open ones.
     """
     found: list[dict[str, Any]] = []
     for system in systems:
@@ -104,7 +104,7 @@ def questions(lake: Lake, systems: Sequence[System], with_answer: bool = False) 
 
 
 def example(row: Mapping[str, Any]) -> str:
-    """What sets a question apart, in one text: the difference to what is normal, or all of its templates where none is known."""
+    """Return the difference of a question to the normal as one text, or all of its templates if no difference is known."""
     changes = [("+", event) for event in row["added"] or ()] + [("-", event) for event in row["missing"] or ()]
     shown = changes or [("", event) for event in row["events"] or ()]
     return "; ".join(f"{sign}{event['count'] or ''}{'× ' if event['count'] else ''}{event['template']}" for sign, event in shown)

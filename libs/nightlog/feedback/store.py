@@ -1,4 +1,4 @@
-"""What analysts said, of every kind: kept once, attributed, taken back by a row of its own; labels of patterns, and suppressions."""
+"""The statements of analysts (answers, labels, suppressions): kept once, with their author, taken back by a row of their own."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ SUPPRESSED = "suppressed"
 
 
 def key_of(row: Mapping[str, Any]) -> Key:
-    """What a row speaks of: rows of one key replace each other. Rows from before there were kinds are answers about groups."""
+    """Return the key of a row: rows of one key replace each other. Rows of old lakes without a kind are answers about groups."""
     return row["system"], row.get("kind") or "answer", row.get("about") or "group", row["group"]
 
 
 def in_time(rows: Iterable[Row]) -> list[Row]:
-    """Rows in the order in which they were said."""
+    """Return rows in the order in which they were made."""
     return sorted(rows, key=lambda row: (row["answered_at"], row["group"]))
 
 
 def current_statements(rows: Iterable[Row]) -> list[Row]:
-    """What holds, oldest first: the last of each key, unless it took an earlier one back."""
+    """Return the statements in force, oldest first: the last of each key, unless it took an earlier one back."""
     last = {key_of(row): row for row in in_time(rows)}
     return in_time(row for row in last.values() if row["label"] is not None)
 
 
 def record(lake: Lake, row: Row) -> tuple[Row, bool]:
-    """Keep what was said, unless the same holds already. Returns the row that holds, and whether it is new.
+    """Keep a statement, unless the same one is in force. Returns the row in force, and True if it is new.
 
     The same: about the same thing, with the same label and end, and with no other note.
     """
@@ -49,7 +49,7 @@ def record(lake: Lake, row: Row) -> tuple[Row, bool]:
 
 
 def take_back(lake: Lake, kind: Kind, about: About, target: str, by: str, now: datetime, system: str = "", note: str | None = None) -> Row:
-    """Take back what holds about a target; the rows of both stay. Returns the new row. Raises: NotThere if nothing holds."""
+    """Take back the statement about a target; the rows of both stay. Returns the new row. Raises: NotThere without such a statement."""
     for row in current_statements(lake.rows(ANSWERS)):
         if key_of(row)[1:] == (kind, about, target) and system in ("", row["system"]):
             taken_back = row | {"label": None, "answered_by": by, "answered_at": now, "note": note}
@@ -60,26 +60,26 @@ def take_back(lake: Lake, kind: Kind, about: About, target: str, by: str, now: d
 
 
 def label_row(system: str, pattern_id: str, label: str, by: str, now: datetime, **more: str | None) -> Row:
-    """A label on a pattern: `label` normal or anomalous. `more`: session_id, ds, note."""
+    """Return a label on a pattern: `label` normal or anomalous. `more`: session_id, ds, note."""
     said = {"kind": "label", "about": "pattern", "group": pattern_id, "questions": [pattern_id], "label": label}
     return {"system": system, **said, "answered_by": by, "answered_at": now, **more}
 
 
 def suppression_row(system: str, about: About, target: str, until: str, by: str, now: datetime, **more: str | None) -> Row:
-    """A suppression of a pattern or a template up to the night `until`, included. `more`: name, session_id, ds, note."""
+    """Return a suppression of a pattern or a template up to the night `until`, included. `more`: name, session_id, ds, note."""
     said = {"kind": "suppression", "about": about, "group": target, "label": SUPPRESSED, "until": until}
     return {"system": system, **said, "answered_by": by, "answered_at": now, **more}
 
 
 @dataclass(frozen=True)
 class Suppressions:
-    """What a system's analysts do not want to hear of on a night: rows by pattern id, and by template id."""
+    """The suppressions of a system on a night: rows by pattern id, and by template id."""
 
     patterns: Mapping[str, Row] = field(default_factory=dict)
     templates: Mapping[str, Row] = field(default_factory=dict)
 
     def of(self, pattern_id: str, templates: Iterable[str], ordinary: set[str]) -> Row | None:
-        """The suppression that hides an anomaly of a pattern, None where none does.
+        """Return the suppression that hides an anomaly of a pattern, None without one.
 
         A template's suppression hides an anomaly only where all else in it is suppressed too or `ordinary`, which is what the night's
         normal patterns are made of: so that trouble beside it is still seen.
@@ -98,17 +98,17 @@ class Suppressions:
 
 
 def suppressions(rows: Iterable[Row], ds: str) -> Suppressions:
-    """The suppressions that hold for the night `ds`. Args: rows of ops.answers of one system."""
+    """Return the suppressions in force for the night `ds`. Args: rows of ops.answers of one system."""
     found = [row for row in current_statements(rows) if key_of(row)[1] == "suppression" and ds <= (row["until"] or "")]
     by = {about: {row["group"]: row for row in found if row["about"] == about} for about in ("pattern", "template")}
     return Suppressions(by["pattern"], by["template"])
 
 
 def history(rows: Iterable[Row], today: str) -> list[Row]:
-    """All that was ever said, newest first, and whether it holds.
+    """Return all statements, newest first, and if each is in force.
 
-    Returns: at, by, system, about, target, what, said, note, session_id, ds, holds (bool), why (not), one row a statement; what took one
-    back is told with it. Args: today, YYYY-MM-DD, by which a suppression may be over.
+    Returns: at, by, system, about, target, what, said, note, session_id, ds, holds (bool), why (not), one row per statement; a row that
+    took one back is reported with it. Args: today, YYYY-MM-DD, by which a suppression may be over.
     """
     after: dict[Key, Row] = {}
     found = []
@@ -118,7 +118,7 @@ def history(rows: Iterable[Row], today: str) -> list[Row]:
             continue
         why = None
         if later is not None:
-            verb = "taken back" if later["label"] is None else "said anew"
+            verb = "taken back" if later["label"] is None else "replaced"
             why = f"{verb} by {later['answered_by']} on {later['answered_at']:%Y-%m-%d}"
         elif row.get("until") and row["until"] < today:
             why = f"the night of {row['until']} is over"
@@ -131,7 +131,7 @@ def history(rows: Iterable[Row], today: str) -> list[Row]:
 
 
 def statement(row: Mapping[str, Any]) -> str:
-    """What was said, as the reason of an anomaly.
+    """Return a statement in words, as the reason of an anomaly.
 
     >>> row = {"answered_by": "kim", "answered_at": datetime(2026, 3, 4), "label": "anomalous", "name": "fan stopped", "group": "1f"}
     >>> statement(row)

@@ -1,10 +1,10 @@
-"""Questions that are in no hurry: submitted in one run, collected by a later one, each noted in ops.llm_batches before it leaves.
+"""The queue of batches: questions submitted in one run and collected by a later one, each in ops.llm_batches before it is sent.
 
-What a kill can do, at each point:
-- before the upload: the row says `submitting`, the endpoint has no such batch; the next run finds that out and asks again;
-- between the batch's making and the note of its id: the next run finds the batch by the name in its metadata, and collects it;
-  at an endpoint that cannot list batches it is given up as `lost`, which the night's detail tells, and asked again;
-- while it is collected: verdicts first, then the costs, then the note; all three are written again, and come out the same.
+The effect of a kill at each point:
+- before the upload: the row has the status `submitting`, the endpoint has no such batch; the next run asks again;
+- after the batch is made and before its id is stored: the next run finds the batch by the name in its metadata, and collects it;
+  at an endpoint that cannot list batches it becomes `lost`, the night's detail reports it, and the next run asks again;
+- while it is collected: verdicts are stored first, then costs, then the status; the next run writes all three again, with the same result.
 """
 
 from __future__ import annotations
@@ -43,8 +43,10 @@ Waiting = Collection[tuple[str, int]]
 
 @dataclass
 class CollectedBatches:
-    """What came of a system's open batches: how many were settled and how many are open still, the verdicts that were stored, what
-    the answers took, the nights that asked, and what went wrong."""
+    """The result of collecting a system's open batches.
+
+    Batches settled and still open, the verdicts that were stored, the cost of the answers, the nights that asked, and the troubles.
+    """
 
     settled: int = 0
     still_open: int = 0
@@ -58,7 +60,7 @@ class CollectedBatches:
 
 @dataclass(frozen=True)
 class Origin:
-    """Who asks: the columns of that name in silver.verdicts."""
+    """The night, run, LLM and prompt that ask: the columns of these names in silver.verdicts."""
 
     ds: str
     run_id: str
@@ -67,7 +69,7 @@ class Origin:
 
 
 def uploads(lines: Mapping[str, bytes], most: int = MAX_UPLOAD) -> Iterator[dict[str, bytes]]:
-    """Lines by custom id, cut into uploads of at most `most` bytes, at least one line each.
+    """Split lines by custom id into uploads of at most `most` bytes, at least one line each.
 
     >>> [list(parcel) for parcel in uploads({"a": b"123", "b": b"45", "c": b"6"}, most=4)]
     [['a'], ['b', 'c']]
@@ -83,7 +85,7 @@ def uploads(lines: Mapping[str, bytes], most: int = MAX_UPLOAD) -> Iterator[dict
 
 
 def unique_results(results: Sequence[ResultLine]) -> dict[str, ResultLine]:
-    """Results by custom id, in whatever order they came. Of one that came twice neither counts: which was meant cannot be known."""
+    """Return results by custom id, from any order. Of a result that came twice neither counts: the valid one is unknown."""
     found: dict[str, list[ResultLine]] = {}
     for line in results:
         found.setdefault(line.custom_id, []).append(line)
@@ -91,7 +93,7 @@ def unique_results(results: Sequence[ResultLine]) -> dict[str, ResultLine]:
 
 
 class SkipWaiting:
-    """A judge that leaves out what waits for an answer already."""
+    """A judge that leaves out the questions that wait in a batch."""
 
     def __init__(self, judge: Judge, waiting: Waiting):
         self.name = judge.name
@@ -122,32 +124,32 @@ class BatchQueue:
 
     @property
     def host(self) -> str:
-        """The endpoint's host."""
+        """Return the endpoint's host."""
         return self._api.host
 
     def cost(self, tokens: Tokens) -> Cost:
-        """What one request of a batch costs."""
+        """Return the cost of one request of a batch."""
         usual = self._client.cost(tokens)
         return replace(usual, money=usual.money * self._price)
 
     def open_rows(self, lake: Lake, system: System) -> list[Row]:
-        """The system's batches at this endpoint that are not settled, the oldest first."""
+        """Return the system's batches at this endpoint that are not settled, the oldest first."""
         rows = lake.rows(LLM_BATCHES, system=system.name, endpoint=self._api.host, llm=self.name)
         return sorted((row for row in rows if row["status"] in UNSETTLED), key=lambda row: (row["submitted_at"], row["batch"]))
 
     def waiting(self, lake: Lake, system: System, prompt: str) -> set[tuple[str, int]]:
-        """(question, round) of all that waits in a batch under this prompt."""
+        """Return (question, round) of every question that waits in a batch under this prompt."""
         rows = (row for row in self.open_rows(lake, system) if row["prompt"] == prompt)
         return {(question, row["round"]) for row in rows for question in row["questions"]}
 
     def asking(self, lake: Lake, origin: Origin, sessions: Mapping[str, int], clock: Callable[[], datetime]) -> Judge:
-        """The judge that submits what it is asked for this night, and has no verdict yet."""
+        """Return the judge that submits the questions of this night; its verdicts come later."""
         return BatchJudge(self, lake, origin, sessions, clock)
 
     # Submit
 
     def submit(self, lake: Lake, system: System, items: Sequence[Item], row: Row, now: datetime) -> Iterator[Answer]:
-        """Submit items of one round as one batch, or as few as fit. Each answer tells what went wrong, if anything."""
+        """Submit items of one round as one batch, or as few as fit. Each answer reports its trouble, if any."""
         lines: dict[str, bytes] = {}
         parts: dict[str, tuple[Item, ...]] = {}
         expected: dict[str, Tokens] = {}
@@ -184,7 +186,7 @@ class BatchQueue:
             yield Answer((), 0, 0, 0, trouble=obstacle)
 
     def _submit(self, lake: Lake, row: Row, lines: bytes, costs: Sequence[Cost]) -> str | None:
-        """One batch, noted before and after; what went wrong."""
+        """Submit one batch, stored before and after. Return the trouble, None without any."""
         lake.merge(LLM_BATCHES, [row])
         made = self._api.submit(row["batch"], lines)
         if isinstance(made, BatchState):
@@ -206,9 +208,9 @@ class BatchQueue:
     # Collect
 
     def collect(self, lake: Lake, system: System, clock: Callable[[], datetime]) -> CollectedBatches:
-        """Settle what can be settled of the system's batches: verdicts and costs are stored, whatever order they come in.
+        """Collect the system's finished batches: store verdicts and costs, in any order of arrival.
 
-        What a batch did not answer is asked again by the next run that needs it. Raises: errors of the lake alone.
+        The next run asks again about everything that a batch did not answer. Raises: errors of the lake alone.
         """
         found = CollectedBatches()
         for row in self.open_rows(lake, system):
@@ -223,7 +225,7 @@ class BatchQueue:
         return found
 
     def _collect(self, lake: Lake, row: Row, clock: Callable[[], datetime], found: CollectedBatches) -> tuple[str | None, bool]:
-        """One batch: what went wrong, and whether it stays open."""
+        """Collect one batch. Return its trouble, and True if it stays open."""
         now = clock()
         age = now - utc(row["submitted_at"])
         state = self._api.status(row["batch_id"]) if row["batch_id"] is not None else self._api.find_by_name(row["batch"])
@@ -264,7 +266,7 @@ class BatchQueue:
     def _store(
         self, lake: Lake, row: Row, state: BatchState, results: list[ResultLine] | NotFound, now: datetime, found: CollectedBatches
     ) -> str | None:
-        """Store what a finished batch brought: its verdicts, then its costs, then that it is settled. Returns what went wrong."""
+        """Store the verdicts of a finished batch, then its costs, then its status. Return the trouble, None without any."""
         lines = unique_results(results) if isinstance(results, list) else {}
         same = {"system": row["system"], "prompt": row["prompt"], "llm": row["llm"]}
         known = {old["question_id"]: old["round"] for old in lake.rows(VERDICTS, ["question_id", "round"], **same)}
@@ -309,7 +311,7 @@ class BatchQueue:
 
 
 class BatchJudge:
-    """The judge of one night whose verdicts come later: what it is asked becomes a batch."""
+    """The judge of one night whose verdicts come later: its questions become a batch."""
 
     def __init__(self, queue: BatchQueue, lake: Lake, origin: Origin, sessions: Mapping[str, int], clock: Callable[[], datetime]):
         self.name = queue.name
@@ -339,5 +341,5 @@ class BatchJudge:
 
 
 def utc(moment: datetime) -> datetime:
-    """A time from the lake, with its zone."""
+    """Return a time of the lake with its zone."""
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""The Batch API of an OpenAI-compatible endpoint: submit, find, look, fetch. Nothing that comes back is trusted."""
+"""The Batch API of an OpenAI-compatible endpoint: submit, find, fetch. Every response is validated."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ class NotFound:
 
 @dataclass(frozen=True)
 class NotSubmitted:
-    """No batch was made, for certain; `stop` where another cannot be made either."""
+    """No batch was made, for certain; `stop`: no other can be made either."""
 
     trouble: str
     stop: bool
 
 
 class BatchError(BaseModel):
-    """Why a batch, or a request in it, failed."""
+    """The reason why a batch, or a request in it, failed."""
 
     code: str | None = None
 
 
 class BatchErrors(BaseModel):
-    """All reasons."""
+    """All reasons of a failed batch."""
 
     data: list[BatchError] | None = None
 
 
 class BatchState(BaseModel):
-    """What the endpoint says of a batch."""
+    """The state of a batch at the endpoint."""
 
     id: str
     status: str
@@ -62,7 +62,7 @@ class BatchState(BaseModel):
 
     @property
     def trouble(self) -> str | None:
-        """What is wrong with it, None where it was completed."""
+        """Return the trouble with the batch, None if it was completed."""
         codes = sorted({slug(error.code) for error in (self.errors.data or () if self.errors is not None else ())} - {""})
         return None if self.status == "completed" else f"the batch is {slug(self.status)}" + (f": {', '.join(codes)}" if codes else "")
 
@@ -96,14 +96,14 @@ class ResultLine(BaseModel):
 
     @property
     def trouble(self) -> str | None:
-        """Why there is no answer, None where there is one."""
+        """Return the reason why there is no answer, None if there is one."""
         if self.completion() is not None:
             return None
         code = slug(self.error.code) if self.error is not None else ""
         return code or (str(self.response.status_code) if self.response is not None else "no answer")
 
     def completion(self) -> Completion | None:
-        """The answer, None where there is none."""
+        """Return the answer, None without one."""
         if self.response is None or self.response.status_code != 200:
             return None
         try:
@@ -118,7 +118,7 @@ def request_line(custom_id: str, body: Mapping[str, Any]) -> bytes:
 
 
 def read_results(content: bytes) -> Iterator[ResultLine]:
-    """The sound lines of a file of results; what is no such line, as where a file is cut off, is passed over."""
+    """Return the valid lines of a file of results; others, as at the end of a file that was cut off, are skipped."""
     for line in content.splitlines():
         try:
             yield ResultLine.model_validate_json(line)
@@ -127,14 +127,14 @@ def read_results(content: bytes) -> Iterator[ResultLine]:
 
 
 def not_submitted(why: NotFound | Failure) -> NotSubmitted:
-    """A refusal to make a batch."""
+    """Return a refusal to make a batch."""
     if isinstance(why, NotFound):
         return NotSubmitted(f"{why.trouble}; this endpoint has no Batch API: set NIGHTLOG_LLM_MODE=chat", True)
     return NotSubmitted(f"{why.trouble}; no batch was made", why.then == "stop")
 
 
 class BatchApi:
-    """The calls, each with the same retries as a question's. Trouble is returned, not raised."""
+    """The calls of the Batch API, each retried as a question is. Trouble is returned, not raised."""
 
     def __init__(self, openai: OpenAI, retries: RetryPolicy):
         self.host = urlsplit(str(openai.base_url)).hostname or "the endpoint"
@@ -163,11 +163,11 @@ class BatchApi:
         return state
 
     def status(self, batch_id: str) -> BatchState | NotFound | Failure:
-        """What has become of a batch."""
+        """Return the state of a batch."""
         return self._read(BatchState, lambda: self._openai.batches.with_raw_response.retrieve(batch_id).http_response.content)
 
     def find_by_name(self, name: str) -> BatchState | NotFound | Failure | None:
-        """The batch that carries `name`; None where the endpoint has none, NotFound where it cannot list its batches."""
+        """Return the batch that carries `name`, None without one; NotFound if the endpoint cannot list its batches."""
         after: dict[str, Any] = {}
         for _ in range(PAGES):
             listed = self._openai.batches.with_raw_response.list
@@ -183,7 +183,7 @@ class BatchApi:
         return None
 
     def results(self, state: BatchState) -> list[ResultLine] | NotFound | Failure:
-        """All lines that a finished batch left, in any order: answers and errors."""
+        """Return all lines of a finished batch, answers and errors, in any order."""
         found: list[ResultLine] = []
         for file in filter(None, (state.output_file_id, state.error_file_id)):
             content = self._bytes(lambda: self._openai.files.with_raw_response.content(file).http_response.content)  # noqa: B023
@@ -193,7 +193,7 @@ class BatchApi:
         return found
 
     def delete_files(self, state: BatchState) -> None:
-        """Have the endpoint delete a batch's files, as far as it does that."""
+        """Have the endpoint delete a batch's files, if it can."""
         for file in filter(None, (state.input_file_id, state.output_file_id, state.error_file_id)):
             self._bytes(lambda: self._openai.files.with_raw_response.delete(file).http_response.content, repeatable=False)  # noqa: B023
 

@@ -90,6 +90,7 @@ class RequestSize:
 
     def __init__(self, first: int, timeout_s: float | None):
         self.items = first
+        self.in_a_row = 1_000  # requests of this size that the server manages in time one after the other
         self.is_measured = False
         self._timeout_s = timeout_s
         self._too_large: int | None = None
@@ -102,6 +103,7 @@ class RequestSize:
             if self._timeout_s is None or items < self.items:
                 return  # a smaller request than the size allows says nothing about larger ones
             times = int(FULL * self._timeout_s / max(seconds, 1e-3))
+            self.in_a_row = max(1, times)
             larger = items * times if times > 1 else items + (seconds * (items + 1) / items < FULL * self._timeout_s)
             self.items = larger if self._too_large is None else max(items, min(larger, self._too_large - 1))
 
@@ -209,15 +211,13 @@ class ChatJudge:
         """See `Judge.judge`.
 
         Answers come in the order in which they arrive. What a request left open is asked again, next and in smaller requests. A kill loses
-        the answers to the requests under way, and no other. One request at a time is made until the server's speed is known, and after a
-        time-out.
+        the answers to the requests under way, and no other.
         """
         queue = Queue(items, self.size, self.sizes[round_of(items)])
         under_way: dict[Future[tuple[Answer, Consequence | None]], Request] = {}
         with ThreadPoolExecutor(self._at_once, "llm") as pool:
             while queue or under_way:
-                at_once = self._at_once if self.size.is_measured and not self.size.has_timed_out else 1
-                while queue and len(under_way) < at_once and self._may_ask():
+                while queue and len(under_way) < self._at_once_now() and self._may_ask():
                     request = queue.next()
                     under_way[pool.submit(self._ask, system, request.items)] = request
                 if not under_way:
@@ -230,6 +230,12 @@ class ChatJudge:
                 log.debug("%s: %d of %d patterns judged, %d calls%s", *counts)
                 yield answer
                 self._ask_again(queue, request, answer, then)
+
+    def _at_once_now(self) -> int:
+        """Return the number of requests to have under way. A small server works on one after the other: the last has to be in time."""
+        if not self.size.is_measured or self.size.has_timed_out:
+            return 1
+        return self._at_once if self.client.options.is_openai else min(self._at_once, self.size.in_a_row)
 
     def _may_ask(self) -> bool:
         if (reason := self._time_limit.reason()) is not None:

@@ -1,4 +1,4 @@
-"""The way to the endpoint: which addresses are allowed, TLS, and an end to answers that have none."""
+"""The connection to the endpoint: allowed addresses, TLS, and a bound on the time and size of an answer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FILE_TIMEOUTS = 10  # times the time-out, for the download of a batch's results
 
 
 def is_loopback(host: str) -> bool:
-    """Does a host name or address mean this machine?
+    """Return True if a host name or address means this machine.
 
     >>> is_loopback("localhost"), is_loopback("127.0.0.53"), is_loopback("::1"), is_loopback("127.0.0.1.example.org")
     (True, True, True, False)
@@ -38,7 +38,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_listed(host: str, hosts: str) -> bool:
-    """Is a host in a list such as `api.openai.com,.example.org`? An empty list holds every host.
+    """Return True if a host is in a list such as `api.openai.com,.example.org`. An empty list holds every host.
 
     >>> is_listed("llm.example.org", ".example.org"), is_listed("example.org.evil.net", ".example.org"), is_listed("any", "")
     (True, False, True)
@@ -48,7 +48,7 @@ def is_listed(host: str, hosts: str) -> bool:
 
 
 def checked_url(settings: Settings) -> str:
-    """The endpoint's address. Raises ConfigError where it is none, is not allowed, or would send logs in the clear to another machine."""
+    """Return the endpoint's address. Raises ConfigError if it is invalid, not allowed, or sends logs in the clear to another machine."""
     url = settings.openai_base_url or DEFAULT_URL
     try:
         parts, host = urlsplit(url), (urlsplit(url).hostname or "").lower()
@@ -94,10 +94,10 @@ class Bounded(httpx2.SyncByteStream):
 
 
 def connect(settings: Settings) -> OpenAI:
-    """The client for the endpoint of the settings, without retries of its own, without redirects.
+    """Return the client for the endpoint of the settings, without retries of its own, without redirects.
 
-    The time-out of the HTTP library starts anew with every byte that comes; here the whole answer has to be there in time.
-    Raises: ConfigError where address or key cannot be right; the message never holds the key.
+    The time-out of the HTTP library starts again with every byte; here the whole answer has to arrive in time.
+    Raises: ConfigError if address or key cannot be right; the message never holds the key.
     """
     from openai import OpenAI
 

@@ -18,10 +18,10 @@ Neighbour = tuple[Events, Label]
 
 @dataclass(frozen=True)
 class Verdict:
-    """The judgement on the question `id`: `confidence` in [0, 1] that `label` is right, `reason` one line of text.
+    """The verdict on the question `id`: `confidence` in [0, 1] that `label` is right, `reason` one line of text.
 
-    `round` 2 is the judgement side by side with other uncertain patterns; `group` names what sets the pattern apart, None where the
-    first judgement stands.
+    `round` 2 is the verdict side by side with other uncertain patterns; `group` names the difference of the pattern, None if the first
+    verdict stands.
     """
 
     id: str
@@ -33,13 +33,13 @@ class Verdict:
 
     @property
     def probability(self) -> float:
-        """Probability of an anomaly in [0, 1]: 0.5 for "unclear"."""
+        """Return the probability of an anomaly in [0, 1]: 0.5 for "unclear"."""
         return {"normal": 1 - self.confidence, "anomalous": self.confidence, "unclear": 0.5}[self.label]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What a pattern has more (`added`) and less (`missing`) than a judged one, as (template, count)."""
+    """The events that a pattern has more (`added`) and less (`missing`) than a judged one, as (template, count)."""
 
     added: Events
     missing: Events
@@ -47,8 +47,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the second round shows of a pattern besides its events: `share` of the system's sessions in [0, 1], the `first` verdict, and
-    the difference to the nearest confidently normal and the nearest confidently anomalous pattern, None where there is none."""
+    """The data that the second round shows of a pattern besides its events.
+
+    `share` of the system's sessions in [0, 1], the `first` verdict, and the difference to the nearest confidently normal and the nearest
+    confidently anomalous pattern, None without such a pattern.
+    """
 
     share: float
     first: Verdict
@@ -58,7 +61,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Item:
-    """One question: `events` are (template text, count) as the lake has them, unredacted; count is None where counts tell nothing.
+    """One question: `events` are (template text, count) as the lake has them, unredacted; count is None if counts are meaningless.
 
     An item with a `comparison` belongs to the second round. `neighbours` are patterns of the same system that were judged before and are
     like this one; they are shown in the first round.
@@ -72,11 +75,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one request came to.
+    """The result of one request.
 
-    `calls` counts attempts, retries included; `asked` are the ids that the request was about, empty where nothing was sent;
-    `trouble` says what went wrong, None where every item of the request was answered. `tokens_cached` are those of `tokens_in` that the
-    provider had in its cache; `served_by` is the model that the answer itself names.
+    `calls` counts attempts, retries included; `asked` are the ids that the request was about, empty if nothing was sent; `trouble` is a
+    message, None if every item of the request was answered. `tokens_cached` are those of `tokens_in` that the provider had in its cache;
+    `served_by` is the model that the answer itself names.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -95,25 +98,25 @@ class Judge(Protocol):
 
     @property
     def name(self) -> str:
-        """Provider and model, as in `silver.verdicts.llm`."""
+        """Return provider and model, as in `silver.verdicts.llm`."""
 
     def judge(self, system: System, items: Sequence[Item]) -> Iterator[Answer]:
-        """One answer a request, each yielded before another request takes its place, so that the caller can store it.
+        """Return one answer for each request, each before another request is made, so that the caller can store it.
 
         All items belong to the same round; in the second each has a comparison, and a verdict without a group is the first one again.
-        Trouble with the LLM is never raised: it is told in `Answer.trouble`, and items without a verdict stay open.
+        Trouble with the LLM is never raised: it is in `Answer.trouble`, and items without a verdict stay open.
         """
 
 
 class NearestPattern(NamedTuple):
-    """The nearest of some patterns, and how far it is."""
+    """The nearest of some patterns, and its distance."""
 
     distance: int
     events: Events
 
 
 def tally(events: Events, counted: bool = True) -> Counter[str]:
-    """Template → count; 1 for each template where counts tell nothing. Rows of the same text add up."""
+    """Return template → count; 1 for each template if counts are meaningless. Rows of the same text add up."""
     counts = Counter[str]()
     for template, count in events:
         counts[template] += count or 1
@@ -121,18 +124,18 @@ def tally(events: Events, counted: bool = True) -> Counter[str]:
 
 
 def is_counted(*patterns: Events) -> bool:
-    """Whether counts tell something about all of these patterns."""
+    """Return True if counts are meaningful in all of these patterns."""
     return all(count is not None for events in patterns for _, count in events)
 
 
 def surplus(more: Mapping[str, int], less: Counter[str], counted: bool) -> Events:
-    """What `more` has beyond `less`, in the order of the texts, counts rounded down to a power of two."""
+    """Return the events of `more` that exceed `less`, in the order of the texts, counts rounded down to a power of two."""
     beyond = {template: count - less[template] for template, count in sorted(more.items()) if count > less[template]}
     return tuple((template, 1 << count.bit_length() - 1 if counted else None) for template, count in beyond.items())
 
 
 def difference(events: Events, other: Events) -> Difference:
-    """What a pattern has more and less than another: of multisets, or of sets where counts tell nothing about one of them.
+    """Return the difference of a pattern to another: of multisets, or of sets if counts are meaningless in one of them.
 
     >>> difference((("a", 4), ("b", 1)), (("a", 1), ("c", 2)))
     Difference(added=(('a', 2), ('b', 1)), missing=(('c', 2),))
@@ -145,24 +148,24 @@ def difference(events: Events, other: Events) -> Difference:
 
 
 def levels(events: Events) -> Counter[str]:
-    """Template → how many binary digits its count has."""
+    """Return template → number of binary digits of its count."""
     return Counter({template: count.bit_length() for template, count in tally(events).items()})
 
 
 def distance(one: Counter[str], other: Counter[str]) -> int:
-    """How far two patterns are apart, by their `levels`: a template more or less counts 1, and 1 for each power of two."""
+    """Return the distance of two patterns by their `levels`: 1 for a template more or less, and 1 for each power of two."""
     return one.total() + other.total() - 2 * sum(min(level, other[template]) for template, level in one.items())
 
 
 def nearest(events: Events, others: Iterable[tuple[Counter[str], Events]]) -> NearestPattern | None:
-    """The nearest of `others`, given with their `levels`; of several as near the first in the order of their texts."""
+    """Return the nearest of `others`, given with their `levels`; of several equally near the first in the order of their texts."""
     own = levels(events)
     found = (NearestPattern(distance(own, counts), tuple(sorted(other, key=str))) for counts, other in others)
     return min(found, key=lambda each: (each.distance, str(each.events)), default=None)
 
 
 def group_key(item: Item) -> str | None:
-    """Hash of the difference of a second-round item to the nearest confidently normal pattern; None where there is no such pattern.
+    """Return the hash of the difference of a second-round item to the nearest confidently normal pattern; None without such a pattern.
 
     Items of one key differ in the same way and get one decision. Counts, in powers of two, are part of it: one refused password is not
     sixty-four.

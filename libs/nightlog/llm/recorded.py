@@ -1,4 +1,4 @@
-"""Verdicts from a file, for the demo and the tests: what a large language model once said about the same templates."""
+"""Verdicts from a file, for the demo and the tests: recorded answers of a large language model about the same templates."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Recorded(BaseModel):
 
 
 def normalised(template: str) -> str:
-    """A template's lower-cased words, without masks and digits, so that small differences in masking do not matter.
+    """Return a template's lower-cased words, without masks and digits, so that small differences in masking do not matter.
 
     >>> normalised("<IP>:<NUM> Served block <BLK> to /<IP>"), normalised("<*> served block <*> to <*>")
     ('served block to', 'served block to')
@@ -50,17 +50,17 @@ def normalised(template: str) -> str:
 
 
 def shape(events: Iterable[tuple[str, int | None]]) -> Shape:
-    """The multiset of (normalised template, log2 of its count, rounded down), sorted."""
+    """Return the multiset of (normalised template, log2 of its count, rounded down), sorted."""
     return tuple(sorted((normalised(template), max(1, count or 1).bit_length() - 1) for template, count in events))
 
 
 def words(pattern: Shape) -> Words:
-    """The set of normalised templates of a pattern, sorted."""
+    """Return the set of normalised templates of a pattern, sorted."""
     return tuple(sorted({template for template, _ in pattern}))
 
 
 def distance(one: Shape, other: Shape) -> int:
-    """How far the counts of two patterns of the same templates are apart, in powers of two."""
+    """Return the distance of the counts of two patterns of the same templates, in powers of two."""
     a, b = Counter[str](), Counter[str]()
     for counter, pattern in ((a, one), (b, other)):
         for template, power in pattern:
@@ -76,13 +76,13 @@ class Rows:
         self.alike: dict[tuple[str, Words], dict[Shape, Recorded]] = defaultdict(dict)
 
     def add(self, row: Recorded) -> None:
-        """Keep a row, in the place of an earlier one on the same pattern."""
+        """Keep a row, instead of an earlier one on the same pattern."""
         pattern = shape((event.template, event.count) for event in row.events)
         self.exact[row.system, pattern] = row
         self.alike[row.system, words(pattern)][pattern] = row
 
     def near(self, system: str, pattern: Shape) -> Recorded | None:
-        """The row of the same set of templates with the nearest counts."""
+        """Return the row of the same set of templates with the nearest counts."""
         alike = self.alike.get((system, words(pattern)))
         return alike[min(alike, key=lambda known: distance(known, pattern))] if alike else None
 

@@ -15,14 +15,14 @@ Neighbours = Callable[[Item], Sequence[Neighbour]]
 
 
 def is_uncertain(verdict: Verdict) -> bool:
-    """Whether a verdict of the first round leaves so much open that the second round is asked."""
+    """Return True if a verdict of the first round is so uncertain that the second round is asked."""
     return verdict.round == 1 and UNCERTAIN[0] <= round(verdict.probability, 6) <= UNCERTAIN[1]
 
 
 def with_comparisons(
     items: Sequence[Item], verdicts: Mapping[str, Verdict], sessions: Mapping[str, int], chosen: Iterable[Item]
 ) -> list[Item]:
-    """The `chosen` items with their comparison to the nearest confident patterns among `items`, likes beside each other."""
+    """Return the `chosen` items with their comparison to the nearest confident patterns among `items`, similar ones beside each other."""
     references: dict[str, list[tuple[Counter[str], Events]]] = {"normal": [], "anomalous": []}
     for item in items:
         verdict = verdicts.get(item.id)
@@ -40,7 +40,7 @@ def with_comparisons(
 
 
 def second_items(items: Sequence[Item], verdicts: Mapping[str, Verdict], sessions: Mapping[str, int]) -> list[Item]:
-    """The questions of the second round: the items whose first verdict is uncertain, with what sets them apart.
+    """Return the questions of the second round: the items whose first verdict is uncertain, with their differences.
 
     Args: items, all that is known of the system, judged or not, each id once or more; verdicts by id, those of the second round settled
         already; sessions by id, of the whole period: their sum is what shares refer to.
@@ -49,7 +49,7 @@ def second_items(items: Sequence[Item], verdicts: Mapping[str, Verdict], session
 
 
 def representatives(items: Sequence[Item], sessions: Mapping[str, int], alone: Collection[str | None] = ()) -> list[Item]:
-    """Of the second-round items that differ from what is normal in the same way the one with the most sessions, in the order of `items`.
+    """Return one item, the one with the most sessions, for each way to differ from the nearest normal pattern, in the order of `items`.
 
     Args: alone, keys of differences that say too little: each of their items stands for itself.
     """
@@ -60,13 +60,13 @@ def representatives(items: Sequence[Item], sessions: Mapping[str, int], alone: C
 
 
 def group_keys(items: Sequence[Item], verdicts: Mapping[str, Verdict]) -> dict[str, str]:
-    """The key of what sets an item apart from what is normal, by the id of each item with a verdict of the second round that has one."""
+    """Return the key of an item's difference to the normal, by the id of each item with a verdict of the second round that has a key."""
     again = with_comparisons(items, verdicts, {}, (item for item in items if item.id in verdicts and verdicts[item.id].round == 2))
     return {item.id: key for item in again if (key := group_key(item)) is not None}
 
 
 def group_decisions(items: Sequence[Item], verdicts: Mapping[str, Verdict]) -> dict[str, list[Verdict]]:
-    """The verdicts of named groups by the key of what sets their items apart from what is normal."""
+    """Return the verdicts of named groups by the key of their items' difference to the normal."""
     found: dict[str, list[Verdict]] = defaultdict(list)
     for name, key in group_keys(items, verdicts).items():
         if verdicts[name].group is not None:
@@ -75,7 +75,7 @@ def group_decisions(items: Sequence[Item], verdicts: Mapping[str, Verdict]) -> d
 
 
 def inherited_verdicts(items: Sequence[Item], verdicts: Mapping[str, Verdict]) -> list[Verdict]:
-    """Verdicts on uncertain items that differ from the nearest confidently normal pattern in the same way as those of one group do.
+    """Return verdicts on uncertain items that differ from the nearest confidently normal pattern in the same way as those of one group do.
 
     They get its decision without being asked, of several confidences the lowest. Where items that differ in this way were decided
     differently, nothing is decided.
@@ -91,7 +91,7 @@ def inherited_verdicts(items: Sequence[Item], verdicts: Mapping[str, Verdict]) -
 
 
 def neighbour_finder(items: Sequence[Item], verdicts: Mapping[str, Verdict], limit: int = 3) -> Neighbours:
-    """For an item the `limit` nearest of the judged items that share a template with it, the nearest first."""
+    """Return a function that finds the `limit` nearest judged items that share a template with an item, the nearest first."""
     known = [(levels(item.events), item.events, verdicts[item.id].label) for item in items if item.id in verdicts]
     judged = [row for row in known if row[2] != "unclear"]
 
@@ -113,7 +113,7 @@ def ask_rounds(
 ) -> Iterator[Answer]:
     """Ask about all items that are not known, then about the uncertain ones side by side, one answer a request as it comes.
 
-    A verdict of the second round takes the place of the first. Of the uncertain items that differ from what is normal in the same way one
+    A verdict of the second round replaces the first. Of the uncertain items that differ from what is normal in the same way one
     is asked; the others join its group, or a known one, and come in answers without calls. Where such items were decided differently
     before, or the first judgement of the one that was asked stands, each is asked. What nobody asked for is left out. No item is asked
     twice in the same round; a known verdict of the first round that is uncertain is asked in the second.
@@ -139,14 +139,14 @@ def ask_rounds(
 
 
 def join_groups(items: Sequence[Item], verdicts: dict[str, Verdict]) -> Iterator[Answer]:
-    """What can be decided without asking, as an answer; it goes into `verdicts`."""
+    """Return the verdicts that need no request, as an answer, and add them to `verdicts`."""
     if found := inherited_verdicts(items, verdicts):
         verdicts |= {verdict.id: verdict for verdict in found}
         yield Answer(tuple(found), 0, 0, 0, round=2)
 
 
 def accept_answers(answers: Iterable[Answer], asked: Mapping[str, Item], verdicts: dict[str, Verdict], number: int) -> Iterator[Answer]:
-    """The answers of round `number` with the verdicts that are still open in it; these go into `verdicts`."""
+    """Return the answers of round `number` with verdicts on open questions only, and add these to `verdicts`."""
     waiting = set(asked)
     for answer in answers:
         fresh: dict[str, Verdict] = {verdict.id: verdict for verdict in answer.verdicts if verdict.id in waiting}
@@ -157,8 +157,10 @@ def accept_answers(answers: Iterable[Answer], asked: Mapping[str, Item], verdict
 
 @dataclass
 class RoundsResult:
-    """What two rounds came to: the final verdict of each id (those that were known included), what the first round said now, how many
-    different items were asked in the first and in the second round, and what it cost."""
+    """The result of two rounds: the final verdict of each id (known ones included), the verdicts of this first round, and the cost.
+
+    `items`: the distinct items asked in the first and in the second round.
+    """
 
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     first: dict[str, Verdict] = field(default_factory=dict)
@@ -178,7 +180,7 @@ def ask_both_rounds(
     known: Mapping[str, Verdict],
     neighbours: Neighbours | None = None,
 ) -> RoundsResult:
-    """All of `ask_rounds` at once. What was not answered has no verdict, or keeps that of the first round."""
+    """Return all of `ask_rounds` at once. A question without an answer has no verdict, or keeps that of the first round."""
     found = RoundsResult({item.id: known[item.id] for item in items if item.id in known})
     asked: dict[int, set[str]] = {1: set(), 2: set()}
     for answer in ask_rounds(judge, system, items, sessions, known, neighbours):

@@ -17,10 +17,10 @@ EventRows = list[dict[str, Any]]
 
 
 def night_questions(lake: Lake, system: System, ds: str) -> tuple[list[Item], dict[str, int]]:
-    """The questions of the night's proprietary patterns, by falling number of sessions, then by id; and the sessions of each of the night's
-    questions, general ones included. Where counts tell nothing, patterns of the same templates are one question.
+    """Return the questions of the night's proprietary patterns, and the sessions of each of the night's questions, general ones included.
 
-    Raises: SchemaMismatch where a pattern names a template that `silver.templates` lacks.
+    Questions come by falling number of sessions, then by id. If counts are meaningless, patterns of the same templates are one question.
+    Raises: SchemaMismatch if a pattern names a template that `silver.templates` lacks.
     """
     routed = {row["pattern_id"] for row in lake.rows(ROUTES, ["pattern_id"], system=system.name, ds=ds, route="proprietary")}
     texts = {row["template_id"]: row["text"] for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
@@ -44,43 +44,43 @@ def night_questions(lake: Lake, system: System, ds: str) -> tuple[list[Item], di
 
 
 def stored_verdict(row: Mapping[str, Any]) -> Verdict:
-    """The last word on a question, from its row."""
+    """Return the last verdict on a question, from its row."""
     return Verdict(row["question_id"], row["label"], row["confidence"], row["reason"], row["round"], row["group"])
 
 
 def known_questions(lake: Lake, system: System, prompt: str, llm: str) -> tuple[list[Item], dict[str, Verdict]]:
-    """What was ever judged under this prompt by this LLM, in the order of the ids: the questions, and the last word on each."""
+    """Return the questions that this LLM ever judged under this prompt, in the order of their ids, and the last verdict on each."""
     rows = sorted(lake.rows(VERDICTS, system=system.name, prompt=prompt, llm=llm), key=lambda row: str(row["question_id"]))
     items = [Item(row["question_id"], tuple((event["template"], event["count"]) for event in row["events"] or ())) for row in rows]
     return items, {row["question_id"]: stored_verdict(row) for row in rows}
 
 
 def last_served(lake: Lake, system: System, llm: str) -> str | None:
-    """Which model the last answer of this LLM about the system named, without its fingerprint; None where none ever did."""
+    """Return the model that the last answer of this LLM about the system named, without its fingerprint; None if no answer named one."""
     rows = [row for row in lake.rows(VERDICTS, ["served_by", "asked_at"], system=system.name, llm=llm) if row["served_by"]]
     return model_of(max(rows, key=lambda row: row["asked_at"])["served_by"]) if rows else None
 
 
 def model_of(served_by: str | None) -> str | None:
-    """The model in `served_by`, without its fingerprint, which a provider changes with every small repair."""
+    """Return the model in `served_by`, without its fingerprint, which a provider changes with every small repair."""
     return served_by.split(" ")[0] if served_by else None
 
 
 def latest_verdicts(lake: Lake, system: System, prompt: str, llm: str | None) -> dict[str, dict[str, Any]]:
-    """Question id → its row under this prompt, of this LLM, or where none is configured of whichever answered last."""
+    """Return question id → its row under this prompt, of this LLM, or of the one that answered last if none is configured."""
     found = [row for row in lake.rows(VERDICTS, system=system.name, prompt=prompt) if llm is None or row["llm"] == llm]
     return {row["question_id"]: row for row in sorted(found, key=lambda row: row["asked_at"])}
 
 
 def event_rows(events: Events) -> EventRows:
-    """Events as `silver.verdicts` keeps them."""
+    """Return events as `silver.verdicts` keeps them."""
     return [{"template": template, "count": count} for template, count in events]
 
 
 def verdict_row(verdict: Verdict, first: Verdict, item: Item) -> dict[str, Any]:
-    """The part of a row of `silver.verdicts` that is about the question.
+    """Return the columns of `silver.verdicts` that are about the question.
 
-    Args: first, the verdict of the first round; item, with its comparison where the verdict is of the second.
+    Args: first, the verdict of the first round; item, with its comparison if the verdict is of the second.
     """
     again = verdict.round == 2
     change = item.comparison.to_normal if again and item.comparison is not None else None
@@ -103,7 +103,7 @@ def verdict_row(verdict: Verdict, first: Verdict, item: Item) -> dict[str, Any]:
 def verdict_rows(
     items: Sequence[Item], before: Mapping[str, Verdict], sessions: Mapping[str, int], new: Sequence[Verdict]
 ) -> list[dict[str, Any]]:
-    """`verdict_row` of each new verdict.
+    """Return `verdict_row` of each new verdict.
 
     Args: items, all that is known, the questions of the new verdicts included; before, the verdicts as they stood when these were asked.
     """
