@@ -322,16 +322,16 @@ from nightlog.llm.label import label_patterns
 from nightlog.systems.spec import Input, Session, System
 
 lake, commits = Lake(sys.argv[1]), 0
-upsert = lake.upsert
+merge = lake.merge
 
 def dying(spec, rows):
     global commits
     commits += 1
     if commits > int(sys.argv[4]):
         os.kill(os.getpid(), signal.SIGKILL)
-    upsert(spec, rows)
+    merge(spec, rows)
 
-lake.upsert = dying
+lake.merge = dying
 system = System(name="hdfs", role="target", input=Input(path="hdfs-{ds}.log"), session=Session(kind="id", pattern=r"blk_-?\\d+"))
 given = settings_at(sys.argv[2], llm_mode="batch", llm_items_per_call=2)
 judge = make_judge(given)
