@@ -261,8 +261,8 @@ def test_a_session_that_a_later_night_judged_on_the_same_events_is_unchanged_and
     left = group_sessions(as_counts(events, DAYS[1], 1), ASSIGNMENT, window).waiting
     assert left.column("session_id").to_pylist() == ["same", "more"]
     events.append((DAYS[1], "more", datetime(2026, 3, 3, 23, 57), 2))
-    found = group_sessions(as_counts(events, DAYS[1], 1), ASSIGNMENT, None, None, left)
-    assert found.unchanged.column("session_id").to_pylist() == ["same"]
+    found = group_sessions(as_counts(events, DAYS[1], 1), ASSIGNMENT, None, None, {DAYS[2]: left}, DAYS[1])
+    assert [(row["session_id"], row["judged_ds"]) for row in found.unchanged.to_pylist()] == [("same", DAYS[2])]
     assert found.judged.column("session_id").to_pylist() == ["more"]
     assert (found.n_ids, found.n_outside, len(found.waiting)) == (2, 0, 0)
 

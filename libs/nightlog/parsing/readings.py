@@ -7,8 +7,8 @@ day that its sessions were made with has other events now.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nightlog.lake.tables import EVENTS_TABLE, LINES_TABLE, READINGS
@@ -104,6 +104,12 @@ class Readings:
             "run_id": run_id,
             "run_lines": row.lines,
         }
+
+    def mark_stale(self, nights: Iterable[str], day: str) -> None:
+        """Note that an earlier day is not what these nights were made with."""
+        for night in nights:
+            if (row := self.rows.get(night)) is not None:
+                self.put(night, replace(row, earlier=(row.earlier or {}) | {day: ""}))
 
     def stale(self) -> dict[str, list[str]]:
         """Return the nights whose sessions were made with earlier days that have other events now: night → these days."""

@@ -118,7 +118,7 @@ def session_sums(counts: Mapping[str, int], n_judged: int, n_left: int) -> dict[
     n_outside, n_waiting, n_unchanged = (counts.get(name, 0) for name in ("n_outside", "n_waiting", "n_unchanged"))
     return {
         "sessions_unaccounted_for": abs(counts["n_ids"] - n_judged - n_waiting - n_unchanged - n_outside),
-        "sessions_left_but_not_listed": abs(n_left - n_waiting - n_unchanged),
+        "sessions_left_but_not_listed": max(0, n_waiting - n_left),
     }
 
 

@@ -20,6 +20,7 @@ COUNTS = pa.schema(
 SESSIONS = pa.schema(
     [("session_id", pa.string()), ("pattern_id", pa.string()), ("started_at", AT), ("ended_at", AT), ("n_events", pa.int64())]
 )
+UNCHANGED = pa.schema([*SESSIONS, ("judged_ds", pa.string())])
 
 
 @dataclass
@@ -60,9 +61,9 @@ class Assignment:
 class Grouped:
     """The sessions of one night, or of some of its ids, by how the night treats them.
 
-    `judged`, `waiting` (left to a later night) and `unchanged` (a later night has judged them on the same events) are SESSIONS, one row per
-    session. `again`: ids of judged sessions that have events of earlier days. Counts: `n_ids` of all that the night has to account for,
-    `n_due` of those that it takes over, `n_outside` of those without any event that has a template.
+    `judged` and `waiting` (left to a later night) are SESSIONS, one row per session. `unchanged` are those that another night has judged on
+    the same events, with that night as `judged_ds`. `again`: ids of judged sessions that have events of earlier days. Counts: `n_ids` of
+    all that the night accounts for, `n_due` of those that it takes over, `n_outside` of those without any event that has a template.
     """
 
     judged: pa.Table
@@ -80,19 +81,20 @@ def group_sessions(
     assignment: Assignment,
     window: tuple[int, int] | None = None,
     due: pa.Array | None = None,
-    judged_later: pa.Table | None = None,
+    elsewhere: Mapping[str, pa.Table] | None = None,
+    ds: str = "",
 ) -> Grouped:
     """Group counts into the sessions that a night accounts for: those with events of the night, and those that are due.
 
-    A session that begins within `window` waits, unless it is due: its first moments alone may look like a failure. A session that a later
-    night took over and has judged on the same events is unchanged. All others are judged. The order of counts has no influence.
+    A session that begins within `window` waits, unless it is due: its first moments alone may look like a failure. A session that
+    another night has judged on the same events is unchanged. All others are judged. The order of counts has no influence.
 
     Args:
         counts: COUNTS of the night and of the earlier days that it looks at; a message of a session may occur in several rows.
             `own` marks events of the night.
         window: microseconds since 1970 [from, below) in which a session must begin to wait. None: no session waits.
         due: ids of sessions that the night takes over from earlier nights.
-        judged_later: SESSIONS, as a later night took them over from this one.
+        elsewhere: SESSIONS that other nights have judged, by night. Those of nights before `ds` count if the session has no event of `ds`.
     """
     named = counts.column("session_id").combine_chunks().dictionary_encode()
     named = named.combine_chunks() if isinstance(named, pa.ChunkedArray) else named
@@ -112,7 +114,7 @@ def group_sessions(
     n_ids, n_due, n_outside = (int(mask.sum()) for mask in (accounted, is_due, accounted & ~has_template))
     if not len(session):
         empty = SESSIONS.empty_table()
-        return Grouped(empty, empty, empty, {}, pa.array([], pa.string()), n_ids, n_due, n_outside)
+        return Grouped(empty, empty, UNCHANGED.empty_table(), {}, pa.array([], pa.string()), n_ids, n_due, n_outside)
     width = max(1, len(assignment.template_ids))
     key = session * width + template[keep]
     order = np.argsort(key, kind="stable")
@@ -140,15 +142,20 @@ def group_sessions(
     waits = np.zeros(len(rows), dtype=bool)
     if window is not None:
         waits = ~is_due[session] & (started >= window[0]) & (started < window[1])
-    same = np.zeros(len(rows), dtype=bool)
-    if judged_later is not None and len(judged_later):
-        same = ~is_due[session] & ~waits & same_rows(rows, judged_later)
+    same, judged_ds = np.zeros(len(rows), dtype=bool), np.full(len(rows), None, dtype=object)
+    for night, others in (elsewhere or {}).items():
+        found = ~same & ~waits & same_rows(rows, others)
+        if night < ds:
+            found &= ~has_own[session]
+        same |= found
+        judged_ds[found] = night
     judged = rows.filter(pa.array(~waits & ~same))
     again = rows.column("session_id").filter(pa.array(~waits & ~same & np.maximum.reduceat(is_earlier, bounds)))
     sizes = judged.group_by("pattern_id").aggregate([([], "count_all"), ("session_id", "min")]).to_pylist()
-    found = {row["pattern_id"]: Pattern(patterns[row["pattern_id"]], row["count_all"], row["session_id_min"]) for row in sizes}
-    waiting, unchanged = rows.filter(pa.array(waits)), rows.filter(pa.array(same))
-    return Grouped(judged, waiting, unchanged, found, again.combine_chunks(), n_ids, n_due, n_outside)
+    sized = {row["pattern_id"]: Pattern(patterns[row["pattern_id"]], row["count_all"], row["session_id_min"]) for row in sizes}
+    waiting = rows.filter(pa.array(waits))
+    unchanged = rows.append_column("judged_ds", pa.array(judged_ds, pa.string())).filter(pa.array(same))
+    return Grouped(judged, waiting, unchanged, sized, again.combine_chunks(), n_ids, n_due, n_outside)
 
 
 def same_rows(rows: pa.Table, others: pa.Table) -> np.ndarray:

@@ -44,7 +44,7 @@ class Task:
     days: tuple[str, ...]
     extra: tuple[str, ...]
     due: pa.Array
-    judged_later: pa.Table
+    elsewhere: dict[str, pa.Table]
     window: tuple[int, int] | None
     assignment: Assignment
     parts: tuple[Part, ...]
@@ -90,7 +90,8 @@ def write_sessions(
         list_waiting_of_day_before(lake, system, ds, readings, waiting, assignment)
         due = waiting.due(ds, readings.earlier_days(ds))
         days = earlier_days(system, ds, due)
-        result = group_night(lake, system, ds, days, due.column("session_id").unique(), waiting.judged_by_others(ds), assignment)
+        others = judged_elsewhere(lake, system, ds, due, waiting, done)
+        result = group_night(lake, system, ds, days, due.column("session_id").unique(), others, assignment)
         grouped = result.grouped
         done[ds] = result.parts
         found = merged([found, grouped.patterns])
@@ -98,9 +99,10 @@ def write_sessions(
             table = patterns_table(grouped.patterns, system.session.kind == "id")
             patterns.append(write_part(lake.root, PATTERNS, table, system=system.name, ds=ds))
         waiting.take(ds, due)
-        waiting.leave(ds, grouped.waiting, grouped.unchanged)
+        later = waiting.leave(ds, grouped.waiting, grouped.unchanged)
         notes += waited_long(due, ds)
         note_contents(readings, ds, days, result)
+        readings.mark_stale(later, ds)
         for name, n in {
             "n_ids": grouped.n_ids,
             "n_sessions": sum(part.n_rows for part in result.parts),
@@ -126,7 +128,7 @@ def list_waiting_of_day_before(
     if reading is None or reading.n_waiting is not None or settle_window(system, before) is None:
         return
     due, days = pa.array([], pa.string()), look_back(system, before)
-    result = group_night(lake, system, before, days, due, waiting.judged_by_others(before), assignment, write=False)
+    result = group_night(lake, system, before, days, due, {}, assignment, write=False)
     waiting.leave(before, result.grouped.waiting, result.grouped.unchanged)
     readings.put(before, replace(reading, n_waiting=len(result.grouped.waiting)))
 
@@ -137,7 +139,7 @@ def group_night(
     ds: str,
     days: Sequence[str],
     due: pa.Array,
-    judged_later: pa.Table,
+    elsewhere: dict[str, pa.Table],
     assignment: Assignment,
     write: bool = True,
 ) -> Result:
@@ -154,7 +156,7 @@ def group_night(
         tuple(day for day in days if day in usual),
         tuple(day for day in days if day not in usual),
         due,
-        judged_later,
+        elsewhere,
         settle_window(system, ds),
         assignment,
         tuple(parts),
@@ -174,7 +176,7 @@ def group_buckets(buckets: tuple[int, int], shared: Task) -> Result:
         else:
             content[day] = (content.get(day, 0) + fingerprint(rows)) % (1 << 64)
         tables.append(rows.drop_columns("bucket").append_column("own", pa.array(np.full(len(rows), day == shared.ds))))
-    grouped = group_sessions(pa.concat_tables(tables), shared.assignment, shared.window, shared.due, shared.judged_later)
+    grouped = group_sessions(pa.concat_tables(tables), shared.assignment, shared.window, shared.due, shared.elsewhere, shared.ds)
     sessions = grouped.judged
     grouped.judged = group.SESSIONS.empty_table()  # written here; the driver has no use for them
     written = []
@@ -187,11 +189,12 @@ def group_buckets(buckets: tuple[int, int], shared: Task) -> Result:
 def joined(results: Sequence[Result], n_due: int) -> Result:
     """Return several tasks' results as one. Of `n_due` sessions those that no task has seen have no events left: no rule can judge them."""
     empty, again = group.SESSIONS.empty_table(), [each.grouped.again for each in results]
+    none_unchanged = group.UNCHANGED.empty_table()
     n_gone = n_due - sum(each.grouped.n_due for each in results)
     whole = Grouped(
         empty,
         pa.concat_tables([empty, *(each.grouped.waiting for each in results)]),
-        pa.concat_tables([empty, *(each.grouped.unchanged for each in results)]),
+        pa.concat_tables([none_unchanged, *(each.grouped.unchanged for each in results)]),
         merged(each.grouped.patterns for each in results),
         pa.concat_arrays([pa.array([], pa.string()), *again]),
         n_gone + sum(each.grouped.n_ids for each in results),
@@ -203,6 +206,37 @@ def joined(results: Sequence[Result], n_due: int) -> Result:
         for day, value in each.content.items():
             content[day] = (content.get(day, 0) + value) % (1 << 64)
     return Result(whole, [part for each in results for part in each.parts], sum(each.n_long for each in results), content)
+
+
+def long_due(due: pa.Table, ds: str) -> list[str]:
+    """Return the nights, except the one just before, since which sessions have waited for this one."""
+    return [since for since in sorted(due.column("since").unique().to_pylist()) if len(days_between(since, ds)) > 1]
+
+
+def judged_elsewhere(
+    lake: Lake, system: System, ds: str, due: pa.Table, waiting: WaitingList, done: Mapping[str, list[Part]]
+) -> dict[str, pa.Table]:
+    """Return sessions (SESSIONS) that other nights may have judged on the same events, by night.
+
+    A later night may have taken them over before this night was run, and a night before this one may have come late, after this night took
+    over what it would have judged.
+    """
+    reach = max(LONGEST_WAIT_DAYS, system.session.lookback_days)
+    first = (date.fromisoformat(ds) - timedelta(days=reach)).isoformat()
+    wanted = waiting.taken_after(ds, [*days_between(first, ds), ds])
+    for since in long_due(due, ds):
+        ids = due.filter(pc.equal(due.column("since"), since)).column("session_id").combine_chunks()
+        for night in days_between(since, ds)[1:]:
+            wanted[night] = pa.concat_arrays([wanted[night], ids]) if night in wanted else ids
+    found = {}
+    for night, ids in sorted(wanted.items()):
+        parts = done.get(night) or parts_of(lake, SESSIONS, system=system.name, ds=night)
+        tables = [read_part(lake.root, SESSIONS, part.path, group.SESSIONS.names) for part in parts]
+        rows = pa.concat_tables([group.SESSIONS.empty_table(), *(table.cast(group.SESSIONS) for table in tables)])
+        rows = rows.filter(pc.is_in(rows.column("session_id"), ids))
+        if len(rows):
+            found[night] = rows.combine_chunks()
+    return found
 
 
 def judged_before(lake: Lake, system: str, days: Sequence[str], done: Mapping[str, list[Part]], ids: pa.Array) -> int:
@@ -235,11 +269,8 @@ def note_contents(readings: Readings, ds: str, days: Sequence[str], result: Resu
 
 def waited_long(due: pa.Table, ds: str) -> list[str]:
     """Return a message for each night, except the one just before, since which sessions have waited for this one."""
-    messages = []
-    for row in due.group_by("since").aggregate([([], "count_all")]).sort_by("since").to_pylist():
-        if days_between(row["since"], ds)[1:]:
-            messages.append(f"{row['count_all']:,} sessions that had waited since {row['since']} are judged")
-    return messages
+    n_since = {row["values"]: row["counts"] for row in due.column("since").value_counts().to_pylist()}
+    return [f"{n_since[since]:,} sessions that had waited since {since} are judged" for since in long_due(due, ds)]
 
 
 def patterns_table(patterns: Mapping[str, Pattern], counted: bool) -> pa.Table:

@@ -90,25 +90,39 @@ class WaitingList:
             judged = pc.if_else(takes(entries, ds), ds, entries.column("judged_ds"))
             self.put(since, entries.set_column(entries.schema.get_field_index("judged_ds"), "judged_ds", judged))
 
-    def leave(self, ds: str, waiting: pa.Table, unchanged: pa.Table) -> None:
-        """Replace what the night leaves to later ones. A session that a later night has judged on the same events stays judged.
+    def leave(self, ds: str, waiting: pa.Table, unchanged: pa.Table) -> list[str]:
+        """Replace what the night leaves to later ones. A session that a later night took over, and that has the same events, stays judged.
 
         Args:
-            waiting, unchanged: SESSIONS.
+            waiting: SESSIONS.
+            unchanged: UNCHANGED; those that a later night has judged are listed as left to it.
+
+        Returns:
+            The later nights that have judged sessions which are not left to them any more, or have other events now.
         """
-        rows = pa.concat_tables([waiting, unchanged]).sort_by("session_id").combine_chunks()
         before = self.entries(ds)
-        same = same_rows(rows, before)
-        place = pc.index_in(rows.column("session_id"), before.column("session_id").combine_chunks())
-        judged = pc.if_else(pa.array(same), before.column("judged_ds").take(place), pa.scalar(None, pa.string()))
+        later = unchanged.filter(pc.greater(unchanged.column("judged_ds"), ds))
+        place = pc.index_in(waiting.column("session_id"), before.column("session_id").combine_chunks())
+        judged = pc.if_else(pa.array(same_rows(waiting, before)), before.column("judged_ds").take(place), pa.scalar(None, pa.string()))
+        rows = pa.concat_tables([waiting.append_column("judged_ds", judged), later]).sort_by("session_id").combine_chunks()
         until = (date.fromisoformat(ds) + timedelta(days=LONGEST_WAIT_DAYS)).isoformat()
         untils = pa.array([until] * len(rows), pa.string())
-        self.put(ds, rows.append_column("until", untils).append_column("judged_ds", judged).cast(ENTRIES))
+        self.put(ds, rows.append_column("until", untils).select(ENTRIES.names).cast(ENTRIES))
+        kept = rows.filter(pc.is_valid(rows.column("judged_ds"))).column("session_id").combine_chunks()
+        lost = pc.invert(pc.is_in(before.column("session_id"), kept))
+        stale: list[str] = before.column("judged_ds").filter(lost).drop_null().unique().to_pylist()
+        return stale
 
-    def judged_by_others(self, ds: str) -> pa.Table:
-        """Return what later nights have taken over from this one (SESSIONS)."""
-        entries = self.entries(ds)
-        return entries.filter(pc.is_valid(entries.column("judged_ds"))).select(SESSIONS.names)
+    def taken_after(self, ds: str, days: Iterable[str]) -> dict[str, pa.Array]:
+        """Return night → ids of the sessions that nights after `ds` took over from any of the days."""
+        found: dict[str, list[pa.Array]] = {}
+        for day in days:
+            entries = self.entries(day)
+            for night in entries.column("judged_ds").drop_null().unique().to_pylist():
+                if night > ds:
+                    ids = entries.filter(pc.fill_null(pc.equal(entries.column("judged_ds"), night), False)).column("session_id")
+                    found.setdefault(night, []).append(ids.combine_chunks())
+        return {night: pa.concat_arrays(ids) for night, ids in found.items()}
 
     def put(self, ds: str, entries: pa.Table) -> None:
         """Replace a slice in memory."""
