@@ -20,7 +20,7 @@ from nightlog.parsing.events import BUCKETS
 from nightlog.parsing.readings import Readings
 from nightlog.sessions import group
 from nightlog.sessions.group import Assignment, Grouped, Pattern, fingerprint, group_sessions, merged, question_id
-from nightlog.sessions.waiting import LONGEST_WAIT_DAYS, WaitingList, days_between, settle_window
+from nightlog.sessions.waiting import LONGEST_WAIT_DAYS, NONE_DUE, WaitingList, days_between, settle_window
 from nightlog.systems.spec import System
 
 # Counts that one task groups in a second or two, and the bytes of text that take as long as one of them.
@@ -35,6 +35,7 @@ class Task:
     """What all tasks of a night share.
 
     `days`: the earlier days whose events belong to the night's sessions; `extra`: days before these, for sessions that are due alone.
+    `due`: (session_id, since), sessions that the night takes over; their events count from the day on since which they wait.
     `write`: whether sessions are written; if not, only what waits is of interest.
     """
 
@@ -43,7 +44,7 @@ class Task:
     ds: str
     days: tuple[str, ...]
     extra: tuple[str, ...]
-    due: pa.Array
+    due: pa.Table
     elsewhere: dict[str, pa.Table]
     window: tuple[int, int] | None
     assignment: Assignment
@@ -91,7 +92,7 @@ def write_sessions(
         due = waiting.due(ds, readings.earlier_days(ds))
         days = earlier_days(system, ds, due)
         others = judged_elsewhere(lake, system, ds, due, waiting, done)
-        result = group_night(lake, system, ds, days, due.column("session_id").unique(), others, assignment)
+        result = group_night(lake, system, ds, days, due, others, assignment)
         grouped = result.grouped
         done[ds] = result.parts
         found = merged([found, grouped.patterns])
@@ -127,7 +128,7 @@ def list_waiting_of_day_before(
     reading = readings.rows.get(before)
     if reading is None or reading.n_waiting is not None or settle_window(system, before) is None:
         return
-    due, days = pa.array([], pa.string()), look_back(system, before)
+    due, days = NONE_DUE, look_back(system, before)
     result = group_night(lake, system, before, days, due, {}, assignment, write=False)
     waiting.leave(before, result.grouped.waiting, result.grouped.unchanged)
     readings.put(before, replace(reading, n_waiting=len(result.grouped.waiting)))
@@ -138,7 +139,7 @@ def group_night(
     system: System,
     ds: str,
     days: Sequence[str],
-    due: pa.Array,
+    due: pa.Table,
     elsewhere: dict[str, pa.Table],
     assignment: Assignment,
     write: bool = True,
@@ -162,7 +163,8 @@ def group_night(
         tuple(parts),
         write,
     )
-    return joined(lake.runner.run(tasks, partial(group_buckets, shared=shared), COUNT_BYTES * n), len(due))
+    n_due = len(due.column("session_id").unique())
+    return joined(lake.runner.run(tasks, partial(group_buckets, shared=shared), COUNT_BYTES * n), n_due)
 
 
 def group_buckets(buckets: tuple[int, int], shared: Task) -> Result:
@@ -172,11 +174,13 @@ def group_buckets(buckets: tuple[int, int], shared: Task) -> Result:
         day = dict(part.partition)["ds"]
         rows = read_part(shared.root, COUNTS_TABLE, part.path, COLUMNS, ("bucket", *buckets))
         if day in shared.extra:
-            rows = rows.filter(pc.is_in(rows.column("session_id"), shared.due))
+            waiting = shared.due.filter(pc.less_equal(shared.due.column("since"), day)).column("session_id")
+            rows = rows.filter(pc.is_in(rows.column("session_id"), waiting.combine_chunks()))
         else:
             content[day] = (content.get(day, 0) + fingerprint(rows)) % (1 << 64)
         tables.append(rows.drop_columns("bucket").append_column("own", pa.array(np.full(len(rows), day == shared.ds))))
-    grouped = group_sessions(pa.concat_tables(tables), shared.assignment, shared.window, shared.due, shared.elsewhere, shared.ds)
+    due = shared.due.column("session_id").combine_chunks()
+    grouped = group_sessions(pa.concat_tables(tables), shared.assignment, shared.window, due, shared.elsewhere, shared.ds)
     sessions = grouped.judged
     grouped.judged = group.SESSIONS.empty_table()  # written here; the driver has no use for them
     written = []
@@ -230,7 +234,7 @@ def judged_elsewhere(
             wanted[night] = pa.concat_arrays([wanted[night], ids]) if night in wanted else ids
     found = {}
     for night, ids in sorted(wanted.items()):
-        parts = done.get(night) or parts_of(lake, SESSIONS, system=system.name, ds=night)
+        parts = done.get(night) or lake.parts(SESSIONS, system=system.name, ds=night)
         tables = [read_part(lake.root, SESSIONS, part.path, group.SESSIONS.names) for part in parts]
         rows = pa.concat_tables([group.SESSIONS.empty_table(), *(table.cast(group.SESSIONS) for table in tables)])
         rows = rows.filter(pc.is_in(rows.column("session_id"), ids))

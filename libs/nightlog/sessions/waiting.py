@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 LONGEST_WAIT_DAYS = 2
 STATES = WAITING_STATE, JUDGED_STATE = ("waiting", "judged")
 ENTRIES = pa.schema([*SESSIONS, ("until", pa.string()), ("judged_ds", pa.string())])
+NONE_DUE = pa.schema([("session_id", pa.string()), ("since", pa.string())]).empty_table()
 
 
 def settle_window(system: System, ds: str) -> tuple[int, int] | None:
@@ -76,7 +77,7 @@ class WaitingList:
         Args:
             days: the earlier days that the night looked at in an earlier run.
         """
-        tables = [pa.table({"session_id": pa.array([], pa.string()), "since": pa.array([], pa.string())})]
+        tables = [NONE_DUE]
         for since in sorted(self.open_days | set(days)):
             if since < ds and len(entries := self.entries(since)):
                 ids = entries.filter(takes(entries, ds)).column("session_id")
