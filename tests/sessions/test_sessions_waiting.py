@@ -70,7 +70,7 @@ class World:
         return sorted((row["session_id"], row["ds"], row["until"]) for row in rows)
 
     def tables(self) -> list[list[str]]:
-        """The content of what a night makes."""
+        """Return the content of the tables of a night."""
         return [
             sorted(str({key: value for key, value in row.items() if not key.startswith("run_")}) for row in self.lake.rows(spec))
             for spec in (EVENTS_TABLE, SESSIONS, WAITING, READINGS)
