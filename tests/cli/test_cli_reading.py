@@ -15,7 +15,7 @@ from click.testing import Result
 from nightlog.cli import app
 from nightlog.errors import NightlogError
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES, PATTERNS, SESSIONS
+from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES, PATTERNS, SESSIONS, SIGNALS
 from typer.testing import CliRunner
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -38,7 +38,10 @@ def put(lake: Lake, system: str, ds: str, outcome: str, run_id: str = "r", **mor
     """A night with one session, published where the outcome says so."""
     place = {"system": system, "ds": ds}
     lake.replace(NIGHTS, [place | {"outcome": outcome, "detail": f"why {outcome}", "run_id": run_id} | more], **place)
-    lake.append(OUTCOMES, [place | {"stage": "publish", "outcome": outcome, "run_id": run_id, "at": NOON, "counts": {"n_anomalies": 1}}])
+    stage = place | {"run_id": run_id, "counts": {"n_anomalies": 1}}
+    lake.append(OUTCOMES, [stage | {"stage": "publish", "outcome": outcome, "at": NOON}])
+    if outcome in ("done", "incomplete"):
+        lake.append(OUTCOMES, [stage | {"stage": "report", "outcome": "done", "at": NOON + timedelta(minutes=1)}])
     if outcome in ("done", "incomplete"):
         pattern = {"pattern_id": "p", "question_id": "p", "n_sessions": 1, "events": []}
         found = {"session_id": "s1", "pattern_id": "p", "score": 0.9, "status": "open", "decided_by": "llm", "reason": "lost"}
@@ -181,6 +184,16 @@ def test_an_empty_lake_has_no_night(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for command in ("anomalies", "signals", "report", "questions", "nights", "outcomes"):
         done = call(command)
         assert done.exit_code == 4 and "no night was run yet" in done.stderr + str(done.exception), command
+
+
+def test_signals_that_could_not_be_computed_are_not_calm(call: Call, lake: Lake) -> None:
+    place = {"system": "shop", "ds": NIGHT_OF["done"]}
+    assert "is unlike the nights before" in call("signals", "--ds", NIGHT_OF["done"]).stdout
+    lake.append(SIGNALS, [place | {"kind": "unavailable", "reason": "signals could not be computed: no file"}])
+    for form in ("table", "json"):
+        done = call("signals", "--ds", NIGHT_OF["done"], "--format", form)
+        assert done.exit_code == 30 and "could not be computed" in done.stderr
+        assert "could not be computed" in done.stdout and "is unlike" not in done.stdout
 
 
 def test_nights_lists_outcomes_the_last_first(call: Call) -> None:

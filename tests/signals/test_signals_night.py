@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
 from nightlog.ingest.ingest import ingest
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import MESSAGES, NIGHTS, NUMBERS, OUTCOMES, PATTERNS, SIGNALS, TEMPLATES
+from nightlog.lake.tables import MESSAGES, NIGHTS, NUMBERS, OUTCOMES, SIGNALS, TEMPLATE_COUNTS, TEMPLATES
 from nightlog.pages.page import write_pages
 from nightlog.parsing.parse import parse
-from nightlog.signals.night import find_signals, signals
-from nightlog.systems.spec import Input, Session, Signals, System
+from nightlog.signals.night import find_signals, missing_signals, signals
+from nightlog.systems.spec import Header, Input, Session, Signals, System, Timestamp
 from nights import small_system
 
 DS = "2026-03-04"
@@ -25,13 +26,9 @@ def system(name: str = "shop", **more: bool) -> System:
 
 
 def night(lake: Lake, ds: str, counts: dict[str, int], name: str = "shop", outcome: str = "done") -> None:
-    """A night of one pattern a template."""
+    """A night in which each template was logged four times as often as given."""
     place = {"system": name, "ds": ds}
-    rows = [
-        place | {"pattern_id": f"p-{template}", "question_id": "q", "n_sessions": n, "events": [{"template_id": template, "count": 4}]}
-        for template, n in counts.items()
-    ]
-    lake.replace(PATTERNS, rows, **place)
+    lake.replace(TEMPLATE_COUNTS, [place | {"template_id": template, "n": 4 * n} for template, n in counts.items()], **place)
     lake.replace(NIGHTS, [place | {"outcome": outcome}], **place)
 
 
@@ -90,7 +87,7 @@ EVERY: list[tuple[str, str, float, float]] = [
 
 
 def test_each_kind_is_found_with_its_reason_and_again_the_same(told: Lake) -> None:
-    assert find_signals(told, [system(), system("mail")], DS, "r") == 6
+    assert find_signals(told, [system(), system("mail")], DS, "r") == {}
     assert found(told) == EVERY
     before: list[dict[str, Any]] = signals(told, DS)
     assert all(row["reason"] for row in before)
@@ -98,7 +95,7 @@ def test_each_kind_is_found_with_its_reason_and_again_the_same(told: Lake) -> No
         "the number in “open <b>&” is 4,000 (b.log:77), where 3 to 109 are usual (30 nights)"
     ]
     assert found(told, name="mail") == [("silence", "", 0.0, 20.0)]
-    assert find_signals(told, [system(), system("mail")], DS, "r") == 6
+    assert find_signals(told, [system(), system("mail")], DS, "r") == {}
     assert signals(told, DS) == before
 
 
@@ -110,13 +107,13 @@ def test_a_kind_that_the_system_file_does_not_ask_for_is_not_told(kind: str, tol
 
 def test_nothing_is_told_before_enough_nights_were_seen_and_the_page_says_so(told: Lake) -> None:
     third, eighth = NIGHTS_BEFORE[2], NIGHTS_BEFORE[7]
-    assert find_signals(told, [system()], third, "r") == 0
+    assert find_signals(told, [system()], third, "r") == {}
     (row,) = signals(told, third)
     assert (row["kind"], row["seen"]) == ("learning", 2.0) and "2 of 7 nights" in row["reason"]
     find_signals(told, [system()], eighth, "r")
     assert found(told, eighth) == [], "after seven nights an ordinary one says nothing"
     page = Path(write_pages(told, third).page).with_name("shop.html").read_text(encoding="utf-8")
-    assert "learning: 2 of 7 nights before this one were seen" in page
+    assert "learning: 2 of 7 nights before this one were counted" in page
 
 
 def test_the_page_shows_signals_below_the_anomalies_and_log_text_stays_text(told: Lake) -> None:
@@ -152,7 +149,87 @@ def test_a_number_of_a_log_line_becomes_a_signal_that_names_its_line(tmp_path: P
         ingest(lake, shop, ds, tmp_path)
         parse(lake, shop, ds, "r")
         lake.append(NIGHTS, [{"system": "shop", "ds": ds, "outcome": "done"}])
-        assert find_signals(lake, [shop], ds, "r") == (ds == DS)
+        assert find_signals(lake, [shop], ds, "r") == {}
+        assert sum(row["kind"] != "learning" for row in signals(lake, ds)) == (ds == DS)
     (row,) = signals(lake, DS)
     assert row["reason"] == f"the number in “took <NUM> ms” is 90,000 (shop/{DS}.log:12), where 5 to 44 are usual (8 nights)"
     assert (row["kind"], row["template"], row["seen"], row["usual"]) == ("value", "request <NUM> took <NUM> ms", 90000.0, 44.0)
+
+
+def put_lines(lake: Lake, of: System, folder: Path, ds: str, lines: list[str]) -> list[tuple[str, str, float]]:
+    """Ingest and parse a day of a system, publish it, and find its signals: (kind, template, seen)."""
+    (folder / of.name).mkdir(exist_ok=True)
+    (folder / of.name / f"{ds}.log").write_text("\n".join(lines))
+    ingest(lake, of, ds, folder)
+    parse(lake, of, ds, "r")
+    lake.replace(NIGHTS, [{"system": of.name, "ds": ds, "outcome": "done", "n_events": len(lines)}], system=of.name, ds=ds)
+    assert find_signals(lake, [of], ds, "r") == {}
+    return [(row["kind"], row["template"], row["seen"]) for row in signals(lake, ds) if row["kind"] != "learning"]
+
+
+HEADER = Header(pattern=r"(?P<time>\d\d:\d\d) (?P<level>INFO|WARN|ERROR) (?P<id>\S+) (?P<message>.*)")
+SESSIONS = {
+    "field": Session(kind="field", field="id", lookback_days=3),
+    "id": Session(kind="id", pattern=r"(s\d+)", lookback_days=3),
+    "window": Session(kind="window", window_minutes=60),
+}
+
+
+@pytest.mark.parametrize("kind", SESSIONS)
+def test_signals_count_the_lines_of_the_night_alone_in_every_kind_of_session(kind: str, tmp_path: Path) -> None:
+    """Sessions span days, some lines have no session and some have two: what is counted are the lines of the night."""
+    lake = Lake(tmp_path / "lake")
+    at = Timestamp(value="{ds} {time}", format="yyyy-MM-dd HH:mm")
+    shop = System(name="shop", role="target", input=Input(path="shop/{ds}.log"), header=HEADER, session=SESSIONS[kind], timestamp=at)
+    days = [*NIGHTS_BEFORE[-9:], DS]
+    ordinary = [f"10:{n} INFO s{n % 5} request served to s{n % 5} and s{n % 5 + 1}" for n in range(10, 50)]
+    for ds in days[:-1]:
+        found = put_lines(lake, shop, tmp_path, ds, [*ordinary, *["12:00 INFO - heartbeat alive"] * 5])
+        assert found == [], "nothing changed, and what stands in look-back days is not of this night"
+    found = put_lines(lake, shop, tmp_path, DS, [*ordinary, *["13:00 INFO s1 disk lost"] * 3])
+    assert found == [("silence", "heartbeat alive", 0.0), ("new_template", "disk lost", 3.0)]
+
+
+def test_a_system_whose_lines_are_gone_is_told_though_each_template_has_its_share(tmp_path: Path) -> None:
+    lake, shop = Lake(tmp_path / "lake"), small_system("shop")
+    words = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliet"]
+    for ds in NIGHTS_BEFORE[-8:]:
+        lines = [f"INFO s{n} {word} unit {word}ed" for n in range(60) for word in words]
+        assert put_lines(lake, shop, tmp_path, ds, lines) == []
+    assert put_lines(lake, shop, tmp_path, DS, lines[:60]) == [("rate", None, 60.0)]
+    (row,) = signals(lake, DS)
+    assert row["reason"].startswith("the system logged 60 records, where 600 are usual")
+
+
+def test_signals_that_cannot_be_computed_are_a_row_and_those_of_other_systems_are_found(told: Lake, tmp_path: Path) -> None:
+    copytree(told.root, tmp_path / "lake")
+    lake = Lake(tmp_path / "lake")
+    for file in Path(lake.root, "silver/numbers/system=shop").rglob("*.parquet"):
+        file.unlink()
+    failures = find_signals(lake, [system(), system("mail")], DS, "r")
+    assert set(failures) == {"shop"}
+    (row,) = signals(lake, DS, "shop")
+    assert row["kind"] == "unavailable" and "could not be computed" in row["reason"] and failures["shop"] in row["reason"]
+    assert found(lake, name="mail") == [("silence", "", 0.0, 20.0)]
+    assert missing_signals(lake, DS, ["shop", "mail"]) == {"shop": row["reason"]}
+
+
+def test_a_night_of_which_nobody_looked_for_signals_is_not_calm(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    stage = {"system": "shop", "ds": DS, "outcome": "done", "run_id": "r", "counts": {}}
+    at = datetime(2026, 3, 5, 2, tzinfo=UTC)
+    lake.append(OUTCOMES, [stage | {"stage": "publish", "at": at}])
+    assert "has not run" in missing_signals(lake, DS, ["shop"])["shop"]
+    lake.append(OUTCOMES, [stage | {"stage": "report", "outcome": "failed", "detail": "no signals: disk", "at": at + timedelta(minutes=1)}])
+    assert missing_signals(lake, DS, ["shop"]) == {"shop": "no signals: disk"}
+    lake.append(OUTCOMES, [stage | {"stage": "report", "at": at + timedelta(minutes=2)}])
+    assert missing_signals(lake, DS, ["shop"]) == {}
+
+
+def test_a_night_that_an_earlier_version_parsed_is_not_taken_for_silent(told: Lake, tmp_path: Path) -> None:
+    copytree(told.root, tmp_path / "lake")
+    lake = Lake(tmp_path / "lake")
+    lake.replace(TEMPLATE_COUNTS, [], system="shop", ds=DS)
+    lake.replace(NIGHTS, [{"system": "shop", "ds": DS, "outcome": "done", "n_events": 9}], system="shop", ds=DS)
+    assert "--from parse" in find_signals(lake, [system()], DS, "r")["shop"]
+    assert [row["kind"] for row in signals(lake, DS, "shop")] == ["unavailable"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import date, timedelta
 
 import pytest
-from nightlog.signals.rules import Signal, alike, new_templates, ranked, rates, silences, silent_system, variations
+from nightlog.signals.rules import Signal, alike, new_templates, ranked, rates, silences, silent_system, system_rate, variations
 
 DS = "2026-03-04"
 
@@ -55,6 +55,15 @@ def test_a_night_that_is_busy_as_a_whole_is_no_anomaly_of_each_template(factor: 
     assert one.template_id == "t3"
 
 
+@pytest.mark.parametrize("factor", [0.01, 0.3, 4.0])
+def test_a_system_that_logs_far_more_or_less_as_a_whole_is_told_once(factor: float) -> None:
+    other = {name: max(1, int(n * factor)) for name, n in TONIGHT.items()}
+    (found,) = system_rate(DS, other, quiet(28))
+    assert (found.kind, found.template_id, found.seen) == ("rate", "", sum(other.values()))
+    assert found.usual == pytest.approx(sum(TONIGHT.values()), rel=0.25) and "4 nights of this weekday" in found.reason
+    assert system_rate(DS, TONIGHT, quiet(28)) == []
+
+
 @pytest.mark.parametrize(("seen", "word"), [(usual(3) * 6, "logged 960 times"), (usual(3) // 8, "logged 20 times")])
 def test_a_rate_far_from_its_weekdays_is_told_with_what_is_usual(seen: int, word: str) -> None:
     (found,) = rates(DS, TONIGHT | {"t3": seen}, quiet(28))
@@ -90,7 +99,7 @@ def test_a_missing_heartbeat_is_told_and_a_template_that_comes_and_goes_is_not()
 
 def test_a_silent_system_says_how_much_it_used_to_log() -> None:
     (found,) = silent_system({"2026-03-01": {"a": 5, "b": 5}, "2026-03-02": {"a": 20}, "2026-03-03": {"b": 30}})
-    assert (found.template_id, found.usual) == ("", 20.0) and "20 events are usual" in found.reason
+    assert (found.template_id, found.usual) == ("", 20.0) and "20 records are usual" in found.reason
 
 
 def test_a_template_is_new_on_its_first_night_alone() -> None:

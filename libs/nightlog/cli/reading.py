@@ -10,7 +10,7 @@ import typer
 from nightlog.cli.app import app
 from nightlog.cli.options import Format, FormatOption, LakeOption, NightOption, SystemOption
 from nightlog.cli.output import err, out, print_rows, safe
-from nightlog.outcomes import EXIT_PERMANENT
+from nightlog.outcomes import EXIT_DONE, EXIT_PERMANENT
 
 SHOWN_LINES = 4  # of a session in the table of anomalies
 NIGHT_COLUMNS = ["ds", "system", "outcome", "n_lines", "n_sessions", "n_unjudged", "n_anomalies", "n_provisional", "detail", "run_id"]
@@ -163,17 +163,22 @@ def signals(
     """
     from nightlog.cli.night_state import open_night
     from nightlog.lake.tables import SIGNALS
+    from nightlog.signals.night import missing_signals
     from nightlog.signals.night import signals as read
 
     tables, state = open_night(lake, ds, system)
     rows = read(tables, state.ds, system) if state.ds else []
+    missing = missing_signals(tables, state.ds, state.published)
+    for name, reason in sorted(missing.items()):
+        err.print(safe(f"{name} {state.ds}: {reason}"), style="yellow", soft_wrap=True)
+    code = state.exit_code or (EXIT_PERMANENT if missing else EXIT_DONE)
     if form != Format.TABLE:
         print_rows(rows, SIGNALS.names, form)
     elif rows:
         print_rows(rows, ["system", "kind", "template", "reason"], form)
-    elif state.published and not state.exit_code:
+    elif not code:
         out.print(f"nothing on {state.ds} is unlike the nights before")
-    raise typer.Exit(state.exit_code)
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -31,6 +31,7 @@ from nightlog.lake.tables import (
     SCORES,
     SESSIONS,
     SIGNALS,
+    TEMPLATE_COUNTS,
     WAITING,
     TableSpec,
 )
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 LEAST_REPLAY_DAYS = 7  # Delta refuses to remove younger files: a reader or writer of a long job may still need them
 BRONZE, SILVER, GOLD = (
     (LINES_TABLE, LABELS, FILES, QUARANTINE),
-    (EVENTS_TABLE, COUNTS_TABLE, NUMBERS, SESSIONS, WAITING, READINGS, PATTERNS, ROUTES, SCORES),
+    (EVENTS_TABLE, COUNTS_TABLE, TEMPLATE_COUNTS, NUMBERS, SESSIONS, WAITING, READINGS, PATTERNS, ROUTES, SCORES),
     (ANOMALIES, NIGHTS, SIGNALS),
 )
 

@@ -202,6 +202,17 @@ COUNTS_TABLE = TableSpec(
     sorted_by="bucket",
     about="how often a message stands in a session on one day: what sessions are made from",
 )
+TEMPLATE_COUNTS = TableSpec(
+    "silver.template_counts",
+    (
+        SYSTEM,
+        DS,
+        col("template_id", STRING, "a template"),
+        col("n", LONG, "records of it in the night's own files, in a session or not; each counts once, in whatever sessions it is"),
+    ),
+    ("system", "ds", "template_id"),
+    about="how often a template was logged on one day: what signals are found by",
+)
 NUMBERS = TableSpec(
     "silver.numbers",
     (
@@ -526,7 +537,11 @@ SIGNALS = TableSpec(
     (
         DS,
         SYSTEM,
-        col("kind", STRING, "silence | new_template | rate | variation | value; learning: too few nights were seen to say any of these"),
+        col(
+            "kind",
+            STRING,
+            "silence | new_template | rate | variation | value; learning: too few nights before to compare with; unavailable: not computed",
+        ),
         col("template_id", STRING, "the template; empty where it is the whole system"),
         col("template", STRING, "its text"),
         col("seen", DOUBLE, "tonight: how often it was logged, how many new wordings it had, or the value; of learning, nights seen"),
@@ -658,6 +673,7 @@ ALL_TABLES = (
     TEMPLATES,
     EVENTS_TABLE,
     COUNTS_TABLE,
+    TEMPLATE_COUNTS,
     NUMBERS,
     SESSIONS,
     WAITING,

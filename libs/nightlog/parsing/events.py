@@ -59,6 +59,7 @@ class Parsed:
     messages: dict[int, tuple[str, str]] = field(default_factory=dict)
     unmatched: list[dict[str, Any]] = field(default_factory=list)
     numbers: list[pa.Table] = field(default_factory=list)
+    totals: list[pa.Table] = field(default_factory=list)
 
 
 @dataclass
@@ -193,6 +194,7 @@ def joined(parts: Iterable[Parsed]) -> Parsed:
         whole.counts += each.counts
         whole.unmatched += each.unmatched
         whole.numbers += each.numbers
+        whole.totals += each.totals
         for name, n in each.tally.items():
             whole.tally[name] += n
         for number, (message, ds) in each.messages.items():
@@ -282,6 +284,9 @@ def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Par
         "n_events": len(events),
     }
     parsed.unmatched = unparsed_rows(lines, unmatched, ds)
+    parsed.totals = [
+        pa.table({"ds": pa.array([ds] * len(ids), pa.string()), "message_id": ids, "n": np.bincount(code, minlength=len(ids))})
+    ]
     stand = numbers_of(shaped, parser, known.numbers)
     numbers = extremes(text.data, text.starts[rows], stand, of_line[rows], message, len(ids))
     parsed.numbers = [numbers_table(numbers, ids, lines.select(["file", "line_no"]), rows, ds)] if len(numbers["n"]) else []

@@ -13,7 +13,7 @@ import pyarrow as pa
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import write_part
 from nightlog.lake.schema import spark_schema
-from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE, MESSAGES, NUMBERS, QUARANTINE, TEMPLATES
+from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE, MESSAGES, NUMBERS, QUARANTINE, TEMPLATE_COUNTS, TEMPLATES
 from nightlog.parsing.events import SHOWN_UNPARSED, Parsed, joined, parse_part, part_tasks
 from nightlog.parsing.number_ranges import of_templates
 from nightlog.parsing.readings import GONE, LINES, RULES, Readings
@@ -84,19 +84,32 @@ def write_events(lake: Lake, system: System, days: list[str], run_id: str) -> di
 def commit_events(lake: Lake, system: System, days: list[str], found: Parsed) -> dict[str, int]:
     """Commit what workers have written of the days. Returns the counts of `add_templates`."""
     founded = add_templates(lake, system, found.messages)
-    write_numbers(lake, system, days, found)
+    messages = lake.rows(MESSAGES, ["message_id", "template_id"], system=system.name)
+    templates = {row["message_id"]: row["template_id"] for row in messages}
+    write_totals(lake, system, days, found, templates)
+    write_numbers(lake, system, days, found, templates)
     lake.replace(COUNTS_TABLE, found.counts, system=system.name, ds=days)
     lake.replace(EVENTS_TABLE, found.events, system=system.name, ds=days)
     return founded
 
 
-def write_numbers(lake: Lake, system: System, days: list[str], found: Parsed) -> None:
-    """The days' lowest and highest numbers, by the places of templates. Needs the messages in the lake."""
+def write_totals(lake: Lake, system: System, days: list[str], found: Parsed, templates: Mapping[int, str]) -> None:
+    """Write how often each template was logged on each day. Args: templates: message id → template id."""
+    parts = []
+    if found.totals:
+        rows = pa.concat_tables(found.totals).to_pandas()
+        rows["template_id"] = rows["message_id"].map(templates)
+        for ds, of_day in rows.groupby("ds"):
+            table = pa.Table.from_pandas(of_day.groupby("template_id", as_index=False)["n"].sum(), preserve_index=False)
+            parts.append(write_part(lake.root, TEMPLATE_COUNTS, table, system=system.name, ds=str(ds)))
+    lake.replace(TEMPLATE_COUNTS, parts, system=system.name, ds=days)
+
+
+def write_numbers(lake: Lake, system: System, days: list[str], found: Parsed, templates: Mapping[int, str]) -> None:
+    """Write the days' lowest and highest numbers, by the places of templates. Args: templates: message id → template id."""
     parts = []
     tables = [each for each in found.numbers if len(each)]
     if tables:
-        messages = lake.rows(MESSAGES, ["message_id", "template_id"], system=system.name)
-        templates = {row["message_id"]: row["template_id"] for row in messages}
         rows = of_templates(pa.concat_tables(tables), {number: text for number, (text, _) in found.messages.items()}, templates)
         for ds, of_day in rows.groupby("ds"):
             table = pa.Table.from_pandas(of_day, preserve_index=False)

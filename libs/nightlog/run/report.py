@@ -22,7 +22,8 @@ def report(run: Context) -> dict[str, str]:
     reasons: dict[str, list[str]] = {}
     names = [system.name for system in run.systems]
     try:
-        find_signals(run.lake, run.systems, run.ds, run.run_id)
+        failed = find_signals(run.lake, run.systems, run.ds, run.run_id)
+        reasons = {name: [f"no signals: {reason}"] for name, reason in failed.items()}
     except Exception as error:
         log.exception("%s: no signals", run.ds)
         reasons = {name: [f"no signals: {first_line(error)}"] for name in names}

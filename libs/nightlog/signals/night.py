@@ -1,77 +1,105 @@
-"""Signals of a night from the lake to gold.signals. No Spark: what is read is per pattern and per distinct message."""
+"""Signals of a night from the lake to gold.signals. No Spark: the counts that are read are per template and per distinct message."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
+from nightlog.errors import NightlogError, outcome_of
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import MESSAGES, NIGHTS, NUMBERS, PATTERNS, SIGNALS, TEMPLATES
-from nightlog.outcomes import OutcomeKind, is_published
-from nightlog.signals.rules import ORDER, READY_NIGHTS, Signal, new_templates, ranked, rates, ready, silences, silent_system, variations
+from nightlog.lake.tables import MESSAGES, NIGHTS, NUMBERS, OUTCOMES, SIGNALS, TEMPLATE_COUNTS, TEMPLATES
+from nightlog.outcomes import OutcomeKind, Stage, is_published
+from nightlog.signals.rules import (
+    ORDER,
+    READY_NIGHTS,
+    Signal,
+    new_templates,
+    ranked,
+    rates,
+    ready,
+    silences,
+    silent_system,
+    system_rate,
+    variations,
+)
 from nightlog.signals.values import Place, Range, values_out_of_range
 from nightlog.systems.spec import System
 
 log = logging.getLogger(__name__)
 
-LEARNING = "learning"
+LEARNING, UNAVAILABLE = "learning", "unavailable"
 HISTORY_DAYS = 56
 MOST_OF_A_KIND = 50
 
 
-def find_signals(lake: Lake, systems: Sequence[System], ds: str, run_id: str) -> int:
-    """Find the night's signals of each system by its nights before, and put them in the place of an earlier run's, in one commit. Returns
-    how many. A system whose signals cannot be found has none; the others have theirs.
+def find_signals(lake: Lake, systems: Sequence[System], ds: str, run_id: str) -> dict[str, str]:
+    """Find the signals of each system by its nights before, and replace those of an earlier run, in one commit.
 
-    Before the readiness rule holds one row says that the system is still being learnt, and nothing else is said.
+    As long as there are fewer nights than the readiness rule asks for, one row says so. A system whose signals could not be computed has
+    one row with the reason; the others have theirs. Returns: system → reason, of the systems without signals for that reason.
     """
     known: dict[str, dict[str, str]] = defaultdict(dict)
     for row in lake.rows(NIGHTS, ["system", "ds", "outcome"]):
         known[row["system"]][row["ds"]] = row["outcome"]
     rows: list[dict[str, Any]] = []
+    failures: dict[str, str] = {}
     for system in systems:
         try:
             found = system_rows(lake, system, ds, known[system.name])
-            same = {"system": system.name, "ds": ds, "first": system.signals.first, "run_id": run_id}
-            rows += [same | row for row in found]
-        except Exception:
+        except Exception as error:  # whatever it is becomes a row that says so
             log.exception("%s %s: no signals", system.name, ds)
+            failures[system.name] = outcome_of(error)[1]
+            again = f"nightlog run --ds {ds} --systems {system.name} --from {Stage.REPORT}"
+            found = [{"kind": UNAVAILABLE, "reason": f"signals could not be computed: {failures[system.name]}; try again: {again}"}]
+        same = {"system": system.name, "ds": ds, "first": system.signals.first, "run_id": run_id}
+        rows += [same | row for row in found]
     lake.replace(SIGNALS, rows, ds=ds, system=[system.name for system in systems])
-    return sum(row["kind"] != LEARNING for row in rows)
+    return failures
 
 
 def system_rows(lake: Lake, system: System, ds: str, outcomes: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A system's rows of gold.signals, without system, night and run. Args: outcomes of its nights."""
+    """Return a system's rows of gold.signals, without system, night and run. Args: outcomes of its nights."""
     wanted, outcome = system.signals, outcomes.get(ds)
     if not wanted.any or not (is_published(outcome) or outcome == OutcomeKind.NO_INPUT):
         return []
     nights = history_nights(outcomes, ds)
-    if not ready(len(nights)):
-        told = f"learning: {len(nights)} of {READY_NIGHTS} nights before this one were seen; until then signals are not looked for"
-        return [{"kind": LEARNING, "seen": float(len(nights)), "reason": told}]
     history = {night: counts for night, counts in counted(lake, system.name, nights).items() if counts}
+    if not ready(len(history)):
+        told = f"learning: {len(history)} of {READY_NIGHTS} nights before this one were counted; until then signals are not looked for"
+        return [{"kind": LEARNING, "seen": float(len(history)), "reason": told}]
     templates = lake.rows(TEMPLATES, ["template_id", "text", "first_ds"], system=system.name)
+    tonight = counted(lake, system.name, [ds])[ds] if is_published(outcome) else {}
+    if not tonight and any(row["n_events"] for row in lake.rows(NIGHTS, ["n_events"], system=system.name, ds=ds)):
+        again = f"nightlog run --ds {ds} --systems {system.name} --from {Stage.PARSE}"
+        raise NightlogError(f"{system.name} {ds} was parsed by an earlier version of Nightlog, which did not count templates: {again}")
     silent = silent_system(history) if wanted.silence else []
-    found = silent if outcome == OutcomeKind.NO_INPUT else signals_of(lake, system, ds, history, templates)
+    found = signals_of(lake, system, ds, tonight, history, templates) if tonight else silent
     texts = {row["template_id"]: row["text"] for row in templates}
     kept = [each for kind in ORDER for each in [signal for signal in found if signal.kind == kind][:MOST_OF_A_KIND]]
     return [vars(each) | {"template": texts.get(each.template_id)} for each in kept]
 
 
 def signals_of(
-    lake: Lake, system: System, ds: str, history: Mapping[str, Mapping[str, int]], templates: Sequence[Mapping[str, Any]]
+    lake: Lake,
+    system: System,
+    ds: str,
+    tonight: Mapping[str, int],
+    history: Mapping[str, Mapping[str, int]],
+    templates: Sequence[Mapping[str, Any]],
 ) -> list[Signal]:
-    """The signals of the kinds that the system file asks for, ranked. Args: templates, rows of silver.templates."""
+    """Return the signals of the kinds that the system file asks for, ranked.
+
+    Args: tonight: template id → its records; history: the same by night; templates: rows of silver.templates.
+    """
     wanted = system.signals
-    tonight = counted(lake, system.name, [ds])[ds]
     found: list[Signal] = []
     if wanted.new_template:
         found += new_templates(tonight, {row["template_id"]: row["first_ds"] for row in templates}, ds)
     if wanted.rate:
-        found += rates(ds, tonight, history)
+        found += system_rate(ds, tonight, history) + rates(ds, tonight, history)
     if wanted.silence:
         found += silences(tonight, history)
     if wanted.value:
@@ -87,7 +115,7 @@ def signals_of(
 
 
 def history_nights(outcomes: Mapping[str, str], ds: str) -> list[str]:
-    """The published nights of the eight weeks before. Args: outcome by night.
+    """Return the published nights of the eight weeks before. Args: outcome by night.
 
     >>> history_nights({"2026-03-01": "done", "2026-03-02": "gated", "2026-03-04": "done", "2025-03-01": "done"}, "2026-03-04")
     ['2026-03-01']
@@ -96,25 +124,11 @@ def history_nights(outcomes: Mapping[str, str], ds: str) -> list[str]:
     return sorted(night for night, outcome in outcomes.items() if is_published(outcome) and since <= night < ds)
 
 
-def counted(lake: Lake, system: str, nights: Sequence[str]) -> dict[str, Counter[str]]:
-    """Night → template id → how often it was logged, by its patterns: there counts are rounded down to powers of two, on all nights
-    alike."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    found: dict[str, Counter[str]] = {night: Counter() for night in nights}
-    if not lake.exists(PATTERNS) or not nights:
-        return found
-    condition = (pc.field("system") == system) & pc.field("ds").isin(list(nights))
-    rows = lake.dataset(PATTERNS).to_table(columns=["ds", "events", "n_sessions"], filter=condition).combine_chunks()
-    for batch in rows.to_batches():
-        events = batch.column("events")
-        of = pc.list_parent_indices(events)
-        flat = pc.list_flatten(events)
-        n = pc.multiply(pc.struct_field(flat, "count"), batch.column("n_sessions").take(of))
-        each = pa.table({"ds": batch.column("ds").take(of), "template_id": pc.struct_field(flat, "template_id"), "n": n})
-        for row in each.group_by(["ds", "template_id"]).aggregate([("n", "sum")]).to_pylist():
-            found[row["ds"]][row["template_id"]] += row["n_sum"]
+def counted(lake: Lake, system: str, nights: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return night → template id → how often it was logged in the night's own files."""
+    found: dict[str, dict[str, int]] = {night: {} for night in nights}
+    for row in lake.rows(TEMPLATE_COUNTS, ["ds", "template_id", "n"], system=system, ds=list(nights)) if nights else ():
+        found[row["ds"]][row["template_id"]] = row["n"]
     return found
 
 
@@ -133,8 +147,23 @@ def numbers(lake: Lake, system: str, nights: Sequence[str]) -> dict[str, dict[Pl
 
 
 def signals(lake: Lake, ds: str, system: str = "") -> list[dict[str, Any]]:
-    """The night's rows of gold.signals, by system, in the order of `ranked`."""
+    """Return the night's rows of gold.signals, by system, in the order of `ranked`."""
     equal = {"ds": ds} | ({"system": system} if system else {})
-    order = (LEARNING, *ORDER)
+    order = (UNAVAILABLE, LEARNING, *ORDER)
     rows = lake.rows(SIGNALS, None, **equal)
     return sorted(rows, key=lambda row: (row["system"], order.index(row["kind"]), -(row["strength"] or 0), row["template_id"] or ""))
+
+
+def missing_signals(lake: Lake, ds: str, systems: Iterable[str]) -> dict[str, str]:
+    """Return system → reason, of the systems whose signals of a published night are not in the lake: an empty answer would look calm."""
+    rows = signals(lake, ds)
+    found = {row["system"]: row["reason"] for row in rows if row["kind"] == UNAVAILABLE}
+    stages = sorted(lake.rows(OUTCOMES, ds=ds), key=lambda row: row["at"])
+    last = {(row["system"], row["stage"]): row for row in stages}
+    for system in set(systems) - {row["system"] for row in rows}:
+        published, reported = last.get((system, Stage.PUBLISH)), last.get((system, Stage.REPORT))
+        if published is not None and (reported is None or reported["at"] < published["at"]):
+            found[system] = f"signals were not looked for: stage {Stage.REPORT} has not run since the night was published"
+        elif reported is not None and "no signals" in (reported["detail"] or ""):
+            found[system] = reported["detail"]
+    return found

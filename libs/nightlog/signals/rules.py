@@ -1,4 +1,4 @@
-"""Signals of a night by the system's own history. Pure: counts by template and night in, signals out."""
+"""Signals of a night by the system's own history, from exact counts. Pure: counts by template and night in, signals out."""
 
 from __future__ import annotations
 
@@ -65,11 +65,39 @@ def busyness(tonight: Night, usual: Mapping[str, float]) -> float:
     return median(ratios) or 1.0 if len(ratios) >= TYPICAL_TEMPLATES else 1.0
 
 
-def rates(ds: str, tonight: Night, history: Mapping[str, Night]) -> list[Signal]:
-    """Templates that are logged at another rate than on nights alike: 5 robust deviations off, and threefold or a third.
+def system_rate(ds: str, tonight: Night, history: Mapping[str, Night]) -> list[Signal]:
+    """Return the signal of a system that logged far more or far less than on nights alike, all templates together."""
+    nights = alike(ds, history)
+    before = [sum(history[night].values()) for night in nights]
+    seen, expected = sum(tonight.values()), float(median(before)) if before else 0.0
+    if not seen or not before or (strength := rate_strength(seen, expected, before)) is None:
+        return []
+    told = f"the system logged {seen:,} records, where {expected:,.0f} are usual (median of {nights_in_words(nights, history)})"
+    return [Signal("rate", "", seen, round(expected, 3), round(strength, 3), told)]
 
-    The deviation is the median absolute one, never below that of counts by chance nor a tenth of the median; how busy the night was as a
-    whole is taken out. A template that is not logged at all is a silence.
+
+def rate_strength(seen: float, expected: float, before: Sequence[float], busy: float = 1.0) -> float | None:
+    """Return the robust deviations between a count and the usual one; None if they are below 5, or the counts differ less than threefold.
+
+    The deviation is the median absolute one, at least that of counts by chance and a tenth of the usual count. `busy`: see `busyness`.
+    """
+    middle = median(before)
+    spread = max(1.4826 * busy * median(abs(n - middle) for n in before), expected**0.5, 0.1 * expected, 1.0)
+    strength, factor = abs(seen - expected) / spread, max(seen, 1) / max(expected, 1)
+    if max(seen, expected) < LEAST_EVENTS or strength < LEAST_DEVIATIONS or 1 / LEAST_FACTOR < factor < LEAST_FACTOR:
+        return None
+    return strength
+
+
+def nights_in_words(nights: Sequence[str], history: Mapping[str, Night]) -> str:
+    """Return the nights that were compared with, in words."""
+    return f"{len(nights)} nights" if list(nights) == sorted(history) else f"{len(nights)} nights of this weekday"
+
+
+def rates(ds: str, tonight: Night, history: Mapping[str, Night]) -> list[Signal]:
+    """Return templates that are logged at another rate than on nights alike, see `rate_strength`.
+
+    How busy the night was as a whole is taken out: `system_rate` is about that. A template that is not logged at all is a silence.
     """
     nights = alike(ds, history)
     names = tonight.keys() | {name for night in nights for name in history[night]}
@@ -79,15 +107,11 @@ def rates(ds: str, tonight: Night, history: Mapping[str, Night]) -> list[Signal]
     found = []
     for name, middle in usual.items():
         seen, expected = tonight.get(name, 0), middle * busy
-        spread = max(1.4826 * busy * median(abs(n - middle) for n in counts[name]), expected**0.5, 0.1 * expected, 1.0)
-        strength = abs(seen - expected) / spread
-        factor = max(seen, 1) / max(expected, 1)
-        if not seen or not any(counts[name]) or max(seen, expected) < LEAST_EVENTS or strength < LEAST_DEVIATIONS:
+        if not seen or not any(counts[name]) or (strength := rate_strength(seen, expected, counts[name], busy)) is None:
             continue
-        if factor >= LEAST_FACTOR or factor <= 1 / LEAST_FACTOR:
-            of = f"{len(nights)} nights" if nights == sorted(history) else f"{len(nights)} nights of this weekday"
-            told = f"logged {seen:,} times, where {expected:,.0f} are usual (median of {of}{'' if busy == 1 else ', as busy as tonight'})"
-            found.append(Signal("rate", name, seen, round(expected, 3), round(strength, 3), told))
+        of = nights_in_words(nights, history) + ("" if busy == 1 else ", as busy as tonight")
+        told = f"logged {seen:,} times, where {expected:,.0f} are usual (median of {of})"
+        found.append(Signal("rate", name, seen, round(expected, 3), round(strength, 3), told))
     return found
 
 
@@ -106,7 +130,7 @@ def silences(tonight: Night, history: Mapping[str, Night]) -> list[Signal]:
 def silent_system(history: Mapping[str, Night]) -> list[Signal]:
     """The signal of a system that delivered nothing, where it did on the nights before."""
     usual = float(median(sum(night.values()) for night in history.values())) if history else 0.0
-    return [Signal("silence", "", 0.0, usual, usual, f"the system is silent: {usual:,.0f} events are usual, tonight there is no file")]
+    return [Signal("silence", "", 0.0, usual, usual, f"the system is silent: {usual:,.0f} records are usual, tonight there is none")]
 
 
 def variations(ds: str, wordings: Mapping[str, Mapping[str, int]], nights: Sequence[str]) -> list[Signal]:
