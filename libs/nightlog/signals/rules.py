@@ -86,7 +86,7 @@ def rate_strength(seen: float, expected: float, before: Sequence[float], busy: f
     strength, factor = abs(seen - expected) / spread, max(seen, 1) / max(expected, 1)
     if max(seen, expected) < LEAST_EVENTS or strength < LEAST_DEVIATIONS or 1 / LEAST_FACTOR < factor < LEAST_FACTOR:
         return None
-    return strength
+    return float(strength)
 
 
 def nights_in_words(nights: Sequence[str], history: Mapping[str, Night]) -> str:
