@@ -40,3 +40,10 @@ def test_what_a_library_raises_is_transient_a_crash_or_permanent() -> None:
     assert (ended(lambda: 0), ended(lost), ended(wrong)) == (0, EXIT_TRANSIENT, EXIT_PERMANENT)
     with pytest.raises(ZeroDivisionError):
         ended(crash)
+
+
+@pytest.mark.parametrize("name", ["LAKE", "DATA", "SYSTEMS"])
+def test_an_empty_path_is_not_the_working_folder(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"NIGHTLOG_{name}", "")
+    with pytest.raises(ConfigError, match=f"NIGHTLOG_{name}: .*is empty, expected a path"):
+        read_settings()

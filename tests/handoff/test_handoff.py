@@ -215,3 +215,14 @@ def test_a_backfill_leaves_the_metrics_of_the_last_night(tmp_path: Path) -> None
     put_night(lake, "shop", WEEK, ["p-normal"])
     assert write_metrics(lake, tmp_path / "m.prom").read_text() == before
     assert list(tmp_path.glob("*.prom*")) == [tmp_path / "m.prom"]
+
+
+def test_freshness_moves_with_published_nights_alone(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    put_night(lake, "shop", WEEK, ["p-normal"])
+    before = write_metrics(lake, tmp_path / "m.prom").read_text().splitlines()
+    lake.append(NIGHTS, [{"ds": DS, "system": "shop", "outcome": "failed", "run_at": datetime(2026, 3, 5, tzinfo=UTC)}])
+    after = write_metrics(lake, tmp_path / "m.prom").read_text().splitlines()
+    fresh = [line for line in before if "timestamp_seconds{" in line]
+    assert len(fresh) == 2 and fresh == [line for line in after if "timestamp_seconds{" in line]
+    assert 'nightlog_night_outcome{system="shop",outcome="failed"} 1' in after

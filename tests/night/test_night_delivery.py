@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from nightlog.lake.lake import Lake
+from nightlog.lake.query import systems_without_due_input
 from nightlog.lake.tables import FILES, LINES_TABLE, NIGHTS, OUTCOMES
+from nightlog.outcomes import exit_code
 from nightlog.quality.approvals import Approval
 from nightlog.run.approve import approve
 from nightlog.run.night import Night
@@ -97,3 +99,23 @@ def test_without_a_data_folder_every_system_has_failed_in_the_lake(lake: Lake, t
     assert {row["outcome"] for row in lake.rows(OUTCOMES, stage="ingest")} == {"failed"}
     assert (tmp_path / "lake" / "reports" / DAYS[0] / "index.html").is_file()
     assert not lake.exists(FILES)
+
+
+def test_a_night_without_files_is_a_failure_if_some_were_due(lake: Lake, tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path / "data", llm="off", device="cpu")
+    systems = [small_system("mail"), small_system("shop"), small_system("web")]
+
+    def code(ds: str) -> int:
+        found = run_night(lake, settings, systems, ds, f"run of {ds}")
+        kinds = [outcome.exit_kind for outcome in found.values()]
+        return exit_code(kinds, len(systems))
+
+    deliver(tmp_path / "data", DAYS[0], "mail", "shop")
+    assert code(DAYS[0]) == 0, "web never had any"
+    deliver(tmp_path / "data", DAYS[1], "mail")
+    assert code(DAYS[1]) == 30
+    assert systems_without_due_input(lake, DAYS[1], f"run of {DAYS[1]}") == {"shop"}
+    rows = {row["system"]: row for row in lake.rows(NIGHTS, ds=DAYS[1])}
+    assert {name: row["outcome"] for name, row in rows.items()} == {"mail": "done", "shop": "no_input", "web": "no_input"}
+    assert "though 1 earlier nights had some" in rows["shop"]["detail"] and "none ever has" in rows["web"]["detail"]
+    assert code("2026-02-01") == 30, "no system had input"

@@ -167,3 +167,24 @@ def test_an_unknown_system_is_answered_with_the_nearest_and_all_known_ones() -> 
     assert "no system `hfds`" in message and "did you mean `hdfs`" in message
     for name in load_catalog():
         assert name in message
+
+
+@pytest.mark.parametrize("path", ["/var/log/app-{ds}.log", "~/app-{ds}.log", "s3://bucket/app-{ds}.log", "file:///logs/app-{ds}.log"])
+def test_a_path_that_is_not_under_the_data_folder_is_refused(path: str) -> None:
+    assert "is not relative: give the path under the data folder" in refused(HEAD + INPUT.replace("app-{ds}.log", path) + SESSION)
+
+
+def test_a_time_without_a_field_of_the_lines_is_refused() -> None:
+    stamp = '[timestamp]\nvalue = "{ds}"\nformat = "yyyy-MM-dd"\n'
+    assert "has no field of" in refused(HEAD + INPUT + stamp + SESSION)
+
+
+def test_a_folder_of_systems_that_has_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("none yet")
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "latin").mkdir()
+    (tmp_path / "latin" / "app.toml").write_bytes(b'name = "caf\xe9"')
+    for name, word in (("empty", "no system file"), ("gone", "no such folder"), ("file", "cannot be read"), ("latin", "not UTF-8")):
+        with pytest.raises(ConfigError, match=word):
+            load_catalog(tmp_path / name)

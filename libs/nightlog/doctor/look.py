@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -63,16 +64,14 @@ def of_systems(settings: Settings, lake: Lake, now: datetime) -> Iterator[Findin
     chosen = systems.targets(found, own)
     yield from systems.inputs(chosen, settings.logs)
     rows = systems.nights(lake)
-    try:
+    data: Path | None = None
+    with suppress(ConfigError):  # `inputs` reports it
         data = data_folder(settings.logs)
-    except ConfigError:  # `inputs` reports it
-        days, late = {}, iter(())
-    else:
-        days = {system.name: dated[-1] for system in chosen if (dated := find_days(system, data))}
-        late = systems.late_files(chosen, rows, data)
+    days = {system.name: dated[-1] for system in chosen if data is not None and (dated := find_days(system, data))}
     outcomes = lake.rows(OUTCOMES, ["system", "ds", "stage", "outcome", "detail", "counts", "at"])
     yield from systems.last_nights(chosen, rows, outcomes, days)
-    yield from late
+    if data is not None:
+        yield from systems.late_files(chosen, rows, data)
     yield from systems.stale_nights(chosen, lake)
     yield from systems.overdue(chosen, lake, now)
     yield from systems.clock(now, rows)

@@ -53,8 +53,8 @@ def inputs(systems: Iterable[System], logs: Path) -> Iterator[Finding]:
     """Does each system's path find files, and can all of them be reached? Args: logs: the data folder as it is set."""
     try:
         data = data_folder(logs)
-    except ConfigError as trouble:
-        yield error(AREA, str(trouble), str(logs), "name the folder of the log files: NIGHTLOG_DATA")
+    except ConfigError as wrong:
+        yield error(AREA, str(wrong), str(logs), "name the folder of the log files: NIGHTLOG_DATA")
         return
     for system in systems:
         days, troubles = search_days(system, data)
