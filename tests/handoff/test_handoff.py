@@ -224,5 +224,6 @@ def test_freshness_moves_with_published_nights_alone(tmp_path: Path) -> None:
     lake.append(NIGHTS, [{"ds": DS, "system": "shop", "outcome": "failed", "run_at": datetime(2026, 3, 5, tzinfo=UTC)}])
     after = write_metrics(lake, tmp_path / "m.prom").read_text().splitlines()
     fresh = [line for line in before if "timestamp_seconds{" in line]
-    assert len(fresh) == 2 and fresh == [line for line in after if "timestamp_seconds{" in line]
+    assert fresh == [line for line in after if "day_timestamp_seconds{" in line]
+    assert not any("published_timestamp_seconds{" in line for line in after), "no night here has a time of publication"
     assert 'nightlog_night_outcome{system="shop",outcome="failed"} 1' in after
