@@ -33,6 +33,6 @@ def test_parts_of_other_words_and_masks_are_no_trouble() -> None:
 
 
 def test_levels_of_many_programs() -> None:
-    assert level_severity(" fatal ") == level_severity("PANIC") == level_severity("crit") == 1.0
-    assert level_severity("Error") > level_severity("WARNING") > 0.0
-    assert level_severity("notice") == level_severity("") == level_severity(None) == 0.0
+    assert level_severity(" fatal ") == level_severity("PANIC") == level_severity("crit") == level_severity("2") == 1.0
+    assert level_severity("Error") == level_severity("3") > level_severity("WARNING") > 0.0
+    assert level_severity("notice") == level_severity("6") == level_severity("") == level_severity(None) == 0.0

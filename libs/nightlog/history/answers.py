@@ -18,8 +18,8 @@ from nightlog.history.reference import Multisets
 
 DOUBLING = 0.25  # a template counts 1, each doubling of its count this much more
 LENGTH = 0.6  # similarity = exp(-Jaccard distance / LENGTH)
-SCALE = 1.25  # standard deviation of the log-odds around the prior
-LABEL_WEIGHT = 4.0  # an answer counts as this many observations
+SCALE = 1.6  # standard deviation of the log-odds around the prior
+LABEL_WEIGHT = 10.0  # an answer counts as this many observations
 LABEL_RANGE = (0.02, 0.98)
 BATCH = 20  # an LLM's questions at a time
 SPREAD = 0.9

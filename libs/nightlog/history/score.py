@@ -1,11 +1,12 @@
 """From channels to one score, its tail, a threshold without labels, and an alert budget that is separate from both.
 
-    score      = sqrt(mean of the four unlikeness channels) * (1/2 + severity)
+    score      = the strongest of the four unlikeness channels * (1 + severity) / 2
     tail       = -log10(share of the reference's sessions with at least this score)
-    suspicion  = the score, or 3/4 of the tail if that is larger and the score is at least 1/2
+    suspicion  = the score, or 0.7 * tail if that is larger and the score is at least 1/2
 
 An unlikeness channel is put on the scale z = ln(1 + max(0, value - median) / max(90 % quantile - median, 1/2)), by sessions of the
-reference, so that no channel and no system has more to say than another. Weights are equal. Severity is the larger of words and level.
+reference, so that channels and systems can be compared. Severity is the larger of words and level. Nothing is added up, so the score
+of a pattern has one reason, and its reason is its strongest channel.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from nightlog.history.channels import SEVERITY, UNLIKENESS, Channels, Templates
 from nightlog.history.reasons import reasons_of
 from nightlog.history.reference import Multisets, Reference
 
-UNLIKENESS_SCALE = {"bern": 0.8, "rarest": 1.0, "tree": 1.0, "near": 1.0}  # bern has the longest tail of values
-TAIL_WEIGHT = 0.75
-LONGEST_TAIL = 2.5
+CHANNEL_SCALE = np.array([0.7, 1.0, 1.0, 1.0])  # in the order of UNLIKENESS; sums over templates, as in bern, have longer tails
+TAIL_WEIGHT = 0.7
+LONGEST_TAIL = 3.0
 LEAST_SCORE = 0.5  # below it, a pattern is not suspicious for being in the tail: a system without trouble has one, too
-THRESHOLD = 1.15  # without answers and LLM, anomalous is this score, or the top 3 % (a tail of 1.53); chosen over the labelled systems
+THRESHOLD = 1.05  # without answers and LLM, anomalous is this score, or the top 3 % (a tail of 1.5); chosen over the labelled systems
 SLOPE = 4.0  # of the log-odds prior over suspicion
 USABLE_SESSIONS = 500  # below, scores are unreliable
 SCORES = pa.schema(
@@ -110,8 +111,7 @@ class Scorer:
     def _score(self, raw: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         columns = [np.log1p(np.maximum(0, raw[name] - median) / spread) for name, (median, spread) in self._scale.items()]
         unlikeness = np.stack(columns, axis=1)
-        mean = unlikeness @ np.array([UNLIKENESS_SCALE[name] for name in UNLIKENESS]) / len(UNLIKENESS)
-        return np.round(np.sqrt(mean) * (0.5 + np.maximum(raw["words"], raw["level"])), 9), unlikeness
+        return combine(unlikeness, np.maximum(raw["words"], raw["level"])), unlikeness
 
     def _tail(self, score: np.ndarray) -> np.ndarray:
         total = self._below[-1]
@@ -119,6 +119,11 @@ class Scorer:
             return np.zeros(len(score))
         above = total - self._below[np.searchsorted(self._scores, score - 1e-9, side="left")]
         return np.asarray(-np.log10(np.minimum(np.maximum(above, 0.5) / total, 1.0)))
+
+
+def combine(unlikeness: np.ndarray, severity: np.ndarray) -> np.ndarray:
+    """Return the score of (n, 4) unlikeness, in the order of UNLIKENESS, and (n,) severity in [0, 1]."""
+    return np.asarray(np.round((unlikeness * CHANNEL_SCALE).max(axis=1, initial=0.0) * (1 + severity) / 2, 9))
 
 
 def location(values: np.ndarray, sessions: np.ndarray) -> tuple[float, float]:

@@ -46,10 +46,10 @@ DENIED = (
     r"(?:errors?|failures?|failed|faults?)\s*[=:]\s*(?:0|none|null|false)(?![a-z0-9])"
 )
 LEVELS: dict[str, float] = {
-    **dict.fromkeys(("fatal", "critical", "crit", "alert", "emerg", "emergency", "panic", "f"), 1.0),
+    **dict.fromkeys(("fatal", "critical", "crit", "alert", "emerg", "emergency", "panic", "f", "0", "1", "2"), 1.0),
     **dict.fromkeys(("severe", "failure"), 0.83),
-    **dict.fromkeys(("error", "err", "e"), 0.67),
-    **dict.fromkeys(("warning", "warn", "w"), 0.33),
+    **dict.fromkeys(("error", "err", "e", "3"), 0.67),
+    **dict.fromkeys(("warning", "warn", "w", "4"), 0.33),
 }
 MASK = re.compile(r"<[^<>\s]{0,24}>")
 CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -72,7 +72,7 @@ def wording_severity(text: str) -> float:
 
 
 def level_severity(level: str | None) -> float:
-    """Return the severity of a log level's name in [0, 1]; 0 for a name that is not known. Case does not matter.
+    """Return the severity of a log level's name in [0, 1]; 0 for a name that is not known. Case does not matter; digits are syslog's.
 
     >>> level_severity("FATAL"), level_severity("Warn"), level_severity("INFO"), level_severity(None)
     (1.0, 0.33, 0.0, 0.0)
