@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from history_help import random_system, table
-from nightlog.history.answers import LABEL_RANGE, LABEL_WEIGHT, LENGTH, SCALE, Student, fuse, next_questions, sigmoid
+from nightlog.history.answers import LABEL_RANGE, LABEL_WEIGHT, LENGTH, SCALE, Student, fuse, next_questions, open_doubt, sigmoid
 from nightlog.history.reference import Multisets
 
 ROWS, SESSIONS = random_system(3, n=30)
@@ -107,3 +107,22 @@ def test_many_similar_verdicts_do_not_break_the_student() -> None:
     soft, kernel = np.clip(bad[judged], *LABEL_RANGE), SCALE**2 * student.similarity(judged)[judged]
     slope = LABEL_WEIGHT * (soft - sigmoid(posterior.mean[judged])) - np.linalg.lstsq(kernel, posterior.mean[judged] + 3.0)[0]
     assert np.abs(kernel @ slope).max() < 1e-3
+
+
+def test_open_doubt_falls_to_zero_as_patterns_are_judged() -> None:
+    student, sessions, is_open = Student(READ, PRIOR), np.array(SESSIONS), np.ones(len(ROWS), dtype=bool)
+    labels = (PRIOR > -1).astype(float)
+    judged: list[int] = []
+    doubts = []
+    while True:
+        posterior = student.posterior(judged, labels[judged])
+        is_open[judged] = False
+        doubts.append(open_doubt(posterior, sessions, is_open))
+        new = next_questions(student, posterior, sessions, is_open, 10)
+        if not new:
+            break
+        judged += new
+    assert sorted(judged) == list(range(len(ROWS)))
+    assert doubts[0] > 0.1 and doubts[-1] == 0.0 and doubts == sorted(doubts, reverse=True)
+    nothing = Student(READ, np.full(len(ROWS), -1e9)).posterior([], [])
+    assert open_doubt(nothing, np.zeros(len(ROWS)), is_open) == 0.0

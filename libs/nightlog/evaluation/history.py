@@ -21,7 +21,7 @@ from nightlog.evaluation.corpus import MAIN
 from nightlog.evaluation.labelled import Labelled, labelled_systems
 from nightlog.evaluation.metrics import Scored as Cells
 from nightlog.evaluation.metrics import average_precision
-from nightlog.evaluation.simulate import ALL, Subject, Verdicts, fusionlog, read_verdicts, verdicts_of, with_answers, with_questions
+from nightlog.evaluation.simulate import ALL, STOP, Subject, Verdicts, fusionlog, read_verdicts, verdicts_of, with_answers, with_questions
 from nightlog.history.channels import UNLIKENESS
 from nightlog.history.score import THRESHOLD, combine
 
@@ -42,6 +42,8 @@ SPANS = (("average_precision", "ap_low", "ap_high"), ("f1", "f1_low", "f1_high")
 
 UPPER_BOUND = "baseline:labels of patterns"  # knows the labels: what patterns allow
 SCORABLE = 0.5  # below this average precision of the upper bound, normal and anomalous sessions have the same patterns
+
+STOPPED = ("generallog, stop rule", "generallog")
 
 Record = dict[str, Any]
 
@@ -78,7 +80,7 @@ def ablations(subject: Subject) -> Iterator[tuple[str, np.ndarray]]:
     yield "history -severity", combine(scored.unlikeness, 0 * severity)
     yield "history -level", combine(scored.unlikeness, scored.words)
     yield "history -unlikeness", severity
-    yield "history, mean instead of strongest", scored.unlikeness.mean(axis=1) * (1 + severity)
+    yield "history -strongest (mean)", scored.unlikeness.mean(axis=1) * (1 + severity)
 
 
 def record(subject: Subject, mode: str, score: np.ndarray, flagged: np.ndarray, clean: np.ndarray | None = None) -> Record:
@@ -178,9 +180,9 @@ def evaluate(systems: Sequence[Labelled], verdicts: Verdicts | None) -> list[Rec
         records.append(record(subject, "llm_two_rounds", verdict, verdict > 0.5))
         asked = with_questions(subject, verdict, group)
         for step, flagged in asked.flagged.items():
-            name = f"generallog+{step}questions" if step < ALL else "generallog"
+            name = {STOP: "generallog, stop rule", ALL: "generallog"}.get(step, f"generallog+{step}questions")
             row = record(subject, name, asked.probability[step], flagged)
-            records.append(row | {"second_round": asked.second_round[step]})
+            records.append(row | {"questions": asked.questions[step]})
         records.append(record(subject, "fusionlog", *fusionlog(subject, verdict)))
     records += [record(s, "history, weights of other families", score, score >= 0) for s, score in learned_weights(subjects)]
     for subject, threshold in by_other_families(subjects):
@@ -227,6 +229,8 @@ def report(records: Sequence[Record]) -> str:
     for mode in ("history", "history, threshold of other families"):
         clean = [row["alarms_clean"] for row in records if row["mode"] == mode]
         lines.append(f"\n{mode}: median alarms per 1,000 sessions of systems without anomalies {statistics.median(clean):.1f}")
+    asked = [f"{row['system']} {row['mode'].removeprefix('generallog')}: {row['questions']}" for row in records if row["mode"] in STOPPED]
+    lines.append(f"\nQuestions asked, those of the second round included: {'; '.join(asked) or 'none'}")
     lines += ["\n## Choices made on averages over these systems\n", *(f"- {choice}" for choice in CHOICES)]
     return "\n".join(lines)
 

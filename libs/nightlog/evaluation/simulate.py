@@ -15,13 +15,13 @@ from nightlog.errors import ConfigError
 from nightlog.evaluation.corpus import BENCHMARKS
 from nightlog.evaluation.labelled import ADAPTATION, Labelled
 from nightlog.evaluation.metrics import f1
-from nightlog.history.answers import BATCH, UNCERTAIN, Student, fuse, next_questions
+from nightlog.history.answers import BATCH, ENOUGH, UNCERTAIN, Student, fuse, next_questions, open_doubt
 from nightlog.history.reference import Multisets
 from nightlog.history.score import Scored, Scorer
 
 ANSWERS = (0, 10, 20)
-ALL = 10_000
-QUESTIONS = (20, 40, 80, ALL)
+STOP, ALL = 9_999, 10_000  # until the stop rule holds; about every pattern
+QUESTIONS = (20, 40, 80, STOP, ALL)
 
 Verdicts = Mapping[tuple[str, frozenset[tuple[str, int]]], tuple[float, float | None, str | None]]
 
@@ -63,11 +63,11 @@ class Subject:
 
 @dataclass
 class Curve:
-    """Probabilities and flags of all patterns after each number of questions, and how many were asked in the second round."""
+    """Probabilities and flags of all patterns after each number of questions, and how many were asked, with those of the second round."""
 
     probability: dict[int, np.ndarray] = field(default_factory=dict)
     flagged: dict[int, np.ndarray] = field(default_factory=dict)
-    second_round: dict[int, int] = field(default_factory=dict)
+    questions: dict[int, int] = field(default_factory=dict)
 
 
 def with_answers(subject: Subject, steps: Sequence[int] = ANSWERS) -> Curve:
@@ -90,24 +90,35 @@ def with_answers(subject: Subject, steps: Sequence[int] = ANSWERS) -> Curve:
 def with_questions(subject: Subject, verdict: np.ndarray, group: Sequence[str | None], steps: Sequence[int] = QUESTIONS) -> Curve:
     """Ask an LLM about patterns of both parts, in batches, and fuse its verdicts with the history; the student judges the rest.
 
+    A group of the second round is one more question.
+
     Args: verdict (n,), the recorded probability of each pattern; group, the name of its group in the second round, None without one.
     """
     student = Student(subject.patterns, subject.scored.prior)
     sessions = subject.system.counts.sum(axis=(1, 2))
     judged: list[int] = []
     curve = Curve()
+
+    def asked() -> int:
+        return len(judged) + len({group[i] for i in judged} - {None})
+
     for step in sorted(steps):
-        while len(judged) < min(step, len(verdict)):
-            posterior = student.posterior(judged, verdict[judged])
-            is_open = np.ones(len(sessions), dtype=bool)
+        is_open = np.ones(len(sessions), dtype=bool)
+        while asked() < step:
             is_open[judged] = False
-            left = min(step, len(verdict)) - len(judged)
-            new = next_questions(student, posterior, sessions, is_open, min(BATCH, left) if step < ALL else left)
-            if not new:
+            posterior = student.posterior(judged, verdict[judged])
+            if step == STOP and open_doubt(posterior, sessions, is_open) <= ENOUGH:
                 break
-            judged += new
+            batch = next_questions(student, posterior, sessions, is_open, BATCH if step < ALL else len(sessions))
+            for number in batch:
+                judged.append(number)
+                if asked() > step:  # its second round would exceed the budget
+                    judged.pop()
+                    is_open[number] = False
+            if not batch:
+                break
         curve.probability[step], curve.flagged[step] = judged_with(subject, student, judged, verdict, sessions)
-        curve.second_round[step] = len({group[i] for i in judged} - {None})
+        curve.questions[step] = asked()
     return curve
 
 

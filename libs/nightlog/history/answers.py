@@ -23,6 +23,7 @@ LABEL_WEIGHT = 10.0  # an answer counts as this many observations
 LABEL_RANGE = (0.02, 0.98)
 BATCH = 20  # an LLM's questions at a time
 SPREAD = 0.9
+ENOUGH = 0.03  # share of open doubt at which an LLM is asked no more
 UNCERTAIN = (0.30, 0.86)  # verdicts in between are not confident
 FUSION_TAIL = 1.5
 STEPS = 50
@@ -119,6 +120,16 @@ def next_questions(student: Student, posterior: Posterior, sessions: np.ndarray,
         gain = gain * (1 - SPREAD * student.similarity([best])[:, 0])
         gain[best] = 0.0
     return chosen
+
+
+def open_doubt(posterior: Posterior, sessions: np.ndarray, is_open: np.ndarray) -> float:
+    """Return the sessions that the student is expected to judge wrongly, as a share of those expected to be anomalous.
+
+    An LLM is asked until this is at most ENOUGH or the budget is spent; 1.0 if nothing is expected to be anomalous but doubt is left.
+    """
+    wrong = float((sessions * posterior.doubt)[is_open].sum())
+    anomalous = float((sessions * posterior.probability).sum())
+    return min(1.0, wrong / anomalous) if anomalous > 0 else float(wrong > 0)
 
 
 def fuse(verdict: np.ndarray, unlikeness: np.ndarray, tail: np.ndarray, sessions: np.ndarray) -> np.ndarray:
