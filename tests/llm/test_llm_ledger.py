@@ -102,6 +102,10 @@ def test_the_months_spending_is_that_of_its_calendar_month_with_what_waits_in_ba
     def call(ds: str, at: datetime) -> dict[str, Any]:
         return {"ds": ds, "system": "hdfs", "calls": 2, "tokens_in": 900, "tokens_out": 100, "money": 0.25, "at": at}
 
+    def batch(status: str, at: datetime) -> dict[str, Any]:
+        reserved = {name: value for name, value in call(DS, NOON).items() if name != "at"}
+        return reserved | {"batch": status, "status": status, "submitted_at": at}
+
     now = datetime(2008, 11, 30, 23, tzinfo=UTC)
     assert spending(lake, DS, now) == Spent()
     backfilled = datetime(2008, 11, 1, tzinfo=UTC)
@@ -109,7 +113,7 @@ def test_the_months_spending_is_that_of_its_calendar_month_with_what_waits_in_ba
     lake.append(LLM_CALLS, [call(DS, datetime(2008, 12, 1, tzinfo=UTC))])
     assert spending(lake, DS, now) == Spent(Cost(4, 2000, 0.5), Cost(4, 2000, 0.5))
     states = {"submitting": NOON, "open": datetime(2008, 12, 2, tzinfo=UTC), "collected": NOON, "lost": NOON}
-    lake.append(LLM_BATCHES, [call(DS, NOON) | {"batch": name, "status": name, "submitted_at": at} for name, at in states.items()])
+    lake.append(LLM_BATCHES, [batch(name, at) for name, at in states.items()])
     assert spending(lake, DS, now) == Spent(Cost(8, 4000, 1.0), Cost(6, 3000, 0.75))
 
 
