@@ -51,7 +51,7 @@ build/objects/made: tests/objects/requirements.txt | setup
 	@$(call environment,build/objects)
 	@touch $@
 
-fuzz: setup ## ten minutes of random inputs for parsing, masking, sessions, answers and more; figures go to docs/reliability.md
+fuzz: setup ## ten minutes of random inputs for parsing, masking, sessions, answers and more, five of random nights; figures go to docs/reliability.md
 	$(JOBS)/python tests/fuzz/fuzz.py --write
 
 bench: setup build/bench/venv/made ## Nightlog beside Drain3 and LogLead on up to 33 million lines (half an hour; goes on where it broke off)

@@ -1,4 +1,4 @@
-"""`make fuzz`: every property of `properties.py` on random inputs, for some minutes, with figures into docs/reliability.md.
+"""`make fuzz`: the properties of `properties.py` on random inputs, then random nights of `accounts.py`; figures go to docs/reliability.md.
 
 Each round has a seed of its own, printed as it begins: `python tests/fuzz/fuzz.py --seed SEED --rounds 1` repeats it.
 """
@@ -12,8 +12,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+from accounts import Violation, in_order, simulate
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
@@ -51,6 +53,31 @@ def tried(name: str, number: int) -> tuple[int, str | None]:
     return n, None
 
 
+def simulated(first: int, minutes: float) -> tuple[Counter[str], list[str]]:
+    """Simulate random nights (see `accounts`) for some minutes: seeds from `first` on. Returns the figures, and what does not hold."""
+    figures, violations = Counter[str](), list[str]()
+    began = time.monotonic()
+    while not figures["seeds"] or time.monotonic() - began < 60 * minutes:
+        seed_ = first + figures["seeds"]
+        figures["seeds"] += 1
+        for simulation in (simulate, in_order):
+            try:
+                figures.update(asdict(simulation(seed_)))
+            except Violation as violation:
+                violations.append(f"{simulation.__name__}({seed_}): {violation}")
+                print(f"VIOLATION {violations[-1]}", flush=True)
+    return figures, violations
+
+
+def accounts_section(figures: Counter[str], violations: Sequence[str], first: int) -> str:
+    """Return the figures of `simulated` as Markdown."""
+    return (
+        f"Random nights: {figures['seeds']:,} seeds from {first} on, {figures['nights']:,} nights, {figures['sessions']:,} sessions "
+        f"judged, {figures['waited']:,} left to a later night, {figures['judged_again']:,} judged again, {figures['read_again']:,} days "
+        f"read again: {len(violations)} violations. `tests/fuzz/accounts.py` has the accounts.\n"
+    )
+
+
 def section(inputs: Counter[str], broken: Counter[str], seeds: Sequence[int], minutes: float) -> str:
     """The figures as Markdown."""
     head = (
@@ -69,6 +96,7 @@ def main() -> int:
     """Fuzz until the time is over; returns 1 where a property broke."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--accounts-minutes", type=float, default=5.0, help="how long random nights are simulated, after the properties")
     parser.add_argument("--rounds", type=int, help="so many rounds instead of minutes")
     parser.add_argument("--seed", type=int, help="the first round's; each later one has the next")
     parser.add_argument("--write", action="store_true", help="put the figures into docs/reliability.md")
@@ -85,12 +113,14 @@ def main() -> int:
             if fault is not None:
                 broken[name] += 1
                 print(f"BROKEN {name} by seed {seeds[-1]}:\n{fault}", flush=True)
-    told = section(inputs, broken, seeds, (time.monotonic() - began) / 60)
+    figures, violations = simulated(first, given_.accounts_minutes)
+    told = section(inputs, broken, seeds, (time.monotonic() - began) / 60 - given_.accounts_minutes)
+    told = "\n".join([accounts_section(figures, violations, first), told])
     print(told)
     if given_.write:
         whole = DOC.read_text(encoding="utf-8")
         DOC.write_text(re.sub(f"{BEGIN}.*?{END}", lambda _: BEGIN + told + END, whole, flags=re.DOTALL), encoding="utf-8")
-    return int(bool(broken))
+    return int(bool(broken or violations))
 
 
 if __name__ == "__main__":

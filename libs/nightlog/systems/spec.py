@@ -138,8 +138,8 @@ class Session(Part):
     """How lines become sessions: by an id found in a field, by a field itself, or by time window.
 
     With kind "id", the pattern's first group (or the whole match) is the id; a line with several ids belongs to
-    each of these sessions. A session with an id that begins in the last `settle_minutes` of a day is judged with the next night, when more
-    than its first moments have been seen.
+    each of these sessions. A session with an id that begins in the last `settle_minutes` of a day waits for the next night, when more
+    than its first moments have been seen. If that night does not come, the first later one judges it.
     """
 
     kind: Literal["id", "field", "window"] = Field(description="what makes a session")
