@@ -213,7 +213,7 @@ def draw_lines(rng: random.Random, system: System, days: list[str]) -> dict[str,
                 [timedelta(seconds=rng.randint(0, 90)), timedelta(minutes=rng.randint(1, 20)), timedelta(hours=rng.randint(5, 40))]
             )
     for day, lines in files.items():
-        lines += rng.choices(["", "no header", f"{day} 12:00:00 heartbeat"], k=rng.randint(0, 3))
+        lines.extend(rng.choices(["", "no header", f"{day} 12:00:00 heartbeat"], k=rng.randint(0, 3)))
         rng.shuffle(lines)
     return files
 

@@ -169,7 +169,8 @@ def group_night(
 
 def group_buckets(buckets: tuple[int, int], shared: Task) -> Result:
     """Group the sessions of some buckets, and write those that are judged beside those of the other tasks."""
-    tables, content = [], {}
+    tables: list[pa.Table] = []
+    content: dict[str, int] = {}
     for part in shared.parts:
         day = dict(part.partition)["ds"]
         rows = read_part(shared.root, COUNTS_TABLE, part.path, COLUMNS, ("bucket", *buckets))
