@@ -19,6 +19,9 @@ from nightlog.llm.client import RequestOptions
 from nightlog.llm.items import Answer, Item, Verdict
 from nightlog.llm.judge import make_judge
 from nightlog.llm.label import Progress, label_patterns
+from nightlog.run.context import Context, Versions
+from nightlog.run.progress import Progress as RunProgress
+from nightlog.run.steps import label
 from nightlog.settings import Settings, read_settings
 from nightlog.systems.spec import System
 
@@ -297,7 +300,9 @@ def test_a_night_reports_its_progress(stub: Stub, lake: Lake, put_night: Any, sy
     put_night(lake, patterns(6))
     lines: list[str] = []
     monkeypatch.setattr(Progress.__init__, "__defaults__", (0.0, time.monotonic))  # every answer instead of every 30 seconds
-    label_patterns(lake, system, DS, "run", judge_with(stub.url), lambda: NOON, progress=lines.append)
+    settings = settings_at(stub.url, llm_first_items=None)
+    run = Context(DS, "run", (system,), lake, settings, lambda: NOON, notify=lines.append)
+    label(lake, run, system, Versions(None, "", None), RunProgress(run))
     assert lines[0].startswith("hdfs: 4 of 6 patterns judged, about 1 minute left")
 
 
