@@ -163,7 +163,7 @@ def texts_of_part(part: Part, root: str, places: Mapping[tuple[str, str], np.nda
         if (ds, file) in places:
             keep |= (codes == code) & np.isin(numbers, places[ds, file])
     rows = np.flatnonzero(keep)
-    if record_start is not None:
+    if record_start is not None and any((ds, file) in places for file in names):
         ordered = np.lexsort((numbers, codes))
         lines = where.append_column("text", read_part(root, LINES_TABLE, part.path, ["text"]).column("text")).take(ordered)
         return records_of_part(ds, lines, np.flatnonzero(keep[ordered]), re.compile(record_start))
