@@ -21,6 +21,8 @@ WORDS = {
     OutcomeKind.TRANSIENT: "failed, run it again: nothing of it is published",
 }
 
+LATER_NIGHTS = 5  # of those after the last published night, so many are told
+
 
 @dataclass(frozen=True)
 class NightState:
@@ -74,9 +76,11 @@ def night_state(lake: Lake, systems_folder: Path | None, ds: str = "", system: s
         where = f"; published nights: {nights[0]} to {nights[-1]}" if nights else "; no night was published yet: `nightlog run --ds DAY`"
         told = f"{f'{system}: ' if system else ''}{f'night {night} was never run' if night else 'no night was run yet'}"
         return NightState(night, (), (f"{told} in {lake.root}{where}",), EXIT_NOT_THERE, is_known=False)
-    later = [row for row in own if row["ds"] == max(each["ds"] for each in own) > night] if own and not ds else []
+    later = sorted((row for row in own if row["ds"] > night), key=lambda row: str(row["ds"])) if not ds else []
     messages = [message for row in tonight for message in (*outcome_messages(row), *later_run_messages(row, stages))] + unpublished
-    messages += [f"{message}; shown is {night}, the last published night" for row in later for message in outcome_messages(row)]
+    messages += [
+        f"{message}; shown is {night}, the last published night" for row in later[-LATER_NIGHTS:] for message in outcome_messages(row)
+    ]
     missing = bool(unpublished) or any(is_due(row, own) for row in [*tonight, *later])
     published = tuple(row["system"] for row in tonight if is_published(row["outcome"]))
     code = exit_code([str(row["outcome"]) for row in [*tonight, *later]])

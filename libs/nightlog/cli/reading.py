@@ -14,6 +14,7 @@ from nightlog.outcomes import EXIT_DONE, EXIT_PERMANENT
 
 SHOWN_LINES = 4  # of a session in the table of anomalies
 NIGHT_COLUMNS = ["ds", "system", "outcome", "n_lines", "n_sessions", "n_unjudged", "n_anomalies", "n_provisional", "detail", "run_id"]
+SHOWN_COLUMNS = [name for name in NIGHT_COLUMNS if name not in ("n_provisional", "run_id")]
 
 
 @app.command()
@@ -137,8 +138,13 @@ def nights(
     settings = settings_from(lake=lake)
     tables = Lake(settings.lake)
     rows = night_rows(tables, system)
-    if form != Format.TABLE or rows:
-        print_rows(rows[:limit] if form == Format.TABLE else rows, NIGHT_COLUMNS, form)
+    if form != Format.TABLE:
+        print_rows(rows, NIGHT_COLUMNS, form)
+    elif rows:
+        shown = [
+            {name.removeprefix("n_"): row.get(name) for name in NIGHT_COLUMNS if name not in ("n_provisional", "run_id")} for row in rows
+        ]
+        print_rows(shown[:limit], list(shown[0]), form)
     if form == Format.TABLE and len(rows) > limit:
         out.print(f"{len(rows) - limit:,} more: --limit or --format json")
     if not rows:
