@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from nightlog.errors import ConfigError
@@ -35,9 +34,6 @@ from nightlog.lake.tables import (
     WAITING,
     TableSpec,
 )
-
-if TYPE_CHECKING:
-    from delta.tables import DeltaTable as SparkTable
 
 LEAST_REPLAY_DAYS = 7  # Delta refuses to remove younger files: a reader or writer of a long job may still need them
 BRONZE, SILVER, GOLD = (
@@ -167,19 +163,15 @@ def drop(lake: Lake, spec: TableSpec, old: Mapping[str, list[str]]) -> None:
     if not old:
         return
     condition = " or ".join(f"({where({'system': system, 'ds': ds})})" for system, ds in old.items())
-    if spec.writer == "spark":
-        spark_table(lake, spec).delete(condition)
-    else:
-        lake.table(spec).delete(condition)
+    lake.table(spec).delete(condition)
 
 
 def compact(lake: Lake, spec: TableSpec) -> int:
-    """Put small files together; returns how many there were. Below gold not for slices of a day, which are written once and whole: their
-    files are few, and what a writer put in order stays in order."""
-    if spec.writer == "delta-rs":
-        return int(lake.table(spec).optimize.compact()["numFilesRemoved"])
-    (row,) = spark_table(lake, spec).optimize().executeCompaction().select("metrics.numFilesRemoved").collect()
-    return int(row["numFilesRemoved"])
+    """Put small files together. Returns their number.
+
+    Slices of a day below gold are left alone: they are written once and whole, and their rows stay in order.
+    """
+    return int(lake.table(spec).optimize.compact()["numFilesRemoved"])
 
 
 def leftovers(lake: Lake, spec: TableSpec, days: int) -> list[str]:
@@ -194,8 +186,8 @@ def leftovers(lake: Lake, spec: TableSpec, days: int) -> list[str]:
 def vacuum(lake: Lake, spec: TableSpec, days: int) -> int:
     """Remove the `leftovers`; returns how many there were.
 
-    By delta-rs for every table: it lists a table's folder in one process, where Spark starts ten thousand tasks to do so. What it may
-    remove is said by `days` alone; the table's own property only keeps Delta's memory of removed files long enough.
+    delta-rs lists a table's folder in one process; Spark starts ten thousand tasks to do so. `days` alone says which files may go; the
+    table's own property only keeps Delta's memory of removed files long enough.
     """
     table = lake.table(spec)
     if not table.metadata().configuration.items() >= PROPERTIES.items():
@@ -203,11 +195,3 @@ def vacuum(lake: Lake, spec: TableSpec, days: int) -> int:
     if n := len(leftovers(lake, spec, days)):
         lake.table(spec).vacuum(retention_hours=24 * days, dry_run=False, full=True, enforce_retention_duration=False)
     return n
-
-
-def spark_table(lake: Lake, spec: TableSpec) -> SparkTable:
-    """The table for Spark's deletes and compaction."""
-    from delta.tables import DeltaTable
-
-    assert lake.spark is not None
-    return DeltaTable.forPath(lake.spark, lake.path(spec))

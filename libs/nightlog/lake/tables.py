@@ -1,4 +1,4 @@
-"""Every table, once: columns with their meaning, partition, key and writer.
+"""Every table, once: columns with their meaning, partition and key.
 
 Columns whose names begin with `run_` describe the run that wrote the row, not the night; two runs of one night with the same
 model, prompt and policy differ in them alone. The descriptions go into the Delta tables' schemas.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 # Types in the words of Delta's log, which Spark and delta-rs both read: a name, or the parts of a nested type.
 Type = str | Mapping[str, Any]
@@ -60,7 +60,7 @@ TAU_CURVE = array(struct(tau=DOUBLE, proprietary_share=DOUBLE))
 
 @dataclass(frozen=True, eq=False)
 class TableSpec:
-    """One table: `schema.name`, its columns, the key of a row, its partition, its writer, and what a row is.
+    """One table: `schema.name`, its columns, the key of a row, its partition, and what a row is.
 
     Columns may be added (nullable ones; fields of nested records too), never changed in type: see nightlog.lake.schema.
     """
@@ -69,7 +69,6 @@ class TableSpec:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     partition: tuple[str, ...] = ("system", "ds")
-    writer: Literal["spark", "delta-rs"] = "spark"
     sorted_by: str | None = None
     about: str = ""
 
@@ -262,7 +261,6 @@ WAITING = TableSpec(
     ),
     ("system", "ds", "session_id"),
     ("system", "ds", "state"),
-    "delta-rs",
     about="a session that a night leaves to a later one, since so far only its first moments have been seen",
 )
 READINGS = TableSpec(
@@ -283,7 +281,6 @@ READINGS = TableSpec(
     ),
     ("system", "ds"),
     (),
-    "delta-rs",
     about="how a day's lines were parsed, and which earlier days its sessions were made with",
 )
 PATTERNS = TableSpec(
@@ -372,7 +369,6 @@ VERDICTS = TableSpec(
     ),
     ("system", "question_id", "prompt", "llm"),
     (),
-    "delta-rs",
     about="what an LLM says of a question, under one prompt",
 )
 ANSWERS = TableSpec(
@@ -394,7 +390,6 @@ ANSWERS = TableSpec(
     ),
     ("system", "kind", "about", "group", "answered_at"),
     (),
-    "delta-rs",
     about="what an analyst said: an answer about a group of questions, a label on a pattern, or a suppression",
 )
 LLM_CALLS = TableSpec(
@@ -420,7 +415,6 @@ LLM_CALLS = TableSpec(
     ),
     ("run_id", "ds", "system", "round", "at"),
     (),
-    "delta-rs",
     about="a request to the LLM",
 )
 LLM_BATCHES = TableSpec(
@@ -449,7 +443,6 @@ LLM_BATCHES = TableSpec(
     ),
     ("batch",),
     (),
-    "delta-rs",
     about="a batch of requests to the LLM, from before it is sent until its answers are collected",
 )
 ANOMALIES = TableSpec(
@@ -529,7 +522,6 @@ NIGHTS = TableSpec(
     ),
     ("ds", "system"),
     (),
-    "delta-rs",
     about="a night of a system: what was read, found and spent",
 )
 SIGNALS = TableSpec(
@@ -553,7 +545,6 @@ SIGNALS = TableSpec(
     ),
     ("ds", "system", "kind", "template_id"),
     ("ds", "system"),
-    "delta-rs",
     about="something in a night that is unlike the system's nights before, whatever its sessions are like",
 )
 OUTCOMES = TableSpec(
@@ -572,7 +563,6 @@ OUTCOMES = TableSpec(
     ),
     ("run_id", "ds", "system", "stage", "at"),
     (),
-    "delta-rs",
     about="what became of a system in a stage of a run",
 )
 QUARANTINE = TableSpec(
@@ -587,7 +577,6 @@ QUARANTINE = TableSpec(
     ),
     ("system", "ds", "stage", "row"),
     (),
-    "delta-rs",
     about="a row that broke a rule and was set aside",
 )
 APPROVALS = TableSpec(
@@ -609,7 +598,6 @@ APPROVALS = TableSpec(
     ),
     ("ds", "system", "approved_at"),
     (),
-    "delta-rs",
     about="a night that a gate had held back and somebody published all the same",
 )
 HANDOFFS = TableSpec(
@@ -625,7 +613,6 @@ HANDOFFS = TableSpec(
     ),
     ("run_id", "ds", "kind", "at"),
     (),
-    "delta-rs",
     about="a published night that was handed to somebody outside of the lake, or could not be",
 )
 MODELS = TableSpec(
@@ -642,7 +629,6 @@ MODELS = TableSpec(
     ),
     ("version",),
     (),
-    "delta-rs",
     about="a version of a small model",
 )
 PSEUDO_LABELS = TableSpec(
@@ -661,7 +647,6 @@ PSEUDO_LABELS = TableSpec(
     ),
     ("system", "model", "pattern_id"),
     (),
-    "delta-rs",
     about="a label that a distilled model learnt from",
 )
 

@@ -72,9 +72,9 @@ def dictionary(tables: Sequence[TableSpec] = ALL_TABLES, views: Sequence[View] =
 
 
 def table_section(spec: TableSpec) -> str:
-    """A table: what a row is, its key, its partition, its writer, its columns."""
+    """A table: what a row is, its key, its partition, its columns."""
     parted = f"partitioned by {names(spec.partition)}" if spec.partition else "not partitioned"
-    about = f"A row is {spec.about}; known by {names(spec.key)}; {parted}; written by {spec.writer}."
+    about = f"A row is {spec.about}; known by {names(spec.key)}; {parted}."
     return f"### `{spec.name}`\n\n{about}\n\n{column_table((column.name, column) for column in spec.columns)}"
 
 
