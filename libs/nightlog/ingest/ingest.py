@@ -203,7 +203,7 @@ def write_lines(pieces: Sequence[Piece], root: str, system: System) -> Written:
             for lines in read_piece(piece):
                 read.n_lines += len(lines.texts)
                 read.n_bytes += len(lines.data)
-                content.update(memoryview(lines.data))
+                content.update(lines.data.tobytes())
                 done.n_replaced += int(lines.replaced.sum())
                 done.n_cut += lines.n_cut
                 done.n_returns += lines.n_returns
