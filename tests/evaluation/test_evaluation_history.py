@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from nightlog.evaluation import history
 from nightlog.evaluation.corpus import BENCHMARKS
-from nightlog.evaluation.history import evaluate, family_mean, report
+from nightlog.evaluation.history import cold_start, evaluate, family_mean, report
 from nightlog.evaluation.labelled import ADAPTATION, Labelled, from_sessions, labelled_systems, table_of
 from nightlog.evaluation.simulate import ALL, Subject, read_verdicts, verdicts_of, with_answers, with_questions
 
@@ -31,6 +31,15 @@ def test_parts_and_labels_of_a_made_up_system() -> None:
     assert system.reference().n_sessions == system.counts[:, ADAPTATION].sum()
     assert system.clean().anomalous.sum() == 0
     assert system.swapped().normal.sum() == system.counts[:, ADAPTATION, 0].sum()
+
+
+def test_a_shortened_system_keeps_its_test_part() -> None:
+    system = made_up("one")
+    short = system.shortened(100)
+    assert short.counts[:, ADAPTATION].sum() == 100
+    assert short.normal.tolist() == system.normal.tolist()
+    assert system.shortened(10**6).counts.tolist() == system.counts.tolist()
+    assert len(cold_start([system], (50, 100)).splitlines()) == 7
 
 
 def test_labels_of_the_target_never_reach_scores() -> None:
@@ -74,6 +83,7 @@ def test_a_system_whose_patterns_say_nothing_is_left_out_of_means() -> None:
     hopeless = table_of(
         "h", "h", True, [[("a", 1)], [("b", 1)]], {}, random.choice(2, 900), random.random(900) < 0.5, random.random(900) < 0.03
     )
+    assert not hopeless.is_scorable and made_up("one").is_scorable
     text = report(evaluate([made_up("one"), hopeless], None))
     assert text.startswith("Left out of all means") and "| h |" not in text
 

@@ -86,6 +86,15 @@ def test_a_night_is_not_merged_twice_and_counts_are_not_mixed() -> None:
         Reference.merge([one, Reference.of_night(ROWS, False, "e")])
 
 
+def test_the_night_that_is_scored_counts_half_and_the_first_night_whole() -> None:
+    past, tonight = Reference.of_night(ROWS, True, "d1"), Reference.of_night(ROWS.slice(0, 1), True, "d2")
+    assert past.including(tonight).n_sessions == 14 + 5
+    assert past.including(tonight).nights == ("d1", "d2")
+    assert Reference.merge([]).including(tonight).version == tonight.version
+    uncounted = Reference.of_night(ROWS, False, "d3")
+    assert Reference.merge([]).including(uncounted).version == uncounted.version
+
+
 def test_arrow_round_trip_and_a_changed_table_is_refused() -> None:
     one = Reference.of_night(ROWS, True, "d")
     again = Reference.from_arrow(one.to_arrow())

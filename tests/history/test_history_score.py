@@ -10,7 +10,7 @@ import pytest
 from history_help import SESSIONS, SYSTEM, TEMPLATES, random_system, scorer, table
 from nightlog.history.channels import Templates
 from nightlog.history.reference import Reference
-from nightlog.history.score import SCORES, THRESHOLD, Scorer, alerts
+from nightlog.history.score import SCORES, THRESHOLD, Scored, Scorer, alerts, ranking
 
 USUAL, MISSING, FAILED, ODD = 0, 4, 5, 6
 
@@ -94,17 +94,41 @@ def test_unseen_templates_are_flagged_in_a_uniform_system() -> None:
     assert scored.prior[1] > 0 > scored.prior[0]
 
 
+def test_what_has_become_usual_tonight_is_not_flagged_but_a_rare_fault_is() -> None:
+    past = Reference.of_night(table([{"old": 1}], [5000]), True, "d1")
+    tonight = table([{"old": 1}, {"new": 1}, {"old": 1, "crashed": 1}], [3000, 2000, 5])
+    templates = Templates({"crashed": "crashed"})
+    for reference, expected in (
+        (past, [False, True, True]),
+        (past.including(Reference.of_night(tonight, True, "d2")), [False, False, True]),
+    ):
+        one = Scorer(reference, templates)
+        assert one.score(one.channels.read(tonight.column("events"))).flagged.tolist() == expected
+
+
 def test_null_ids_and_sessions_do_not_count() -> None:
     rows = table(SYSTEM, SESSIONS)
     with_nulls = pa.concat_tables([rows, rows.set_column(0, "pattern_id", pa.nulls(len(SYSTEM), pa.string()))])
     assert Reference.of_night(with_nulls, True).n_sessions == sum(SESSIONS)
 
 
-def test_the_alert_budget_takes_the_highest_scores_and_changes_nothing_else() -> None:
-    score, flagged = np.array([1.0, 3.0, 2.0, 3.0]), np.array([True, True, False, True])
-    assert alerts(["d", "c", "b", "a"], score, flagged, 2) == ["a", "c"]
-    assert alerts(["d", "c", "b", "a"], score, flagged, 9) == ["a", "c", "d"]
-    assert alerts(["d", "c", "b", "a"], score, flagged, 0) == []
+def some(score: list[float], tail: list[float]) -> Scored:
+    n = len(score)
+    return Scored(np.array(score), np.array(tail), np.zeros((n, 4)), np.zeros(n), np.zeros(n))
+
+
+def test_flagged_patterns_of_many_sessions_come_first() -> None:
+    scored = some([1.2, 1.3, 0.2, 1.2, 1.9], [1.0, 2.0, 0.0, 1.0, 3.0])
+    assert scored.flagged.tolist() == [True, True, False, True, True]
+    assert ranking(scored, np.array([1, 1, 90_000, 400, 1])).tolist() == [3, 4, 1, 0, 2]
+
+
+def test_the_alert_budget_takes_the_first_and_changes_nothing_else() -> None:
+    scored = some([1.2, 1.3, 0.2, 1.2], [1.0, 2.0, 0.0, 1.0])
+    sessions = np.array([1, 1, 5, 1])
+    assert alerts(scored, sessions, 2).tolist() == [1, 0]
+    assert alerts(scored, sessions, 9).tolist() == [1, 0, 3]
+    assert alerts(scored, sessions, 0).tolist() == []
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from nightlog.evaluation.corpus import BENCHMARKS, Benchmark, read_corpus
+from nightlog.evaluation.metrics import Scored, average_precision
 from nightlog.evaluation.protocols import in_first_half
 from nightlog.history.channels import Templates
 from nightlog.history.reference import EVENTS, Reference
@@ -28,6 +29,7 @@ from nightlog.systems.spec import System
 TRAINTICKET = Benchmark("trainticket_traces", "trainticket", "trainticket", "id", main=False)
 SAMPLE = Path(__file__).parents[1] / "sample"
 ADAPTATION, TEST = 0, 1
+SCORABLE = 0.5  # average precision with the labels of patterns known
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,21 @@ class Labelled:
     templates: Templates
     counts: np.ndarray
 
-    def reference(self) -> Reference:
-        """The adaptation part, without labels."""
-        sessions = pa.array(self.counts[:, ADAPTATION].sum(axis=1))
-        return Reference.of_night(self.patterns.append_column("n_sessions", sessions), self.counted)
+    def reference(self, with_test: bool = False) -> Reference:
+        """The adaptation part, without labels; `with_test` adds the test part as a night that is scored."""
+        sessions = self.counts.sum(axis=2)
+        parts = [self.patterns.append_column("n_sessions", pa.array(sessions[:, part])) for part in (ADAPTATION, TEST)]
+        past, tonight = (Reference.of_night(part, self.counted, str(number)) for number, part in enumerate(parts))
+        return past.including(tonight) if with_test else past
+
+    def shortened(self, n_sessions: int, seed: int = 0) -> Labelled:
+        """The system with at most so many sessions in its adaptation part, drawn at random."""
+        cells = self.counts[:, ADAPTATION].reshape(-1)
+        size = min(n_sessions, int(cells.sum()))
+        drawn = np.random.default_rng(seed).multivariate_hypergeometric(cells, size, method="marginals")
+        counts = self.counts.copy()
+        counts[:, ADAPTATION] = drawn.reshape(-1, 2)
+        return replace(self, counts=counts)
 
     def clean(self) -> Labelled:
         """The system without its anomalous sessions."""
@@ -54,6 +67,17 @@ class Labelled:
     def swapped(self) -> Labelled:
         """The system with its two parts exchanged."""
         return replace(self, counts=self.counts[:, ::-1])
+
+    @property
+    def share(self) -> np.ndarray:
+        """Share of anomalous sessions by pattern, over both parts: the best score that patterns allow."""
+        total = self.counts.sum(axis=1)
+        return np.asarray(total[:, 1] / np.maximum(1, total.sum(axis=1)))
+
+    @property
+    def is_scorable(self) -> bool:
+        """The patterns tell normal and anomalous sessions apart."""
+        return average_precision(Scored(self.share, self.share > 0.5, self.anomalous, self.normal)) >= SCORABLE
 
     @property
     def normal(self) -> np.ndarray:

@@ -37,9 +37,9 @@ class Subject:
     clean: Scored
 
     @staticmethod
-    def of(system: Labelled) -> Subject:
-        """Fit to the adaptation part and score all patterns."""
-        scorer, clean = (Scorer(each.reference(), each.templates) for each in (system, system.clean()))
+    def of(system: Labelled, with_test: bool = False) -> Subject:
+        """Fit to the adaptation part, or to both as on a night, and score all patterns."""
+        scorer, clean = (Scorer(each.reference(with_test), each.templates) for each in (system, system.clean()))
         patterns, other = (each.channels.read(system.patterns.column("events")) for each in (scorer, clean))
         return Subject(system, scorer, patterns, scorer.score(patterns), clean.score(other))
 

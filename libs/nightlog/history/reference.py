@@ -20,6 +20,7 @@ from nightlog.errors import FormatError
 
 KERNEL = 1  # raise it when the same patterns are scored differently
 MAX_PATTERNS = 10_000
+TONIGHT = 0.5  # weight of a session of the night that is scored
 EVENTS = pa.list_(pa.struct([("template_id", pa.string()), ("count", pa.int64())]))
 SCHEMA = pa.schema([("pattern_id", pa.string()), ("events", EVENTS), ("n_sessions", pa.float64())])
 METADATA = b"nightlog.history"
@@ -125,6 +126,17 @@ class Reference:
             raise FormatError("history: references with and without counts cannot be merged; the session rule of the system has changed")
         rows = bounded(pa.concat_tables([reference.rows for reference in references]), limit)
         return Reference(rows, references[0].counted, tuple(nights))
+
+    def including(self, tonight: Reference) -> Reference:
+        """Add the night that is to be scored, so that what has become usual tonight is usual; its sessions count half.
+
+        Without it, a system that behaves differently from one night to the next would have many sessions flagged. With full weight, a
+        fault that hits many sessions tonight would look usual. The first night is its own reference.
+        """
+        if not self.rows.num_rows:
+            return tonight
+        sessions = pa.array(tonight.rows.column("n_sessions").to_numpy() * TONIGHT)
+        return Reference.merge([self, Reference(tonight.rows.set_column(2, "n_sessions", sessions), tonight.counted, tonight.nights)])
 
     @cached_property
     def n_sessions(self) -> float:
