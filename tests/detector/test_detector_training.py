@@ -19,7 +19,7 @@ from nightlog.detector.meta import Config
 from nightlog.detector.network import Network
 from nightlog.detector.patterns import Patterns, Source
 from nightlog.detector.predict import predict
-from nightlog.detector.training import NEVER, Trained, Transfer, fit, measure_transfer, train, with_shape
+from nightlog.detector.training import Trained, Transfer, fit, measure_transfer, train, with_shape
 from nightlog.errors import ConfigError
 
 ONE, TWO = toy_source("one"), toy_source("two", seed=5)
@@ -96,17 +96,17 @@ def test_held_out_patterns_teach_nothing() -> None:
 
 
 def test_one_source_says_nothing_about_foreign_systems(taught: Trained) -> None:
-    assert taught.transfer == measure_transfer([ONE], QUICK) == Transfer(Calibration(), NEVER, 0.0, 0.0)
-    assert NEVER > 1 and not taught.transfer.trusted
+    assert taught.transfer == measure_transfer([ONE], QUICK) == Transfer(Calibration(), None, 0.0, 0.0)
+    assert not taught.transfer.trusted and not taught.transfer.flags(np.ones(3)).any()
 
 
-@pytest.mark.parametrize(("threshold", "f1", "trusted"), [(0.4, 0.9, True), (0.4, 0.5, True), (0.4, 0.49, False), (NEVER, 0.9, False)])
+@pytest.mark.parametrize(("threshold", "f1", "trusted"), [(0.4, 0.9, True), (0.4, 0.5, True), (0.4, 0.49, False), (None, 0.9, False)])
 def test_a_word_is_trusted_that_beats_the_trivial_one_and_is_right_more_often_than_not(threshold: float, f1: float, trusted: bool) -> None:
     assert Transfer(Calibration(), threshold, f1, 0.1).trusted is trusted
 
 
 def test_a_source_of_one_class_says_nothing_about_foreign_systems() -> None:
-    assert measure_transfer([ONE, replace(TWO, anomalous=np.zeros(120))], SHORT).threshold == NEVER
+    assert measure_transfer([ONE, replace(TWO, anomalous=np.zeros(120))], SHORT).threshold is None
 
 
 def test_two_sources_that_share_their_anomalies_give_a_threshold_for_foreign_systems() -> None:
@@ -133,7 +133,7 @@ def test_sources_that_teach_each_other_nothing_never_speak_for_foreign_systems()
     one = toy_source("one", bad=(8,))
     other = replace(toy_source("two", seed=5, bad=(8,)), anomalous=1 - toy_source("two", seed=5, bad=(8,)).anomalous)
     found = measure_transfer([one, other], QUICK)
-    assert found.threshold == NEVER and found.calibration.slope == 0
+    assert found.threshold is None and found.calibration.slope == 0
     assert found.f1 <= found.trivial_f1
 
 

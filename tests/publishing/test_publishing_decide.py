@@ -15,7 +15,7 @@ from nightlog.feedback.store import Suppressions
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import schema_of, write_part
 from nightlog.lake.tables import EVENTS_TABLE, LINES_TABLE
-from nightlog.publishing.decide import Decision, Thresholds, decide, decisions, with_suppressions
+from nightlog.publishing.decide import Decision, Thresholds, decisions, with_suppressions
 from nightlog.publishing.evidence import SHOWN_LINES, Known, with_evidence
 
 GENERAL, FOREIGN = 0.5, 0.8
@@ -40,7 +40,8 @@ def table(rows: Iterable[tuple[Any, ...]], schema: str) -> list[dict[str, Any]]:
 
 
 def decided_of(*given: Any, **more: Any) -> list[Decision]:
-    return list(decide(*given, **more))
+    """The anomalous ones."""
+    return [each for each in decisions(*given, **more) if each.anomalous]
 
 
 def expected(route: str, label: str | None, probability: float, answer: str | None) -> tuple[str, str, float] | None:
@@ -66,7 +67,7 @@ def decided() -> dict[str, Decision]:
     said.append(("never seen tonight", "anomalous", 1.0, "old"))
     told = [(f"question {name}", case[3], "kim answered") for name, case in cases if case[3]]
     told.append(("never seen tonight", "anomalous", "old"))
-    rows = decided_of(patterns, routes, scores, table(said, VERDICT), table(told, ANSWER), GENERAL, FOREIGN, SAME)
+    rows = decided_of(patterns, routes, scores, table(said, VERDICT), table(told, ANSWER), Thresholds(GENERAL, FOREIGN, SAME))
     assert len({row.pattern_id for row in rows}) == len(rows)
     return {row.pattern_id: row for row in rows}
 
@@ -99,10 +100,8 @@ def test_a_system_that_the_llm_may_not_see_waits_for_nobody() -> None:
         table([("sure", 0.9), ("unsure", 0.7)], "pattern_id string, probability double"),
         table([], VERDICT),
         table([], ANSWER),
-        GENERAL,
-        FOREIGN,
-        SAME,
-        llm_allowed=False,
+        Thresholds(GENERAL, FOREIGN, SAME),
+        "not_allowed",
     )
     assert [(row.pattern_id, row.decided_by, row.status) for row in rows] == [("sure", "small_model", "open")]
     assert "may not be asked" in rows[0].reason
@@ -122,7 +121,7 @@ def test_a_label_is_about_one_pattern_and_suppressed_ones_say_by_whom() -> None:
         table([("q", "anomalous", 0.8, "the LLM's reason"), ("r", "normal", 0.9, "fine")], VERDICT),
         table([("labelled", "normal", "kim labelled it")], ANSWER),
     )
-    rows = decided_of(*given, GENERAL, FOREIGN, SAME)
+    rows = decided_of(*given, Thresholds(GENERAL, FOREIGN, SAME))
     by_pattern = with_suppressions(rows, patterns, Suppressions({"hidden": said}))
     by_template = with_suppressions(rows, patterns, Suppressions(templates={"t-hidden": said, "t-gone": said}))
     for shown in (by_pattern, by_template):
@@ -145,9 +144,7 @@ def test_where_the_llm_could_not_tell_an_anomaly_must_be_more_likely_than_not() 
         table(names, "pattern_id string, probability double"),
         table([(name, "unclear", 0.0, "?") for name in ("doubtful", "likely")], VERDICT),
         table([], ANSWER),
-        GENERAL,
-        0.04,
-        SAME,
+        Thresholds(GENERAL, 0.04, SAME),
     )
     assert {row.pattern_id: row.status for row in rows} == {"likely": "open", "waiting": "provisional"}
 
@@ -160,9 +157,7 @@ def test_patterns_of_one_question_share_verdict_and_answer() -> None:
         table([(name, 0.1) for name, _ in names], "pattern_id string, probability double"),
         table([("q-judged", "anomalous", 0.7, "lost"), ("q-answered", "normal", 0.7, "fine")], VERDICT),
         table([("q-answered", "anomalous", "kim answered")], ANSWER),
-        GENERAL,
-        FOREIGN,
-        SAME,
+        Thresholds(GENERAL, FOREIGN, SAME),
     )
     assert {(row.pattern_id, row.decided_by, row.score) for row in rows} == {
         ("p1", "llm", 0.7),

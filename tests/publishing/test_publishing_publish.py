@@ -13,7 +13,7 @@ import torch
 from nightlog.detector.calibration import Calibration
 from nightlog.detector.network import Network, Shape
 from nightlog.detector.registry import Loaded, Manifest
-from nightlog.errors import GateFailed
+from nightlog.errors import ConfigError, GateFailed
 from nightlog.feedback.store import take_back
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import (
@@ -33,7 +33,7 @@ from nightlog.lake.tables import (
 )
 from nightlog.publishing.publish import Publication, publish, publish_unfinished
 from nightlog.routing.router import SourceTemplates
-from nightlog.systems.spec import Input, Session, System
+from nightlog.systems.spec import LLM, Input, Session, System
 
 DS, BEFORE = "2026-03-04", "2026-03-03"
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -41,12 +41,12 @@ SYSTEM = System(name="app", role="target", input=Input(path="{ds}"), session=Ses
 DAY = {"system": "app", "ds": DS}
 
 
-def publication(run_id: str) -> Publication:
+def publication(run_id: str, model: str = "m1", llm: str | None = "judge", prompt: str = "prompt-1", flags: bool = True) -> Publication:
     torch.manual_seed(0)
     shape = Shape(4, 2)
-    manifest = Manifest("e", 0.9, 0.5, 0.8, Calibration(1.0, 0.0), shape, ("one",), ("bgl",), ("bgl",), {})
+    manifest = Manifest("e", 0.9, 0.5, 0.8 if flags else None, Calibration(1.0, 0.0), shape, ("one",), ("bgl",), ("bgl",), {})
     sources = SourceTemplates(np.eye(1, 4, dtype=np.float32), ("one",), ("bgl",))
-    return Publication(DS, run_id, Loaded("m1", Network(shape), manifest, sources), "prompt-1", "judge", NOON)
+    return Publication(DS, run_id, Loaded(model, Network(shape), manifest, sources), prompt, llm, NOON)
 
 
 @pytest.fixture
@@ -72,7 +72,10 @@ def put_scores(lake: Lake) -> Callable[..., None]:
     similar = {"general": 0.95, "proprietary": 0.2}
     lake.append(
         ROUTES,
-        [DAY | {"pattern_id": p, "route": route, "similarity": similar[route], "nearest": near} for p, (route, _) in patterns.items()],
+        [
+            DAY | {"pattern_id": p, "route": route, "similarity": similar[route], "nearest": near, "model": "m1"}
+            for p, (route, _) in patterns.items()
+        ],
     )
     judged = {
         "question_id": "q-p-judged",
@@ -98,7 +101,7 @@ def put_scores(lake: Lake) -> Callable[..., None]:
         rows = []
         for pattern, (_, templates) in patterns.items():
             weights = [{"template_id": name, "weight": 1 / len(templates)} for name in templates]
-            rows.append(DAY | {"pattern_id": pattern, "probability": given[pattern.replace("-", "_")], "weights": weights})
+            rows.append(DAY | {"pattern_id": pattern, "probability": given[pattern.replace("-", "_")], "weights": weights, "model": "m1"})
         lake.replace(SCORES, rows, **DAY)
 
     return put
@@ -111,8 +114,9 @@ def shown(lake: Lake) -> list[tuple[Any, ...]]:
 @pytest.mark.slow
 def test_a_night_is_published_and_a_critical_breach_leaves_it_as_it_was(lake: Lake, put_scores: Callable[..., None]) -> None:
     put_scores()
-    counts, warnings = publish(lake, SYSTEM, publication("first"), {"n_sessions": 4, "n_lines": 9}, 1.5)
-    assert (counts, warnings) == ({"n_anomalies": 2, "n_provisional": 0}, None)
+    counts, warnings, outcome = publish(lake, SYSTEM, publication("first"), {"n_sessions": 4, "n_lines": 9}, 1.5)
+    judged = {"n_by_analyst": 0, "n_by_llm": 1, "n_by_model": 3, "n_unjudged": 0}
+    assert (counts, warnings, outcome) == ({"n_anomalies": 2, "n_provisional": 0} | judged, None, "done")
     assert shown(lake) == [("s1", "small_model", 0.9, "first"), ("s2", "llm", 0.8, "first")]
     row = next(row for row in lake.rows(ANOMALIES) if row["session_id"] == "s1")
     assert [line["text"] for line in row["lines"]] == ["raw s1 t-lost", "raw s1 t-open"], "the rare line, then that of the look-back day"
@@ -140,20 +144,70 @@ def test_a_night_is_published_and_a_critical_breach_leaves_it_as_it_was(lake: La
     assert aside["reason"].startswith("critical: ") and "score" in aside["reason"]
 
     put_scores(p_general=0.1)
-    assert publish(lake, SYSTEM, publication("third"), {}, 1.0)[0] == {"n_anomalies": 1, "n_provisional": 0}
+    assert publish(lake, SYSTEM, publication("third"), {}, 1.0)[0]["n_anomalies"] == 1
     assert shown(lake) == [("s2", "llm", 0.8, "third")]
     assert lake.rows(QUARANTINE) == []
 
     about = {"system": "app", "name": "clean copy", "questions": ["q-p-judged"], "answered_by": "kim", "answered_at": NOON}
     lake.append(ANSWERS, [about | {"group": "g1", "label": "normal"}])
     lake.append(ANSWERS, [about | {"group": "g2", "label": "anomalous", "name": None, "questions": ["q-p-normal"]}])
-    assert publish(lake, SYSTEM, publication("fourth"), {}, 1.0)[0] == {"n_anomalies": 2, "n_provisional": 0}
+    counts, _, _ = publish(lake, SYSTEM, publication("fourth"), {}, 1.0)
+    assert {name: counts[name] for name in ("n_anomalies", *judged)} == {
+        "n_anomalies": 2,
+        "n_by_analyst": 3,
+        "n_by_llm": 0,
+        "n_by_model": 1,
+        "n_unjudged": 0,
+    }
     assert shown(lake) == [("s3", "feedback", 1.0, "fourth"), ("s4", "feedback", 1.0, "fourth")]
     assert {row["reason"] for row in lake.rows(ANOMALIES)} == {"kim answered on 2026-03-04 that this is anomalous (group g2)"}
     take_back(lake, "answer", "group", "g1", "lee", NOON + timedelta(hours=1))
     take_back(lake, "answer", "group", "g2", "lee", NOON + timedelta(hours=1))
     publish(lake, SYSTEM, publication("third"), {}, 1.0)
     assert shown(lake) == [("s2", "llm", 0.8, "third")], "an answer that was taken back leaves no trace"
+
+
+@pytest.mark.slow
+def test_scores_of_another_model_are_not_published(lake: Lake, put_scores: Callable[..., None]) -> None:
+    put_scores()
+    with pytest.raises(ConfigError, match=r"stage route are of model m1, this run judges by model m2.*clear task `route`"):
+        publish(lake, SYSTEM, publication("first", model="m2"), {}, 1.0)
+    lake.replace(ROUTES, [row | {"model": "m2"} for row in lake.rows(ROUTES)], **DAY)
+    with pytest.raises(ConfigError, match="--from detect"):
+        publish(lake, SYSTEM, publication("first", model="m2"), {}, 1.0)
+    assert not lake.exists(NIGHTS) and not lake.exists(ANOMALIES)
+
+
+@pytest.mark.slow
+def test_what_nobody_judged_is_counted_and_makes_the_night_incomplete(lake: Lake, put_scores: Callable[..., None]) -> None:
+    put_scores(p_judged=0.99)
+    lake.replace(VERDICTS, [], system="app")
+    counts, detail, outcome = publish(lake, SYSTEM, publication("off", llm=None, flags=False), {}, 1.0)
+    assert outcome == "incomplete" and (detail or "").startswith("1 of 4 sessions was judged by nobody: the LLM is off")
+    assert (counts["n_unjudged"], counts["n_by_model"], counts["n_provisional"], counts["n_anomalies"]) == (1, 3, 1, 1)
+    (night,) = lake.rows(NIGHTS)
+    assert (night["outcome"], night["n_unjudged"], night["unjudged_why"]) == ("incomplete", 1, "the LLM is off")
+    # No LLM is wanted: the session is as unjudged as before, and the night is complete.
+    unwanted = SYSTEM.model_copy(update={"llm": LLM(wanted=False)})
+    counts, detail, outcome = publish(lake, unwanted, publication("unwanted", llm=None, flags=False), {}, 1.0)
+    assert (counts["n_unjudged"], counts["n_provisional"], outcome) == (1, 0, "done") and "no LLM is wanted" in (detail or "")
+    # A model that can flag such patterns judges them, until the LLM does.
+    counts, detail, outcome = publish(lake, SYSTEM, publication("model", llm=None), {}, 1.0)
+    assert (counts["n_unjudged"], counts["n_by_model"], counts["n_provisional"], detail, outcome) == (0, 4, 1, None, "done")
+
+
+@pytest.mark.slow
+def test_a_night_that_was_judged_is_not_replaced_by_one_that_is_not(lake: Lake, put_scores: Callable[..., None]) -> None:
+    put_scores()
+    publish(lake, SYSTEM, publication("judged", flags=False), {}, 1.0)
+    before = lake.rows(ANOMALIES), lake.rows(NIGHTS)
+    with pytest.raises(
+        GateFailed, match=r"judges 3 sessions and leaves 1 unjudged \(the LLM has not answered\); the published night judged 4"
+    ):
+        publish(lake, SYSTEM, publication("other prompt", prompt="prompt-2", flags=False), {}, 1.0)
+    assert (lake.rows(ANOMALIES), lake.rows(NIGHTS)) == before
+    # With the LLM off its verdicts are still known.
+    assert publish(lake, SYSTEM, publication("off", llm=None, flags=False), {}, 1.0)[2] == "done"
 
 
 def test_an_unfinished_night_is_noted_unless_one_was_published(lake: Lake) -> None:

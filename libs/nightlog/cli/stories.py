@@ -115,7 +115,7 @@ def show_judges(story: dict[str, Any]) -> None:
     say(f"  {route}" if router["route"] else "  the router has no row of it")
     if small["probability"] is not None:
         least = verdict["held_to"]
-        held = "; it has no word on such patterns" if (least or 0) > 1 else f"; calibrated, it is held to {least:.2f}" if least else ""
+        held = "; it cannot flag such patterns" if not verdict["can_flag"] else f"; calibrated, it is held to {least:.2f}" if least else ""
         say(f"  the small model {small['model']} gives {small['probability']:.2f}{held}")
     for each in story["templates"][:8]:
         say(f"  weight {number(each['weight'])}  {each['count']}× {each['template']}")

@@ -27,6 +27,14 @@ class Calibration:
         """
         return np.asarray(1 / (1 + np.exp(-(self.slope * logit(probabilities) + self.bias))))
 
+    def reaches(self, threshold: float | None) -> bool:
+        """Return True if some probability of the model is at or above the threshold; None stands for "never".
+
+        >>> Calibration().reaches(0.5), Calibration(slope=0.0, bias=-2.0).reaches(0.5), Calibration().reaches(None)
+        (True, False, False)
+        """
+        return threshold is not None and bool(self.apply(np.array([0.0, 1.0])).max() >= threshold)
+
 
 def logit(probabilities: np.ndarray) -> np.ndarray:
     """Log odds, of probabilities kept off 0 and 1."""

@@ -15,12 +15,18 @@ def f1_at(probabilities: np.ndarray, anomalous: np.ndarray, sessions: np.ndarray
 
 
 def best_threshold(scored: list[Scored]) -> tuple[float, float]:
-    """The threshold with the best mean F1 over several (probabilities, anomalous, sessions), and this F1.
+    """Return the threshold with the best mean F1 over several (probabilities, anomalous, sessions), and this F1.
 
-    It is put in the middle of the gap between probabilities that it falls into.
+    The threshold lies in the middle of a gap between probabilities. It is not rounded: a rounded one may lie on the other side of some.
+
+    >>> at, f1 = best_threshold([(np.array([0.00001, 0.00008]), np.array([0.0, 1.0]), np.array([1.0, 1.0]))])
+    >>> round(at, 6), f1
+    (4.5e-05, 1.0)
     """
     edges = np.unique(np.concatenate([probabilities for probabilities, _, _ in scored]))
-    middles = [float(edges[0]), *((edges[1:] + edges[:-1]) / 2).tolist()]
-    reached = [float(np.mean([f1_at(*each, at) for each in scored])) for at in middles]
+    middles = edges[:-1] + (edges[1:] - edges[:-1]) / 2
+    middles = np.where(middles > edges[:-1], middles, edges[1:])  # between neighbouring floats there is no middle
+    thresholds = [float(edges[0]), *middles.tolist()]
+    reached = [float(np.mean([f1_at(*each, at) for each in scored])) for at in thresholds]
     best = int(np.argmax(reached))
-    return round(middles[best], 4), reached[best]
+    return thresholds[best], reached[best]

@@ -36,15 +36,16 @@ SOURCE_VECTORS = "source_vectors"
 class Manifest:
     """What a model is made of, all that a night needs to know to give the same answers again.
 
-    `calibration` and `threshold` are for patterns that the router calls general, `foreign` and `foreign_threshold` for the others.
+    `calibration` and `threshold` are for patterns that the router calls general, `foreign` and `foreign_threshold` for the others. A
+    threshold of None flags nothing.
     `system` is the one that the model is for alone: distilled for it, and then its own templates are among the source templates, or a
     MetaProto adapted to it. `shape` is the GRU's; of a MetaProto, which keeps its sizes with its weights, only the dimensions hold.
     """
 
     encoder: str
     tau: float
-    threshold: float
-    foreign_threshold: float
+    threshold: float | None
+    foreign_threshold: float | None
     foreign: Calibration
     shape: Shape
     source_texts: tuple[str, ...]
@@ -67,8 +68,19 @@ class Manifest:
                 "shape": Shape(**found["shape"]),
                 "foreign": Calibration(**found["foreign"]),
                 "calibration": Calibration(**found["calibration"]),
+                "threshold": known_threshold(found["threshold"]),
+                "foreign_threshold": known_threshold(found["foreign_threshold"]),
             }
         )
+
+
+def known_threshold(stored: float | None) -> float | None:
+    """Return a threshold of a stored manifest; earlier versions of Nightlog stored 1.01 for "flags nothing".
+
+    >>> known_threshold(0.4), known_threshold(1.01)
+    (0.4, None)
+    """
+    return stored if stored is not None and stored <= 1 else None
 
 
 @dataclass(frozen=True)

@@ -18,28 +18,31 @@ from nightlog.detector.predict import predict
 from nightlog.errors import ConfigError
 from nightlog.routing.router import choose_tau
 
-NEVER = 1.01
 TRUSTED_F1 = 0.5
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """What the small model's word is worth on a system that it never saw: its calibration, the threshold on calibrated probabilities,
-    its mean F1 over sources held out in turn, and that of "always anomalous" there.
+    """The quality of the small model on a system that it never saw: its calibration, the threshold on calibrated probabilities, its mean F1
+    over sources held out in turn, and the F1 of "always anomalous" there.
 
-    Where no threshold does better than calling everything anomalous, or where one source alone teaches, the threshold is above every
-    probability: nothing speaks for the model's word on a foreign system.
+    The threshold is None, and the model flags nothing on a foreign system, if its held-out F1 does not beat "always anomalous" at any
+    threshold, or if there is only one source.
     """
 
     calibration: Calibration
-    threshold: float
+    threshold: float | None
     f1: float
     trivial_f1: float
 
     @property
     def trusted(self) -> bool:
-        """Whether the small model may decide general patterns of a system that it never saw, so that nobody is asked about them."""
-        return self.threshold < NEVER and self.f1 >= TRUSTED_F1
+        """True if the small model may decide general patterns of a system that it never saw, so that nobody is asked about them."""
+        return self.threshold is not None and self.f1 >= TRUSTED_F1
+
+    def flags(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return which calibrated probabilities (n,) are flagged, (n,) bool."""
+        return np.zeros(len(probabilities), dtype=bool) if self.threshold is None else probabilities >= self.threshold
 
 
 @dataclass(frozen=True)
@@ -99,12 +102,12 @@ def measure_transfer(sources: Sequence[Source], config: Config) -> Transfer:
             own = Examples.of([source])
             scored.append((predict(network, own.rows, own.table)[0], own.targets, own.sessions))
     if not scored:
-        return Transfer(Calibration(), NEVER, 0.0, 0.0)
+        return Transfer(Calibration(), None, 0.0, 0.0)
     calibration = fit_calibration(scored)
     calibrated = [(calibration.apply(probabilities), truth, sessions) for probabilities, truth, sessions in scored]
     threshold, f1 = best_threshold(calibrated)
     trivial = float(np.mean([f1_at(np.ones(len(p)), truth, sessions, 0.5) for p, truth, sessions in scored]))
-    return Transfer(calibration, threshold if f1 > trivial else NEVER, f1, trivial)
+    return Transfer(calibration, threshold if f1 > trivial else None, f1, trivial)
 
 
 def tau_of(sources: Sequence[Source]) -> float:

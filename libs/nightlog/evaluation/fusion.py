@@ -102,7 +102,7 @@ def small_model(case: Case) -> Judgement:
     """The small model alone, calibrated and held to the threshold that sources held out in turn gave."""
     found = transfer(case)
     said = probabilities(small(case), case.test, found.calibration)
-    return Judgement(said, said >= found.threshold, detail={"threshold": found.threshold, "left_out_f1": found.f1})
+    return Judgement(said, found.flags(said), detail={"threshold": found.threshold or 1.0, "left_out_f1": found.f1})
 
 
 def llm_only(case: Case) -> Judgement:
@@ -145,7 +145,7 @@ def generallog(case: Case) -> Judgement:
     own = probabilities(small(case), case.test, found.calibration) if trusted else said.probability
     return Judgement(
         np.where(routed[1], own, said.probability),
-        np.where(routed[1], own >= found.threshold, said.flagged),
+        np.where(routed[1], found.flags(own), said.flagged),
         said.asked,
         {"general_share": float(np.average(routed[1], weights=case.test.sessions))},
     )

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from nightlog.detector.calibration import Calibration
+from nightlog.detector.registry import known_threshold
 from nightlog.feedback.groups import group_ids
 from nightlog.feedback.questions import answers_by_question, keys_of
 from nightlog.feedback.store import history, statement
@@ -38,7 +39,7 @@ from nightlog.llm.verdicts import stored_verdict
 from nightlog.outcomes import is_published
 from nightlog.pages.model import Change, Gap, Line, NormalPatterns, day, sampled, telling
 from nightlog.pages.read import LOOK_BACK_DAYS, NORMAL_PATTERNS, asked, pattern_events, utc
-from nightlog.publishing.decide import Decision, Thresholds, decisions
+from nightlog.publishing.decide import Cause, Decision, Thresholds, decisions
 from nightlog.publishing.evidence import records_of_part
 from nightlog.systems.spec import LONGEST_RECORD
 
@@ -160,28 +161,31 @@ def thresholds_of(lake: Lake, version: str | None) -> Thresholds | None:
         return None
     found = json.loads(row["manifest"])
     calibration = Calibration(**found["calibration"]) if "calibration" in found else Calibration()
-    return Thresholds(found["threshold"], found["foreign_threshold"], Calibration(**found["foreign"]), calibration)
+    threshold, foreign_threshold = (known_threshold(found[name]) for name in ("threshold", "foreign_threshold"))
+    return Thresholds(threshold, foreign_threshold, Calibration(**found["foreign"]), calibration)
 
 
 def verdict_of(lake: Lake, about: About, verdicts: Sequence[Row], said: Sequence[Row]) -> Row:
     """What the night said of the session: the published row; of a session that is not among them, who found it normal and why.
 
-    `held_to` is what the small model's probability must reach.
+    `held_to` is what the small model's probability must reach; `can_flag` is False if it cannot. A session that nobody judged has no label.
     """
     night, anomaly = about.night, about.anomaly
     names = ("score", "decided_by", "status", "route", "reason", "run_id", "versions")
     by = thresholds_of(lake, (night.get("versions") or {}).get("model") or about.score.get("model"))
-    held_to = None if by is None else by.threshold if about.route.get("route") == "general" else by.foreign_threshold
+    held_to = None if by is None else by.on(about.route.get("route") or "proprietary")[1]
+    model = {"held_to": held_to, "can_flag": by is None or held_to is not None}
     if anomaly:
-        return {"label": "anomalous", "published": True} | {name: anomaly[name] for name in names} | {"held_to": held_to}
+        return {"label": "anomalous", "published": True} | {name: anomaly[name] for name in names} | model
     published = is_published(night.get("outcome"))
     then = night.get("run_at") if published else None
     decision = decided_then(about, [row for row in verdicts if in_force(row, night)], said, by, then)
-    found: Row = {"label": None, "published": published, "held_to": held_to} | dict.fromkeys(names)
+    found: Row = {"label": None, "published": published} | model | dict.fromkeys(names)
     found |= {"run_id": night.get("run_id"), "versions": night.get("versions")}
     if decision is not None:
         told_of = {name: getattr(decision, name) for name in ("score", "decided_by", "status", "route", "reason")}
-        found |= told_of | {"label": "anomalous" if decision.anomalous else "normal"}
+        label = None if decision.decided_by is None else "anomalous" if decision.anomalous else "normal"
+        found |= told_of | {"label": label}
     elif published:
         found |= {"label": "normal", "reason": "no score or no verdict is left that says why"}
     if not published:
@@ -202,11 +206,10 @@ def decided_then(
     answers = [
         {"question_id": name, "answer": row["label"], "told": statement(row)} for name, row in answers_by_question(earlier, groups).items()
     ]
-    return (
-        next(iter(decisions([about.pattern], [about.route], [about.score], known, answers, by)), None)
-        if about.route and about.score
-        else None
-    )
+    if not about.route or not about.score:
+        return None
+    no_verdict: Cause = "off" if (about.night.get("versions") or {}).get("llm") is None else "not_answered"
+    return next(decisions([about.pattern], [about.route], [about.score], known, answers, by, no_verdict))
 
 
 def nearest_normal(lake: Lake, about: About, verdicts: Sequence[Row]) -> Change | None:

@@ -1,120 +1,186 @@
-"""Which patterns are anomalous, who says so, and why."""
+"""The decision about each pattern: anomalous, normal or judged by nobody, by whom, and why."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from nightlog.detector.calibration import Calibration
+from nightlog.detector.registry import Manifest
 from nightlog.feedback.store import Suppressions, statement
+from nightlog.systems.spec import System
 
-UNCHANGED = Calibration()
 MORE_LIKELY_THAN_NOT = 0.5
 DIGITS = 6
 Rows = Iterable[Mapping[str, Any]]
 
+# Why nobody judged a pattern. The words never hold text of logs or LLMs: they go into messages that leave the machine.
+Cause = Literal["off", "not_allowed", "not_wanted", "not_answered", "unclear", "cannot_flag", "no_score"]
+CAUSES: dict[Cause, str] = {
+    "off": "the LLM is off",
+    "not_allowed": "the LLM may not be asked about this system",
+    "not_wanted": "no LLM is wanted for this system",
+    "not_answered": "the LLM has not answered",
+    "unclear": "the LLM could not tell",
+    "cannot_flag": "the router leaves them to the small model",
+    "no_score": "the small model has no score of them",
+}
+UNJUDGED = "unjudged"
+
 
 @dataclass(frozen=True)
 class Decision:
-    """What is said of a pattern: route, score in [0, 1], decided_by small_model | llm | feedback, status open | provisional |
-    suppressed, reason; and whether it is anomalous."""
+    """The decision about a pattern.
+
+    `decided_by`: small_model | llm | feedback, None if nobody judged it. `status`: open | provisional | suppressed | unjudged. `score`: the
+    probability of an anomaly in [0, 1]; of an unjudged pattern it only ranks, and is None if there is none. `may_change`: the LLM is still
+    to be asked. `cause`: why nobody judged it.
+    """
 
     pattern_id: str
     route: str
-    score: float
-    decided_by: str
+    score: float | None
+    decided_by: str | None
     status: str
     reason: str
     anomalous: bool = True
+    may_change: bool = False
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What the small model's probability is held to: on general patterns and on `foreign` ones, as a model's manifest has it."""
+    """The thresholds of the small model on general and on foreign patterns, and its calibrations. A threshold of None flags nothing."""
 
-    threshold: float
-    foreign_threshold: float
+    threshold: float | None
+    foreign_threshold: float | None
     foreign: Calibration
-    calibration: Calibration = UNCHANGED
+    calibration: Calibration = Calibration()
+
+    @staticmethod
+    def of(manifest: Manifest) -> Thresholds:
+        """Return the thresholds of a model."""
+        return Thresholds(manifest.threshold, manifest.foreign_threshold, manifest.foreign, manifest.calibration)
+
+    def on(self, route: str) -> tuple[Calibration, float | None]:
+        """Return calibration and threshold on a route; the threshold is None if no probability reaches it."""
+        by, least = (self.calibration, self.threshold) if route == "general" else (self.foreign, self.foreign_threshold)
+        return by, least if by.reaches(least) else None
 
 
-def decide(
+def llm_cause(system: System, llm: str | None) -> Cause:
+    """Return why a proprietary pattern of the system has no verdict of an LLM. Args: llm: its name, None if it is off."""
+    if not system.llm.allowed:
+        return "not_allowed"
+    if not system.llm.wanted:
+        return "not_wanted"
+    return "off" if llm is None else "not_answered"
+
+
+def decisions(
     patterns: Rows,
     routes: Rows,
     scores: Rows,
     verdicts: Rows,
     answers: Rows,
-    threshold: float,
-    foreign_threshold: float,
-    foreign: Calibration,
-    calibration: Calibration = UNCHANGED,
-    llm_allowed: bool = True,
+    by: Thresholds,
+    no_verdict: Cause = "not_answered",
 ) -> Iterator[Decision]:
-    """The anomalous patterns, each with who decided, score, status and reason: those of `decisions`, which has the arguments."""
-    by = Thresholds(threshold, foreign_threshold, foreign, calibration)
-    return (each for each in decisions(patterns, routes, scores, verdicts, answers, by, llm_allowed) if each.anomalous)
-
-
-def decisions(
-    patterns: Rows, routes: Rows, scores: Rows, verdicts: Rows, answers: Rows, by: Thresholds, llm_allowed: bool = True
-) -> Iterator[Decision]:
-    """What is said of each routed and scored pattern, anomalous or not.
+    """Yield the decision about each pattern.
 
     An analyst's label on the pattern outranks all, then an answer about its question. The small model judges general patterns, the LLM's
-    verdict proprietary ones (GeneralLog, arXiv 2511.05882). Where the LLM has not answered yet the small model stands in and the row is
-    provisional; where it answered "unclear", or may not be asked, the small model decides.
-    On proprietary patterns the small model's probability is calibrated for, and held to the threshold of, systems that it never saw;
-    where the LLM could not tell, it must also find the anomaly more likely than not.
+    verdict proprietary ones (GeneralLog, arXiv 2511.05882). If the LLM has not answered yet, the small model stands in, and the verdict may
+    change; if the LLM answered "unclear", or is not to be asked, the small model decides. On proprietary patterns the small model's
+    probability is calibrated for, and compared with the threshold of, systems that it never saw; if the LLM could not tell, it must also
+    find the anomaly more likely than not. A small model that no probability can make flag does not judge: the pattern is unjudged.
 
     Args: patterns (pattern_id, question_id); routes (pattern_id, route, similarity); scores (pattern_id, probability); verdicts
-    (question_id, label, confidence, reason), at most one a question; answers (question_id, which may be a labelled pattern's id,
-    answer normal | anomalous, told), at most one of an id.
+    (question_id, label, confidence, reason), at most one per question; answers (question_id, which may be a labelled pattern's id,
+    answer normal | anomalous, told), at most one per id; no_verdict: why a pattern has no verdict of the LLM (see `llm_cause`).
     """
     route_of = {row["pattern_id"]: row for row in routes}
     probability_of = {row["pattern_id"]: row["probability"] for row in scores}
-    said = {row["question_id"]: row for row in verdicts}
-    answered = {row["question_id"]: row for row in answers}
+    verdict_of = {row["question_id"]: row for row in verdicts}
+    answer_of = {row["question_id"]: row for row in answers}
     for pattern in patterns:
         name, question = pattern["pattern_id"], pattern["question_id"]
-        if name not in route_of or name not in probability_of:
-            continue
-        route, verdict = route_of[name]["route"], said.get(question)
-        answer = answered.get(name, answered.get(question))
+        routed, probability = route_of.get(name), probability_of.get(name)
+        answer, verdict = answer_of.get(name, answer_of.get(question)), verdict_of.get(question)
         if answer is not None:
-            is_anomaly = answer["answer"] == "anomalous"
-            yield Decision(name, route, float(is_anomaly), "feedback", "open", answer["told"], is_anomaly)
-            continue
-        label = verdict["label"] if verdict is not None and route == "proprietary" else None
-        if verdict is not None and label in ("normal", "anomalous"):
-            is_anomaly = label == "anomalous"
-            score = verdict["confidence"] if is_anomaly else 1 - verdict["confidence"]
-            yield Decision(name, route, score, "llm", "open", verdict["reason"], is_anomaly)
-            continue
-        least = by.threshold if route == "general" else max(by.foreign_threshold, MORE_LIKELY_THAN_NOT if label == "unclear" else 0.0)
-        probability = calibrated(probability_of[name], by.calibration if route == "general" else by.foreign)
-        if probability is None:
-            continue
-        waiting = route == "proprietary" and label is None
-        unjudged = "the LLM has not judged it yet" if llm_allowed else "the LLM may not be asked about this system"
-        known = "it looks like what the labelled systems log" if route == "general" else unjudged if waiting else "the LLM could not tell"
-        reason = (
-            f"the small model gives {probability:.2f}, threshold {least:.2f}; {known}; "
-            f"its least familiar template is {route_of[name]['similarity']:.2f} like a source's"
-        )
-        status = "provisional" if waiting and llm_allowed else "open"
-        # what is no number is not below the threshold: the gate must see it
-        yield Decision(name, route, probability, "small_model", status, reason, not probability < least)
+            yield by_analyst(name, routed, answer)
+        elif routed is None or probability is None:
+            yield unjudged(name, routed, None, "no_score", False)
+        elif verdict is not None and routed["route"] == "proprietary" and verdict["label"] in ("normal", "anomalous"):
+            yield by_llm(name, verdict)
+        else:
+            unclear = verdict is not None and routed["route"] == "proprietary"
+            yield by_model(name, routed, probability, by, "unclear" if unclear else no_verdict)
+
+
+def by_analyst(name: str, routed: Mapping[str, Any] | None, answer: Mapping[str, Any]) -> Decision:
+    """Return the decision of an analyst."""
+    is_anomaly = answer["answer"] == "anomalous"
+    route = routed["route"] if routed is not None else "proprietary"
+    return Decision(name, route, float(is_anomaly), "feedback", "open", answer["told"], is_anomaly)
+
+
+def by_llm(name: str, verdict: Mapping[str, Any]) -> Decision:
+    """Return the decision of the LLM."""
+    is_anomaly = verdict["label"] == "anomalous"
+    score = verdict["confidence"] if is_anomaly else 1 - verdict["confidence"]
+    return Decision(name, "proprietary", score, "llm", "open", verdict["reason"], is_anomaly)
+
+
+def by_model(name: str, routed: Mapping[str, Any], raw: float, by: Thresholds, no_verdict: Cause) -> Decision:
+    """Return the decision of the small model, or that nobody judged the pattern if the model can flag nothing on its route.
+
+    Args: raw: the model's probability, as in silver.scores; no_verdict: why a proprietary pattern has no verdict of the LLM.
+    """
+    is_general = routed["route"] == "general"
+    calibration, least = by.on(routed["route"])
+    probability = calibrated(raw, calibration)
+    assert probability is not None
+    may_change = not is_general and no_verdict in ("off", "not_answered")
+    if least is None:
+        return unjudged(name, routed, probability, "cannot_flag" if is_general else no_verdict, may_change)
+    if not is_general and no_verdict == "unclear":
+        least = max(least, MORE_LIKELY_THAN_NOT)
+    known = {
+        "unclear": "the LLM could not tell",
+        "not_allowed": "the LLM may not be asked about this system",
+        "not_wanted": "no LLM is wanted for this system",
+    }.get(no_verdict, "the LLM has not judged it yet")
+    reason = (
+        f"the small model gives {probability:.2f}, threshold {least:.2f}; "
+        f"{'it looks like what the labelled systems log' if is_general else known}; {likeness(routed)}"
+    )
+    status = "provisional" if may_change else "open"
+    # A value that is no number is not below the threshold: the gate must see it.
+    return Decision(name, routed["route"], probability, "small_model", status, reason, not probability < least, may_change)
+
+
+def unjudged(name: str, routed: Mapping[str, Any] | None, score: float | None, cause: Cause, may_change: bool) -> Decision:
+    """Return the decision that nobody judged a pattern."""
+    like = f"; {likeness(routed)}" if routed is not None else ""
+    reason = f"judged by nobody: {CAUSES[cause]}, and the small model cannot flag it{like}"
+    route = routed["route"] if routed is not None else "proprietary"
+    return Decision(name, route, score, None, UNJUDGED, reason, False, may_change, cause)
+
+
+def likeness(routed: Mapping[str, Any]) -> str:
+    """Return the similarity of a pattern to the sources, in words."""
+    return f"its least familiar template is {routed['similarity']:.2f} like a source's"
 
 
 def with_suppressions(found: Iterable[Decision], patterns: Rows, suppressed: Suppressions) -> list[Decision]:
-    """The anomalous patterns, those that analysts suppressed with that status, and in the reason who did and until when.
+    """Return the anomalous patterns; those that analysts suppressed have that status, and in the reason who did and until when.
 
-    Args: found, the anomalous ones; patterns (pattern_id, events), all of the night.
+    Args: found: decisions; patterns (pattern_id, events), all of the night.
     """
-    anomalous = list(found)
+    anomalous = [each for each in found if each.anomalous]
     if not suppressed.patterns and not suppressed.templates:
         return anomalous
     names = {each.pattern_id for each in anomalous}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightlog.detector.registry import Loaded
+from nightlog.errors import ConfigError, GateFailed
 from nightlog.feedback.questions import system_answers
 from nightlog.feedback.store import statement, suppressions
 from nightlog.ingest.ingest import look_back
@@ -36,9 +37,10 @@ from nightlog.lake.tables import (
     WAITING,
 )
 from nightlog.llm.verdicts import latest_verdicts
-from nightlog.outcomes import is_published
+from nightlog.outcomes import OutcomeKind, Stage, is_published
 from nightlog.parsing.readings import Readings, rules_of
-from nightlog.publishing.decide import Decision, decide, with_suppressions
+from nightlog.publishing.account import VerdictAccount, account, night_outcome, unjudged_sentence
+from nightlog.publishing.decide import Decision, Thresholds, decisions, llm_cause, with_suppressions
 from nightlog.publishing.evidence import Known, with_evidence
 from nightlog.quality.approvals import Past, check_anomalies
 from nightlog.quality.gates import (
@@ -137,8 +139,8 @@ def read_judged(lake: Lake, system: System, ds: str) -> Judged:
     """What the earlier stages made of the night, read once."""
     place = {"system": system.name, "ds": ds}
     patterns = lake.rows(PATTERNS, ["pattern_id", "question_id", "events", "n_sessions"], **place)
-    routes = lake.rows(ROUTES, ["pattern_id", "route", "similarity", "nearest"], **place)
-    scores = lake.rows(SCORES, ["pattern_id", "probability", "weights"], **place)
+    routes = lake.rows(ROUTES, ["pattern_id", "route", "similarity", "nearest", "model"], **place)
+    scores = lake.rows(SCORES, ["pattern_id", "probability", "weights", "model"], **place)
     used = {event["template_id"] for row in patterns for event in row["events"] or ()}
     texts = lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)
     sessions = lake.arrow(SESSIONS, system=system.name, ds=ds).select(["session_id", "pattern_id", "started_at", "ended_at", "n_events"])
@@ -158,31 +160,28 @@ def pattern_knowledge(judged: Judged) -> dict[str, dict[str, Known]]:
     return knowledge
 
 
-def anomalous_sessions(lake: Lake, system: System, by: Publication, judged: Judged) -> pa.Table:
-    """The night's sessions whose pattern is judged anomalous, each with the decision."""
-    manifest = by.model.manifest
-    decided: Iterable[Decision] = decide(
-        judged.patterns,
-        judged.routes,
-        judged.scores,
-        *verdicts_and_answers(lake, system, by.prompt, by.llm),
-        manifest.threshold,
-        manifest.foreign_threshold,
-        manifest.foreign,
-        manifest.calibration,
-        system.llm.allowed,
-    )
-    decided = with_suppressions(decided, judged.patterns, suppressions(lake.rows(ANSWERS, system=system.name), by.ds))
-    rows = pa.Table.from_pylist([asdict(each) for each in decided], DECISIONS)
+def decide(lake: Lake, system: System, by: Publication, judged: Judged) -> list[Decision]:
+    """Return the decision about each pattern of the night."""
+    verdicts, answers = verdicts_and_answers(lake, system, by.prompt, by.llm)
+    thresholds, no_verdict = Thresholds.of(by.model.manifest), llm_cause(system, by.llm)
+    return list(decisions(judged.patterns, judged.routes, judged.scores, verdicts, answers, thresholds, no_verdict))
+
+
+def anomalous_sessions(lake: Lake, system: System, by: Publication, judged: Judged, decided: Sequence[Decision]) -> pa.Table:
+    """Return the night's sessions whose pattern is judged anomalous, each with the decision."""
+    shown = with_suppressions(decided, judged.patterns, suppressions(lake.rows(ANSWERS, system=system.name), by.ds))
+    rows = pa.Table.from_pylist([asdict(each) for each in shown], DECISIONS)
     names = judged.sessions.column("pattern_id").cast(pa.string())
     # The anomalous sessions are few, all sessions of a large night are not.
     sessions = judged.sessions.set_column(1, "pattern_id", names).filter(pc.is_in(names, rows.column("pattern_id").combine_chunks()))
     return sessions.join(rows, "pattern_id", join_type="inner")
 
 
-def staged_anomalies(lake: Lake, system: System, by: Publication, judged: Judged, versions: Mapping[str, str | None]) -> pa.Table:
-    """The rows that the night would publish: all columns of gold.anomalies but the partition's, in the order of session ids."""
-    found = anomalous_sessions(lake, system, by, judged)
+def staged_anomalies(
+    lake: Lake, system: System, by: Publication, judged: Judged, decided: Sequence[Decision], versions: Mapping[str, str | None]
+) -> pa.Table:
+    """Return the rows that the night would publish: gold.anomalies without the partition's columns, in the order of session ids."""
+    found = anomalous_sessions(lake, system, by, judged, decided)
     days = sorted({*look_back(system, by.ds), *Readings(lake, system).earlier_days(by.ds), by.ds})
     messages = {row["message_id"]: row["template_id"] for row in lake.rows(MESSAGES, ["message_id", "template_id"], system=system.name)}
     events, lines = (lake.parts(spec, system=system.name, ds=days) for spec in (EVENTS_TABLE, LINES_TABLE))
@@ -193,6 +192,12 @@ def staged_anomalies(lake: Lake, system: System, by: Publication, judged: Judged
     for name, value in same.items():
         shown = shown.append_column(name, pa.array([value] * len(shown), schema.field(name).type))
     return shown.select(schema.names).cast(schema)
+
+
+def sessions_by_pattern(judged: Judged) -> dict[str, int]:
+    """Return how many of the night's sessions each pattern has."""
+    counted = judged.sessions.column("pattern_id").cast(pa.string()).value_counts().to_pylist()
+    return {str(each["values"]): int(each["counts"]) for each in counted}
 
 
 def sessions_by_template(judged: Judged) -> Counter[str]:
@@ -221,12 +226,50 @@ def tau_curve(judged: Judged, tau: float) -> tuple[list[dict[str, float]], float
     return [{"tau": at, "proprietary_share": share(at)} for at in TAUS], share(tau)
 
 
-def publish(lake: Lake, system: System, by: Publication, counts: Mapping[str, int], seconds: float) -> tuple[dict[str, int], str | None]:
+def stale_stage(model: str, routes: Iterable[Mapping[str, Any]], scores: Iterable[Mapping[str, Any]]) -> tuple[Stage, str] | None:
+    """Return the first stage whose rows are of another model than this one, and that model; None if there is none."""
+    for stage, rows in ((Stage.ROUTE, routes), (Stage.DETECT, scores)):
+        if others := {row["model"] for row in rows} - {model, None}:
+            return stage, min(others)
+    return None
+
+
+def check_models(system: System, by: Publication, judged: Judged) -> None:
+    """Raise ConfigError if routes or scores are of another model than the one that the run has pinned."""
+    found = stale_stage(by.model.version, judged.routes, judged.scores)
+    if found is not None:
+        stage, other = found
+        raise ConfigError(
+            f"{system.name} {by.ds}: the rows of stage {stage} are of model {other}, this run judges by model {by.model.version}: nothing "
+            f"was published; clear task `{stage}` and those after it, or: nightlog run --ds {by.ds} --systems {system.name} --from {stage}"
+        )
+
+
+def check_judged(system: System, by: Publication, verdicts: VerdictAccount, before: Mapping[str, Any] | None) -> None:
+    """Raise GateFailed if the night is published already and this run would judge fewer of its sessions, and leave more unjudged.
+
+    Args: before: the row of gold.nights, None if there is none.
+    """
+    names = ("n_by_analyst", "n_by_llm", "n_by_model")
+    if before is None or not is_published(before["outcome"]) or before["n_unjudged"] is None:
+        return
+    then, now = (sum(counts[name] for name in names) for counts in (before, verdicts.counts))
+    if now < then and verdicts.n_unjudged > before["n_unjudged"]:
+        raise GateFailed(
+            f"{system.name} {by.ds}: this run judges {now:,} sessions and leaves {verdicts.n_unjudged:,} unjudged ({verdicts.why}); the "
+            f"published night judged {then:,} and left {before['n_unjudged']:,}: it stays as it is"
+        )
+
+
+def publish(
+    lake: Lake, system: System, by: Publication, counts: Mapping[str, int], seconds: float
+) -> tuple[dict[str, int], str | None, OutcomeKind]:
     """Publish one system's night.
 
-    Args: counts: what the night's earlier stages counted; seconds: the wall time they took.
-    Returns: (n_anomalies, n_provisional), and the warnings of the gates. Raises GateFailed where a critical expectation is
-    not met; then the slice that was published before stays, and the offending rows are in ops.quarantine.
+    Args: counts: the counts of the night's earlier stages; seconds: their wall time.
+    Returns: the counts of anomalies and verdicts; the unjudged sessions and the warnings of the gates, in words; done or incomplete.
+    Raises: ConfigError if routes or scores are of another model. GateFailed if a critical expectation is not met, or if the night was
+    judged better before; then the slice that was published before stays, and the offending rows are in ops.quarantine.
     """
     place = {"system": system.name, "ds": by.ds}
     manifest = by.model.manifest
@@ -239,11 +282,16 @@ def publish(lake: Lake, system: System, by: Publication, counts: Mapping[str, in
         "encoder": manifest.encoder,
         "templates": texts_hash(judged),
     }
+    check_models(system, by, judged)
+    decided = decide(lake, system, by, judged)
+    verdicts = account(decided, sessions_by_pattern(judged))
+    check_judged(system, by, verdicts, next(iter(lake.rows(NIGHTS, None, **place)), None))
     sums = judged_sums(judged.sessions, judged.patterns, judged.routes, judged.scores)
     n_left = sum(part.n_rows for part in lake.parts(WAITING, **place))
     accounts = session_sums(counts, len(judged.sessions), n_left)
+    accounts |= {"sessions_without_account": abs(len(judged.sessions) - verdicts.n_sessions)}
     unsound = [*check_sums(sums, JUDGED), *check_sums(accounts, ACCOUNTED), *by.unsound]
-    staged = staged_anomalies(lake, system, by, judged, versions)
+    staged = staged_anomalies(lake, system, by, judged, decided, versions)
     narrow = narrow_frame(staged, place)
     breaches = check(narrow, anomaly_expectations(by.ds, system.name)) if len(narrow) else []
     quarantine(lake, system.name, by, narrow, breaches)
@@ -254,15 +302,19 @@ def publish(lake: Lake, system: System, by: Publication, counts: Mapping[str, in
     written = [write_part(lake.root, ANOMALIES, staged, **place)] if len(staged) else []
     lake.replace(ANOMALIES, written, **place)
     curve, share = tau_curve(judged, manifest.tau)
-    done = {"n_anomalies": len(narrow), "n_provisional": int((narrow["status"] == "provisional").sum()) if len(narrow) else 0}
-    warnings = "; ".join([found.text for found in unsound + breaches] + told_by_gate) or None
-    row: dict[str, Any] = {**place, "outcome": "done", "detail": warnings, "run_id": by.run_id, "run_seconds": seconds, "run_at": by.now}
+    done = {"n_anomalies": len(narrow)} | verdicts.counts
+    left = {"n_unjudged": verdicts.n_unjudged, "n_sessions": len(judged.sessions), "unjudged_why": verdicts.why}
+    told_first = [sentence] if (sentence := unjudged_sentence(left)) is not None else []
+    detail = "; ".join([*told_first, *(found.text for found in unsound + breaches), *told_by_gate]) or None
+    outcome = night_outcome(system, verdicts.n_unjudged)
+    row: dict[str, Any] = {**place, "outcome": outcome.value, "detail": detail, "unjudged_why": verdicts.why}
+    row |= {"run_id": by.run_id, "run_seconds": seconds, "run_at": by.now}
     row |= {"run_llm_trouble": by.trouble}
     row |= {name: counts.get(name, 0) for name in (*COUNTED, *WORK)} | done
     row |= {"proprietary_share": share, "tau": manifest.tau, "tau_curve": curve, "versions": versions}
     row |= {"rules": rules_of(lake, system.name, by.ds)}
     lake.replace(NIGHTS, [row], **place)
-    return done, warnings
+    return done, detail, outcome
 
 
 def narrow_frame(staged: pa.Table, place: Mapping[str, str]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, ANSWERS, NIGHTS, PATTERNS, SESSIONS, TEMPLATES, VERDICTS
 from nightlog.lake.time_travel import PastLake
 from nightlog.outcomes import is_published
-from nightlog.publishing.decide import decide, with_suppressions
+from nightlog.publishing.decide import Thresholds, decisions, llm_cause, with_suppressions
 from nightlog.publishing.publish import Judged, texts_hash, verdicts_and_answers
 from nightlog.routing.router import nearest_sources, read_vectors, route_patterns
 from nightlog.systems.spec import System
@@ -70,19 +70,8 @@ def compared(lake: Lake, past: PastLake, system: System, night: Row, model: Mode
         told = f"the templates' texts are not those of then: hash {texts_hash(judged.night)}, published with {versions['templates']}"
         return Replayed(system.name, ds, "different", told, (), tuple(sorted(past.as_now)))
     verdicts, answers = verdicts_and_answers(past, system, versions["prompt"], versions["llm"])
-    manifest = load(model).manifest
-    found = decide(
-        judged.night.patterns,
-        judged.night.routes,
-        judged.night.scores,
-        verdicts,
-        answers,
-        manifest.threshold,
-        manifest.foreign_threshold,
-        manifest.foreign,
-        manifest.calibration,
-        system.llm.allowed,
-    )
+    night_rows = (judged.night.patterns, judged.night.routes, judged.night.scores)
+    found = decisions(*night_rows, verdicts, answers, Thresholds.of(load(model).manifest), llm_cause(system, versions["llm"]))
     held = suppressions(past.rows(ANSWERS, system=system.name), ds)
     derived = {each.pattern_id: vars(each) for each in with_suppressions(found, judged.night.patterns, held)}
     rows = lake.rows(ANOMALIES, ["session_id", "pattern_id", *COMPARED], system=system.name, ds=ds)

@@ -31,7 +31,11 @@ JUDGED = {
     "probabilities_outside_0_to_1": "critical",
 }
 # What a night's account of its sessions lacks, by `session_sums`.
-ACCOUNTED = {"sessions_unaccounted_for": "critical", "sessions_left_but_not_listed": "critical"}
+ACCOUNTED = {
+    "sessions_unaccounted_for": "critical",
+    "sessions_left_but_not_listed": "critical",
+    "sessions_without_account": "critical",
+}
 
 
 @dataclass(frozen=True)

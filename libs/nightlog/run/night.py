@@ -84,16 +84,16 @@ class Night:
         """
         assert step.work is not None
         lake, started = self.context.lake, time.monotonic()
-        counts: dict[str, int] = {}
         try:
             with clear_storage_errors(lake.root):
                 window.locks.enter_context(locked(lake.root, system.name))
-                counts, detail = step.work(lake if step.writes_at_once else transaction, self.context, system, versions, self.progress)
-            kind = OutcomeKind.DONE
+                counts, detail, kind = step.work(
+                    lake if step.writes_at_once else transaction, self.context, system, versions, self.progress
+                )
         except (GateFailed, NoInput) as error:
             (kind, detail), counts = outcome_of(error), error.counts
         except Exception as error:
-            kind, detail = outcome_of(error)
+            (kind, detail), counts = outcome_of(error), {}
             if not isinstance(error, NightlogError):
                 log.exception("%s %s %s", system.name, self.context.ds, step.stage)
         return Outcome(system.name, step.stage, kind, detail, counts, round(time.monotonic() - started, 3))

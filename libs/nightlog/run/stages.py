@@ -14,7 +14,7 @@ from nightlog.run.progress import Progress
 from nightlog.systems.spec import System
 
 Need = Literal["spark", "gpu"]
-Work = Callable[[Lake, Context, System, Versions, Progress], steps.Counts]
+Work = Callable[[Lake, Context, System, Versions, Progress], steps.Result]
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,25 @@ Imports wait until a stage runs: each stage is a process of its own under Airflo
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from nightlog.errors import GateFailed, NoInput
 from nightlog.lake.lake import Lake
+from nightlog.outcomes import OutcomeKind
 from nightlog.run.context import Context, Versions
 from nightlog.run.progress import Progress
 from nightlog.systems.spec import System
 
-Counts = tuple[dict[str, int], str | None]
+
+class Result(NamedTuple):
+    """The result of a stage for a system: counts, a detail in words, and the kind of its outcome."""
+
+    counts: dict[str, int]
+    detail: str | None = None
+    kind: OutcomeKind = OutcomeKind.DONE
 
 
-def ingest(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+def ingest(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Result:
     """Read the files of the day."""
     from nightlog.ingest.discover import data_folder
     from nightlog.ingest.ingest import ingest as read
@@ -27,10 +36,10 @@ def ingest(lake: Lake, run: Context, system: System, versions: Versions, progres
     except NoInput as error:
         return without_input(lake, run, system, error)
     check_lines(lake, system.name, run.ds, counts["n_lines"])
-    return counts, detail
+    return Result(counts, detail)
 
 
-def without_input(lake: Lake, run: Context, system: System, error: NoInput) -> Counts:
+def without_input(lake: Lake, run: Context, system: System, error: NoInput) -> Result:
     """Let a night without any line go on if sessions are due on it: see `nightlog.sessions.waiting`. Raises the error otherwise."""
     from nightlog.lake.tables import LINES_TABLE
     from nightlog.sessions.waiting import due_sessions
@@ -39,10 +48,10 @@ def without_input(lake: Lake, run: Context, system: System, error: NoInput) -> C
     if not n_due or run.ds in lake.nights(LINES_TABLE, system.name):
         raise error
     counts = dict.fromkeys(("n_files", "n_hosts", "n_bytes", "n_lines", "n_replaced"), 0) | error.counts
-    return counts, f"{error}; {n_due:,} sessions that waited for this night are judged"
+    return Result(counts, f"{error}; {n_due:,} sessions that waited for this night are judged")
 
 
-def parse(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+def parse(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Result:
     """Parse the night, then check its counts by the gate."""
     from nightlog.parsing.parse import parse as split
     from nightlog.quality.approvals import check_parsed
@@ -62,40 +71,40 @@ def parse(lake: Lake, run: Context, system: System, versions: Versions, progress
     if n := counts.pop("n_beyond_cap"):
         bound = system.templates.messages
         notes.append(f"{n:,} distinct messages are beyond templates.messages = {bound:,} and have no template of their own")
-    return counts, "; ".join(notes) or None
+    return Result(counts, "; ".join(notes) or None)
 
 
-def embed(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+def embed(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Result:
     """Embed the texts of new templates."""
     from nightlog.encoding.encoder import embed as encode
 
-    return encode(lake, system, run.settings.device), None
+    return Result(encode(lake, system, run.settings.device))
 
 
-def route(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+def route(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Result:
     """Choose for each pattern who decides it."""
     from nightlog.routing.router import route as choose
 
     model = run.loaded(system, versions)
-    return choose(lake, system, run.ds, model.sources, model.manifest.tau, model.version, model.manifest.encoder), None
+    return Result(choose(lake, system, run.ds, model.sources, model.manifest.tau, model.version, model.manifest.encoder))
 
 
-def detect(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+def detect(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Result:
     """Score the patterns by the small model."""
     from nightlog.detector.scoring import detect as score
 
-    return score(lake, system, run.ds, run.model(system, versions), run.settings.device), None
+    return Result(score(lake, system, run.ds, run.model(system, versions), run.settings.device))
 
 
-def label(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+def label(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Result:
     """Ask the LLM about patterns that have no verdict yet."""
     from nightlog.llm.label import label_patterns
 
-    prices, batches = run.settings.prices, run.batches
-    return label_patterns(lake, system, run.ds, run.run_id, run.judge, run.clock, prices, batches, run.notify)
+    judge, prices, batches = run.judge if system.llm.judges else None, run.settings.prices, run.batches
+    return Result(*label_patterns(lake, system, run.ds, run.run_id, judge, run.clock, prices, batches, run.notify))
 
 
-def publish(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Counts:
+def publish(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Result:
     """Publish the rows of the earlier stages, through the gates."""
     from nightlog.publishing.publish import Publication
     from nightlog.publishing.publish import publish as publish_night
@@ -105,4 +114,4 @@ def publish(lake: Lake, run: Context, system: System, versions: Versions, progre
     by = Publication(run.ds, run.run_id, model, versions.prompt, versions.llm, run.clock(), trouble, run.past, unsound)
     counts = progress.counts(system)
     counts |= {f"run_{name}": n for name, n in counts.items() if name.startswith("llm_")}
-    return publish_night(lake, system, by, counts, progress.seconds(system))
+    return Result(*publish_night(lake, system, by, counts, progress.seconds(system)))

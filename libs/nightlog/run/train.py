@@ -43,9 +43,11 @@ def run_training(settings: Settings, names: str, tell: Callable[[str], None]) ->
         targets = [system for system in catalog.values() if system.role == "target"]
         answers = {target.name: answered(lake, target) for target in targets if target.detector == "metaproto"}
         model, trained = teach(lake, systems, targets, data, f"train__{now:%Y%m%dT%H%M%S}", now, config, tell, answers)
+    at = trained.transfer.threshold
+    flags = "it cannot flag anything" if at is None else f"threshold {at:.3f}"
     word = "decides general patterns" if trained.transfer.trusted else "is not trusted with general patterns: the LLM is asked about all"
     reached = ", ".join(f"{name} {value:.3f}" for name, value in trained.metrics.items())
-    tell(f"model {model.version} serves: threshold {trained.transfer.threshold:.3f}, {word}; {reached}")
+    tell(f"model {model.version} serves: {flags}, {word}; {reached}")
 
 
 def answered(lake: Lake, system: System) -> dict[str, bool]:

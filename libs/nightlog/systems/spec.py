@@ -212,14 +212,23 @@ class Labels(Part):
 
 
 class LLM(Part):
-    """May templates of this system go to the LLM, what its operators want it to know, and which names do not leave.
+    """The LLM's part for this system: may it be asked, is it meant to judge, what should it know, and which names do not leave.
+
+    With `wanted = false` no LLM is meant to judge: sessions that the small model cannot judge either are shown as unjudged, and the night
+    is complete all the same. Without it such a night is incomplete (exit code 40).
 
     Secrets, e-mail and network addresses never leave; `redact` takes out users' and hosts' names too.
     """
 
     allowed: bool = Field(True, description="may templates of this system be sent at all")
+    wanted: bool = Field(True, description="is an LLM meant to judge; false: a night without it is complete")
     redact: tuple[Literal["user", "host"], ...] = Field((), description="names that are taken out as well")
     policy: str = Field("", description="free text of the operators for the prompt: what is daily life, what they want to hear of")
+
+    @property
+    def judges(self) -> bool:
+        """True if an LLM is to judge this system's proprietary patterns."""
+        return self.allowed and self.wanted
 
 
 Measured = Literal["unparsed", "swallowed", "continuation", "hosts", "lines", "bytes", "files", "new_templates", "sessions", "anomalies"]

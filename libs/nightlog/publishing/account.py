@@ -1,0 +1,121 @@
+"""The account of a night's verdicts: by whom its sessions were judged, how many nobody judged, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nightlog.outcomes import OutcomeKind
+from nightlog.publishing.decide import CAUSES, Cause, Decision
+from nightlog.systems.spec import System
+
+JUDGES = {"feedback": "n_by_analyst", "llm": "n_by_llm", "small_model": "n_by_model", None: "n_unjudged"}
+WHAT_TO_DO: dict[Cause, str] = {
+    "off": "set OPENAI_API_KEY (docs/reference/settings.md), or write `wanted = false` under [llm] in the system's file",
+    "not_allowed": "answer its questions (nightlog questions)",
+    "not_wanted": "answer its questions (nightlog questions)",
+    "not_answered": "read the warning of stage label, then run the night again from `label`",
+    "unclear": "answer its questions (nightlog questions)",
+    "cannot_flag": "train again (nightlog train)",
+    "no_score": "run the night again from `detect`",
+}
+
+
+@dataclass(frozen=True)
+class VerdictAccount:
+    """The sessions of a system's night by who judged them; the four counts sum to the night's sessions.
+
+    `n_provisional`: sessions whose verdict may still change, flagged or not. `causes`: cause → sessions that nobody judged.
+    """
+
+    n_by_analyst: int
+    n_by_llm: int
+    n_by_model: int
+    n_unjudged: int
+    n_provisional: int
+    causes: Mapping[Cause, int]
+
+    @property
+    def n_sessions(self) -> int:
+        """All sessions of the account."""
+        return self.n_by_analyst + self.n_by_llm + self.n_by_model + self.n_unjudged
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The counts by the names of their columns in gold.nights."""
+        return {name: getattr(self, name) for name in (*JUDGES.values(), "n_provisional")}
+
+    @property
+    def why(self) -> str | None:
+        """The causes of unjudged sessions in words, the commonest first; None if there are none."""
+        ranked = sorted(self.causes, key=lambda cause: (-self.causes[cause], cause))
+        return "; ".join(CAUSES[cause] for cause in ranked) or None
+
+
+def account(decided: Iterable[Decision], sizes: Mapping[str, int]) -> VerdictAccount:
+    """Sum up the decisions of a night.
+
+    Args: sizes: pattern id → its sessions of the night. A pattern without a decision counts as judged by nobody.
+    """
+    of_pattern = {each.pattern_id: each for each in decided}
+    judged, causes, n_provisional = Counter[str](), Counter[Cause](), 0
+    for pattern, n_sessions in sizes.items():
+        decision = of_pattern.get(pattern)
+        judged[JUDGES[decision.decided_by if decision is not None else None]] += n_sessions
+        if decision is None or decision.decided_by is None:
+            causes[decision.cause if decision is not None and decision.cause is not None else "no_score"] += n_sessions
+        if decision is not None and decision.may_change:
+            n_provisional += n_sessions
+    by_analyst, by_llm, by_model, nobody = (judged[name] for name in JUDGES.values())
+    return VerdictAccount(by_analyst, by_llm, by_model, nobody, n_provisional, causes)
+
+
+def night_outcome(system: System, n_unjudged: int) -> OutcomeKind:
+    """Return the outcome of a published night: incomplete if nobody judged some sessions of a system that an LLM is meant to judge."""
+    return OutcomeKind.INCOMPLETE if n_unjudged and system.llm.judges else OutcomeKind.DONE
+
+
+def next_step(night: Mapping[str, Any]) -> str | None:
+    """Return what to do about the unjudged sessions of a row of gold.nights, by their commonest cause; None if there are none.
+
+    >>> next_step({"n_unjudged": 2, "unjudged_why": "the LLM could not tell; the LLM is off"})
+    'answer its questions (nightlog questions)'
+    """
+    first = (night.get("unjudged_why") or "").split("; ")[0]
+    return next((WHAT_TO_DO[cause] for cause, words in CAUSES.items() if words == first), None) if night.get("n_unjudged") else None
+
+
+def unjudged_sentence(night: Mapping[str, Any]) -> str | None:
+    """Return "300 of 340 sessions were judged by nobody: …" for a row of gold.nights; None if it has no such sessions.
+
+    >>> unjudged_sentence({"n_unjudged": 300, "n_sessions": 340, "unjudged_why": "the LLM is off"})
+    '300 of 340 sessions were judged by nobody: the LLM is off'
+    """
+    n, total = night.get("n_unjudged"), night.get("n_sessions") or 0
+    if not n:
+        return None
+    return f"{n:,} of {total:,} session{'s' * (total != 1)} {'was' if n == 1 else 'were'} judged by nobody: {night['unjudged_why']}"
+
+
+def night_sentence(nights: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the sentence about the unjudged sessions of several systems, from their rows of gold.nights; None if there are none.
+
+    >>> rows = [{"system": name, "n_unjudged": 2, "n_sessions": 5, "unjudged_why": "the LLM is off"} for name in ("mail", "shop")]
+    >>> night_sentence(rows[:1])
+    '2 of 5 sessions were judged by nobody: the LLM is off'
+    >>> night_sentence(rows)
+    '4 of 10 sessions were judged by nobody (mail 2, shop 2): the LLM is off'
+    """
+    left = [night for night in nights if night.get("n_unjudged")]
+    if not left:
+        return None
+    if len(nights) == 1:
+        return unjudged_sentence(left[0])
+    total, n = (sum(night.get(name) or 0 for night in nights) for name in ("n_sessions", "n_unjudged"))
+    ranked = sorted(left, key=lambda night: (-night["n_unjudged"], night["system"]))
+    named = ", ".join(f"{night['system']} {night['n_unjudged']:,}" for night in ranked[:5])
+    named += f" and {len(ranked) - 5:,} more systems" * (len(ranked) > 5)
+    causes = "; ".join(dict.fromkeys(part for night in ranked for part in (night["unjudged_why"] or "").split("; ") if part))
+    return f"{n:,} of {total:,} sessions were judged by nobody ({named}): {causes}"
