@@ -99,7 +99,16 @@ def put_night(lake: Lake, system: str, ds: str, patterns: list[str], **more: Any
     lake.replace(PATTERNS, rows, **place)
     lake.replace(EVENTS_TABLE, events, **place)
     lake.replace(ANOMALIES, found, **place)
-    counted = {"n_files": 1, "n_lines": 1000, "n_unparsed": 3, "n_sessions": len(sessions), "n_anomalies": len(found), "n_replaced": 0}
+    waiting = sum(row["status"] == "provisional" for row in found)
+    counted = {
+        "n_provisional": waiting,
+        "n_files": 1,
+        "n_lines": 1000,
+        "n_unparsed": 3,
+        "n_sessions": len(sessions),
+        "n_anomalies": len(found),
+        "n_replaced": 0,
+    }
     curve = [{"tau": 0.2, "proprietary_share": 0.1}, {"tau": 0.8, "proprietary_share": 0.9}]
     of_night = {"outcome": "done", "versions": VERSIONS, "run_id": "r", "tau": 0.5, "tau_curve": curve, "proprietary_share": 0.4}
     lake.replace(NIGHTS, [place | counted | of_night | more], **place)

@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,12 @@ def test_a_message_has_counts_outcomes_and_a_link_and_no_text_of_logs_or_llms(la
     body, _ = tell_night(lake, DS, "https://pages.example.org/nightlog/")
     assert set(body) == {"text", "blocks"}
     lines = body["text"].splitlines()
-    assert lines[0] == "Nightlog, Wednesday 4 March 2026: 13 anomalous sessions; 1 system did not end well"
+    assert lines[0] == (
+        "Nightlog, Wednesday 4 March 2026: 2 systems not published (mail: stopped by a quality gate in stage parse, void: no input); "
+        "13 anomalous sessions"
+    )
     assert lines[1] == "• mail: stopped by a quality gate in stage parse"
-    assert "• shop: 13 of 55 sessions" in lines and "• void: no input" in lines and "• index: 0 of 40 sessions" in lines
+    assert "• shop: 13 of 55 sessions, 1 provisional" in lines and "• void: no input" in lines and "• index: 0 of 40 sessions" in lines
     assert lines[-1] == "<https://pages.example.org/nightlog/2026-03-04/index.html|The night's page>"
     sent = json.dumps(body)
     for text in [HOSTILE, "alert", "20 of 61", "void.log", *TEXTS.values(), *(row["reason"] for _, _, row in KINDS.values() if row)]:
@@ -73,7 +76,28 @@ def test_a_night_of_many_systems_is_cut_and_those_that_failed_are_not(tmp_path: 
     assert len(body["blocks"][0]["text"]["text"]) < 3000
     lines = tell_night(lake, DS, "")[0]["text"].splitlines()
     assert len(lines) == 32 and lines[-1] == "• and 22 more systems"
-    assert lines[1] == "• zz: failed" and lines[2] == "• s06: 6 of 9 sessions, 1 of them provisional"
+    assert lines[1].startswith("• yyy") and lines[2] == "• zz: failed" and lines[3] == "• s06: 6 of 9 sessions, 1 provisional"
+
+
+def test_unjudged_sessions_come_first_and_a_night_without_any_result_says_so(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    night = {"ds": DS, "system": "shop", "outcome": "incomplete", "n_sessions": 340, "n_anomalies": 0, "n_provisional": 300}
+    lake.append(NIGHTS, [night | {"n_unjudged": 300, "unjudged_why": "the LLM is off"}])
+    lines = tell_night(lake, DS, "")[0]["text"].splitlines()
+    assert lines[0] == ("Nightlog, Wednesday 4 March 2026: 300 of 340 sessions were judged by nobody: the LLM is off; 0 anomalous sessions")
+    assert lines[1] == "• shop: 0 of 340 sessions, 300 unjudged, 300 provisional"
+    lake.append(NIGHTS, [{"ds": WEEK, "system": "shop", "outcome": "failed"}, {"ds": WEEK, "system": "mail", "outcome": "no_input"}])
+    head = tell_night(lake, WEEK, "")[0]["text"].splitlines()[0]
+    assert head.endswith("2 systems not published (mail: no input, shop: failed); nothing was published")
+
+
+def test_the_same_counts_of_other_sessions_are_another_message(tmp_path: Path) -> None:
+    lake = small_lake(str(tmp_path / "lake"))
+    body, before = tell_night(lake, DS, "")
+    rows = lake.rows(ANOMALIES, system="shop", ds=DS)
+    lake.replace(ANOMALIES, [rows[0] | {"session_id": "another"}, *rows[1:]], system="shop", ds=DS)
+    again, after = tell_night(lake, DS, "")
+    assert body == again and before != after
 
 
 # The request
@@ -227,3 +251,70 @@ def test_freshness_moves_with_published_nights_alone(tmp_path: Path) -> None:
     assert fresh == [line for line in after if "day_timestamp_seconds{" in line]
     assert not any("published_timestamp_seconds{" in line for line in after), "no night here has a time of publication"
     assert 'nightlog_night_outcome{system="shop",outcome="failed"} 1' in after
+
+
+# Alerts
+
+
+def alert_rules() -> dict[str, str]:
+    """The rules that docs/how-to/hand-off.md recommends: name → expression."""
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / "hand-off.md").read_text(encoding="utf-8")
+    return dict(re.findall(r"- alert: (\w+).*\n\s+expr: (.+)", text))
+
+
+def fires(expression: str, text: str, now: float) -> bool:
+    """Evaluate a rule `[time() -] metric{label=~"a|b"} [/ metric] (==|>) number [* number]` on the text of the metrics, for any system."""
+    found = re.fullmatch(r"(time\(\) - )?(\w+)(?:\{(\w+)=~?\"([\w|]+)\"\})?(?: / (\w+))? (==|>) ([\d.]+)(?: \* (\d+))?", expression)
+    assert found is not None, expression
+    age, metric, label, values, whole, sign, number, times = found.groups()
+    samples = [
+        (name, dict(re.findall(r'(\w+)="([^"]*)"', labels)), float(value))
+        for name, labels, value in re.findall(r"^(\w+)\{(.*)\} (\S+)$", text, re.M)
+    ]
+    bound = float(number) * float(times or 1)
+    for name, labels, value in samples:
+        if name == metric and (label is None or re.fullmatch(values, labels[label])):
+            seen = now - value if age else value
+            if whole:
+                seen /= next(each for other, same, each in samples if (other, same["system"]) == (whole, labels["system"])) or 1
+            if seen > bound if sign == ">" else seen == bound:
+                return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("row", "hours", "rule"),
+    [
+        ({"outcome": "failed"}, 30, "NightlogNotPublished"),
+        ({"outcome": "transient"}, 30, "NightlogNotPublished"),
+        ({"outcome": "gated"}, 30, "NightlogNotPublished"),
+        ({"outcome": "no_input"}, 30, "NightlogNoInput"),
+        ({"outcome": "incomplete", "n_unjudged": 3, "n_sessions": 9}, 3, "NightlogUnjudged"),
+        ({"outcome": "done", "n_unjudged": 3, "n_sessions": 9}, 3, "NightlogUnjudged"),
+        ({"outcome": "done", "n_lines": 100, "n_unparsed": 6}, 3, "NightlogFormat"),
+        ({"outcome": "failed"}, 40, "NightlogStale"),
+        (None, 40, "NightlogStale"),
+    ],
+)
+def test_the_recommended_alerts_fire(row: dict[str, Any] | None, hours: int, rule: str, tmp_path: Path) -> None:
+    lake, now = Lake(tmp_path / "lake"), NOW + timedelta(hours=hours)
+    lake.append(
+        NIGHTS, [{"ds": BEFORE, "system": "shop", "outcome": "done", "n_sessions": 9, "n_lines": 100, "n_unparsed": 0, "run_at": NOW}]
+    )
+    rules = alert_rules()
+    calm, soon = write_metrics(lake, tmp_path / "m").read_text(), (NOW + timedelta(hours=3)).timestamp()
+    assert not any(fires(each, calm, soon) for each in rules.values())
+    if row is not None:
+        lake.append(NIGHTS, [{"ds": DS, "system": "shop", "run_at": now - timedelta(hours=1)} | row])
+    text = write_metrics(lake, tmp_path / "m").read_text()
+    fired = {name for name, each in rules.items() if fires(each, text, now.timestamp())}
+    assert rule in fired
+
+
+def test_a_night_that_is_not_published_leaves_the_time_of_the_last_one(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    lake.append(NIGHTS, [{"ds": BEFORE, "system": "shop", "outcome": "done", "run_at": NOW}])
+    lake.append(NIGHTS, [{"ds": DS, "system": "shop", "outcome": "no_input", "run_at": NOW + timedelta(days=1)}])
+    text = write_metrics(lake, tmp_path / "m").read_text()
+    assert f'nightlog_night_published_timestamp_seconds{{system="shop"}} {int(NOW.timestamp())}\n' in text
+    assert 'nightlog_night_outcome{system="shop",outcome="no_input"} 1' in text

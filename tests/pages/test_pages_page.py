@@ -104,7 +104,7 @@ def test_the_page_of_the_night_names_every_system_and_why_it_failed(lake: Lake) 
     page = read(lake)
     said = words(page)
     assert (
-        "13 anomalous sessions of 4 kinds in 4 systems. 1 of them is provisional. void had no input. mail stopped at a quality gate."
+        "13 anomalous sessions of 4 kinds in 4 systems. 1 session is provisional. void had no input. mail stopped at a quality gate."
         in said
     )
     assert "void : no input: no file matches void.log" in said and "stage parse: 20 of 61 lines do not match" in said

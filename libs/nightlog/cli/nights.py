@@ -59,7 +59,7 @@ def run(
             fewer_lines=fewer_lines,
         )
         _ = night.context.models  # a night that no model can judge does not begin
-        for stage in Stage(first).onwards:
+        for stage in night.stages_from(Stage(first)):
             started, totals, told = time.monotonic(), dict[str, int](), list[str]()
             with err.status(f"{stage}: {len(chosen)} systems"):
                 for outcome in night.run_stage(stage):
@@ -74,6 +74,9 @@ def run(
             out.print(Text(f"{stage:8} {time.monotonic() - started:6.1f} s  {counts}"), soft_wrap=True)
             for line in told:
                 out.print(Text(UNSEEN.sub("�", line)), style="yellow", soft_wrap=True)
+        unjudged = night.unjudged()
+    for line in unjudged:
+        (out if form == Format.TABLE else err).print(safe(line), style="yellow", soft_wrap=True)
     if form != Format.TABLE:
         print_rows(rows, list(rows[0]) if rows else [], form)
     raise typer.Exit(exit_code(kinds.values(), len(chosen)))

@@ -33,7 +33,7 @@ def anomalies(
     from nightlog.lake.query import anomalies as read
     from nightlog.lake.tables import ANOMALIES
 
-    tables, state = open_night(lake, ds, system)
+    tables, state = open_night(lake, ds, system, out if form == Format.TABLE else err)
     rows = read(tables, state.ds, system) if state.published else []
     if form != Format.TABLE:
         print_rows(rows, ANOMALIES.names, form)

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from nightlog.handoff.export import in_place
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import ANOMALIES, NIGHTS
+from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES
 from nightlog.llm.budget import cost
 from nightlog.outcomes import OutcomeKind, is_published
+from nightlog.pages.model import outcome_of
 
 # name → (meaning, column of gold.nights)
 COLUMNS = {
     "lines": ("Lines read.", "n_lines"),
     "unparsed_lines": ("Lines that do not match the header.", "n_unparsed"),
     "sessions": ("Sessions with events in the night.", "n_sessions"),
+    "sessions_by_analyst": ("Sessions judged by an analyst.", "n_by_analyst"),
+    "sessions_by_llm": ("Sessions judged by the LLM.", "n_by_llm"),
+    "sessions_by_model": ("Sessions judged by the small model.", "n_by_model"),
+    "sessions_unjudged": ("Sessions that nobody judged.", "n_unjudged"),
+    "sessions_provisional": ("Sessions whose verdict may change.", "n_provisional"),
     "patterns": ("Distinct patterns of these sessions.", "n_patterns"),
     "new_templates": ("Templates that the run founded.", "run_n_templates_new"),
     "proprietary_ratio": ("Share of the sessions that the router sent to the LLM.", "proprietary_share"),
@@ -27,9 +34,28 @@ COLUMNS = {
     "run_seconds": ("Wall time of the stages.", "run_seconds"),
 }
 STATUSES = ("open", "provisional", "suppressed")
-OUTCOMES = tuple(kind.value for kind in OutcomeKind)
 
 Sample = tuple[Mapping[str, str], float]
+
+
+@dataclass(frozen=True)
+class SystemMetrics:
+    """The figures of one system.
+
+    `night`: the row of gold.nights of its last night. `outcome`: of that night's last run. `published`: the row of its last
+    published night, None if there is none. `anomalies`: status → sessions. `money`: US dollars for the LLM in that night.
+    """
+
+    night: Mapping[str, Any]
+    outcome: str
+    published: Mapping[str, Any] | None
+    anomalies: Mapping[str, int]
+    money: float
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of the system's samples."""
+        return {"system": self.night["system"]}
 
 
 def write_metrics(lake: Lake, path: Path) -> Path:
@@ -40,50 +66,50 @@ def write_metrics(lake: Lake, path: Path) -> Path:
         last[row["system"]] = row
         if is_published(row["outcome"]):
             published[row["system"]] = row
-    nights = [last[system] for system in sorted(last)]
     found = []
-    for night in nights:
-        place = {"system": night["system"], "ds": night["ds"]}
+    for system, night in sorted(last.items()):
+        place = {"system": system, "ds": night["ds"]}
+        runs = lake.rows(OUTCOMES, None, **place)
+        outcome = outcome_of(runs)[0].outcome if runs else str(night["outcome"])
         statuses = [row["status"] for row in lake.rows(ANOMALIES, ["status"], **place)]
-        money = sum(row["money"] for row in cost(lake, night["ds"], night["ds"], night["system"]))
-        found.append((night, {status: statuses.count(status) for status in STATUSES}, money))
+        money = sum(row["money"] for row in cost(lake, night["ds"], night["ds"], system))
+        found.append(SystemMetrics(night, outcome, published.get(system), {each: statuses.count(each) for each in STATUSES}, money))
     path.parent.mkdir(parents=True, exist_ok=True)
     with in_place(path) as aside:
-        aside.write_text(metrics(found, [published[system] for system in sorted(published)]), encoding="utf-8")
+        aside.write_text(metrics(found), encoding="utf-8")
     return path
 
 
-def metrics(nights: Sequence[tuple[Mapping[str, Any], Mapping[str, int], float]], published: Sequence[Mapping[str, Any]]) -> str:
-    """Return the text; unknown values are left out.
-
-    Args: nights: (row of gold.nights, its anomalies by status, US dollars), one per system; published: the row of each system's last
-    published night.
-    """
+def metrics(systems: Sequence[SystemMetrics]) -> str:
+    """Return the text, in Prometheus' format. Unknown values are left out."""
 
     def by(column: str) -> list[Sample]:
-        return [({"system": night["system"]}, float(night[column])) for night, _, _ in nights if night[column] is not None]
+        return [(each.labels, float(each.night[column])) for each in systems if each.night[column] is not None]
 
-    days = [({"system": night["system"]}, datetime.fromisoformat(night["ds"]).replace(tzinfo=UTC).timestamp()) for night in published]
-    names = list(dict.fromkeys([*OUTCOMES, *(str(night["outcome"]) for night, _, _ in nights)]))
-    outcomes = [({"system": night["system"], "outcome": name}, float(night["outcome"] == name)) for night, _, _ in nights for name in names]
-    times = [({"system": night["system"]}, epoch(night["run_at"])) for night in published if night["run_at"] is not None]
+    days = [
+        (each.labels, datetime.fromisoformat(each.published["ds"]).replace(tzinfo=UTC).timestamp())
+        for each in systems
+        if each.published is not None
+    ]
+    outcomes = [(each.labels | {"outcome": kind.value}, float(each.outcome == kind)) for each in systems for kind in OutcomeKind]
+    published = [(each.labels, epoch(each.published["run_at"])) for each in systems if each.published and each.published["run_at"]]
     anomalies = [
-        ({"system": night["system"], "status": status}, float(n))
-        for night, counts, _ in nights
-        if is_published(night["outcome"])
-        for status, n in counts.items()
+        (each.labels | {"status": status}, float(n))
+        for each in systems
+        if is_published(each.night["outcome"])
+        for status, n in each.anomalies.items()
     ]
     tokens = [
-        ({"system": night["system"], "direction": name}, float(night[f"run_llm_tokens_{name}"]))
-        for night, _, _ in nights
+        (each.labels | {"direction": name}, float(each.night[f"run_llm_tokens_{name}"]))
+        for each in systems
         for name in ("in", "out")
-        if night[f"run_llm_tokens_{name}"] is not None
+        if each.night[f"run_llm_tokens_{name}"] is not None
     ]
-    dollars = [({"system": night["system"]}, float(money)) for night, _, money in nights]
+    dollars = [(each.labels, float(each.money)) for each in systems]
     parts = [
         family("day_timestamp_seconds", "Midnight (UTC) with which the system's last published night begins.", days),
-        family("published_timestamp_seconds", "When that night was published.", times),
-        family("outcome", "What became of it: 1 for its outcome, 0 for the others.", outcomes),
+        family("published_timestamp_seconds", "When that night was published.", published),
+        family("outcome", "Outcome of the last night's last run: 1 for its outcome, 0 for the others.", outcomes),
         family("anomalies", "Anomalous sessions by status.", anomalies),
         *(family(name, meaning, by(column)) for name, (meaning, column) in COLUMNS.items()),
         family("llm_tokens", "Tokens of the LLM.", tokens),

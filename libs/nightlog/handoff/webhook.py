@@ -6,84 +6,123 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from nightlog.errors import ConfigError, TransientError
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import NIGHTS, OUTCOMES
-from nightlog.outcomes import is_published
+from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES
+from nightlog.outcomes import SUCCESSES, OutcomeKind, is_published
 from nightlog.pages.model import outcome_of
 from nightlog.pages.words import OUTCOMES as OUTCOME_WORDS
 from nightlog.pages.words import long_day, n_of
+from nightlog.publishing.account import night_sentence
 
 SHOWN_SYSTEMS = 30
+SHOWN_TROUBLES = 3  # of the systems that were not published, in the head line
 LONGEST_LINE = 90  # letters; Slack takes 3,000 in a section
 PAUSES_S = (1.0, 4.0)  # before the second and the third try
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a message says of a system: its outcome (and the stage that it comes from), and counts of what is published."""
+class SystemMessage:
+    """The part of a message about one system: its outcome (and the stage that it comes from), and its row of gold.nights, if published."""
 
     system: str
     outcome: str
     stage: str = ""
-    n_sessions: int | None = None
-    n_anomalies: int | None = None
-    n_provisional: int | None = None
+    night: Mapping[str, Any] | None = None
+
+    @property
+    def is_ill(self) -> bool:
+        """True if the last run of the system's night did not publish it."""
+        return self.outcome not in SUCCESSES
+
+    @property
+    def n_anomalies(self) -> int:
+        """Anomalous sessions that are published."""
+        return (self.night or {}).get("n_anomalies") or 0
+
+    @property
+    def n_unjudged(self) -> int:
+        """Published sessions that nobody judged."""
+        return (self.night or {}).get("n_unjudged") or 0
 
     def line(self) -> str:
-        """The system in a line.
+        """Return the system in a line.
 
-        >>> Told("shop", "done", "publish", 1610, 52, 3).line(), Told("mail", "gated", "parse").line()
-        ('shop: 52 of 1,610 sessions, 3 of them provisional', 'mail: stopped by a quality gate in stage parse')
+        >>> row = {"n_sessions": 1610, "n_anomalies": 52, "n_provisional": 3, "n_unjudged": 0}
+        >>> SystemMessage("shop", "done", "publish", row).line(), SystemMessage("mail", "gated", "parse").line()
+        ('shop: 52 of 1,610 sessions, 3 provisional', 'mail: stopped by a quality gate in stage parse')
         """
-        parts = [] if self.outcome == "done" else [OUTCOME_WORDS.get(self.outcome, "failed")]
-        if self.outcome not in ("done", "no_input") and self.stage:
-            parts[0] += f" in stage {self.stage}"
-        if self.n_anomalies is not None:
-            counts = f"{self.n_anomalies:,} of {n_of(self.n_sessions, 'session')}"
-            counts += f", {self.n_provisional:,} of them provisional" if self.n_provisional else ""
+        parts = [self.trouble()] if self.is_ill else []
+        if self.night is not None:
+            counts = f"{self.n_anomalies:,} of {n_of(self.night['n_sessions'], 'session')}"
+            for name in ("unjudged", "provisional"):
+                counts += f", {n:,} {name}" if (n := self.night.get(f"n_{name}")) else ""
             parts.append(f"published earlier: {counts}" if parts else counts)
         return f"{self.system}: {'; '.join(parts) or 'done'}"
 
+    def trouble(self) -> str:
+        """Return why the last run did not publish, in a few words."""
+        where = f" in stage {self.stage}" if self.stage and self.outcome != OutcomeKind.NO_INPUT else ""
+        return OUTCOME_WORDS.get(self.outcome, "failed") + where
+
 
 def tell_night(lake: Lake, ds: str, pages_url: str) -> tuple[dict[str, Any], str]:
-    """The message about a night as the lake has it now, and a hash of it. `pages_url`: where the pages are served, may be empty."""
+    """Return the message about a night as the lake has it now, and a hash of the night's findings and outcomes.
+
+    Two nights with the same counts and different findings have different hashes. Args: pages_url: where the pages are served, may be empty.
+    """
     nights = {row["system"]: row for row in lake.rows(NIGHTS, ds=ds)}
     outcomes = lake.rows(OUTCOMES, ds=ds)
-    told = []
+    systems = []
     for system in sorted(nights.keys() | {row["system"] for row in outcomes}):
         own = [row for row in outcomes if row["system"] == system]
-        night = nights.get(system, {})
-        counts = (
-            {name: night[name] for name in ("n_sessions", "n_anomalies", "n_provisional")} if is_published(night.get("outcome")) else {}
-        )
+        night = nights.get(system)
         found = outcome_of(own)[0] if own else None
-        told.append(Told(system, found.outcome if found else night["outcome"], found.stage if found else "", **counts))
+        outcome, stage = (found.outcome, found.stage) if found is not None else (str((night or {})["outcome"]), "")
+        published = night if night is not None and is_published(night["outcome"]) else None
+        systems.append(SystemMessage(system, outcome, stage, published))
     link = f"{pages_url.rstrip('/')}/{ds}/index.html" if pages_url else ""
-    body = message(ds, told, link)
-    return body, hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+    body = message(ds, systems, link)
+    columns = ["system", "session_id", "pattern_id", "status"]
+    findings = sorted(tuple(row[name] or "" for name in columns) for row in lake.rows(ANOMALIES, columns, ds=ds))
+    return body, hashlib.sha256(json.dumps([body, findings], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def message(ds: str, systems: Sequence[Told], link: str) -> dict[str, Any]:
-    """The JSON: `text` for whatever reads only that, `blocks` for Slack. Systems that did not end well come first, then those with most."""
-    ill = [each for each in systems if each.outcome not in ("done", "no_input")]
-    found = sum(each.n_anomalies or 0 for each in systems)
-    head = f"Nightlog, {long_day(ds)}: {n_of(found, 'anomalous session')}"
-    head += f"; {n_of(len(ill), 'system')} did not end well" if ill else ""
-    ranked = sorted(systems, key=lambda each: (each not in ill, -(each.n_anomalies or 0), each.system))
+def message(ds: str, systems: Sequence[SystemMessage], link: str) -> dict[str, Any]:
+    """Return the JSON: `text` for receivers that read only that, `blocks` for Slack.
+
+    Systems that were not published come first, then those with the most unjudged, then the most anomalous sessions.
+    """
+    ill = [each for each in systems if each.is_ill]
+    nights = [{"system": each.system, **each.night} for each in systems if each.night is not None]
+    parts = [sentence] if (sentence := night_sentence(nights)) is not None else []
+    parts += [f"{n_of(len(ill), 'system')} not published ({listed_troubles(ill)})"] if ill else []
+    found = n_of(sum(each.n_anomalies for each in systems), "anomalous session") if nights else "nothing was published"
+    head = f"Nightlog, {long_day(ds)}: {'; '.join([*parts, found])}"
+    ranked = sorted(systems, key=lambda each: (not each.is_ill, -each.n_unjudged, -each.n_anomalies, each.system))
     lines = [escaped(each.line()[:LONGEST_LINE]) for each in ranked[:SHOWN_SYSTEMS]]
     if len(ranked) > SHOWN_SYSTEMS:
         lines.append(f"and {n_of(len(ranked) - SHOWN_SYSTEMS, 'more system')}")
-    text = [head, *(f"• {line}" for line in lines)]
+    text = [escaped(head), *(f"• {line}" for line in lines)]
     if link:
         text.append(f"<{escaped(link)}|The night's page>")
-    section = {"type": "section", "text": {"type": "mrkdwn", "text": "\n".join([f"*{head}*", *text[1:]])}}
+    section = {"type": "section", "text": {"type": "mrkdwn", "text": "\n".join([f"*{text[0]}*", *text[1:]])}}
     return {"text": "\n".join(text), "blocks": [section]}
+
+
+def listed_troubles(ill: Sequence[SystemMessage]) -> str:
+    """Return the systems that were not published and why, the first of them by name.
+
+    >>> listed_troubles([SystemMessage("mail", "no_input"), SystemMessage("shop", "failed", "parse")])
+    'mail: no input, shop: failed in stage parse'
+    """
+    named = ", ".join(f"{each.system[:40]}: {each.trouble()}" for each in ill[:SHOWN_TROUBLES])
+    return named + f" and {len(ill) - SHOWN_TROUBLES:,} more" * (len(ill) > SHOWN_TROUBLES)
 
 
 def escaped(text: str) -> str:

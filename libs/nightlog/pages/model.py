@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from nightlog.llm.items import Events, difference, distance, levels
-from nightlog.outcomes import SUCCESSES, Stage, is_published
+from nightlog.outcomes import SUCCESSES, OutcomeKind, Stage, is_published
 
 STAGES = Stage.REPORT.before  # the page is a part of the report
 MARKED_LINES = 8
@@ -152,7 +152,7 @@ def outcome_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Outcome, tuple[str, .
     last = {row["stage"]: row for row in sorted(rows, key=lambda row: row["at"])}
     seen = [last[stage] for stage in STAGES if stage in last]
     times = tuple((row["stage"], row["outcome"], float(row["seconds"] or 0)) for row in seen)
-    warnings = tuple(f"{row['stage']}: {row['detail']}" for row in seen if row["outcome"] in SUCCESSES and row["detail"])
+    warnings = tuple(f"{row['stage']}: {row['detail']}" for row in seen if row["outcome"] == OutcomeKind.DONE and row["detail"])
     before: Mapping[str, Any] | None = None
     for stage in STAGES:
         row = last.get(stage)
@@ -163,6 +163,8 @@ def outcome_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Outcome, tuple[str, .
             return Outcome(row["outcome"], stage, row["detail"] or ""), warnings, times
         before = row
     assert before is not None
+    if before["outcome"] == OutcomeKind.INCOMPLETE:
+        return Outcome(before["outcome"], before["stage"], before["detail"] or ""), warnings, times
     return Outcome(before["outcome"]), warnings, times
 
 

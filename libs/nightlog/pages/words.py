@@ -8,7 +8,9 @@ from datetime import UTC, date, datetime
 
 from markupsafe import Markup, escape
 
+from nightlog.outcomes import SUCCESSES, OutcomeKind
 from nightlog.pages.model import SystemNight, merged_trend
+from nightlog.publishing.account import next_step, night_sentence, unjudged_sentence
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTHS = (
@@ -29,6 +31,7 @@ LONGEST_TEXT = 2000
 BY = {"llm": "LLM", "small_model": "small model", "feedback": "analyst"}
 OUTCOMES = {
     "done": "done",
+    "incomplete": "incomplete",
     "no_input": "no input",
     "gated": "stopped by a quality gate",
     "failed": "failed",
@@ -159,25 +162,43 @@ def head_line(night: SystemNight) -> str:
     if not night.published:
         return f"Nothing was published: {troubled(night)}."
     total = night.night.get("n_sessions")
+    sentences = []
+    if (sentence := unjudged_sentence(night.night)) is not None:
+        sentences = [f"{sentence}.", f"To do: {next_step(night.night)}."]
     if not night.n_anomalies:
-        told = [f"None of {n_of(total, 'session')} is anomalous."]
+        judged = (total or 0) - (night.night.get("n_unjudged") or 0)
+        sentences.append(f"None of {'the other ' * bool(sentences)}{n_of(judged, 'session')} is anomalous{' so far' * may_change(night)}.")
     else:
         verb = "is" if night.n_anomalies == 1 else "are"
-        told = [f"{night.n_anomalies:,} of {n_of(total, 'session')} {verb} anomalous, of {n_of(night.n_kinds, 'kind')}."]
+        sentences += [f"{night.n_anomalies:,} of {n_of(total, 'session')} {verb} anomalous, of {n_of(night.n_kinds, 'kind')}."]
     if night.day_before is not None and night.day_before.known and night.n_kinds:
         n = night.day_before.n_new
-        told.append(f"{n_of(n, 'kind') if n else 'No kind'} {'was' if n in (0, 1) else 'were'} not there the night before.")
-    if waiting := night.totals.get("provisional", 0):
+        sentences.append(f"{n_of(n, 'kind') if n else 'No kind'} {'was' if n in (0, 1) else 'were'} not there the night before.")
+    if waiting := night.night.get("n_provisional") or 0:
         verb, them = ("is", "it") if waiting == 1 else ("are", "them")
-        told.append(f"{n_of(waiting, 'session')} {verb} provisional: the LLM has not judged {them} yet.")
-    if night.outcome.outcome != "done":
-        told.append(f"The last run did not publish ({troubled(night)}); this is what an earlier run found.")
-    return " ".join(told)
+        sentences.append(f"{n_of(waiting, 'session')} {verb} provisional: the LLM has not judged {them} yet.")
+    if night.outcome.outcome not in SUCCESSES:
+        sentences.append(f"The last run did not publish ({troubled(night)}); this is what an earlier run found.")
+    return " ".join(sentences)
+
+
+def may_change(night: SystemNight) -> bool:
+    """Return True if the LLM is still to judge some sessions of the night."""
+    return bool(night.night.get("n_provisional"))
+
+
+def is_complete(nights: Sequence[SystemNight]) -> bool:
+    """Return True if every system's night was read, judged and published completely: only then may a page say "none"."""
+    return bool(nights) and all(
+        night.outcome.outcome == OutcomeKind.DONE and night.published and not night.night.get("n_unjudged") and not may_change(night)
+        for night in nights
+    )
 
 
 def troubled(night: SystemNight) -> str:
     """What went wrong, in a few words."""
-    where = f" in stage {night.outcome.stage}" if night.outcome.stage and night.outcome.outcome != "no_input" else ""
+    has_stage = night.outcome.stage and night.outcome.outcome not in (OutcomeKind.NO_INPUT, OutcomeKind.INCOMPLETE)
+    where = f" in stage {night.outcome.stage}" if has_stage else ""
     return f"{OUTCOMES.get(night.outcome.outcome, night.outcome.outcome)}{where}"
 
 
@@ -186,9 +207,13 @@ def night_head_line(nights: Sequence[SystemNight], unread: Sequence[str]) -> str
     total = sum(night.n_anomalies for night in nights)
     kinds = sum(night.n_kinds for night in nights)
     of_kinds = f" of {n_of(kinds, 'kind')}" if kinds else ""
-    told = [f"{n_of(total, 'anomalous session')}{of_kinds} in {n_of(len(nights) + len(unread), 'system')}."]
-    if waiting := sum(night.totals.get("provisional", 0) for night in nights):
-        told.append(f"{waiting:,} of them {'is' if waiting == 1 else 'are'} provisional.")
+    told = []
+    if (sentence := night_sentence([{"system": night.system, **night.night} for night in nights if night.published])) is not None:
+        steps = dict.fromkeys(step for night in nights if (step := next_step(night.night)) is not None)
+        told = [f"{sentence}.", f"To do: {'; '.join(steps)}."]
+    told.append(f"{n_of(total, 'anomalous session')}{of_kinds} in {n_of(len(nights) + len(unread), 'system')}.")
+    if waiting := sum(night.night.get("n_provisional") or 0 for night in nights):
+        told.append(f"{n_of(waiting, 'session')} {'is' if waiting == 1 else 'are'} provisional.")
     for outcomes, words in (
         (("no_input",), "had no input"),
         (("gated",), "stopped at a quality gate"),

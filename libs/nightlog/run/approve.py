@@ -46,5 +46,5 @@ def approve(night: Night, approval: Approval) -> Iterator[Outcome]:
         detail = "; ".join([f"approved by {approval.by}{why}", *(each.text for each in held)])
         approved = {"system": system.name, "stage": stage.value, "outcome": OutcomeKind.DONE.value}
         progress.add([approved | {"detail": detail, "counts": counts, "seconds": row["seconds"]}])
-    for later in stage.onwards[stage == Stage.PARSE :]:
+    for later in night.stages_from(stage.onwards[stage == Stage.PARSE]):
         yield from night.run_stage(later)

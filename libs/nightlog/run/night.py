@@ -11,8 +11,10 @@ from nightlog.errors import GateFailed, NightlogError, NoInput, outcome_of
 from nightlog.lake.lake import Lake
 from nightlog.lake.lock import free, locked
 from nightlog.lake.storage_errors import clear_storage_errors
+from nightlog.lake.tables import NIGHTS, ROUTES, SCORES
 from nightlog.lake.transaction import Transaction
 from nightlog.outcomes import SUCCESSES, OutcomeKind, Stage
+from nightlog.publishing.account import next_step, unjudged_sentence
 from nightlog.run.commit_window import CommitWindow, row_of
 from nightlog.run.context import Context, Versions, check_ds
 from nightlog.run.progress import Progress
@@ -41,6 +43,35 @@ class Night:
     ):
         self.context = Context(check_ds(ds), run_id, tuple(systems), lake, settings, clock, as_run, notify, fewer_lines)
         self.progress = Progress(self.context)
+
+    def stages_from(self, first: Stage) -> tuple[Stage, ...]:
+        """Return the stages to run from `first` on; from `route` on if an earlier run routed or scored the night by another model."""
+        from nightlog.publishing.publish import stale_stage
+
+        context, place = self.context, {"ds": self.context.ds}
+        if first in (*Stage.ROUTE.before, Stage.ROUTE, Stage.REPORT):
+            return first.onwards
+        for system in context.systems:
+            model = context.models[system.name].version
+            rows = (context.lake.rows(spec, ["model"], system=system.name, **place) for spec in (ROUTES, SCORES))
+            found = stale_stage(model, *rows)
+            if found is not None:
+                context.notify(
+                    f"{system.name} {context.ds}: the rows of stage {found[0]} are of model {found[1]}, the night is judged by "
+                    f"model {model}: stage {Stage.ROUTE} and those after it are run again"
+                )
+                return Stage.ROUTE.onwards
+        return first.onwards
+
+    def unjudged(self) -> list[str]:
+        """Return a sentence for each of the run's systems with sessions that nobody judged, and what to do about them."""
+        names = {system.name for system in self.context.systems}
+        rows = sorted(self.context.lake.rows(NIGHTS, ds=self.context.ds), key=lambda row: str(row["system"]))
+        return [
+            f"{row['system']}: {sentence}. To do: {next_step(row)}"
+            for row in rows
+            if row["system"] in names and (sentence := unjudged_sentence(row)) is not None
+        ]
 
     def run_stage(self, stage: Stage) -> Iterator[Outcome]:
         """Run one stage for every system, and add each outcome to ops.outcomes.
