@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from nightlog.cli.output import err, safe
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import NIGHTS, OUTCOMES
@@ -42,13 +40,13 @@ class NightState:
     exit_code: int
     is_known: bool = True
 
-    def tell(self, console: Console = err) -> None:
-        """Print the messages to standard error, or before what is for people alone to standard output."""
+    def tell(self) -> None:
+        """Print the messages to standard error: standard output has rows alone."""
         for message in self.messages:
-            console.print(safe(message), style="yellow", soft_wrap=True)
+            err.print(safe(message), style="yellow", soft_wrap=True)
 
 
-def open_night(lake: Path | None, ds: str, system: str, console: Console = err) -> tuple[Lake, NightState]:
+def open_night(lake: Path | None, ds: str, system: str) -> tuple[Lake, NightState]:
     """Open the lake of a command for reading, and print the messages about the night. Args: the options --lake, --ds and --system."""
     from nightlog.run.context import check_ds
     from nightlog.run.entry import settings_from
@@ -56,7 +54,7 @@ def open_night(lake: Path | None, ds: str, system: str, console: Console = err) 
     settings = settings_from(lake=lake)
     tables = Lake(settings.lake)
     state = night_state(tables, settings.systems, check_ds(ds) if ds else "", system)
-    state.tell(console)
+    state.tell()
     return tables, state
 
 
@@ -110,7 +108,8 @@ def unknown_system(name: str, in_lake: Iterable[str], folder: Path | None) -> st
 def outcome_messages(row: Row) -> list[str]:
     """Return the message about a row of gold.nights, none for a night that is done and whose sessions were all judged."""
     if (sentence := unjudged_sentence(row)) is not None:
-        return [f"{row['system']} {row['ds']}: {sentence}. To do: {next_step(row)}"]
+        incomplete = "incomplete: " * (row["outcome"] == OutcomeKind.INCOMPLETE)
+        return [f"{row['system']} {row['ds']}: {incomplete}{sentence}. To do: {next_step(row)}"]
     if row["outcome"] == OutcomeKind.DONE:
         return []
     detail = f" ({row['detail']})" if row["detail"] else ""

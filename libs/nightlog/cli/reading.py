@@ -31,14 +31,16 @@ def anomalies(
     """
     from nightlog.cli.night_state import open_night
     from nightlog.lake.query import anomalies as read
-    from nightlog.lake.tables import ANOMALIES
+    from nightlog.lake.tables import ANOMALIES, NIGHTS
+    from nightlog.publishing.account import night_sentence
 
-    tables, state = open_night(lake, ds, system, out if form == Format.TABLE else err)
+    tables, state = open_night(lake, ds, system)
     rows = read(tables, state.ds, system) if state.published else []
     if form != Format.TABLE:
         print_rows(rows, ANOMALIES.names, form)
     elif state.published:
-        show_anomalies(rows, state.ds, limit)
+        nights = [row for row in tables.rows(NIGHTS, ds=state.ds) if row["system"] in state.published]
+        show_anomalies(rows, state.ds, limit, night_sentence(nights))
     if form == Format.TABLE and rows:
         best = max((row for row in rows if row["status"] == "open"), key=lambda row: row["score"], default=rows[0])
         there = "" if lake is None else f" --lake {lake}"
@@ -47,8 +49,8 @@ def anomalies(
     raise typer.Exit(state.exit_code)
 
 
-def show_anomalies(rows: list[dict[str, Any]], ds: str, limit: int) -> None:
-    """One row a pattern, the most sessions first: what it is, who says so, why, its most telling template, a raw line."""
+def show_anomalies(rows: list[dict[str, Any]], ds: str, limit: int, unjudged: str | None) -> None:
+    """Print one row per pattern, the most sessions first. Args: unjudged: the sentence about sessions that nobody judged."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["system"], row["pattern_id"]), []).append(row)
@@ -58,7 +60,8 @@ def show_anomalies(rows: list[dict[str, Any]], ds: str, limit: int) -> None:
     )
     from rich.table import Table
 
-    table = Table(title=f"{len(rows):,} anomalous sessions of {len(groups):,} kinds on {ds}", show_lines=True, expand=True)
+    title = f"{len(rows):,} anomalous sessions of {len(groups):,} kinds on {ds}"
+    table = Table(title=f"{unjudged}; {title}" if unjudged else title, show_lines=True, expand=True)
     table.add_column("session", ratio=2, overflow="fold")
     table.add_column("score", min_width=11)
     table.add_column("reason and evidence", ratio=5, overflow="fold")
