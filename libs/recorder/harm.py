@@ -36,15 +36,23 @@ def moved_away(path: Path) -> Iterator[None]:
         away.rename(path)
 
 
-def owner_of(port: int, remote_port: int) -> int:
-    """The process whose TCP connection goes from one port to the other. Raises LookupError."""
+def owners_of(port: int, remote_port: int) -> list[int]:
+    """Return the processes that share the TCP connection from one port to the other."""
+    found: list[int] = []
     for row in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
         parts = row.split()
         if parts[1].endswith(f":{port:04X}") and parts[2].endswith(f":{remote_port:04X}"):
             for link in Path("/proc").glob("[0-9]*/fd/*"):
                 with suppress(OSError):
                     if link.readlink().name == f"socket:[{parts[9]}]":
-                        return int(link.parts[2])
+                        found.append(int(link.parts[2]))
+    return found
+
+
+def owner_of(port: int, remote_port: int) -> int:
+    """The process whose TCP connection goes from one port to the other. Raises LookupError."""
+    for pid in owners_of(port, remote_port):
+        return pid
     raise LookupError(f"no process has a connection from port {port} to port {remote_port}")
 
 

@@ -24,6 +24,7 @@ from recorder.ledger import Gate, Ledger
 
 EVERYWHERE = ("unshare", "setpriv", "prlimit", "mount", "hostname", "pgrep")
 EVERYWHERE_IN = ("util-linux", "mount", "hostname", "procps")
+DEVICE = Path("/dev/log")  # of syslog; a program under recording has one of its own in its place
 SYSLOG_HEAD = re.compile(r"^<\d+>(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d )?")
 
 
@@ -68,7 +69,6 @@ class Program(ABC):
     introduces: tuple[re.Pattern[str], ...] = ()
     names_addresses = False  # its lines name a client's address, but not always the port: each conversation has an address of its own
     uses_syslog = False
-    has_own_pids = False  # process ids from 1 on, so that none comes twice
     pipes: tuple[str, ...] = ()  # log files of the scratch folder that are read as they are written
     binds: tuple[tuple[str, str], ...] = ()  # files of the scratch folder that the program alone sees in the place of others
 
@@ -76,6 +76,7 @@ class Program(ABC):
         self.stage = stage
         self.lines: list[tuple[float, str]] = []
         self._command: list[str] = []
+        self._made_device = False
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
 
@@ -124,7 +125,8 @@ class Program(ABC):
             stream = os.fdopen(os.open(work / pipe, os.O_RDWR), "rb")
             threading.Thread(target=self._follow, args=(stream,), daemon=True).start()
         if self.uses_syslog:
-            Path("/dev/log").touch()
+            self._made_device = not DEVICE.exists()
+            DEVICE.touch()
             box = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             box.bind(str(work / "devlog"))
             (work / "devlog").chmod(0o666)
@@ -143,22 +145,13 @@ class Program(ABC):
     def launch(self) -> None:
         """Run the program and wait until it listens."""
         spaces = ["--uts", *(["--mount"] if self.uses_syslog or self.binds else [])]
-        spaces += ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"] if self.has_own_pids else []
         script = f"set -e; hostname {self.host}; "
         if self.uses_syslog:
-            script += f"mount --bind {self.stage.work}/devlog /dev/log; "
+            script += f"mount --bind {self.stage.work}/devlog {DEVICE}; "
         for own, other in self.binds:
             script += f"mount --bind {self.stage.work}/{own} {other}; "
         self._process = subprocess.Popen(
-            [
-                "unshare",
-                *spaces,
-                "sh",
-                "-c",
-                script + 'exec "$@"',
-                "sh",
-                *self._command,
-            ],
+            ["unshare", *spaces, "sh", "-c", script + 'exec "$@"', "sh", *self._command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -176,9 +169,7 @@ class Program(ABC):
     def pid(self) -> int:
         """The program's first process."""
         assert self._process is not None
-        if not self.has_own_pids:
-            return self._process.pid
-        return int(run("pgrep", "-P", str(self._process.pid)).split()[0])
+        return self._process.pid
 
     def signal(self, number: int) -> None:
         """Send a signal to the program's first process."""
@@ -243,6 +234,8 @@ class Program(ABC):
         self.shut_down(self._process)
         self._process.wait(timeout=30)
         self._reader.join(timeout=30)
+        if self._made_device:
+            DEVICE.unlink()
         time.sleep(0.2)  # lines on their way through a pipe or syslog
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 
-from recorder.harm import filled, moved_away
+from recorder.harm import moved_away
 from recorder.plan import Act, Entry
 from recorder.program import MissedError, Program, Stage, demand, run
 from recorder.sinks import Service, Talk
@@ -382,13 +382,6 @@ def paused(cups: Cups, rng: random.Random) -> None:
         cups.ask(rng, RESUME, f"/printers/{printer}")
 
 
-def disk_full(cups: Cups, rng: random.Random) -> None:
-    """The spool has no room."""
-    with cups.stage.gate.closed(patience=0.8), filled(cups.stage.work / "spool"):
-        for _ in range(rng.randint(1, 3)):
-            cups.print(rng, "disk full")
-
-
 def backend_killed(cups: Cups, rng: random.Random) -> None:
     """Somebody kills the process that talks to the printer."""
     printer = rng.choice(PRINTERS[:4])
@@ -426,7 +419,7 @@ ENTRY = Entry(
         moody(hang_up, "printer hung up"): (1, 1, 1), moody(never, "printer stayed without paper"): (1, 1, 1),
         moody(silent, "job given up after a long wait", 1.2): (2, 1, 1), printers_off: (1, 1, 1),
         broken_document("CRASH", "driver crashed"): (1, 1, 1), broken_document("BAD", "document damaged"): (1, 1, 1),
-        driver_lost: (1, 0, 1), backend_unsafe: (0, 1, 0), paused: (1, 1, 1), disk_full: (0, 1, 1),
+        driver_lost: (1, 0, 1), backend_unsafe: (0, 1, 0), paused: (1, 1, 1),
         backend_killed: (1, 2, 2), bad_update: (1, 1, 1),
     },
     per_day=520,
