@@ -192,8 +192,8 @@ def test_a_column_that_is_described_in_other_words_is_the_same_column(v1: Path, 
         return dataclasses.replace(spec, columns=tuple(column._replace(meaning="other words") for column in spec.columns))
 
     night, verdict = old.rows(NIGHTS)[0], old.rows(VERDICTS)[0]
-    old.put(reworded(NIGHTS), [night | {"ds": "2026-03-09"}])
-    old.put(reworded(NIGHTS), [night | {"ds": "2026-03-09", "detail": "again"}], ds="2026-03-09")
+    old.append(reworded(NIGHTS), [night | {"ds": "2026-03-09"}])
+    old.replace(reworded(NIGHTS), [night | {"ds": "2026-03-09", "detail": "again"}], ds="2026-03-09")
     old.merge(reworded(VERDICTS), [verdict | {"label": "unclear"}, verdict | {"question_id": "q"}])
     few = old.read(SESSIONS).where("ds = '2026-03-02'").limit(3)
     old.replace(reworded(SESSIONS), write_frame(old.root, reworded(SESSIONS), few), ds="2026-03-02")

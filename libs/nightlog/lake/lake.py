@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from nightlog.lake.commits import Write, commit_writes, where
 from nightlog.lake.delta import DeltaTables
 from nightlog.lake.files import file_system
-from nightlog.lake.parts import Part, Slice, parts_in, write_frame, write_parts
+from nightlog.lake.parts import Part, Slice, parts_in, write_parts
 from nightlog.lake.runner import LOCAL_BYTES, Runner
 from nightlog.lake.schema import Row, arrow_schema, row_dict, rows_table, spark_schema
 from nightlog.lake.tables import TableSpec
@@ -130,36 +130,6 @@ class Lake(DeltaTables):
         """End the Spark session, if one was started."""
         self.runner.close()
 
-    # Names of before, until every branch has the new ones.
-
-    @property
-    def spark(self) -> SparkSession | None:
-        """Alias."""
-        return None if self.runner.session is None else self.runner.spark
-
-    def here(self, amount: int, few: int) -> bool:
-        """Alias."""
-        return self.runner.session is None or (self.runner.local_bytes > 0 and amount <= few)
-
-    @staticmethod
-    def frame(rows: DataFrame) -> Any:
-        """Alias."""
-        return rows.toPandas()
-
-    def put(self, spec: TableSpec, rows: list[dict[str, Any]], **replace: str | Sequence[str]) -> None:
-        """Alias."""
-        self.replace(spec, rows, **replace) if replace else self.append(spec, rows)
-
-    put_arrow = put
-
-    def upsert(self, spec: TableSpec, rows: list[dict[str, Any]], update: Sequence[str] = ()) -> None:
-        """Alias."""
-        self.merge(spec, rows, update)
-
-    def replace_slice(self, spec: TableSpec, rows: DataFrame, **place: str | Sequence[str]) -> None:
-        """Alias."""
-        self.replace(spec, write_frame(self.root, spec, rows), **place) if place else self.append(spec, write_frame(self.root, spec, rows))
-
 
 def in_table_form(spec: TableSpec, data: Data, place: Slice) -> pa.Table | tuple[Part, ...]:
     """Return part files as they are, and rows in the columns of the table; single values of the slice fill columns that they lack."""
@@ -174,13 +144,3 @@ def in_table_form(spec: TableSpec, data: Data, place: Slice) -> pa.Table | tuple
     if data and isinstance(data[0], Part):
         return tuple(part for part in data if isinstance(part, Part))
     return rows_table(spec, [fixed | dict(row_dict(row)) for row in data if not isinstance(row, Part)])
-
-
-# Names of before, until every branch has the new ones.
-
-from nightlog.lake.parts import schema_of  # noqa: E402, F401
-
-
-def arrow_table(spec: TableSpec, rows: list[dict[str, Any]]) -> pa.Table:
-    """Alias."""
-    return rows_table(spec, rows)

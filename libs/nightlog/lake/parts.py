@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nightlog.lake.files import file_system
 from nightlog.lake.schema import arrow_schema, spark_schema
@@ -149,26 +149,3 @@ def parts_in(table: DeltaTable, spec: TableSpec, place: Slice) -> list[Part]:
         partition = tuple((name, row[f"partition.{name}"]) for name in spec.partition)
         found.append(Part(unquote(row["path"]), partition, row["size_bytes"], row["num_records"] or 0))
     return sorted(found, key=lambda part: part.path)
-
-
-# Names of before, until every branch has the new ones.
-
-
-def parts_of(lake: Any, spec: TableSpec, **equal: str | Sequence[str]) -> list[Part]:
-    """Alias."""
-    return lake.parts(spec, **equal)  # type: ignore[no-any-return]
-
-
-def read_parts(lake: Any, spec: TableSpec, **equal: str | Sequence[str]) -> Any:
-    """Alias."""
-    return lake.read(spec, **equal)
-
-
-def commit_parts(lake: Any, spec: TableSpec, parts: Sequence[Part], **equal: str | Sequence[str]) -> None:
-    """Alias."""
-    lake.replace(spec, parts, **equal)
-
-
-def replace_rows(lake: Any, spec: TableSpec, rows: Sequence[dict[str, Any]], **place: str) -> None:
-    """Alias."""
-    lake.replace(spec, rows, **place)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -61,8 +61,3 @@ class Runner:
             started.stop()
         except (OSError, Py4JError) as error:
             log.warning("Spark could not be asked to stop, its JVM is gone: %s", error)
-
-
-def run_tasks(lake: Any, tasks: Sequence[Task], work: Callable[[Task], Result], n_bytes: int) -> list[Result]:
-    """Name of before, until every branch has the new one."""
-    return lake.runner.run(tasks, work, n_bytes)  # type: ignore[no-any-return]
