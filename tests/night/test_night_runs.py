@@ -104,3 +104,38 @@ def test_a_past_night_is_run_again_by_the_model_that_judged_it(tmp_path: Path, w
     assert (first[0], today[0]) == (then, now) and first[1:] != today[1:]
     add_toy_model(lake, seed=3)
     assert run("as run", True) == today, "the model of the night as it was last published"
+
+
+def test_a_night_of_another_model_is_routed_and_scored_again(tmp_path: Path, write_log: Callable[[str, str, bytes], Path]) -> None:
+    write_log("shop", f"{DS}.log", b"INFO s1 request accepted\nERROR s2 disk gone\n")
+    lake, settings, systems = Lake(tmp_path / "lake"), Settings(data=tmp_path / "data", llm="off", device="cpu"), [small_system("shop")]
+    add_toy_model(lake)
+
+    def night(name: str) -> Night:
+        return Night(DS, name, systems, lake, settings, lambda: datetime.now(UTC))
+
+    first = night("first")
+    assert {outcome.outcome for stage in Stage for outcome in first.run_stage(stage)} == {"done"}
+    assert night("same").stages_from(Stage.PUBLISH) == Stage.PUBLISH.onwards
+    now = add_toy_model(lake, seed=2)
+    # By itself the stage refuses, and says which one to run before it.
+    (refused,) = night("alone").run_stage(Stage.PUBLISH)
+    assert refused.outcome == "failed" and "clear task `route`" in (refused.detail or "")
+    again = night("again")
+    stages = again.stages_from(Stage.PUBLISH)
+    assert stages == Stage.ROUTE.onwards
+    assert {outcome.outcome for stage in stages for outcome in again.run_stage(stage)} == {"done"}
+    assert {row["model"] for row in lake.rows(SCORES)} == {now} == {lake.rows(NIGHTS)[0]["versions"]["model"]}
+
+
+def test_a_run_uses_the_model_that_served_when_it_began(tmp_path: Path, write_log: Callable[[str, str, bytes], Path]) -> None:
+    write_log("shop", f"{DS}.log", b"INFO s1 request accepted\n")
+    lake, settings, systems = Lake(tmp_path / "lake"), Settings(data=tmp_path / "data", llm="off", device="cpu"), [small_system("shop")]
+    then = add_toy_model(lake)
+    for stage in Stage:  # each stage is a process of its own, under the same run id
+        if stage == Stage.DETECT:
+            add_toy_model(lake, seed=2)
+        night = Night(DS, "run", systems, lake, settings, lambda: datetime.now(UTC))
+        assert [outcome.outcome for outcome in night.run_stage(stage)] == ["done"]
+    assert {row["model"] for row in lake.rows(SCORES)} == {then} == {lake.rows(NIGHTS)[0]["versions"]["model"]}
+    assert all(dict(row["versions"])["model"] == then for row in lake.rows(OUTCOMES))

@@ -245,3 +245,27 @@ def test_lines_are_raw_lines_of_the_session_in_the_order_of_time_then_place(show
 
 def test_what_was_found_stays_as_it_was(shown: Shown) -> None:
     assert {(row["pattern_id"], row["x"]) for row in shown.values()} == {("p", "kept")}
+
+
+def test_a_model_that_cannot_flag_leaves_a_pattern_unjudged_unless_the_llm_looked_at_it() -> None:
+    names = [("asked", 0.99), ("unclear", 0.99), ("known", 0.99)]
+    given = (
+        table([(name, name) for name, _ in names], "pattern_id string, question_id string"),
+        table(
+            [(name, "general" if name == "known" else "proprietary", 0.1) for name, _ in names],
+            "pattern_id string, route string, similarity double",
+        ),
+        table(names, "pattern_id string, probability double"),
+        table([("unclear", "unclear", 0.0, "?")], VERDICT),
+        table([], ANSWER),
+    )
+    found = {each.pattern_id: each for each in decisions(*given, Thresholds(GENERAL, None, SAME), "off")}
+    assert {name: (each.decided_by, each.status, each.anomalous, each.may_change) for name, each in found.items()} == {
+        "asked": (None, "unjudged", False, True),
+        "unclear": ("llm", "open", False, False),
+        "known": ("small_model", "open", True, False),
+    }
+    assert "judged by nobody: the LLM is off" in found["asked"].reason
+    # A threshold above all that the calibration yields is as good as none.
+    flat = Thresholds(GENERAL, 0.9, Calibration(0.0, -2.0))
+    assert next(each for each in decisions(*given, flat) if each.pattern_id == "asked").decided_by is None

@@ -80,8 +80,8 @@ def night_outcome(system: System, n_unjudged: int) -> OutcomeKind:
 def next_step(night: Mapping[str, Any]) -> str | None:
     """Return what to do about the unjudged sessions of a row of gold.nights, by their commonest cause; None if there are none.
 
-    >>> next_step({"n_unjudged": 2, "unjudged_why": "the LLM could not tell; the LLM is off"})
-    'answer its questions (nightlog questions)'
+    >>> next_step({"n_unjudged": 2, "unjudged_why": "the LLM has not answered; no LLM is wanted for this system"})
+    'read the warning of stage label, then run the night again from `label`'
     """
     first = (night.get("unjudged_why") or "").split("; ")[0]
     return next((WHAT_TO_DO[cause] for cause, words in CAUSES.items() if words == first), None) if night.get("n_unjudged") else None

@@ -95,7 +95,8 @@ def decisions(
     verdict proprietary ones (GeneralLog, arXiv 2511.05882). If the LLM has not answered yet, the small model stands in, and the verdict may
     change; if the LLM answered "unclear", or is not to be asked, the small model decides. On proprietary patterns the small model's
     probability is calibrated for, and compared with the threshold of, systems that it never saw; if the LLM could not tell, it must also
-    find the anomaly more likely than not. A small model that no probability can make flag does not judge: the pattern is unjudged.
+    find the anomaly more likely than not. A small model that no probability can make flag does not judge: the pattern is unjudged, unless
+    the LLM answered "unclear", which is a verdict; analysts find it among the open questions.
 
     Args: patterns (pattern_id, question_id); routes (pattern_id, route, similarity); scores (pattern_id, probability); verdicts
     (question_id, label, confidence, reason), at most one per question; answers (question_id, which may be a labelled pattern's id,
@@ -144,6 +145,8 @@ def by_model(name: str, routed: Mapping[str, Any], raw: float, by: Thresholds, n
     probability = calibrated(raw, calibration)
     assert probability is not None
     may_change = not is_general and no_verdict in ("off", "not_answered")
+    if least is None and no_verdict == "unclear":
+        return Decision(name, routed["route"], probability, "llm", "open", f"the LLM could not tell; {likeness(routed)}", False)
     if least is None:
         return unjudged(name, routed, probability, "cannot_flag" if is_general else no_verdict, may_change)
     if not is_general and no_verdict == "unclear":
