@@ -7,8 +7,10 @@ from collections import defaultdict
 
 import pandas as pd
 import pytest
-from nightlog.systems.spec import Templates
+from nightlog.onboarding.trial import mine_messages
+from nightlog.systems.spec import Header, Templates
 from nightlog.templates.miner import BLANKS, WILDCARD, Cluster, Miner, mine, mine_templates, similarity_of_words, template_id
+from parsing_help import make_system, parsed_lines
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -237,3 +239,30 @@ def test_spark_and_python_agree_on_what_a_blank_is(spark: SparkSession) -> None:
     counted = {row["message"]: row["n"] for row in rows.select("message", words.alias("n")).collect()}
     assert {message for message, n in counted.items() if n == 2} == {f"a{letter}b" for letter in letters if letter.isspace()}
     assert [message for message, n in counted.items() if n != len(message.split())] == []
+
+
+def templates_of(messages: list[str], version: int = 2) -> dict[str, str]:
+    """The template text of each message by the default masks and rules of a version."""
+    templates = Templates(version=version, similarity=1.0 if version > 1 else 0.9)
+    system = make_system(header=Header(), timestamp=None, templates=templates)
+    masked = [line.message for line in parsed_lines(system, messages)[0]]
+    return dict(zip(messages, [mine_messages(masked, system)[message] for message in masked], strict=True))
+
+
+def test_opposites_stay_apart_and_what_varies_freely_is_one_template() -> None:
+    took = [f"Took {n}.5 seconds to {verb} the instance on the hypervisor now" for n in range(20) for verb in ("spawn", "destroy")]
+    assert len(set(templates_of(took).values())) == 2
+    assert len(set(templates_of(took, version=1).values())) == 1, "what version 1 did"
+    days = [f"connection from 10.0.0.{n} () at {day} Jul {n} 12:00:0{n % 10} 2005" for n in range(1, 20) for day in ("Mon", "Fri")]
+    users = [f"session closed for user {name}" for name in ("root", "cyrus", "news", "test")]
+    lists = ['10.0.0.1 "GET /a/b" status: 200', '10.0.0.1,10.0.0.2 "GET /a/b" status: 200']
+    hosts = ["a.example.com:80 open through proxy p.example.org:5070", "10.0.0.1:80 open through proxy p.example.org:5070"]
+    for same in (days, users, lists, hosts):
+        assert len(set(templates_of(same).values())) == 1, same[0]
+    names = ["session opened by (uid=0)", "session opened by LOGIN(uid=0)"]
+    assert len(set(templates_of(names).values())) == 2
+
+
+def test_a_place_in_a_source_file_is_no_host() -> None:
+    (text,) = templates_of(["at shop.Cart.add(Cart.java:10)"]).values()
+    assert text == "at shop.Cart.add(Cart.java:<NUM>)"

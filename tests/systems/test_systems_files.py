@@ -28,7 +28,7 @@ def test_a_small_file_is_enough_and_the_rest_has_defaults() -> None:
     assert system.header.fields == ["message"]
     assert system.session.lookback_days == 1
     assert system.llm.allowed
-    assert [mask.name for mask in system.all_masks] == ["UUID", "IP", "MAC", "HEX", "PATH", "NUM"]
+    assert [mask.name for mask in system.all_masks] == ["UUID", "TIME", "IP", "HOST", "USER", "MAC", "HEX", "PATH", "NUM"]
 
 
 def test_the_detector_is_the_gru_or_metaproto() -> None:

@@ -367,7 +367,17 @@ def find_layout(lines: Sequence[str]) -> Layout:
         if piece.anchor and (words == 0 or piece.strong):
             cut, words = len(pieces), 0
         delimiter = delimiter_of(piece, delimiter)
-    return with_wordiest(Layout(tuple(named_host(pieces[:cut]))), delimiter, lines)
+    return with_wordiest(with_dash(Layout(tuple(named_host(pieces[:cut]))), lines), delimiter, lines)
+
+
+def with_dash(layout: Layout, lines: Sequence[str]) -> Layout:
+    """End the header behind a dash that stands among the first words of nearly all messages, as in `[time] program *64 - message`."""
+    compiled = re.compile(layout.pattern, re.ASCII | re.DOTALL)
+    messages = [found["message"] for line in lines if (found := compiled.fullmatch(line))]
+    dashed = [re.match(r"((?:[^\s-]\S* +){0,2}?)- ", message) for message in messages]
+    if not layout.stamps or len(messages) < FEW_LINES or sum(found is not None for found in dashed) < 0.97 * len(messages):
+        return layout
+    return Layout((*layout.pieces, Piece(r"(?P<more>(?:[^\s-]\S* +){0,2}?)- ", "word", ("more",), anchor=True, closing=True)), layout.tail)
 
 
 def with_wordiest(layout: Layout, delimiter: str, lines: Sequence[str]) -> Layout:

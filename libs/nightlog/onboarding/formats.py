@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 from nightlog.onboarding.trial import lines_table
 from nightlog.parsing.records import CONTINUES, join_records
@@ -59,10 +58,8 @@ def ready_formats() -> tuple[Ready, ...]:
         pattern = entry["pattern"]
         while MACRO.search(pattern):
             pattern = MACRO.sub(lambda macro: macros[macro[1]], pattern)
-        more: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in entry.items() if name != "pattern"
-        }
-        ready.append(Ready(pattern=pattern, **more))
+        more = {name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()}
+        ready.append(Ready(**more | {"pattern": pattern}))
     return tuple(ready)
 
 

@@ -182,7 +182,8 @@ class Templates(Part):
     same, it is a variable.
     """
 
-    similarity: float = Field(0.9, gt=0, le=1, description="the share of words that must agree")
+    version: Literal[1, 2] = Field(2, description="rules of masks and merging; 1 keeps the templates of systems that were set up before 2")
+    similarity: float = Field(1.0, gt=0, le=1, description="the share of words that must agree")
     values: int = Field(8, ge=2, description="so many different tokens make a place a variable")
     depth: int = Field(4, ge=3, le=10, description="Drain's depth")
     max_children: int = Field(100, ge=2, description="Drain's bound on the branches of a node")
@@ -285,14 +286,34 @@ class Signals(Part):
         return self.new_template or self.rate or self.silence or self.value or self.variation
 
 
-DEFAULT_MASKS = (
-    Mask(name="UUID", pattern=r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"),
-    Mask(name="IP", pattern=r"/?(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])(?::\d+)?"),
+UUID = Mask(name="UUID", pattern=r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+ADDRESS = r"/?(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])(?::\d+)?"
+# What a port does not follow: `Cart.java:10` is a place in a source file.
+SOURCES = "java|py|go|c|cc|cpp|h|rs|js|ts|rb|php|kt|scala|cs|pl|sh|erl|ex|lua|swift"
+MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
+TYPED = (
     Mask(name="MAC", pattern=r"\b(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}\b"),
     Mask(name="HEX", pattern=r"\b(?:0x[0-9a-fA-F]+|(?=\d*[a-fA-F])(?=[a-fA-F]*\d)[0-9a-fA-F]{8,})\b"),
     Mask(name="PATH", pattern=r"(?<![\w/<>])/(?:[^\s/,;:'\"()\[\]{}]+/)+[^\s/,;:'\"()\[\]{}]*"),
     Mask(name="NUM", pattern=r"[-+]?\d+(?:\.\d+)*"),
 )
+# By the version of [templates].
+DEFAULT_MASKS_OF = {
+    1: (UUID, Mask(name="IP", pattern=ADDRESS), *TYPED),
+    2: (
+        UUID,
+        Mask(
+            name="TIME",
+            pattern=rf"\b(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? )?(?:{MONTHS})[a-z]* +\d{{1,2}},? (?:\d{{4}} )?"
+            r"\d{1,2}:\d{2}:\d{2}(?:\.\d+)?(?: [A-Z]{3,4}\b)?(?: \d{4}\b)?",
+        ),
+        Mask(name="IP", pattern=rf"{ADDRESS}(?:, ?{ADDRESS})*"),
+        Mask(name="HOST", pattern=rf"\b(?:[A-Za-z0-9_-]+\.)+(?!(?:{SOURCES}):)[A-Za-z]{{2,}}:\d{{1,5}}\b"),
+        Mask(name="USER", pattern=r"(?<=\bfor user )[\w.@\\-]+"),
+        *TYPED,
+    ),
+}
+DEFAULT_MASKS = DEFAULT_MASKS_OF[2]
 
 
 class System(Part):
@@ -365,4 +386,4 @@ class System(Part):
     @property
     def all_masks(self) -> tuple[Mask, ...]:
         """The system's own masks first, then the typed ones that every system needs."""
-        return self.masks + (DEFAULT_MASKS if self.default_masks else ())
+        return self.masks + (DEFAULT_MASKS_OF[self.templates.version] if self.default_masks else ())

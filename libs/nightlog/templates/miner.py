@@ -12,7 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import xor
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ BLANKS = r"[\s\x1c-\x1f\x85\p{Z}]+"
 WILDCARD = "<*>"
 MASK_ALONE = re.compile(r"<[A-Z_*]+>")
 VALUE = re.compile(r"\d|<[A-Z_*]+>|[/@\\]")
+NAMED = re.compile(r"([A-Za-z_.-]+)[=(\[]")
 MINED = (
     "message_id long, message string, template_id string, widened string, first_message string, token_count int, "
     "ordinal long, founded boolean"
@@ -64,7 +65,9 @@ class Miner:
         self.system = system
         self.config = config
         self.drain = Drain(depth=config.depth, sim_th=config.similarity, max_children=config.max_children, param_str=WILDCARD)
-        self.drain.get_seq_distance = similarity_of_words
+        self.drain.get_seq_distance = partial(similarity_of_words, named=config.version > 1)
+        if config.version > 1:
+            self.drain.has_numbers = is_value  # tokens that look like values share a branch of the tree
         self.clusters: dict[int, Cluster] = {}
         self.numbers: dict[str, int] = {}
         self.values: defaultdict[int, set[str]] = defaultdict(set)
@@ -73,14 +76,18 @@ class Miner:
         """Note which tokens stand in each place of messages that are otherwise the same."""
         for message in messages:
             tokens = message.split()
-            for token, context in zip(tokens, contexts(tokens), strict=True):
+            for token, context in zip(tokens, self.contexts(tokens), strict=True):
                 if len(self.values[context]) < self.config.values:
                     self.values[context].add(token)
+
+    def contexts(self, tokens: Sequence[str]) -> list[int]:
+        """Return for each place a hash of what stands around it."""
+        return contexts([f"{name_of(t)}{WILDCARD}" if is_value(t) else t for t in tokens] if self.config.version > 1 else tokens)
 
     def generalize(self, message: str) -> str:
         """The message with wildcards where too many values were seen; as it is, where that would leave no word."""
         tokens = message.split()
-        seen = [len(self.values[context]) for context in contexts(tokens)]
+        seen = [len(self.values[context]) for context in self.contexts(tokens)]
         general = [WILDCARD if n >= self.config.values else token for token, n in zip(tokens, seen, strict=True)]
         return " ".join(general if any(map(is_word, general)) else tokens)
 
@@ -122,7 +129,7 @@ class Miner:
 
 
 def contexts(tokens: Sequence[str]) -> list[int]:
-    """For each place a hash of all the other tokens and their places; linear in the number of tokens."""
+    """Return for each place a hash of all the other tokens and their places; linear in the number of tokens."""
     marks = [int.from_bytes(hashlib.blake2b(f"{place} {token}".encode(), digest_size=8).digest()) for place, token in enumerate(tokens)]
     whole = reduce(xor, marks, 0)
     return [hash((whole ^ mark, place)) for place, mark in enumerate(marks)]
@@ -137,11 +144,32 @@ def is_word(token: str) -> bool:
     return MASK_ALONE.fullmatch(token) is None
 
 
-def similarity_of_words(template: Sequence[str], tokens: Sequence[str], _include_params: bool = False) -> tuple[float, int]:
+def is_value(token: str) -> bool:
+    """Return whether a token looks like a value: it has a digit, a mask, a path, or an address in it.
+
+    >>> is_value("<NUM>"), is_value("size=<NUM>"), is_value("closed")
+    (True, True, False)
+    """
+    return VALUE.search(token) is not None
+
+
+def name_of(token: str) -> str:
+    """Return what a value is called where it stands: the word before an equals sign or a bracket.
+
+    >>> name_of("rhost=<IP>"), name_of("LOGIN(uid=<NUM>)"), name_of("(uid=<NUM>)"), name_of("<IP>")
+    ('rhost', 'LOGIN', '', '')
+    """
+    found = NAMED.match(token)
+    return found[1] if found else ""
+
+
+def similarity_of_words(
+    template: Sequence[str], tokens: Sequence[str], _include_params: bool = False, named: bool = True
+) -> tuple[float, int]:
     """Share of the words that agree, and how many wildcards the template has.
 
     Masks are no words, and where both tokens look like values (a digit, a mask within, a path, an address) a difference is
-    no disagreement.
+    no disagreement, unless they are values of different names (`named`).
     """
     wildcards = words = same = differ = 0
     for ours, theirs in zip(template, tokens, strict=True):
@@ -150,10 +178,12 @@ def similarity_of_words(template: Sequence[str], tokens: Sequence[str], _include
         elif ours == theirs:
             words += is_word(ours)
             same += is_word(ours)
-        elif VALUE.search(ours) and VALUE.search(theirs):
+        elif is_value(ours) and is_value(theirs) and (not named or name_of(ours) == name_of(theirs)):
             differ += 1
         else:
             words += 1
+    if wildcards == len(template):  # the catch-all: messages come to it by the cap alone
+        return 0.0, wildcards
     return (same / words if words else float(not differ)), wildcards
 
 
