@@ -35,7 +35,7 @@ def put_in_place(files: FileSystem, aside: str, path: str) -> None:
 
 
 def aside_of(path: str) -> str:
-    """Where a file is written until it is whole.
+    """Return the path at which a file is written until it is whole.
 
     >>> aside_of("/lake/models/1f.safetensors").split(".")[-1]
     'part'

@@ -37,7 +37,7 @@ def locked(root: str, name: str, wait_s: float = WAIT_S) -> Iterator[None]:
 
 
 def free(root: str, name: str) -> bool:
-    """Whether nobody holds the lock of this name at this moment."""
+    """Return true if nobody holds the lock of this name at this moment."""
     try:
         with locked(root, name, 0.0):
             return True
@@ -46,7 +46,7 @@ def free(root: str, name: str) -> bool:
 
 
 def taken(number: int) -> bool:
-    """Whether this process has got the lock of an open file."""
+    """Try to lock an open file for this process. Returns true if it holds the lock."""
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

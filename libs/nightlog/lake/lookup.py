@@ -1,4 +1,4 @@
-"""Where a session or a pattern is in the lake, by the id that people read. No Spark."""
+"""Look sessions, patterns and templates up by the ids and texts that people read. No Spark."""
 
 from __future__ import annotations
 

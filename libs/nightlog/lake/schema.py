@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nightlog.errors import SchemaMismatch
@@ -34,6 +35,7 @@ def row_dict(row: Row) -> Mapping[str, Any]:
     return row if isinstance(row, Mapping) else row._asdict()
 
 
+@cache
 def delta_schema(spec: TableSpec) -> Schema:
     """Return the table's columns in Delta's types, with their meanings."""
     from deltalake import Schema
@@ -41,6 +43,7 @@ def delta_schema(spec: TableSpec) -> Schema:
     return Schema.from_json(json.dumps(spec.json))
 
 
+@cache
 def arrow_schema(spec: TableSpec) -> pa.Schema:
     """Return the table's columns in Arrow's types."""
     import pyarrow as pa

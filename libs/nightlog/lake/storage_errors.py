@@ -1,4 +1,4 @@
-"""What a full or closed disk, or an object store that does not answer, means, whichever library met it first."""
+"""Errors of a full or read-only disk, or of an object store, as errors of Nightlog, whichever library met them first."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ ADVICE = "see docs/how-to/run-on-a-cluster.md"
 
 @contextmanager
 def clear_storage_errors(root: str) -> Iterator[None]:
-    """Raise LakeFull, LakeReadOnly, StoreRefused or TransientError in the place of what a library says of a disk or an object store; all
-    other errors as they are."""
+    """Raise LakeFull, LakeReadOnly, StoreRefused or TransientError instead of a library's error about a disk or an object store.
+
+    All other errors are raised as they are.
+    """
     try:
         yield
     except Exception as error:
@@ -37,7 +39,7 @@ def clear_storage_errors(root: str) -> Iterator[None]:
 
 
 def storage_error(error: BaseException, root: str) -> NightlogError | None:
-    """The error of ours that an error of a library comes to, None where it is not about the lake's disk.
+    """Return the error of Nightlog for an error of a library; None if it is not about the lake's storage.
 
     Python, Arrow, delta-rs and the JVM raise different classes; the operating system's words are in all of them.
 
@@ -65,7 +67,7 @@ def storage_error(error: BaseException, root: str) -> NightlogError | None:
 
 
 def store_error(said: str, root: str) -> NightlogError:
-    """What an object store's refusal or silence comes to; of the answer only its code is told."""
+    """Return the error for an object store that refuses or does not answer; its message has only the code of the answer."""
     if refused := REFUSED.search(said):
         return StoreRefused(f"the object store refuses the lake {root}: {refused[0]}; correct its address or credentials (AWS_…), {ADVICE}")
     why = found[0] if (found := UNREACHED.search(said)) else "no answer"
@@ -73,7 +75,7 @@ def store_error(said: str, root: str) -> NightlogError:
 
 
 def room(place: str) -> str:
-    """How much is free on the disk of a folder, in words."""
+    """Return the free space on the disk of a folder, in words."""
     if "://" in place or not Path(place).exists():
         return "unknown"
     return f"{shutil.disk_usage(place).free / 2**20:,.0f} MiB left"

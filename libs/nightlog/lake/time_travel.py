@@ -32,7 +32,7 @@ class PastLake(Lake):
         self.as_now: set[str] = set()
 
     def exists(self, spec: TableSpec) -> bool:
-        """Whether the table was there then, or may have been."""
+        """Return true if the table was there then, or may have been."""
         if not super().exists(spec):
             return False
         history = super().table(spec).history()
@@ -76,7 +76,7 @@ def version_at(history: Iterable[Mapping[str, Any]], at: datetime) -> int | None
 
 
 def begins(history: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether a history holds the table's first commit: what is before it was not there at all."""
+    """Return true if a history holds the first commit of the table: before it there was no table."""
     return any(row["version"] == 0 for row in history)
 
 

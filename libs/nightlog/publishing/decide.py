@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from nightlog.detector.calibration import Calibration
-from nightlog.detector.registry import Manifest
 from nightlog.feedback.store import Suppressions, statement
 from nightlog.systems.spec import System
+
+if TYPE_CHECKING:
+    from nightlog.detector.registry import Manifest
 
 MORE_LIKELY_THAN_NOT = 0.5
 DIGITS = 6
