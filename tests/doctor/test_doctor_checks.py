@@ -131,8 +131,8 @@ def test_tables_have_the_columns_protocol_and_files_of_this_version(bare: Lake) 
         shutil.move(copy, bare.path(spec))
         return found
 
-    def without_a_column(path: str) -> None:
-        write_deltalake(path, DeltaTable(path).to_pyarrow_table().drop_columns(["reason"]), mode="overwrite", schema_mode="overwrite")
+    def without_a_key(path: str) -> None:
+        write_deltalake(path, DeltaTable(path).to_pyarrow_table().drop_columns(["row"]), mode="overwrite", schema_mode="overwrite")
 
     def with_another_type(path: str) -> None:
         table = DeltaTable(path).to_pyarrow_table()
@@ -165,8 +165,8 @@ def test_tables_have_the_columns_protocol_and_files_of_this_version(bare: Lake) 
         Path(path, "_delta_log", f"{DeltaTable(path).version():020}.json").write_text("{nonsense")
 
     for change, words in (
-        (without_a_column, "error: ops.quarantine lacks reason"),
-        (with_another_type, "run_id"),
+        (without_a_key, "lacks row, which identifies a row"),
+        (with_another_type, "has run_id of type boolean, expected string"),
         (with_a_column, "warning: ops.quarantine has columns that nobody knows: mine"),
         (of_a_newer_protocol, "error: ops.quarantine has protocol 3/7, expected 1/2"),
         (of_the_far_future, "error: ops.quarantine"),
@@ -174,6 +174,13 @@ def test_tables_have_the_columns_protocol_and_files_of_this_version(bare: Lake) 
         (with_a_garbled_log, "error: ops.quarantine cannot be read"),
     ):
         assert words in broken(QUARANTINE, change), change.__name__
+    assert states(tables(bare, 14)) == ["ok"]
+
+
+def test_a_table_that_will_gain_a_column_is_well(bare: Lake) -> None:
+    bare.append(QUARANTINE, [{"system": "app", "ds": "2026-03-04", "stage": "parse", "row": "{}"}])
+    path = bare.path(QUARANTINE)
+    write_deltalake(path, DeltaTable(path).to_pyarrow_table().drop_columns(["reason"]), mode="overwrite", schema_mode="overwrite")
     assert states(tables(bare, 14)) == ["ok"]
 
 

@@ -7,13 +7,17 @@ import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nightlog.doctor.finding import Finding, error, ok, warning
-from nightlog.errors import NightlogError
+from nightlog.errors import NightlogError, SchemaMismatch
 from nightlog.lake.lake import Lake
 from nightlog.lake.maintain import leftovers
-from nightlog.lake.schema import arrow_schema
+from nightlog.lake.schema import missing_columns
 from nightlog.lake.tables import ALL_TABLES, TableSpec
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
 
 AREA = "lake"
 READER, WRITER = 1, 2  # Delta's protocol that every reader of the lake can follow
@@ -96,7 +100,7 @@ def table(lake: Lake, spec: TableSpec, replay_days: int) -> Iterator[Finding]:
     try:
         opened = lake.table(spec)
         protocol = opened.protocol()
-        there = {field.name: str(field.type) for field in opened.schema().fields}
+        opened.schema()
     except Exception as trouble:
         yield error(AREA, f"{spec.name} cannot be read: {short(trouble)}", where, f"restore it; {RECOVER}")
         return
@@ -104,7 +108,7 @@ def table(lake: Lake, spec: TableSpec, replay_days: int) -> Iterator[Finding]:
         told = f"{spec.name} has protocol {protocol.min_reader_version}/{protocol.min_writer_version}, expected {READER}/{WRITER}"
         yield error(AREA, told, where, f"another program has changed it: restore the version before, or rebuild it; {RECOVER}")
         return
-    yield from columns(spec, there, where)
+    yield from columns(spec, opened, where)
     try:
         files = opened.file_uris()
         gone = [] if "://" in where else [path for path in files if not Path(path.removeprefix("file://")).exists()]
@@ -120,18 +124,13 @@ def table(lake: Lake, spec: TableSpec, replay_days: int) -> Iterator[Finding]:
         yield warning(AREA, f"{spec.name} is made of {len(files):,} files", where, "run `nightlog maintain`, weekly by Airflow")
 
 
-def columns(spec: TableSpec, there: dict[str, str], where: str) -> Iterator[Finding]:
-    """Has a table the columns of its spec, in their types? Args: there: column → type."""
-    from deltalake import Schema
-
-    wanted = {field.name: str(field.type) for field in Schema.from_arrow(arrow_schema(spec)).fields}
-    if missing := [name for name in wanted if name not in there]:
-        told = f"{spec.name} lacks {', '.join(missing)}; another version of Nightlog wrote it"
-        yield error(AREA, told, where, f"rebuild it, or begin a new lake; {RECOVER}")
-    if others := [name for name in wanted if name in there and there[name] != wanted[name]]:
-        told = ", ".join(f"{name} {there[name]} instead of {wanted[name]}" for name in others)
-        yield error(AREA, f"{spec.name}: {told}", where, f"restore the version before, or rebuild it; {RECOVER}")
-    if strange := [name for name in there if name not in wanted]:
+def columns(spec: TableSpec, opened: DeltaTable, where: str) -> Iterator[Finding]:
+    """Report a table whose columns are not those of its spec; columns that it lacks are added by the next write."""
+    try:
+        missing_columns(spec, opened)
+    except SchemaMismatch as mismatch:
+        yield error(AREA, str(mismatch), where, f"restore the version before, or rebuild it; {RECOVER}")
+    if strange := [field.name for field in opened.schema().fields if field.name not in spec.names]:
         yield warning(AREA, f"{spec.name} has columns that nobody knows: {', '.join(strange)}", where, "see who writes into the lake")
 
 
