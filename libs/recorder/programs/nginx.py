@@ -12,7 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from recorder.harm import filled, moved_away, owned_by_root, reset_on_close
 from recorder.plan import Act, Entry
@@ -414,7 +414,8 @@ def cut_off(nginx: Nginx, rng: random.Random) -> None:
     with nginx.client(rng) as web:
         nginx.stage.ledger.harm(web.sock.getsockname()[0], "client vanished in transfer")
         web.get("/index.html")
-        web.putrequest("POST", f"/upload/picture/{rng.randint(1, 999)}")
+        web.putrequest("POST", f"/upload/picture/{rng.randint(1, 999)}", skip_host=True)
+        web.putheader("Host", "shop.example.org")
         web.putheader("Content-Length", "50000")
         web.endheaders(b"x" * 9000)
         time.sleep(0.05)
@@ -424,7 +425,7 @@ def cut_off(nginx: Nginx, rng: random.Random) -> None:
 def tls_refused(nginx: Nginx, rng: random.Random) -> None:
     """A client does not accept the certificate, or speaks only an old TLS."""
     for _ in range(rng.randint(1, 3)):
-        with nginx.visit(rng, "TLS handshake failed") as source, suppress(ValueError):
+        with nginx.visit(rng, "TLS handshake failed") as source:
             raw = socket.create_connection(("127.0.0.1", TLS_PORT), timeout=5, source_address=source)
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False

@@ -18,7 +18,7 @@ from recorder.program import MissedError, Program, demand, run
 
 USERS = [f"op{n:02d}" for n in range(1, 13)]
 UID = 7100
-EXPIRED, LOCKED, SHELLLESS = "old01", "old02", "old03"  # accounts with a mistake
+EXPIRED, LOCKED, SHELLLESS = "op13", "op14", "op15"  # accounts with a mistake
 CONFIG = """
 Port {port}
 ListenAddress 127.0.0.1

@@ -130,6 +130,9 @@ class Stunnel(Program):
         while True:
             line = talk.hear()
             if self.mood == "hangs up":
+                assert isinstance(talk.connection, socket.socket)
+                talk._stream.close()
+                reset_on_close(talk.connection)
                 return
             if self.mood == "slow":
                 time.sleep(0.8)
