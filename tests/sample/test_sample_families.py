@@ -39,7 +39,7 @@ def test_the_days_of_a_family_have_the_lines_sessions_and_anomalies_of_the_manif
         sessions = sessions_of(family, lines)
         anomalous = sum(labels[session] == "1" for session in sessions)
         assert MANIFEST[family.name]["days"][day] == {"lines": len(lines), "sessions": len(sessions), "anomalous": anomalous}
-        assert len(sessions) >= 450
+        assert len(sessions) >= 390
         assert 0.01 <= anomalous / len(sessions) <= 0.06
         seen |= set(sessions)
     assert seen == set(labels)
