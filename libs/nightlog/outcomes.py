@@ -49,8 +49,9 @@ class Stage(StrEnum):
 class OutcomeKind(StrEnum):
     """The outcome of a system in a stage, and of its night.
 
-    `incomplete`: published, but nobody judged some of its sessions. `no_input`: there was no file to read, which is a failure if one was
-    due. `gated`: a quality gate held the night back. `transient`: it failed, and may work when it is tried again.
+    `incomplete`: published, but nobody judged some of its sessions, or no file came though one was due and only sessions that had waited
+    were judged. `no_input`: there was no file to read, which is a failure if one was due. `gated`: a quality gate held the
+    night back. `transient`: it failed, and may work when it is tried again.
     """
 
     DONE = "done"

@@ -23,11 +23,11 @@ from nightlog.doctor import machine
 from nightlog.doctor.endpoint import endpoint
 from nightlog.doctor.finding import Finding, State
 from nightlog.doctor.look import guarded, look, worst
-from nightlog.doctor.models import models
+from nightlog.doctor.models import models, unjudged_ahead
 from nightlog.doctor.systems import catalogue, inputs, last_nights, late_files
 from nightlog.doctor.tables import folder, tables
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import ANSWERS, NIGHTS, OUTCOMES, QUARANTINE
+from nightlog.lake.tables import ANSWERS, MODELS, NIGHTS, OUTCOMES, QUARANTINE
 from nightlog.settings import Settings
 from nights import add_toy_model, small_system
 
@@ -114,6 +114,20 @@ def test_a_lake_is_reached_written_and_closed_to_strangers(bare: Lake, tmp_path:
 def test_a_lake_that_cannot_be_written_is_an_error() -> None:
     found = list(folder(Lake("/proc/self")))
     assert found[0].state == State.ERROR and "cannot be written" in found[0].what
+
+
+def test_a_model_that_cannot_flag_beside_an_llm_that_is_off_is_told_before_the_night(bare: Lake) -> None:
+    system = small_system("shop")
+    add_toy_model(bare)
+    assert list(unjudged_ahead(bare, [system], is_llm_off=True)) == [], "this model flags"
+    (row,) = bare.rows(MODELS)
+    manifest = json.loads(row["manifest"]) | {"foreign_threshold": None}
+    bare.merge(MODELS, [row | {"manifest": json.dumps(manifest)}])
+    assert list(unjudged_ahead(bare, [system], is_llm_off=False)) == []
+    text = told(unjudged_ahead(bare, [system], is_llm_off=True))
+    assert "warning: shop: no LLM judges" in text and "no session unlike the training systems: these are judged by nobody" in text
+    bare.merge(MODELS, [row | {"manifest": json.dumps(manifest | {"threshold": 1.01})}])
+    assert "none of its sessions" in told(unjudged_ahead(bare, [system], is_llm_off=True))
 
 
 def test_tables_have_the_columns_protocol_and_files_of_this_version(bare: Lake) -> None:

@@ -21,7 +21,7 @@ from nightlog.handoff.metrics import write_metrics
 from nightlog.handoff.webhook import checked_host, post, tell_night
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import query
-from nightlog.lake.tables import ANOMALIES, HANDOFFS, NIGHTS
+from nightlog.lake.tables import ANOMALIES, HANDOFFS, NIGHTS, OUTCOMES
 from nightlog.settings import HandOff, Settings
 from page_lake import BEFORE, DS, HOSTILE, KINDS, TEXTS, WEEK, put_night, small_lake
 
@@ -56,7 +56,7 @@ def test_a_message_has_counts_outcomes_and_a_link_and_no_text_of_logs_or_llms(la
     lines = body["text"].splitlines()
     assert lines[0] == (
         "Nightlog, Wednesday 4 March 2026: 2 systems not published (mail: stopped by a quality gate in stage parse, void: no input); "
-        "13 anomalous sessions"
+        "13 anomalous sessions in the other 2 systems"
     )
     assert lines[1] == "• mail: stopped by a quality gate in stage parse"
     assert "• shop: 13 of 55 sessions, 1 provisional" in lines and "• void: no input" in lines and "• index: 0 of 40 sessions" in lines
@@ -88,7 +88,21 @@ def test_unjudged_sessions_come_first_and_a_night_without_any_result_says_so(tmp
     assert lines[1] == "• shop: 0 of 340 sessions, 300 unjudged, 300 provisional"
     lake.append(NIGHTS, [{"ds": WEEK, "system": "shop", "outcome": "failed"}, {"ds": WEEK, "system": "mail", "outcome": "no_input"}])
     head = tell_night(lake, WEEK, "")[0]["text"].splitlines()[0]
-    assert head.endswith("2 systems not published (mail: no input, shop: failed); nothing was published")
+    assert head.endswith("2 systems not published (mail: no input, shop: failed); nothing new was published")
+
+
+def test_the_head_line_is_not_calm_about_systems_whose_last_run_failed_or_had_no_input(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    lake.append(NIGHTS, [{"ds": DS, "system": "shop", "outcome": "done", "n_sessions": 9, "n_anomalies": 0, "run_at": NOW}])
+    lake.append(OUTCOMES, [outcome_row("shop", "no_input", {"n_nights_before": 3})])
+    head, line = tell_night(lake, DS, "")[0]["text"].splitlines()
+    assert head == "Nightlog, Wednesday 4 March 2026: 1 system not published (shop: no input); nothing new was published"
+    assert line == "• shop: no input; published earlier: 0 of 9 sessions"
+    waited = {"ds": WEEK, "system": "shop", "outcome": "incomplete", "n_files": 0, "n_sessions": 6, "n_anomalies": 0}
+    lake.append(NIGHTS, [waited])
+    head, line = tell_night(lake, WEEK, "")[0]["text"].splitlines()
+    assert "no input for shop, only sessions that had waited are judged; 0 anomalous sessions" in head
+    assert line == "• shop: no input, only sessions that had waited are judged; 0 of 6 sessions"
 
 
 def test_the_same_counts_of_other_sessions_are_another_message(tmp_path: Path) -> None:
@@ -256,6 +270,11 @@ def test_freshness_moves_with_published_nights_alone(tmp_path: Path) -> None:
 # Alerts
 
 
+def outcome_row(system: str, outcome: str, counts: dict[str, int]) -> dict[str, Any]:
+    """A row of ops.outcomes of stage ingest."""
+    return {"run_id": "r", "ds": DS, "system": system, "stage": "ingest", "outcome": outcome, "counts": counts, "at": NOW}
+
+
 def alert_rules() -> dict[str, str]:
     """The rules that docs/how-to/hand-off.md recommends: name → expression."""
     text = (Path(__file__).parents[2] / "docs" / "how-to" / "hand-off.md").read_text(encoding="utf-8")
@@ -289,6 +308,9 @@ def fires(expression: str, text: str, now: float) -> bool:
         ({"outcome": "transient"}, 30, "NightlogNotPublished"),
         ({"outcome": "gated"}, 30, "NightlogNotPublished"),
         ({"outcome": "no_input"}, 30, "NightlogNoInput"),
+        ({"outcome": "no_input", "n_nights_before": 3}, 30, "NightlogInputMissing"),
+        ({"outcome": "incomplete", "n_files": 0, "n_nights_before": 3}, 30, "NightlogInputMissing"),
+        ({"outcome": "incomplete", "n_files": 0, "n_nights_before": 3}, 40, "NightlogStale"),
         ({"outcome": "incomplete", "n_unjudged": 3, "n_sessions": 9}, 3, "NightlogUnjudged"),
         ({"outcome": "done", "n_unjudged": 3, "n_sessions": 9}, 3, "NightlogUnjudged"),
         ({"outcome": "done", "n_lines": 100, "n_unparsed": 6}, 3, "NightlogFormat"),
@@ -305,7 +327,11 @@ def test_the_recommended_alerts_fire(row: dict[str, Any] | None, hours: int, rul
     calm, soon = write_metrics(lake, tmp_path / "m").read_text(), (NOW + timedelta(hours=3)).timestamp()
     assert not any(fires(each, calm, soon) for each in rules.values())
     if row is not None:
-        lake.append(NIGHTS, [{"ds": DS, "system": "shop", "run_at": now - timedelta(hours=1)} | row])
+        counts = {name: row[name] for name in ("n_nights_before",) if name in row}
+        night = {name: value for name, value in row.items() if name not in counts}
+        lake.append(NIGHTS, [{"ds": DS, "system": "shop", "run_at": now - timedelta(hours=1)} | night])
+        if counts:
+            lake.append(OUTCOMES, [outcome_row("shop", "no_input" if row["outcome"] == "no_input" else "done", counts)])
     text = write_metrics(lake, tmp_path / "m").read_text()
     fired = {name for name, each in rules.items() if fires(each, text, now.timestamp())}
     assert rule in fired

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from nightlog.cli.night_state import night_state
+from nightlog.handoff.metrics import write_metrics
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import systems_without_due_input
 from nightlog.lake.tables import FILES, LINES_TABLE, NIGHTS, OUTCOMES
@@ -14,7 +16,7 @@ from nightlog.quality.approvals import Approval
 from nightlog.run.approve import approve
 from nightlog.run.night import Night
 from nightlog.settings import Settings
-from nightlog.systems.spec import Input, Record, System
+from nightlog.systems.spec import Header, Input, Record, Session, System, Timestamp
 from nights import add_toy_model, run_night, small_system
 
 DAYS = [f"2026-03-0{n}" for n in range(1, 7)]
@@ -119,3 +121,41 @@ def test_a_night_without_files_is_a_failure_if_some_were_due(lake: Lake, tmp_pat
     assert {name: row["outcome"] for name, row in rows.items()} == {"mail": "done", "shop": "no_input", "web": "no_input"}
     assert "though 1 earlier nights had some" in rows["shop"]["detail"] and "none ever has" in rows["web"]["detail"]
     assert code("2026-02-01") == 30, "no system had input"
+
+
+def test_lines_that_lone_carriage_returns_end_hold_the_night_back(lake: Lake, tmp_path: Path) -> None:
+    log, settings = tmp_path / "data" / "shop" / f"{DAYS[0]}.log", Settings(data=tmp_path / "data", llm="off", device="cpu")
+    deliver(tmp_path / "data", DAYS[0], "shop", n=20)
+    log.write_text(log.read_text() + "".join(f"INFO s{50 + n} request served\r" for n in range(9)))
+    outcome, detail = outcomes(lake, settings, [small_system("shop")], DAYS[0])["shop"]
+    assert outcome == "gated" and "8 carriage returns stand inside of 21 lines" in detail and "tr '\\r' '\\n'" in detail
+    log.write_text(log.read_text())  # reading makes each of them a line feed
+    assert outcomes(lake, settings, [small_system("shop")], DAYS[0])["shop"][0] == "done"
+
+
+def test_a_night_that_judges_only_what_waited_is_incomplete_and_no_fresher(lake: Lake, tmp_path: Path) -> None:
+    system = small_system("shop").model_copy(
+        update={
+            "header": Header(pattern=r"(?P<time>\S+ \S+) (?P<message>.*)"),
+            "timestamp": Timestamp(value="{time}", format="yyyy-MM-dd HH:mm:ss"),
+            "session": Session(kind="id", pattern=r"\b(s\d+)\b"),
+        }
+    )
+    settings, log = Settings(data=tmp_path / "data", llm="off", device="cpu"), tmp_path / "data" / "shop" / f"{DAYS[0]}.log"
+    log.parent.mkdir(parents=True)
+    log.write_text(f"{DAYS[0]} 08:00:00 request s1\n{DAYS[0]} 23:58:00 request s2\n")
+    run_night(lake, settings, [system], DAYS[0], "first")
+    before = write_metrics(lake, tmp_path / "before.prom").read_text()
+    found = run_night(lake, settings, [system], DAYS[1], "second")
+    assert exit_code([outcome.exit_kind for outcome in found.values()], 1) == 30
+    (row,) = lake.rows(NIGHTS, ds=DAYS[1])
+    told = "no file came though some were due: only 1 session that had waited for this night was judged"
+    assert (row["outcome"], row["n_files"], row["n_sessions"]) == ("incomplete", 0, 1) and row["detail"].startswith(told)
+    after = write_metrics(lake, tmp_path / "after.prom").read_text()
+    fresh = [line for line in before.splitlines() if "timestamp_seconds{" in line]
+    assert len(fresh) == 2 and fresh == [line for line in after.splitlines() if "timestamp_seconds{" in line]
+    assert 'nightlog_night_input_missing{system="shop"} 1' in after and 'nightlog_night_input_missing{system="shop"} 0' in before
+    page = (tmp_path / "lake" / "reports" / DAYS[1] / "index.html").read_text()
+    assert "shop had no input: only sessions that had waited are judged." in page
+    state = night_state(lake, None, DAYS[1])
+    assert state.exit_code == 40 and told in state.messages[0]

@@ -11,7 +11,7 @@ from nightlog.cli.output import err, safe
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import NIGHTS, OUTCOMES
 from nightlog.outcomes import EXIT_DONE, EXIT_NOT_THERE, OutcomeKind, exit_code, is_published
-from nightlog.publishing.account import next_step, unjudged_sentence
+from nightlog.publishing.account import input_sentence, next_step, unjudged_sentence
 
 Row = dict[str, Any]
 WORDS = {
@@ -107,6 +107,8 @@ def unknown_system(name: str, in_lake: Iterable[str], folder: Path | None) -> st
 
 def outcome_messages(row: Row) -> list[str]:
     """Return the message about a row of gold.nights, none for a night that is done and whose sessions were all judged."""
+    if (sentence := input_sentence(row)) is not None:
+        return [f"{row['system']} {row['ds']}: incomplete: {sentence}. To do: see why no file was delivered, then run the night again"]
     if (sentence := unjudged_sentence(row)) is not None:
         incomplete = "incomplete: " * (row["outcome"] == OutcomeKind.INCOMPLETE)
         return [f"{row['system']} {row['ds']}: {incomplete}{sentence}. To do: {next_step(row)}"]

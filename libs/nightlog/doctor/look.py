@@ -70,6 +70,7 @@ def of_systems(settings: Settings, lake: Lake, now: datetime) -> Iterator[Findin
     days = {system.name: dated[-1] for system in chosen if data is not None and (dated := find_days(system, data))}
     outcomes = lake.rows(OUTCOMES, ["system", "ds", "stage", "outcome", "detail", "counts", "at"])
     yield from systems.last_nights(chosen, rows, outcomes, days)
+    yield from models.unjudged_ahead(lake, chosen, settings.provider == "off")
     if data is not None:
         yield from systems.late_files(chosen, rows, data)
     yield from systems.stale_nights(chosen, lake)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from nightlog.detector.calibration import Calibration
 from nightlog.detector.header import manifest_in
 from nightlog.doctor.finding import Finding, error, ok, warning
 from nightlog.lake.files import half_written, read_file
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import MODELS
+from nightlog.systems.spec import System
 
 AREA = "models"
 AGAIN = "restore the file from a copy of the lake, or train again: nightlog train, nightlog retrain"
@@ -26,6 +29,30 @@ def models(lake: Lake) -> Iterator[Finding]:
         yield model(f"{lake.root}/models/{row['version']}.safetensors", row)
     if parts := half_written(f"{lake.root}/models"):
         yield warning(AREA, f"{len(parts)} half-written model files", parts[0], "remove .*.part there: a training broke off")
+
+
+def unjudged_ahead(lake: Lake, systems: Iterable[System], is_llm_off: bool) -> Iterator[Finding]:
+    """Yield the systems of whose sessions tonight leaves some unjudged: no LLM judges them, and their model cannot flag.
+
+    Such a night is incomplete, or, if the system's file wants no LLM, complete with unjudged sessions.
+    """
+    rows = {row["system"]: row for row in lake.rows(MODELS) if row["status"] == "promoted"}
+    for system in systems:
+        row = rows.get(system.name) or rows.get("")
+        if row is None or (system.llm.judges and not is_llm_off):
+            continue
+        manifest = json.loads(row["manifest"])
+        flags_foreign, flags_known = (
+            Calibration(**manifest.get(calibration) or {}).reaches(manifest.get(threshold))
+            for calibration, threshold in (("foreign", "foreign_threshold"), ("calibration", "threshold"))
+        )
+        if flags_foreign and flags_known:
+            continue
+        which = "none of its sessions" if not flags_foreign and not flags_known else "no session "
+        which += "" if which.startswith("none") else "unlike the training systems" if flags_known else "like the training systems"
+        found = f"{system.name}: no LLM judges, and model {row['version']} can flag {which}: these are judged by nobody"
+        todo = "name an LLM (OPENAI_API_KEY, docs/reference/settings.md), answer its questions (nightlog questions), or train again"
+        yield warning(AREA, found, lake.root, todo)
 
 
 def model(path: str, row: dict[str, Any]) -> Finding:

@@ -12,8 +12,9 @@ from nightlog.handoff.export import in_place
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES
 from nightlog.llm.budget import cost
-from nightlog.outcomes import OutcomeKind, is_published
+from nightlog.outcomes import OutcomeKind, Stage, exit_kind, is_published
 from nightlog.pages.model import outcome_of
+from nightlog.publishing.account import has_input
 
 # name → (meaning, column of gold.nights)
 COLUMNS = {
@@ -42,12 +43,14 @@ Sample = tuple[Mapping[str, str], float]
 class SystemMetrics:
     """The figures of one system.
 
-    `night`: the row of gold.nights of its last night. `outcome`: of that night's last run. `published`: the row of its last
-    published night, None if there is none. `anomalies`: status → sessions. `money`: US dollars for the LLM in that night.
+    `night`: the row of gold.nights of its last night. `outcome`: of that night's last run. `is_input_missing`: no file came though some
+    were due. `published`: the row of its last published night that had files, None if there is none. `anomalies`: status → sessions.
+    `money`: US dollars for the LLM in that night.
     """
 
     night: Mapping[str, Any]
     outcome: str
+    is_input_missing: bool
     published: Mapping[str, Any] | None
     anomalies: Mapping[str, int]
     money: float
@@ -64,7 +67,7 @@ def write_metrics(lake: Lake, path: Path) -> Path:
     published: dict[str, dict[str, Any]] = {}
     for row in sorted(lake.rows(NIGHTS), key=lambda row: str(row["ds"])):
         last[row["system"]] = row
-        if is_published(row["outcome"]):
+        if is_published(row["outcome"]) and has_input(row):
             published[row["system"]] = row
     found = []
     for system, night in sorted(last.items()):
@@ -73,11 +76,18 @@ def write_metrics(lake: Lake, path: Path) -> Path:
         outcome = outcome_of(runs)[0].outcome if runs else str(night["outcome"])
         statuses = [row["status"] for row in lake.rows(ANOMALIES, ["status"], **place)]
         money = sum(row["money"] for row in cost(lake, night["ds"], night["ds"], system))
-        found.append(SystemMetrics(night, outcome, published.get(system), {each: statuses.count(each) for each in STATUSES}, money))
+        counted = {each: statuses.count(each) for each in STATUSES}
+        found.append(SystemMetrics(night, outcome, is_input_missing(runs), published.get(system), counted, money))
     path.parent.mkdir(parents=True, exist_ok=True)
     with in_place(path) as aside:
         aside.write_text(metrics(found), encoding="utf-8")
     return path
+
+
+def is_input_missing(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Return True if stage ingest last found no file though some were due. Args: rows of ops.outcomes of a system's night."""
+    last = max((row for row in rows if row["stage"] == Stage.INGEST), key=lambda row: row["at"], default=None)
+    return last is not None and exit_kind(last["outcome"], last["counts"]) != last["outcome"]
 
 
 def metrics(systems: Sequence[SystemMetrics]) -> str:
@@ -92,6 +102,7 @@ def metrics(systems: Sequence[SystemMetrics]) -> str:
         if each.published is not None
     ]
     outcomes = [(each.labels | {"outcome": kind.value}, float(each.outcome == kind)) for each in systems for kind in OutcomeKind]
+    missing = [(each.labels, float(each.is_input_missing)) for each in systems]
     published = [(each.labels, epoch(each.published["run_at"])) for each in systems if each.published and each.published["run_at"]]
     anomalies = [
         (each.labels | {"status": status}, float(n))
@@ -107,9 +118,10 @@ def metrics(systems: Sequence[SystemMetrics]) -> str:
     ]
     dollars = [(each.labels, float(each.money)) for each in systems]
     parts = [
-        family("day_timestamp_seconds", "Midnight (UTC) with which the system's last published night begins.", days),
+        family("day_timestamp_seconds", "Midnight (UTC) with which the system's last published night with files begins.", days),
         family("published_timestamp_seconds", "When that night was published.", published),
         family("outcome", "Outcome of the last night's last run: 1 for its outcome, 0 for the others.", outcomes),
+        family("input_missing", "1 if no file came for the last night though some were due.", missing),
         family("anomalies", "Anomalous sessions by status.", anomalies),
         *(family(name, meaning, by(column)) for name, (meaning, column) in COLUMNS.items()),
         family("llm_tokens", "Tokens of the LLM.", tokens),

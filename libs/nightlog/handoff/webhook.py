@@ -18,7 +18,7 @@ from nightlog.outcomes import SUCCESSES, OutcomeKind, is_published
 from nightlog.pages.model import outcome_of
 from nightlog.pages.words import OUTCOMES as OUTCOME_WORDS
 from nightlog.pages.words import long_day, n_of
-from nightlog.publishing.account import night_sentence
+from nightlog.publishing.account import input_sentence, night_sentence
 
 SHOWN_SYSTEMS = 30
 SHOWN_TROUBLES = 3  # of the systems that were not published, in the head line
@@ -41,6 +41,11 @@ class SystemMessage:
         return self.outcome not in SUCCESSES
 
     @property
+    def lacks_input(self) -> bool:
+        """True if the night is published without the files that were due."""
+        return self.night is not None and input_sentence(self.night) is not None
+
+    @property
     def n_anomalies(self) -> int:
         """Anomalous sessions that are published."""
         return (self.night or {}).get("n_anomalies") or 0
@@ -58,11 +63,12 @@ class SystemMessage:
         ('shop: 52 of 1,610 sessions, 3 provisional', 'mail: stopped by a quality gate in stage parse')
         """
         parts = [self.trouble()] if self.is_ill else []
+        parts += ["no input, only sessions that had waited are judged"] if self.lacks_input and not self.is_ill else []
         if self.night is not None:
             counts = f"{self.n_anomalies:,} of {n_of(self.night['n_sessions'], 'session')}"
             for name in ("unjudged", "provisional"):
                 counts += f", {n:,} {name}" if (n := self.night.get(f"n_{name}")) else ""
-            parts.append(f"published earlier: {counts}" if parts else counts)
+            parts.append(f"published earlier: {counts}" if self.is_ill else counts)
         return f"{self.system}: {'; '.join(parts) or 'done'}"
 
     def trouble(self) -> str:
@@ -96,13 +102,20 @@ def tell_night(lake: Lake, ds: str, pages_url: str) -> tuple[dict[str, Any], str
 def message(ds: str, systems: Sequence[SystemMessage], link: str) -> dict[str, Any]:
     """Return the JSON: `text` for receivers that read only that, `blocks` for Slack.
 
-    Systems that were not published come first, then those with the most unjudged, then the most anomalous sessions.
+    Systems that were not published come first, then those with the most unjudged, then the most anomalous sessions. The number of anomalous
+    sessions is that of the systems whose last run ended well: what an earlier run published stands in the lines of the others.
     """
     ill = [each for each in systems if each.is_ill]
+    well = [each for each in systems if not each.is_ill]
+    lacking = [each.system[:40] for each in well if each.lacks_input]
     nights = [{"system": each.system, **each.night} for each in systems if each.night is not None]
     parts = [sentence] if (sentence := night_sentence(nights)) is not None else []
     parts += [f"{n_of(len(ill), 'system')} not published ({listed_troubles(ill)})"] if ill else []
-    found = n_of(sum(each.n_anomalies for each in systems), "anomalous session") if nights else "nothing was published"
+    if lacking:
+        more = f" and {len(lacking) - SHOWN_TROUBLES:,} more" * (len(lacking) > SHOWN_TROUBLES)
+        parts.append(f"no input for {', '.join(lacking[:SHOWN_TROUBLES])}{more}, only sessions that had waited are judged")
+    found = n_of(sum(each.n_anomalies for each in well), "anomalous session") if well else "nothing new was published"
+    found += f" in the other {n_of(len(well), 'system')}" if ill and well else ""
     head = f"Nightlog, {long_day(ds)}: {'; '.join([*parts, found])}"
     ranked = sorted(systems, key=lambda each: (not each.is_ill, -each.n_unjudged, -each.n_anomalies, each.system))
     lines = [escaped(each.line()[:LONGEST_LINE]) for each in ranked[:SHOWN_SYSTEMS]]

@@ -67,8 +67,8 @@ def ingest(
 ) -> tuple[dict[str, int], str | None]:
     """Put the night's lines into the lake, and those of look-back days that the lake lacks but the data folder has.
 
-    So a night's sessions are the same in whatever order nights are run. Returns counts (n_files, n_hosts, n_bytes, n_lines, n_replaced) of
-    the night itself, and what an operator should know. If it raises, nothing is written.
+    So a night's sessions are the same in whatever order nights are run. Returns counts (n_files, n_hosts, n_bytes, n_lines, n_replaced,
+    n_returns) of the night itself, and what an operator should know. If it raises, nothing is written.
 
     Args: fewer_lines: replace a published night by fewer lines. Raises NoInput if the night has no file, FormatError if one of its files
     cannot be read to its end, or if they have fewer lines than were published.
@@ -92,7 +92,7 @@ def ingest(
         notes.append("the night's files have no lines")
     if n_cut := counts.pop("n_cut"):
         notes.append(f"{n_cut:,} lines were longer than {MAX_LINE:,} bytes and are kept without their ends")
-    if (n_returns := counts.pop("n_returns")) > MANY_RETURNS * counts["n_lines"]:
+    if (n_returns := counts["n_returns"]) > MANY_RETURNS * counts["n_lines"]:
         notes.append(f"carriage returns stand inside of lines ({n_returns:,}); if they end lines, convert the file (tr '\\r' '\\n')")
     return counts, "; ".join(notes) or None
 

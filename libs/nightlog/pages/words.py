@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from nightlog.outcomes import SUCCESSES, OutcomeKind
 from nightlog.pages.model import SystemNight, merged_trend
-from nightlog.publishing.account import next_step, night_sentence, unjudged_sentence
+from nightlog.publishing.account import input_sentence, next_step, night_sentence, unjudged_sentence
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTHS = (
@@ -163,11 +163,14 @@ def head_line(night: SystemNight) -> str:
         return f"Nothing was published: {troubled(night)}."
     total = night.night.get("n_sessions")
     sentences = []
+    if (sentence := input_sentence(night.night)) is not None:
+        sentences = [f"{sentence[0].upper()}{sentence[1:]}."]
     if (sentence := unjudged_sentence(night.night)) is not None:
-        sentences = [f"{sentence}.", f"To do: {next_step(night.night)}."]
+        sentences += [f"{sentence}.", f"To do: {next_step(night.night)}."]
     if not night.n_anomalies:
         judged = (total or 0) - (night.night.get("n_unjudged") or 0)
-        sentences.append(f"None of {'the other ' * bool(sentences)}{n_of(judged, 'session')} is anomalous{' so far' * may_change(night)}.")
+        others = "the other " if night.night.get("n_unjudged") else ""
+        sentences.append(f"None of {others}{n_of(judged, 'session')} is anomalous{' so far' * may_change(night)}.")
     else:
         verb = "is" if night.n_anomalies == 1 else "are"
         sentences += [f"{night.n_anomalies:,} of {n_of(total, 'session')} {verb} anomalous, of {n_of(night.n_kinds, 'kind')}."]
@@ -211,6 +214,8 @@ def night_head_line(nights: Sequence[SystemNight], unread: Sequence[str]) -> str
     if (sentence := night_sentence([{"system": night.system, **night.night} for night in nights if night.published])) is not None:
         steps = dict.fromkeys(step for night in nights if (step := next_step(night.night)) is not None)
         told = [f"{sentence}.", f"To do: {'; '.join(steps)}."]
+    if names := [night.system for night in nights if night.published and input_sentence(night.night) is not None]:
+        told.append(f"{listed(names)} had no input: only sessions that had waited are judged.")
     told.append(f"{n_of(total, 'anomalous session')}{of_kinds} in {n_of(len(nights) + len(unread), 'system')}.")
     if waiting := sum(night.night.get("n_provisional") or 0 for night in nights):
         told.append(f"{n_of(waiting, 'session')} {'is' if waiting == 1 else 'are'} provisional.")

@@ -72,9 +72,33 @@ def account(decided: Iterable[Decision], sizes: Mapping[str, int]) -> VerdictAcc
     return VerdictAccount(by_analyst, by_llm, by_model, nobody, n_provisional, causes)
 
 
-def night_outcome(system: System, n_unjudged: int) -> OutcomeKind:
-    """Return the outcome of a published night: incomplete if nobody judged some sessions of a system that an LLM is meant to judge."""
-    return OutcomeKind.INCOMPLETE if n_unjudged and system.llm.judges else OutcomeKind.DONE
+def night_outcome(system: System, n_unjudged: int, is_input_missing: bool = False) -> OutcomeKind:
+    """Return the outcome of a published night.
+
+    It is incomplete if nobody judged some sessions of a system that an LLM is meant to judge. It is incomplete, too, if no file came though
+    one was due: then only sessions that had waited for the night were judged.
+    """
+    return OutcomeKind.INCOMPLETE if is_input_missing or (n_unjudged and system.llm.judges) else OutcomeKind.DONE
+
+
+def has_input(night: Mapping[str, Any]) -> bool:
+    """Return True if files were read for a row of gold.nights; rows of earlier versions of Nightlog do not count them."""
+    return night.get("n_files") != 0
+
+
+def input_sentence(night: Mapping[str, Any]) -> str | None:
+    """Return the sentence about a published night without the input that was due, for a row of gold.nights; None if it had its input.
+
+    >>> input_sentence({"outcome": "incomplete", "n_files": 0, "n_sessions": 6})
+    'no file came though some were due: only 6 sessions that had waited for this night were judged'
+    >>> input_sentence({"outcome": "incomplete", "n_files": 2}), input_sentence({"outcome": "done", "n_files": 0})
+    (None, None)
+    """
+    if night.get("outcome") != OutcomeKind.INCOMPLETE or has_input(night):
+        return None
+    n = night.get("n_sessions") or 0
+    verb = "was" if n == 1 else "were"
+    return f"no file came though some were due: only {n:,} session{'s' * (n != 1)} that had waited for this night {verb} judged"
 
 
 def next_step(night: Mapping[str, Any]) -> str | None:

@@ -39,7 +39,7 @@ from nightlog.lake.tables import (
 from nightlog.llm.verdicts import latest_verdicts
 from nightlog.outcomes import OutcomeKind, Stage, is_published
 from nightlog.parsing.readings import Readings, rules_of
-from nightlog.publishing.account import VerdictAccount, account, night_outcome, unjudged_sentence
+from nightlog.publishing.account import VerdictAccount, account, input_sentence, night_outcome, unjudged_sentence
 from nightlog.publishing.decide import Decision, Thresholds, decisions, llm_cause, with_suppressions
 from nightlog.publishing.evidence import Known, with_evidence
 from nightlog.quality.approvals import Past, check_anomalies
@@ -304,9 +304,10 @@ def publish(
     curve, share = tau_curve(judged, manifest.tau)
     done = {"n_anomalies": len(narrow)} | verdicts.counts
     left = {"n_unjudged": verdicts.n_unjudged, "n_sessions": len(judged.sessions), "unjudged_why": verdicts.why}
-    told_first = [sentence] if (sentence := unjudged_sentence(left)) is not None else []
+    outcome = night_outcome(system, verdicts.n_unjudged, is_input_missing="n_nights_before" in counts)
+    left |= {"outcome": outcome, "n_files": counts.get("n_files")}
+    told_first = [sentence for sentence in (input_sentence(left), unjudged_sentence(left)) if sentence is not None]
     detail = "; ".join([*told_first, *(found.text for found in unsound + breaches), *told_by_gate]) or None
-    outcome = night_outcome(system, verdicts.n_unjudged)
     row: dict[str, Any] = {**place, "outcome": outcome.value, "detail": detail, "unjudged_why": verdicts.why}
     row |= {"run_id": by.run_id, "run_seconds": seconds, "run_at": by.now}
     row |= {"run_llm_trouble": by.trouble}

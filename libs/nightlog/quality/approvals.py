@@ -37,6 +37,7 @@ AFTER = {
 LOOK = {
     "unparsed": f"See {QUARANTINE.name} for the first lines that do not match",
     "swallowed": "See `record.start` in the system file",
+    "returns": "Convert the file (tr '\\r' '\\n')",
     "hosts": f"See {FILES.name} for the files of each night",
     "lines": f"See {FILES.name} for the files of each night",
 }

@@ -140,7 +140,7 @@ def drift(counts: Counts, before: Sequence[Counts], gates: Gates, measures: Iter
 
 
 def beyond_limits(counts: Counts, gates: Gates) -> list[Finding]:
-    """Return what is beyond the limits that hold from the first night: lines that do not match the header, lines swallowed by records."""
+    """Return what is beyond the limits that hold from the first night: unparsed and swallowed lines, carriage returns inside of lines."""
     total = with_text(counts)
     found = []
     value = share(counts["n_unparsed"], total)
@@ -156,6 +156,14 @@ def beyond_limits(counts: Counts, gates: Gates) -> list[Finding]:
         text = f"{counts['n_swallowed']:,} of {total:,} lines {joined}{limit}"
         severity: Severity = "critical" if held and "swallowed" in gates.hold else "warning"
         found.append(Finding("swallowed", value, LEAST, gates.swallowed_share, severity, text))
+    value = counts.get("n_returns", 0) / max(1, counts.get("n_lines", 0))
+    if value > gates.returns_share:
+        text = (
+            f"{counts['n_returns']:,} carriage returns stand inside of {counts['n_lines']:,} lines, more than gates.returns_share = "
+            f"{gates.returns_share:g}: if they end lines, these lines are lost in others"
+        )
+        severity = "critical" if "returns" in gates.hold else "warning"
+        found.append(Finding("returns", value, LEAST, gates.returns_share, severity, text))
     return found
 
 

@@ -16,6 +16,7 @@ GROUP = re.compile(r"\(\?P<(\w+)>")
 WHOLE_LINE = r"(?P<message>.*)"
 # The part of JSON paths that Spark and the trial of a new system read alike.
 JSON_PATH = re.compile(r"\$(?:\.[\w-]+|\['[^'\]]+'\]|\[\d+\])+")
+DAY_FIELDS = frozenset({"ds", "ds_year"})  # of the night, not of a line
 LONGEST_RECORD = 1000  # lines; what follows belongs to no record
 
 
@@ -232,14 +233,17 @@ class LLM(Part):
         return self.allowed and self.wanted
 
 
-Measured = Literal["unparsed", "swallowed", "continuation", "hosts", "lines", "bytes", "files", "new_templates", "sessions", "anomalies"]
+Measured = Literal[
+    "unparsed", "returns", "swallowed", "continuation", "hosts", "lines", "bytes", "files", "new_templates", "sessions", "anomalies"
+]
 
 
 class Gates(Part):
     """When a night is held back until somebody approves it (`nightlog approve`).
 
-    Two limits hold from the first night: `unparsed_share` of the lines that do not match the header, and `swallowed_share` of the lines
-    that became part of a record but do not look like its continuation. A host that delivered lines on the last three nights is expected.
+    Three limits hold from the first night: `unparsed_share` of the lines that do not match the header, `swallowed_share` of the lines that
+    became part of a record but do not look like its continuation, and `returns_share`, carriage returns inside of lines per line. A host
+    that delivered lines on the last three nights is expected.
 
     The other measures are compared with the published nights of the `history_days` before, if these are at least `least_nights`. A night
     may lie within `deviations` robust standard deviations of their median, or as far as two of them went, and beyond that by:
@@ -252,6 +256,7 @@ class Gates(Part):
 
     unparsed_share: float = Field(0.2, ge=0, le=1)
     swallowed_share: float = Field(0.2, ge=0, le=1)
+    returns_share: float = Field(0.2, ge=0)
     history_days: int = Field(28, ge=1, le=366)
     least_nights: int = Field(7, ge=3)
     deviations: float = Field(4.0, gt=0)
@@ -262,7 +267,7 @@ class Gates(Part):
     new_templates_rise: float = Field(0.5, gt=0, le=1)
     sessions_factor: float = Field(3.0, gt=1)
     anomalies_rise: float = Field(0.25, gt=0, le=1)
-    hold: tuple[Measured, ...] = ("unparsed", "swallowed", "hosts", "lines", "new_templates", "sessions", "anomalies")
+    hold: tuple[Measured, ...] = ("unparsed", "returns", "swallowed", "hosts", "lines", "new_templates", "sessions", "anomalies")
 
 
 class Signals(Part):
@@ -316,6 +321,18 @@ DEFAULT_MASKS_OF = {
 DEFAULT_MASKS = DEFAULT_MASKS_OF[2]
 
 
+def check_stamp(stamp: Timestamp | None, fields: set[str], where: str = "") -> None:
+    """Raise ValueError if a stamp's value names a field that a header lacks, or no field of a line at all."""
+    if stamp is None:
+        return
+    used = set(re.findall(r"\{(\w+)\}", stamp.value))
+    if missing := used - fields - DAY_FIELDS:
+        known = ", ".join(sorted(fields | DAY_FIELDS))
+        raise ValueError(f"{where}no such header field: {', '.join(sorted(missing))}; the header has {known}")
+    if not used & fields:
+        raise ValueError(f"{where}`timestamp.value` = {stamp.value!r} has no field of a line; without times of lines leave [timestamp] out")
+
+
 class System(Part):
     """One system: how its logs are read, how sessions are made, what is known, and what may leave the machine.
 
@@ -348,15 +365,10 @@ class System(Part):
 
     @model_validator(mode="after")
     def fields_exist(self) -> Self:
-        known = {*self.header.fields, "ds", "ds_year"}
-        used = {self.session.field} if self.session.kind != "window" else set()
-        used |= set(re.findall(r"\{(\w+)\}", self.timestamp.value)) if self.timestamp else set()
-        if missing := used - known:
-            raise ValueError(f"no such header field: {', '.join(sorted(missing))}; the header has {', '.join(sorted(known))}")
-        if self.timestamp is not None and not set(re.findall(r"\{(\w+)\}", self.timestamp.value)) & set(self.header.fields):
-            raise ValueError(
-                f"`timestamp.value` = {self.timestamp.value!r} has no field of a line; without times of lines leave [timestamp] out"
-            )
+        fields = set(self.header.fields)
+        if self.session.kind != "window" and self.session.field not in {*fields, *DAY_FIELDS}:
+            raise ValueError(f"no such header field: {self.session.field}; the header has {', '.join(sorted(fields | DAY_FIELDS))}")
+        check_stamp(self.timestamp, fields)
         if self.session.kind == "window" and self.timestamp is None:
             raise ValueError("sessions by time window need a [timestamp]")
         if self.role == "source" and self.labels is None:
@@ -366,8 +378,10 @@ class System(Part):
     @model_validator(mode="after")
     def variants_have_the_session(self) -> Self:
         for number, variant in enumerate(self.variants, 1):
-            if self.session.kind != "window" and self.session.field not in variant.header.fields:
+            fields = set(variant.header.fields)
+            if self.session.kind != "window" and self.session.field not in fields:
                 raise ValueError(f"variants[{number}]: its header has no field `{self.session.field}`, which [session] looks at")
+            check_stamp(variant.timestamp, fields, f"variants[{number}]: ")
         return self
 
     def forms(self) -> tuple[System, ...]:
