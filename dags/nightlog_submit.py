@@ -88,8 +88,19 @@ def environment() -> dict[str, str]:
     return {**defaults, **os.environ, "PYTHONUNBUFFERED": "1"}
 
 
+def is_local() -> bool:
+    """Return whether Spark would run on this machine alone."""
+    return not PROPERTIES and re.match(r"local(\[|$)", MASTER or "") is not None
+
+
 def spark_job(name: str) -> list[str]:
-    """`jobs/<name>.py` by spark-submit. Delta has to be on the driver's class path before Python starts, hence `--jars`."""
+    """Return the command of `jobs/<name>.py` for a job that may need Spark.
+
+    On this machine the job starts a session itself, and only if its work is large: a night of small systems needs no JVM. A cluster gets
+    the job by spark-submit; Delta has to be on the driver's class path before Python starts, hence `--jars`.
+    """
+    if is_local():
+        return plain_job(name)
     return [
         str(BIN / "spark-submit"),
         *(("--master", MASTER) if MASTER else ()),
@@ -102,7 +113,7 @@ def spark_job(name: str) -> list[str]:
 
 
 def plain_job(name: str) -> list[str]:
-    """`jobs/<name>.py` for a job that needs no Spark."""
+    """Return the command of `jobs/<name>.py` in the jobs' own Python."""
     return [str(BIN / "python"), str(HOME / "jobs" / f"{name}.py")]
 
 

@@ -58,13 +58,9 @@ def test_each_program_is_the_one_of_the_jobs_environment(nightly: DAG, run: Runn
     night = run(nightly, {}, ds="2008-11-10")
     programs = {call.stage: call.argv[0] for call in night.calls}
     folder = run.home / ".venv" / "bin"
-    assert programs == dict.fromkeys(STAGES, str(folder / "spark-submit")) | {
-        "label": str(folder / "python"),
-        "report": str(folder / "python"),
-        "outcomes": str(folder / "nightlog"),
-    }
+    assert programs == dict.fromkeys(STAGES, str(folder / "python")) | {"outcomes": str(folder / "nightlog")}
     ingest = night.calls[0]
-    assert (ingest.option("--master"), ingest.option("--driver-memory"), ingest.option("--systems")) == ("local[*]", "4g", None)
+    assert ingest.option("--systems") is None
     assert ingest.environment["PYSPARK_PYTHON"] == str(folder / "python")
 
 
@@ -132,7 +128,8 @@ exec $limit {JOBS_PYTHON} {ROOT}/jobs/ingest.py "$@"
     }
     settings = {name: str(place) for name, place in places.items()} | environment
     stage = nightly.get_task("ingest")
-    stage.command = ["env", *(f"{name}={value}" for name, value in settings.items()), str(program), *stage.command[-5:]]
+    given = stage.command[stage.command.index("--ds") :]
+    stage.command = ["env", *(f"{name}={value}" for name, value in settings.items()), str(program), *given]
     return folder / "tries"
 
 
@@ -223,14 +220,14 @@ def test_retraining_runs_the_train_job_and_then_distils(dags: dict[str, DAG], ru
     done = run(dags["nightlog_retrain"], {"train": [20, 0]}, systems="bgl,openstack")
     assert done.state == "success"
     assert done.called() == ["train", "train", "retrain"]
-    assert done.calls[0].argv[0] == str(run.home / ".venv" / "bin" / "spark-submit")
+    assert done.calls[0].argv[0] == str(run.home / ".venv" / "bin" / "python")
     assert done.calls[0].argv[-2:] == [str(run.home / "jobs" / "train.py"), "--systems=bgl,openstack"]
     assert os.path.commonpath([done.calls[0].cwd, run.home]) == str(run.home)
 
 
-def test_maintenance_is_one_spark_job_that_is_not_tried_again_where_settings_are_wrong(dags: dict[str, DAG], run: Runner) -> None:
+def test_maintenance_is_one_job_that_is_not_tried_again_if_settings_are_wrong(dags: dict[str, DAG], run: Runner) -> None:
     failed = run(dags["nightlog_maintain"], {"maintain": [30]})
     assert (failed.state, failed.called()) == ("failed", ["maintain"])
     call = failed.calls[0]
-    assert call.argv[0] == str(run.home / ".venv" / "bin" / "spark-submit")
+    assert call.argv[0] == str(run.home / ".venv" / "bin" / "python")
     assert call.argv[-1] == str(run.home / "jobs" / "maintain.py")

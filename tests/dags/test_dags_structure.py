@@ -131,3 +131,15 @@ def test_a_file_of_spark_properties_names_the_master_unless_one_is_given(monkeyp
     assert "--master" not in command
     monkeypatch.setattr(nightlog_submit, "MASTER", "spark://node:7077")
     assert nightlog_submit.spark_job("parse")[1:3] == ["--master", "spark://node:7077"]
+
+
+@pytest.mark.parametrize(
+    ("master", "program"),
+    [("local[*]", "python"), ("local", "python"), ("local-cluster[2,1,1024]", "spark-submit"), ("yarn", "spark-submit")],
+)
+def test_spark_is_submitted_to_a_cluster_only(monkeypatch: pytest.MonkeyPatch, master: str, program: str) -> None:
+    monkeypatch.syspath_prepend(str(DAGS))
+    nightlog_submit = importlib.import_module("nightlog_submit")
+    monkeypatch.setattr(nightlog_submit, "PROPERTIES", None)
+    monkeypatch.setattr(nightlog_submit, "MASTER", master)
+    assert Path(nightlog_submit.spark_job("parse")[0]).name == program
