@@ -218,8 +218,9 @@ def test_costs_are_listed_by_night(tmp_path: Path) -> None:
     counted = dict.fromkeys(("calls", "items", "n_sessions", "tokens_in", "tokens_cached", "tokens_out", "round"), 1)
     rows = [{"ds": ds, "system": "shop", "mode": "generallog", "money": 0.25, "seconds": 1.5} | counted for ds in ("2026-03-03", DS)]
     lake.append(LLM_CALLS, rows)
-    assert len(json.loads(nightlog("cost", "--lake", lake.root, "--format", "json").stdout)) == 2
-    (row,) = json.loads(nightlog("cost", "--lake", lake.root, "--since", DS, "--system", "shop", "--format", "json").stdout)
+    assert len(json.loads(nightlog("cost", "--lake", lake.root, "--format", "json").stdout)) == 3  # two nights and their total
+    row, total = json.loads(nightlog("cost", "--lake", lake.root, "--since", DS, "--system", "shop", "--format", "json").stdout)
+    assert (total["ds"], total["money"]) == ("total", 0.25)
     assert (row["ds"], row["money"], row["sessions_asked"]) == (DS, 0.25, None)
     assert "0.25" in nightlog("cost", "--lake", lake.root).stdout
 

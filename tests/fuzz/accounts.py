@@ -90,7 +90,7 @@ class World:
         settings = read_settings().model_copy(update={"lake": self.root / "lake", "data": self.root / "data"})
         context = Context(ds, run_id, [self.system], self.lake, settings, lambda: datetime(2027, 1, 5, tzinfo=UTC))
         try:
-            counts, _ = ingest(self.lake, context, self.system, None, None)  # type: ignore[arg-type]
+            counts = ingest(self.lake, context, self.system, None, None).counts  # type: ignore[arg-type]
         except NoInput:
             return False
         more, notes = parse(self.lake, self.system, ds, run_id)

@@ -51,7 +51,7 @@ class World:
     def run(self, ds: str, system: System) -> dict[str, int]:
         """Ingest and parse a night; returns its counts, checked."""
         context = Context(ds, f"run of {ds}", (system,), self.lake, self.settings, lambda: datetime(2026, 3, 9, tzinfo=UTC))
-        counts, _ = ingest(self.lake, context, system, None, None)  # type: ignore[arg-type]
+        counts = ingest(self.lake, context, system, None, None).counts  # type: ignore[arg-type]
         more, self.notes = parse(self.lake, system, ds, context.run_id)
         counts |= more
         assert counts["n_ids"] == counts["n_sessions"] + counts["n_waiting"] + counts["n_unchanged"] + counts["n_outside"]
