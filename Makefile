@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Settings come from the environment: NIGHTLOG_LAKE, NIGHTLOG_DATA, NIGHTLOG_LLM and others.
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint types test-jobs test-dags test-slow cluster-test fuzz bench bench-quick bench-settings bench-bounds faults e2e demo nightly notebooks clean
+.PHONY: help setup test lint types shape test-jobs test-dags test-slow cluster-test fuzz bench bench-quick bench-settings bench-bounds faults e2e demo nightly notebooks clean
 MAKEFLAGS += --no-print-directory
 SHELL := bash
 
@@ -34,6 +34,9 @@ lint: setup ## ruff: rules and format
 
 types: setup ## mypy, strict on libs and jobs
 	$(JOBS)/mypy
+
+shape: ## modules, lines, circles, ways to read and write: the shape of the library
+	@python3 tests/shape/shape.py .
 
 test-jobs: setup ## the quick tests of libs and jobs
 	$(QUICK) $(JOBS)/pytest --ignore=tests/dags -m "not slow and not cluster"

@@ -182,15 +182,16 @@ def figures(checkout: Path) -> dict[str, str]:
     }
 
 
-def main(arguments: list[str]) -> None:
-    """Print the figures of some checkouts as a Markdown table."""
+def main(arguments: list[str]) -> int:
+    """Print the figures of some checkouts as a Markdown table. Returns 1 if the first one has an import circle."""
     checkouts = [Path(each) for each in arguments] or [Path(__file__).resolve().parents[2]]
     columns = [figures(checkout) for checkout in checkouts]
     print("| |" + "".join(f" {checkout.resolve().name} |" for checkout in checkouts))
     print("|---|" + "---|" * len(checkouts))
     for name in columns[0]:
         print(f"| {name} |" + "".join(f" {column[name]} |" for column in columns))
+    return int(not columns[0]["import circles"].startswith("0"))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))
