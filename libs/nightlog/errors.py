@@ -97,7 +97,7 @@ class NoInput(NightlogError):
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether an error of a library is worth another try: two writers met, or a worker or the connection to Spark was lost."""
+    """Return whether an error of a library is worth another try: two writers met, or a worker or the connection to Spark was lost."""
     names = {kind.__name__ for kind in type(error).__mro__}
     text = str(error)
     # Py4J raises its base class, without a trace of the JVM's, where the JVM has ended in the middle of a call.

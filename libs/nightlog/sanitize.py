@@ -59,5 +59,5 @@ def csv_lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) ->
 
 
 def as_json(value: Any) -> Any:
-    """What JSON has no form for, as text."""
+    """Return what JSON has no form for, as text."""
     return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -27,7 +27,7 @@ class Prices(NamedTuple):
     batch: float = 0.5
 
     def of(self, tokens_in: int, tokens_out: int, tokens_cached: int = 0, in_batch: bool = False) -> float:
-        """What tokens cost in US dollars; those that were cached are part of `tokens_in`.
+        """Return what tokens cost in US dollars; those that were cached are part of `tokens_in`.
 
         >>> Prices(0.25, 0.025, 2.0).of(1_000_000, 500_000, tokens_cached=800_000)
         1.07
@@ -159,29 +159,29 @@ class Settings(BaseSettings):
 
     @property
     def hand_off(self) -> HandOff:
-        """Who gets a published night besides the lake."""
+        """Return who gets a published night besides the lake."""
         return HandOff(self.webhook_url, self.webhook_hosts, self.webhook_timeout_s, self.pages_url, self.exports, self.metrics)
 
     @property
     def provider(self) -> Provider:
-        """Who judges proprietary patterns."""
+        """Return who judges proprietary patterns."""
         if self.llm is not None:
             return self.llm
         return "openai" if self.openai_api_key is not None else "off"
 
     @property
     def prices(self) -> Prices:
-        """What tokens cost."""
+        """Return what tokens cost."""
         return Prices(self.llm_price_in, self.llm_price_cached, self.llm_price_out, self.llm_price_batch)
 
     @property
     def llm_night(self) -> Limits:
-        """What may be spent in one night."""
+        """Return what may be spent in one night."""
         return Limits(self.llm_calls_per_night, self.llm_tokens_per_night, self.llm_money_per_night)
 
     @property
     def llm_month(self) -> Limits:
-        """What may be spent in one calendar month."""
+        """Return what may be spent in one calendar month."""
         return Limits(self.llm_calls_per_month, self.llm_tokens_per_month, self.llm_money_per_month)
 
     @property
@@ -219,5 +219,5 @@ def variable(place: tuple[str | int, ...]) -> str:
 
 
 def java_home() -> str | None:
-    """Where Spark is told to find Java, None where it takes what is on the path."""
+    """Return where Spark is told to find Java, None where it takes what is on the path."""
     return os.environ.get("JAVA_HOME")

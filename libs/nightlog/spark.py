@@ -59,7 +59,7 @@ def profile_of(master: str) -> Profile:
 
 
 def spark_options(master: str, profile: Profile | None, driver_memory: str = "4g") -> dict[str, str]:
-    """What a session is started with, where `spark-submit` sets nothing else.
+    """Return what a session is started with, where `spark-submit` sets nothing else.
 
     Raises ConfigError where profile and master do not go together: a local master has no executors that could be given a GPU.
     """

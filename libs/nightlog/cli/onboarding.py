@@ -54,7 +54,7 @@ def try_files(
 
 
 def next_steps(report: dict[str, Any], name: str, to: Path, lake: Path) -> str:
-    """What to type next, the training of a model too where none serves in the lake yet."""
+    """Return what to type next, the training of a model too where none serves in the lake yet."""
     from nightlog.lake.lake import Lake
     from nightlog.lake.tables import MODELS
 

@@ -58,6 +58,6 @@ def sequences(patterns: Patterns, start: int = 0) -> list[list[int]]:
 
 
 def held_out(system: Patterns, part: float) -> NDArray[np.bool_]:
-    """Which patterns are kept from training: by hash of their ids, so that the choice is stable when patterns are added."""
+    """Return which patterns are kept from training: by hash of their ids, so that the choice is stable when patterns are added."""
     marks = [int(hashlib.sha256(f"{system.name}\0{name}".encode()).hexdigest()[:8], 16) / 2**32 for name in system.ids]
     return np.array(marks) < part

@@ -129,7 +129,7 @@ def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 
 
 def domain_loss(discriminator: Discriminator, known: Tensor, foreign: Tensor) -> Tensor:
-    """How badly the adversary tells source features from target features; both domains weigh the same."""
+    """Return how badly the adversary tells source features from target features; both domains weigh the same."""
     losses = [
         nn.functional.cross_entropy(discriminator(features), torch.full((len(features),), domain, device=features.device))
         for domain, features in enumerate((known, foreign))
@@ -138,7 +138,7 @@ def domain_loss(discriminator: Discriminator, known: Tensor, foreign: Tensor) ->
 
 
 def class_loss(network: Network, features: Tensor, targets: Tensor) -> Tensor:
-    """How badly features tell anomalous patterns; `targets` are shares in [0, 1]."""
+    """Return how badly features tell anomalous patterns; `targets` are shares in [0, 1]."""
     logits = network.classifier(network.dropout(features))
     return nn.functional.cross_entropy(logits, torch.stack([1 - targets, targets], dim=1))
 

@@ -146,7 +146,7 @@ def gate(distilled: Distilled, metrics: Mapping[str, float]) -> str | None:
 
 
 def measures(distilled: Distilled, target: Patterns, general: np.ndarray) -> dict[str, float]:
-    """What the gate looks at: `covered` and `faithful` by sessions, in [0, 1], and the rounds' held-out source score.
+    """Return what the gate looks at: `covered` and `faithful` by sessions, in [0, 1], and the rounds' held-out source score.
 
     Args: general (n patterns,), those that the router takes for general knowledge by the model that serves: nobody is asked about them.
     """

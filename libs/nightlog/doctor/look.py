@@ -38,7 +38,7 @@ def of_settings(trouble: SettingsError) -> list[Finding]:
 
 
 def guarded(area: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """What a check finds; that it broke off, if it did."""
+    """Yield what a check finds; that it broke off, if it did."""
     try:
         yield from check()
     except Exception as trouble:

@@ -32,7 +32,7 @@ def python(version: tuple[int, ...], wanted: tuple[int, int] = (3, 11)) -> Findi
 
 
 def java(told: str) -> Finding:
-    """What `java -version` says.
+    """Return what `java -version` says.
 
     >>> java('openjdk version "17.0.15" 2025-04-15').what
     'Java 17.0.15'
@@ -52,7 +52,7 @@ def java(told: str) -> Finding:
 
 
 def ask_java(home: str | None) -> str:
-    """What the Java that Spark would start says of itself; empty where there is none."""
+    """Return what the Java that Spark would start says of itself; empty where there is none."""
     program = shutil.which(str(Path(home, "bin", "java")) if home else "java")
     if program is None:
         return ""
@@ -82,7 +82,7 @@ def packages(wanted: Iterable[str], version_of: Callable[[str], str] = metadata.
 
 
 def pinned() -> list[str]:
-    """What Nightlog's own installation asks for."""
+    """Return what Nightlog's own installation asks for."""
     try:
         return list(metadata.requires("nightlog") or ())
     except metadata.PackageNotFoundError:

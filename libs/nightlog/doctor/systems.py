@@ -71,7 +71,7 @@ def inputs(systems: Iterable[System], logs: Path) -> Iterator[Finding]:
 def last_nights(
     systems: Iterable[System], rows: Iterable[Mapping[str, Any]], outcomes: Iterable[Mapping[str, Any]], days: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """What became of each system's last night.
+    """Yield what became of each system's last night.
 
     Args: rows of gold.nights; outcomes: rows of ops.outcomes, a failure there may be younger than what is published; days: system → the
     last day of which it has files.

@@ -95,7 +95,7 @@ def tables(lake: Lake, replay_days: int, specs: Iterable[TableSpec] = ALL_TABLES
 
 
 def table(lake: Lake, spec: TableSpec, replay_days: int) -> Iterator[Finding]:
-    """What is wrong with one table."""
+    """Yield what is wrong with one table."""
     where = lake.path(spec)
     try:
         opened = lake.table(spec)

@@ -33,7 +33,7 @@ TEXT_BYTES = 8192  # of log text, which take as long as to embed a template
 
 
 def plain_text(template: str) -> str:
-    """What the encoder reads of a template: words apart, masks by their names, wildcards left out.
+    """Return what the encoder reads of a template: words apart, masks by their names, wildcards left out.
 
     >>> plain_text("PacketResponder <NUM> for block <BLK> <*>")
     'Packet Responder num for block blk'

@@ -141,7 +141,7 @@ def best_threshold(scores: np.ndarray, anomalous: np.ndarray, normal: np.ndarray
 
 
 def isolation_forest(data: View) -> tuple[np.ndarray, np.ndarray]:
-    """How few random cuts isolate a session's counts."""
+    """Return how few random cuts isolate a session's counts."""
     from sklearn.ensemble import IsolationForest
 
     random = np.random.default_rng(data.seed)
@@ -153,7 +153,7 @@ def isolation_forest(data: View) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pca(data: View) -> tuple[np.ndarray, np.ndarray]:
-    """What is left of a session's counts outside the principal components (Xu et al., SOSP 2009)."""
+    """Return what is left of a session's counts outside the principal components (Xu et al., SOSP 2009)."""
     known, test = np.log1p(data.known), np.log1p(data.test)
     mean = np.average(known, axis=0, weights=data.n_known)
     values, axes = np.linalg.eigh(np.cov(known, rowvar=False, fweights=data.n_known, bias=True).reshape(len(mean), len(mean)))

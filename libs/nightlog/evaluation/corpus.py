@@ -43,7 +43,7 @@ class Benchmark:
         return self.kind == "id"
 
     def spec(self) -> System:
-        """What a judge has to know of it: the shipped system file, under the name of the benchmark and as a target."""
+        """Return what a judge has to know of it: the shipped system file, under the name of the benchmark and as a target."""
         shipped = load_catalog()[self.family]
         session = Session(kind="window") if self.kind == "window" else shipped.session
         return shipped.model_copy(update={"name": self.system, "role": "target", "session": session})

@@ -26,7 +26,7 @@ CALIBRATION_SEED = 0
 
 
 def config_of(case: Case) -> Config:
-    """How the small model of a case is trained."""
+    """Return how the small model of a case is trained."""
     return with_shape(Config(seed=case.seed, device=case.device), case.adaptation.vectors.shape[1])
 
 
@@ -36,7 +36,7 @@ def small(case: Case) -> Network:
 
 
 def transfer(case: Case) -> Transfer:
-    """What the sources of a case say about the small model's word on a new system."""
+    """Return what the sources of a case say about the small model's word on a new system."""
     config = replace(config_of(case), seed=CALIBRATION_SEED)
     return once("transfer", CALIBRATION_SEED, case.sources, lambda: measure_transfer(case.sources, config))
 
@@ -47,7 +47,7 @@ def probabilities(network: Network, patterns: Patterns, calibration: Calibration
 
 
 def items_of(patterns: Patterns, chosen: np.ndarray | None = None) -> list[Item]:
-    """What is asked about patterns, once a question: without counts where these tell nothing."""
+    """Return what is asked about patterns, once a question: without counts where these tell nothing."""
     items: dict[str, Item] = {}
     for number in range(len(patterns.ids)) if chosen is None else np.flatnonzero(chosen):
         events = tuple((patterns.texts[row], count if patterns.counted else None) for row, count in patterns.events[number])
@@ -121,7 +121,7 @@ def llm_two_rounds(case: Case) -> Judgement:
 
 
 def by_verdicts(case: Case, verdicts: Mapping[str, Verdict], asked: int) -> Judgement:
-    """What verdicts by question say of the test part; without a verdict, and where it is unclear, nobody claims an anomaly."""
+    """Return what verdicts by question say of the test part; without a verdict, and where it is unclear, nobody claims an anomaly."""
     own = [verdicts.get(question) for question in case.test.questions]
     probability = np.array([0.5 if verdict is None else verdict.probability for verdict in own])
     return Judgement(probability, np.array([verdict is not None and verdict.label == "anomalous" for verdict in own], dtype=bool), asked)
@@ -152,7 +152,9 @@ def generallog(case: Case) -> Judgement:
 
 
 def judged_by_llm(case: Case, adaptation: np.ndarray, test: np.ndarray) -> Judgement:
-    """What the LLM and the analyst's answers say of the test part, where patterns of both parts chosen by these masks are asked about."""
+    """Return what the LLM and the analyst's answers say of the test part, where patterns of both parts chosen by these masks are asked
+    about.
+    """
     first = ask_adaptation(case, adaptation)
     first.verdicts = answered(case, first.verdicts)
     second = ask(case, case.test, test, first, items_of(case.adaptation, adaptation))

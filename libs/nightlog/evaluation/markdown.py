@@ -96,7 +96,7 @@ def detail_table(records: Sequence[Record]) -> str:
 
 
 def control_table(records: Sequence[Record]) -> str:
-    """What is left of a mode whose sources lie: average precision against the share of anomalous sessions, which is chance."""
+    """Return what is left of a mode whose sources lie: average precision against the share of anomalous sessions, which is chance."""
     rows = [
         [
             record["mode"],
@@ -127,7 +127,7 @@ def cost_table(results: Sequence[Result]) -> str:
 
 
 def audit_table(results: Sequence[Result]) -> str:
-    """What the audit of each target counted; it found no leak, or there were no results."""
+    """Return what the audit of each target counted; it found no leak, or there were no results."""
     audits = {result.cell.target: result.audit for result in results if result.audit and result.cell.protocol == "deployment"}
     columns = ["sources", "source_sessions", "adaptation_sessions", "test_sessions", "templates", "templates_in_sources"]
     columns += ["test_patterns", "test_patterns_in_adaptation"]

@@ -83,7 +83,7 @@ METAPROTO_MODES: dict[str, Mode] = {"metaproto": metaproto_with_examples} | {f"l
 
 
 def _fitted(case: Case) -> MetaProto:
-    """What the sources teach is the same with any number of examples: it is learnt once."""
+    """Return what the sources teach is the same with any number of examples: it is learnt once."""
     return adapted(once("metaproto", case.seed, case.sources, lambda: learn(case.sources, case.seed)), case.adaptation)
 
 

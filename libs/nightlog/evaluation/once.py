@@ -17,7 +17,7 @@ _kept: dict[str, object] = {}
 
 
 def once(name: str, seed: int, patterns: Sequence[Patterns], make: Callable[[], T]) -> T:
-    """What `make` gives for these patterns, their labels where they are a source's, and this seed; it is made the first time.
+    """Return what `make` gives for these patterns, their labels where they are a source's, and this seed; it is made the first time.
 
     `name` says what it is: whatever else it depends on must be in there.
     """

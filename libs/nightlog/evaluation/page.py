@@ -53,7 +53,7 @@ def colour(mode: str) -> int:
 
 
 def legend(modes: Sequence[str]) -> str:
-    """What the colours are."""
+    """Return what the colours are."""
     return '<p class="legend">' + "".join(f'<span><i class="c{colour(mode)}"></i>{escape(mode)}</span>' for mode in modes) + "</p>"
 
 

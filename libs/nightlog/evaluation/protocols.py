@@ -60,7 +60,7 @@ def split(corpus: Corpus, protocol: Protocol, seed: int) -> Split:
 
 
 def in_first_half(names: Sequence[str]) -> np.ndarray:
-    """Which names a fixed hash puts into the first of two halves."""
+    """Return which names a fixed hash puts into the first of two halves."""
     return np.array([hashlib.blake2b(name.encode(), digest_size=1).digest()[0] < 128 for name in names], dtype=bool)
 
 
@@ -78,7 +78,7 @@ class Analyst:
             self._known[question] = self._known.get(question, np.zeros(2, dtype=np.int64)) + counts
 
     def __call__(self, questions: Sequence[str]) -> bool:
-        """Whether more than half of the sessions behind these questions are anomalous. Raises GateFailed beyond the last answer."""
+        """Return whether more than half of the sessions behind these questions are anomalous. Raises GateFailed beyond the last answer."""
         if self.left <= 0:
             raise GateFailed("the mode asks the analyst for more answers than it was given")
         self.left -= 1

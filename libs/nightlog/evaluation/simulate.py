@@ -45,7 +45,7 @@ class Subject:
 
     @cached_property
     def is_anomalous(self) -> np.ndarray:
-        """What an analyst answers about each pattern: most of its sessions are anomalous."""
+        """Return what an analyst answers about each pattern: most of its sessions are anomalous."""
         total = self.system.counts.sum(axis=1)
         return np.asarray(2 * total[:, 1] > total.sum(axis=1))
 

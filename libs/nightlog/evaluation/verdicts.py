@@ -59,7 +59,7 @@ def verdicts_of(lake: Lake, system: str, ds: str) -> dict[str, dict[str, Any]]:
 
 
 def label_audit(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """What labels and patterns allow: sessions that share their pattern with a session of the other label cannot all be right.
+    """Return what labels and patterns allow: sessions that share their pattern with a session of the other label cannot all be right.
 
     Returns: n_patterns, n_mixed (patterns with both labels), n_mixed_sessions (those of the label that is rarer in its pattern), and
     best_f1 of anomalous sessions where every pattern is given the label that it has more often.
@@ -81,7 +81,7 @@ def label_audit(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def reliability(rows: Iterable[Mapping[str, Any]], bins: int = BINS) -> list[tuple[float, float, int]]:
-    """How often the LLM was right, by how sure it was: (mean confidence, share of sessions judged rightly, sessions) a bin of equal
+    """Return how often the LLM was right, by how sure it was: (mean confidence, share of sessions judged rightly, sessions) a bin of equal
     width that has any. "unclear" is no verdict.
 
     >>> reliability([{"label": "normal", "confidence": 0.9, "n_normal": 3, "n_anomalous": 1}])

@@ -112,7 +112,7 @@ def with_feeds(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def ends_in(piece: Piece) -> int:
-    """How many line ends lie in a piece of a plain file."""
+    """Return how many line ends lie in a piece of a plain file."""
     n = 0
     with Path(piece.path).open("rb") as file:
         file.seek(piece.start)

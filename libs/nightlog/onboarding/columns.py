@@ -63,7 +63,7 @@ class Layout:
         return "".join(piece.pattern for piece in self.pieces) + self.tail
 
     def start(self) -> str | None:
-        """What a record begins with, as a regular expression without groups: up to the first time stamp, or else severity."""
+        """Return what a record begins with, as a regular expression without groups: up to the first time stamp, or else severity."""
         for kind in ("stamp", "level"):
             for number, piece in enumerate(self.pieces):
                 if piece.kind == kind:
@@ -98,7 +98,7 @@ class Names:
 
 
 def blanks(places: Places) -> tuple[str, Places]:
-    """What separates a column from the next one, and the places behind it."""
+    """Return what separates a column from the next one, and the places behind it."""
     after, runs = [], Counter[str]()
     for text, at in places:
         end = at
@@ -130,7 +130,7 @@ def by_pattern(pattern: str) -> Callable[[str, int], int | None]:
 
 
 def tokens(places: Places) -> list[str]:
-    """What stands at each place up to the next blank."""
+    """Return what stands at each place up to the next blank."""
     return [text[at:].split(maxsplit=1)[0] if text[at:] and not text[at].isspace() else "" for text, at in places]
 
 
@@ -140,7 +140,7 @@ def share(values: Sequence[str], pattern: re.Pattern[str]) -> float:
 
 
 def few(values: Sequence[str]) -> bool:
-    """Whether values are so few that they name kinds of things, not single things."""
+    """Return whether values are so few that they name kinds of things, not single things."""
     return len(set(values)) <= max(20, len(values) * 0.05)
 
 
@@ -306,7 +306,7 @@ def delimited_step(places: Places, names: Names, delimiter: str) -> Step:
 
 
 def kind_of(values: Sequence[str]) -> str:
-    """What nearly all values are: uuid, ip, number, or word."""
+    """Return what nearly all values are: uuid, ip, number, or word."""
     for kind, pattern in (("uuid", UUID), ("ip", IP), ("number", re.compile(r"-?\d+"))):
         if share(values, pattern) >= 0.95:
             return kind
@@ -398,7 +398,7 @@ def with_wordiest(layout: Layout, delimiter: str, lines: Sequence[str]) -> Layou
 
 
 def again(places: Places, pieces: Sequence[Piece]) -> bool:
-    """Whether what stands between the columns so far stands here again, as in `time - name - severity - message`."""
+    """Return whether what stands between the columns so far stands here again, as in `time - name - severity - message`."""
     last = next((p for p in reversed(pieces) if p.closing), None)
     if last is None or last.kind != "literal":
         return False
@@ -407,7 +407,7 @@ def again(places: Places, pieces: Sequence[Piece]) -> bool:
 
 
 def next_step(places: Places, names: Names, delimiter: str) -> Step:
-    """What comes next in nearly all lines."""
+    """Return what comes next in nearly all lines."""
     for find in (stamp_step, lettered_step, day_step, group_step, punctuation_step, level_step, process_step):
         if found := find(places, names):
             return found
@@ -433,6 +433,6 @@ def named_host(pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def matching(lines: Sequence[str], pattern: str) -> list[bool]:
-    """Which lines the pattern matches whole."""
+    """Return which lines the pattern matches whole."""
     compiled = re.compile(pattern, re.ASCII | re.DOTALL)
     return [compiled.fullmatch(line) is not None for line in lines]

@@ -39,7 +39,7 @@ def items_of(trial: Trial) -> list[Item]:
 
 
 def growth_of(trial: Trial) -> float:
-    """How questions grow with lines, in [0, 1]: from half of the sample to the whole."""
+    """Return how questions grow with lines, in [0, 1]: from half of the sample to the whole."""
     half = trial.matched[: len(trial.matched) // 2]
     if not half or not trial.questions:
         return 0.0
@@ -50,7 +50,7 @@ def growth_of(trial: Trial) -> float:
 
 
 def estimate(trial: Trial, n_lines: int, settings: Settings) -> Estimate:
-    """What a night of `n_lines` like the sample's would cost in its first round, without a single verdict known before."""
+    """Return what a night of `n_lines` like the sample's would cost in its first round, without a single verdict known before."""
     items, growth = items_of(trial), growth_of(trial)
     questions = round(len(items) * max(1.0, n_lines / max(1, trial.n_lines)) ** growth)
     size = settings.llm_items_per_call

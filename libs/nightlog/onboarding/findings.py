@@ -47,7 +47,7 @@ def labels_in(events: Sequence[Event], pattern: str, session_field: str) -> list
 
 
 def of_sample(sample: Sample) -> list[str]:
-    """What is wrong with the lines themselves."""
+    """Return what is wrong with the lines themselves."""
     found, n = [], len(sample.lines)
     if sample.n_control > 0.01 * n:
         found.append(f"not text: {sample.n_control / n:.0%} of the lines hold bytes that no text has; is this a log file?")
@@ -59,7 +59,7 @@ def of_sample(sample: Sample) -> list[str]:
 
 
 def of_parsing(trial: Trial) -> list[str]:
-    """What is wrong with how records are split and timed."""
+    """Return what is wrong with how records are split and timed."""
     found = []
     joined = [event for event in trial.matched if event.record.n_lines > 1]
     if trial.system.record is not None and joined:
@@ -87,7 +87,7 @@ def of_parsing(trial: Trial) -> list[str]:
 
 
 def of_days(trial: Trial) -> list[str]:
-    """Whether one delivery holds many days: they would be one night."""
+    """Return whether one delivery holds many days: they would be one night."""
     days = sorted({event.at.date() for event in trial.matched if event.at is not None})
     if trial.system.input.delivered is None or len(days) <= MOST_DAYS:
         return []
@@ -98,7 +98,7 @@ def of_days(trial: Trial) -> list[str]:
 
 
 def of_templates(trial: Trial) -> list[str]:
-    """What is wrong with the templates."""
+    """Return what is wrong with the templates."""
     found, n = [], len(trial.matched)
     by = trial.by_template
     for template, count in by.most_common(3):
@@ -116,7 +116,7 @@ def of_templates(trial: Trial) -> list[str]:
 
 
 def of_sessions(trial: Trial) -> list[str]:
-    """What is wrong with the sessions."""
+    """Return what is wrong with the sessions."""
     found, n = [], len(trial.sessions)
     if trial.matched and trial.in_session_share < 0.7:
         other = next(event for event in trial.matched if not event.ids)

@@ -94,7 +94,7 @@ def char_class(values: Iterable[str]) -> str:
 
 
 def candidates(events: Sequence[Event], fields: Sequence[str]) -> list[Candidate]:
-    """What could be ids, the more frequent first.
+    """Return what could be ids, the more frequent first.
 
     Whole fields; values behind a word (`instance: …`, `uid=…`), behind a prefix (`blk_…`), within brackets, of one shape (letters
     and digits mixed), universally unique ones, and addresses.

@@ -164,7 +164,7 @@ def name_of(key: str, taken: Sequence[str]) -> str:
 
 
 def roles(records: Sequence[Values]) -> Roles:
-    """Which keys hold message, severity and time: by what their values look like, and by what loggers usually call them."""
+    """Return which keys hold message, severity and time: by what their values look like, and by what loggers usually call them."""
     values: defaultdict[str, list[str]] = defaultdict(list)
     for record in records:
         for key, value in record.items():
@@ -228,15 +228,15 @@ def events_of(usual: Mapping[str, Sequence[str]], n: int) -> list[str]:
 
 
 def has_message(records: Sequence[Values]) -> bool:
-    """Whether nearly all records have a key that loggers call their message."""
+    """Return whether nearly all records have a key that loggers call their message."""
     return sum(any(NAMES["message"].match(key) for key in record) for record in records) >= MOSTLY * len(records)
 
 
 def informative(values: Sequence[str]) -> bool:
-    """Whether a key is worth being part of the message: text, or one of a few values."""
+    """Return whether a key is worth being part of the message: text, or one of a few values."""
     return len(set(values)) <= 50 or sum(any(c.isalpha() for c in v) for v in values) >= 0.5 * len(values)
 
 
 def is_status(values: Sequence[str]) -> bool:
-    """Whether values are statuses of HTTP."""
+    """Return whether values are statuses of HTTP."""
     return sum(re.fullmatch(r"[1-5]\d\d", v) is not None for v in values) >= 0.95 * len(values) and len(set(values)) <= 40

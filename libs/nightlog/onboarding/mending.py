@@ -33,7 +33,7 @@ def mend(layout: Layout, lines: Sequence[str], rounds: int = 3) -> Layout:
 
 
 def loss(middle: Sequence[Piece], at: int) -> tuple[int, int, int]:
-    """What is given up where columns become optional: structure first, then their number; later ones are given up rather."""
+    """Return what is given up where columns become optional: structure first, then their number; later ones are given up rather."""
     return sum(p.kind not in ("word", "literal", "component") for p in middle), len(middle), -at
 
 

@@ -68,7 +68,7 @@ def thin(lines: Sequence[str], n: int = INDUCED) -> list[str]:
 
 
 def split_of(lines: Sequence[str], spread: Sequence[str]) -> Split:
-    """How the lines are split: by a standard or by named values where they keep to one, else by the columns that they share."""
+    """Return how the lines are split: by a standard or by named values where they keep to one, else by the columns that they share."""
     block = lines[: 4 * INDUCED]
     if found := standards.recognise(thin(lines)):
         return split_standard(found)
@@ -226,8 +226,8 @@ def split_keyed(found: keyed.Keyed) -> Split:
 
 
 def starts_of(lines: Sequence[str]) -> tuple[list[bool], bool]:
-    """Which lines begin a record, and whether a stamp tells: those with the form of stamp that most lines have near their beginning, at
-    the same place among their words; without stamps, those with a severity among their first words."""
+    """Return which lines begin a record, and whether a stamp tells: those with the form of stamp that most lines have near their
+    beginning, at the same place among their words; without stamps, those with a severity among their first words."""
     seen = [head_stamp(line) for line in lines]
     votes = Counter(key for found in seen if found for key in [found])
     total = sum(bool(line.strip()) for line in lines)
@@ -254,7 +254,7 @@ def head_stamp(line: str) -> tuple[tuple[str, tuple[str, ...]], bool, int] | Non
 
 
 def has_severity(line: str) -> bool:
-    """Whether a severity is among a line's first words, and the line does not begin with an indentation."""
+    """Return whether a severity is among a line's first words, and the line does not begin with an indentation."""
     words = re.split(r"[\s\[\]|:,()<>]+", line[:120].strip(), maxsplit=4)[:4]
     return not line.startswith(("  ", "\t")) and any(w.isupper() and len(w) > 2 and SEVERITY.fullmatch(w) for w in words)
 
@@ -385,7 +385,7 @@ def session_of(ranked: Sequence[ids.Score], trial: Trial, split: Split) -> tuple
 
 
 def elsewhere(best: ids.Score, trial: Trial) -> bool:
-    """Whether the ids stand in other fields, too, so that the sessions are better where these are looked through as well."""
+    """Return whether the ids stand in other fields, too, so that the sessions are better where these are looked through as well."""
     if best.candidate.pattern is None:
         return False
     pattern = re.compile(best.candidate.pattern, re.ASCII)

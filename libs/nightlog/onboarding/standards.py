@@ -116,7 +116,7 @@ def table(lines: Sequence[str]) -> Standard | None:
 
 
 def is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Whether a first row holds names: words, all different, none of which stands in its column again."""
+    """Return whether a first row holds names: words, all different, none of which stands in its column again."""
     return (
         len(set(first)) == len(first)
         and all(re.fullmatch(r"[A-Za-z][\w .()/-]*", cell) for cell in first)
@@ -153,7 +153,7 @@ def columns_of(rows: Sequence[Sequence[str]], header: Sequence[str], lines: Sequ
 
 
 def quoting(lines: Sequence[str], delimiter: str, column: int) -> str:
-    """Whether a column's cells stand in quotes: always, never or mixed."""
+    """Return whether a column's cells stand in quotes: always, never or mixed."""
     cell = rf'(?:"[^"]*(?:""[^"]*)*"|[^{re.escape(delimiter)}]*)'
     before = re.compile(rf"(?:{cell}{re.escape(delimiter)}){{{column}}}(\"?)")
     marks = [bool(found[1]) for line in lines if (found := before.match(line))]

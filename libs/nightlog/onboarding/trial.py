@@ -175,12 +175,12 @@ class Trial:
 
     @cached_property
     def by_template(self) -> Counter[str]:
-        """How many matching records each template has."""
+        """Return how many matching records each template has."""
         return Counter(self.templates[event.message] for event in self.matched)
 
     @cached_property
     def questions(self) -> Counter[tuple[tuple[str, int | None], ...]]:
-        """What would be asked about the sessions, and how many sessions each question is about: counts where they tell something."""
+        """Return what would be asked about the sessions, and how many sessions each question is about: counts where they tell something."""
         counted = self.system.session.kind == "id"
         return Counter(tuple((template, n if counted else None) for template, n in session.pattern) for session in self.sessions.values())
 

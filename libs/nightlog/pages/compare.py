@@ -33,7 +33,7 @@ class Counted:
 
 
 def change_of(before: int, after: int, total_before: int, total_after: int) -> Change | None:
-    """What became of something that so many of a night's sessions have, None where it is about as before.
+    """Return what became of something that so many of a night's sessions have, None where it is about as before.
 
     More and fewer are by share of the sessions, where it has at least doubled or halved and chance would hardly do so: a busier night
     alone is no change. Two proportions, pooled; 3 standard deviations.
@@ -59,7 +59,8 @@ def counted_change(before: int, after: int) -> Change | None:
 
 
 def compare(one: Counted, two: Counted) -> list[dict[str, Any]]:
-    """What is new, gone, more or fewer in the second night: anomalies first, then templates, then patterns; the greatest change first.
+    """Return what is new, gone, more or fewer in the second night: anomalies first, then templates, then patterns; the greatest change
+    first.
 
     Returns: kind, change, id, before, after (sessions), what.
     """

@@ -151,7 +151,7 @@ def kind_query(kind: Kind, ds: str) -> str:
 
 
 def kind_options(kind: Kind, ds: str, label: str = "") -> str:
-    """What names a kind to a command. Its pattern's id and its system are plain words, which a session's id need not be."""
+    """Return what names a kind to a command. Its pattern's id and its system are plain words, which a session's id need not be."""
     return " ".join(part for part in (kind.pattern_id, label, f"--system {kind.system} --ds {ds}") if part)
 
 

@@ -123,7 +123,7 @@ def first(lake: Lake, spec: TableSpec, **equal: str) -> Row:
 
 
 def in_force(row: Mapping[str, Any], night: Mapping[str, Any]) -> bool:
-    """Whether the night was published under this verdict's prompt and LLM."""
+    """Return whether the night was published under this verdict's prompt and LLM."""
     versions = night.get("versions") or {}
     return row["prompt"] == versions.get("prompt") and versions.get("llm") in (None, row["llm"])
 
@@ -155,7 +155,7 @@ def evidence_of(about: About) -> list[Row]:
 
 
 def thresholds_of(lake: Lake, version: str | None) -> Thresholds | None:
-    """What a model's probabilities are held to, from its manifest in ops.models; None where it is not there."""
+    """Return what a model's probabilities are held to, from its manifest in ops.models; None where it is not there."""
     row = next(iter(lake.rows(MODELS, ["manifest"], version=version or "")), None)
     if row is None:
         return None
@@ -166,7 +166,7 @@ def thresholds_of(lake: Lake, version: str | None) -> Thresholds | None:
 
 
 def verdict_of(lake: Lake, about: About, verdicts: Sequence[Row], said: Sequence[Row]) -> Row:
-    """What the night said of the session: the published row; of a session that is not among them, who found it normal and why.
+    """Return what the night said of the session: the published row; of a session that is not among them, who found it normal and why.
 
     `held_to` is what the small model's probability must reach; `can_flag` is False if it cannot. A session that nobody judged has no label.
     """
@@ -196,7 +196,7 @@ def verdict_of(lake: Lake, about: About, verdicts: Sequence[Row], said: Sequence
 def decided_then(
     about: About, verdicts: Sequence[Row], said: Sequence[Row], by: Thresholds | None, then: datetime | None
 ) -> Decision | None:
-    """What `decisions` say of the pattern by what was known when the night was published; None where rows are missing."""
+    """Return what `decisions` say of the pattern by what was known when the night was published; None where rows are missing."""
     if by is None or not about.pattern:
         return None
     known = [row for row in verdicts if then is None or utc(row["asked_at"]) <= utc(then)][:1]
@@ -310,7 +310,9 @@ def matching(
 
 
 def is_about(row: Mapping[str, Any], about: About, verdicts: Sequence[Row]) -> bool:
-    """Whether what was said is about the session's pattern, one of its templates, or the group of its question. `row`: see `history`."""
+    """Return whether what was said is about the session's pattern, one of its templates, or the group of its question. `row`: see
+    `history`.
+    """
     if row["about"] == "pattern":
         return bool(row["target"] == about.place.pattern_id)
     if row["about"] == "template":

@@ -187,7 +187,7 @@ def write_event_parts(parsed: Parsed, events: pa.Table, root: str, system: str, 
 
 
 def joined(parts: Iterable[Parsed]) -> Parsed:
-    """What became of several parts, as of one."""
+    """Return what became of several parts, as of one."""
     whole = Parsed(tally=dict.fromkeys(TALLIED, 0))
     for each in parts:
         whole.events += each.events
@@ -211,7 +211,7 @@ def parser_of(system: str) -> tuple[LineParser, Known, Read | None]:
 
 
 def spark_hash(text: str) -> int:
-    """What Spark's xxhash64 gives for a string; the id of a masked message."""
+    """Return what Spark's xxhash64 gives for a string; the id of a masked message."""
     number: int = xxhash.xxh64_intdigest(text.encode(), seed=SPARK_SEED)
     return number - (1 << 64) if number >= 1 << 63 else number
 
@@ -294,7 +294,7 @@ def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Par
 
 
 def numbers_table(found: dict[str, np.ndarray], ids: np.ndarray, lines: pa.Table, rows: np.ndarray, ds: str) -> pa.Table:
-    """What `extremes` has found, as rows (ds, message_id, nth, n, low, low_file, low_line, high, high_file, high_line)."""
+    """Return what `extremes` has found, as rows (ds, message_id, nth, n, low, low_file, low_line, high, high_file, high_line)."""
     columns = {"ds": pa.array([ds] * len(found["n"])), "message_id": ids[found["code"]], "nth": found["nth"], "n": found["n"]}
     for side in ("low", "high"):
         where = lines.take(rows[found[f"{side}_row"]])
@@ -334,7 +334,7 @@ def shapes_of(text: Text, parser: LineParser, known: dict[str, Shape]) -> tuple[
 
 
 def numbers_of(texts: Sequence[str], parser: LineParser, known: dict[str, tuple[Number, ...]]) -> list[tuple[Number, ...]]:
-    """Where numbers stand in the lines of each shape; of shapes beyond so many only of some, spread over the part: see FULLY."""
+    """Return where numbers stand in the lines of each shape; of shapes beyond so many only of some, spread over the part: see FULLY."""
     found: list[tuple[Number, ...]] = []
     for place, text in enumerate(texts):
         if place >= FULLY and place % EVERY:
@@ -385,7 +385,7 @@ def day_start(ds: str) -> int:
 
 
 def astray(at: pa.TimestampArray, system: System, ds: str) -> int:
-    """How many times are far from the night: a clock was wrong, or a year is missing. None where a delivery may hold many days."""
+    """Return how many times are far from the night: a clock was wrong, or a year is missing. None where a delivery may hold many days."""
     if (bounds := night_bounds(system, ds)) is None:
         return 0
     micros = np.asarray(at.cast(pa.int64()).drop_null())
@@ -393,7 +393,7 @@ def astray(at: pa.TimestampArray, system: System, ds: str) -> int:
 
 
 def has_bounds(system: System) -> bool:
-    """Whether the times of a system's lines tell that they are of another night: it has time stamps, and files for each night."""
+    """Return whether the times of a system's lines tell that they are of another night: it has time stamps, and files for each night."""
     return system.timestamp is not None and system.input.delivered is None
 
 
@@ -445,7 +445,7 @@ def session_column(
 
 
 def count_sessions(events: pa.Table) -> pa.Table:
-    """How often each message stands in each session of some events, from when to when: the columns of silver.counts, by bucket."""
+    """Return how often each message stands in each session of some events, from when to when: the columns of silver.counts, by bucket."""
     named = events.select(["session_id", "message_id", "at"]).filter(pc.is_valid(events.column("session_id")))
     grouped = named.group_by(["session_id", "message_id"]).aggregate([([], "count_all"), ("at", "min"), ("at", "max")])
     rows = grouped.rename_columns({"count_all": "n", "at_min": "first_at", "at_max": "last_at"})

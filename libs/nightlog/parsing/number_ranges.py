@@ -39,12 +39,12 @@ class Number(NamedTuple):
 
 
 def looked_at(masks: Sequence[Mask]) -> bool:
-    """Whether numbers can be told from what is masked before: the mask NUM is the last."""
+    """Return whether numbers can be told from what is masked before: the mask NUM is the last."""
     return bool(masks) and masks[-1].placeholder == HOLDER
 
 
 def number_of(text: str, end: int) -> Number:
-    """What stands in a message and ends at a place of the line.
+    """Return what stands in a message and ends at a place of the line.
 
     >>> number_of("-12.50", 30), number_of("1.2.3", 30)
     (Number(end=30, whole=2, part=2, negative=True), Number(end=30, whole=0, part=0, negative=False))

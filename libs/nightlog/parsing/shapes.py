@@ -96,7 +96,9 @@ class LineParser:
         return Shape(blank, True, exact, masked, level, ids, tuple(stamp))
 
     def numbers(self, text: str) -> tuple[Number, ...]:
-        """Where the numbers stand that the mask NUM takes out of a line, or of all lines of a shape; none where it says <NUM> itself."""
+        """Return where the numbers stand that the mask NUM takes out of a line, or of all lines of a shape; none where it says <NUM>
+        itself.
+        """
         found = self.header.fullmatch(text) if self.numbered else None
         if found is None:
             return ()
@@ -114,7 +116,7 @@ class LineParser:
         return tuple(number_of(text[begin + start : begin + end], place(begin + end)) for start, end in spans)
 
     def id_spans(self, text: str, found: re.Match[str]) -> Iterator[Span]:
-        """Where the session ids stand in a line, empty ones left out; the same id may stand there twice."""
+        """Yield where the session ids stand in a line, empty ones left out; the same id may stand there twice."""
         if self.session.kind == "window":
             return
         begin, end = found.span(self.session.field)
@@ -134,7 +136,9 @@ class LineParser:
 
 
 def moved(hits: Sequence[Span], length: int) -> list[Span]:
-    """Where the text behind each replaced piece begins now, and how much further on it began before. Args: length, of what replaced it."""
+    """Return where the text behind each replaced piece begins now, and how much further on it began before. Args: length, of what
+    replaced it.
+    """
     places, shift = [], 0
     for start, end in hits:
         places.append((start - shift + length, shift + end - start - length))
@@ -143,7 +147,7 @@ def moved(hits: Sequence[Span], length: int) -> list[Span]:
 
 
 def back(place: int, moves: Sequence[Span]) -> int:
-    """Where a place behind or before replaced pieces was before they were replaced.
+    """Return where a place behind or before replaced pieces was before they were replaced.
 
     >>> back(6, moved([(0, 9)], 4)), back(1, moved([(3, 9)], 4))
     (11, 1)
@@ -153,12 +157,12 @@ def back(place: int, moves: Sequence[Span]) -> int:
 
 
 def bytes_of(text: str) -> Any:
-    """What turns a place in a text into one in its UTF-8 bytes."""
+    """Return what turns a place in a text into one in its UTF-8 bytes."""
     return int if text.isascii() else (lambda place: len(text[:place].encode()))
 
 
 def digits_alike(patterns: Sequence[re.Pattern[str]]) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """Which digits may be exchanged without any pattern noticing.
+    """Return which digits may be exchanged without any pattern noticing.
 
     Returns: a table of 256 bytes that maps each digit to the least one that is like it, and digits that stay as they are before
     certain bytes: the 0 of `0x` is told from other digits, but only before an x. If a pattern refers back to what it has matched, each
@@ -220,7 +224,7 @@ def following(nodes: list[Any]) -> frozenset[int] | None:
 
 
 def holds(item: tuple[Any, Any], digit: int) -> bool:
-    """Whether a part of a set of letters holds a digit."""
+    """Return whether a part of a set of letters holds a digit."""
     kind, value = item
     if kind is sre.LITERAL:
         return bool(value == digit)

@@ -114,7 +114,7 @@ class Publication:
 
 
 def verdicts_and_answers(lake: Lake, system: System, prompt: str, llm: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """What the LLM (see `latest_verdicts`) and what analysts say of the system's questions, as `decide` takes them."""
+    """Return what the LLM (see `latest_verdicts`) and what analysts say of the system's questions, as `decide` takes them."""
     found = latest_verdicts(lake, system, prompt, llm)
     verdicts = [{"question_id": name} | {key: row[key] for key in ("label", "confidence", "reason")} for name, row in found.items()]
     answers = [
@@ -136,7 +136,7 @@ class Judged:
 
 
 def read_judged(lake: Lake, system: System, ds: str) -> Judged:
-    """What the earlier stages made of the night, read once."""
+    """Return what the earlier stages made of the night, read once."""
     place = {"system": system.name, "ds": ds}
     patterns = lake.rows(PATTERNS, ["pattern_id", "question_id", "events", "n_sessions"], **place)
     routes = lake.rows(ROUTES, ["pattern_id", "route", "similarity", "nearest", "model"], **place)
@@ -148,7 +148,7 @@ def read_judged(lake: Lake, system: System, ds: str) -> Judged:
 
 
 def pattern_knowledge(judged: Judged) -> dict[str, dict[str, Known]]:
-    """What is known of each template of each pattern of the night: its text, nearest source template and attention."""
+    """Return what is known of each template of each pattern of the night: its text, nearest source template and attention."""
     near = {(row["pattern_id"], each["template_id"]): each for row in judged.routes for each in row["nearest"] or ()}
     knowledge: dict[str, dict[str, Known]] = {}
     for row in judged.scores:
@@ -319,7 +319,7 @@ def publish(
 
 
 def narrow_frame(staged: pa.Table, place: Mapping[str, str]) -> pd.DataFrame:
-    """What the gate looks at: no raw lines, no evidence, but how many of them."""
+    """Return what the gate looks at: no raw lines, no evidence, but how many of them."""
     narrow = staged.drop_columns(["lines", "evidence", "versions"])
     for name in ("lines", "evidence"):
         narrow = narrow.append_column(f"n_{name}", pc.list_value_length(staged.column(name)))

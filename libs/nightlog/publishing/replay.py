@@ -141,7 +141,8 @@ def replaced_since(lake: Lake, past: PastLake, system: System, versions: Row, at
 
 
 def difference(published: Sequence[Row], derived: Mapping[str, Any] | None, sessions: set[str]) -> str | None:
-    """How the derived verdict on a pattern differs from its published rows, None where it does not. Args: sessions, those of the pattern.
+    """Return how the derived verdict on a pattern differs from its published rows, None where it does not. Args: sessions, those of the
+    pattern.
 
     >>> row = {"session_id": "s", "route": "general", "score": 0.9, "decided_by": "llm", "status": "open", "reason": "why"}
     >>> difference([row], row | {"score": 0.90001}, {"s"}), difference([row], row | {"score": 0.8}, {"s"})

@@ -79,7 +79,7 @@ def by_system(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
 
 
 def findings(lake: Lake, system: System, ds: str, stage: str, counts: Mapping[str, int], past: Past) -> list[Finding]:
-    """What the gate behind a stage ("parse" or "publish") finds in the night's counts, critical or not, approved or not."""
+    """Return what the gate behind a stage ("parse" or "publish") finds in the night's counts, critical or not, approved or not."""
     approvals = past.approvals.get(system.name, ())
     nights = past.nights.get(system.name, ())
     found = []

@@ -92,7 +92,8 @@ def measured(counts: Counts) -> dict[str, tuple[float, int]]:
 
 
 def bounds(history: Sequence[float], deviations: float, slack: float) -> tuple[float, float]:
-    """What a value may lie between: `deviations` robust standard deviations around the median, or as far as two nights went, and `slack`.
+    """Return what a value may lie between: `deviations` robust standard deviations around the median, or as far as two nights went, and
+    `slack`.
 
     >>> bounds([10, 11, 9, 10, 10, 40, 10], 4, 2)
     (8.0, 13)
@@ -257,7 +258,7 @@ def approved(findings: Iterable[Finding], approvals: Iterable[Mapping[str, Any]]
 
 
 def covers(held: Mapping[str, Any], finding: Finding) -> bool:
-    """Whether what was approved takes in what is found now."""
+    """Return whether what was approved takes in what is found now."""
     if held["measure"] != finding.measure:
         return False
     value = float(held["value"])

@@ -48,7 +48,7 @@ class Breach:
 
 
 def night_expectations() -> list[Any]:
-    """What must hold of a night's counts before any of it is used."""
+    """Return what must hold of a night's counts before any of it is used."""
     from great_expectations import expectations as gxe
 
     return [
@@ -60,7 +60,7 @@ def night_expectations() -> list[Any]:
 
 
 def anomaly_expectations(ds: str, system: str) -> list[Any]:
-    """What must hold of the rows that would go to gold.anomalies."""
+    """Return what must hold of the rows that would go to gold.anomalies."""
     from great_expectations import expectations as gxe
 
     required = ("session_id", "pattern_id", "n_events", "score", "decided_by", "route", "status", "reason", "run_id", "n_lines")
@@ -84,7 +84,7 @@ def anomaly_expectations(ds: str, system: str) -> list[Any]:
 def judged_sums(
     sessions: pa.Table, patterns: Sequence[Mapping[str, Any]], routes: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, Any]]
 ) -> dict[str, int]:
-    """How much is wrong in a night's slices, by the names in JUDGED; all 0 where all is well.
+    """Return how much is wrong in a night's slices, by the names in JUDGED; all 0 where all is well.
 
     Args: sessions (session_id, pattern_id, started_at, ended_at, n_events) of silver.sessions; rows of silver.patterns (pattern_id,
     n_sessions), routes (pattern_id, route, similarity) and scores (pattern_id, probability).
@@ -127,7 +127,7 @@ def session_sums(counts: Mapping[str, int], n_judged: int, n_left: int) -> dict[
 
 
 def within(value: float | None, low: float, high: float) -> bool:
-    """Whether a number is there and in a range, but for what rounding does to it.
+    """Return whether a number is there and in a range, but for what rounding does to it.
 
     >>> within(1.0000001, 0, 1), within(float("nan"), 0, 1), within(None, 0, 1)
     (True, False, False)

@@ -32,7 +32,7 @@ LINES = {
 
 
 def line_sums(parts: Iterable[pa.Table], n_read: int, n_null: int) -> dict[str, int]:
-    """How much is wrong in a night's lines, by the names in LINES.
+    """Return how much is wrong in a night's lines, by the names in LINES.
 
     Args: parts: (file, line_no) of each part of the slice; n_read: the lines that were read from the files; n_null: nulls in the slice.
     """
@@ -87,22 +87,22 @@ class Rules:
 
 
 def missing(*columns: str) -> Callable[[Row], bool]:
-    """Whether one of these is null."""
+    """Return whether one of these is null."""
     return lambda row: any(row[name] is None for name in columns)
 
 
 def unknown(column: str, *known: str | int | None) -> Callable[[Row], bool]:
-    """Whether a column holds something else than these."""
+    """Return whether a column holds something else than these."""
     return lambda row: row[column] not in known
 
 
 def below_zero(*columns: str) -> Callable[[Row], bool]:
-    """Whether one of these is negative, or no number."""
+    """Return whether one of these is negative, or no number."""
     return lambda row: any(row[name] is not None and not row[name] >= 0 for name in columns)
 
 
 def no_json(row: Row) -> bool:
-    """Whether what was set aside is no JSON object."""
+    """Return whether what was set aside is no JSON object."""
     try:
         return not isinstance(json.loads(row["row"] or ""), dict)
     except ValueError:

@@ -61,7 +61,7 @@ def most_similar(vectors: np.ndarray, sources: np.ndarray) -> tuple[np.ndarray, 
 
 
 def is_general(vectors: np.ndarray, events: Sequence[Sequence[tuple[int, int]]], sources: np.ndarray, tau: float) -> np.ndarray:
-    """Which patterns are general, (n,) bool: what `route_patterns` says, for patterns in memory.
+    """Return which patterns are general, (n,) bool: what `route_patterns` says, for patterns in memory.
 
     Args: vectors (templates, d) and sources (source templates, d), unit norm; events, for each pattern pairs of row and count.
     """

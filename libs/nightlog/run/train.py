@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def labelled_folder(settings: Settings, systems: Sequence[System]) -> Path:
-    """Where the files and labels of the labelled systems are: the data folder, or the sample's where the data folder has none of them, so
-    that who has no labels at all begins with what ships with Nightlog."""
+    """Return where the files and labels of the labelled systems are: the data folder, or the sample's where the data folder has none of
+    them, so that who has no labels at all begins with what ships with Nightlog."""
     data = settings.logs.resolve()
     labels = [data / system.labels.file for system in systems if system.labels is not None and system.labels.file is not None]
     there = any(path.is_file() for path in labels) or any(find_days(system, data) for system in systems)
@@ -51,7 +51,7 @@ def run_training(settings: Settings, names: str, tell: Callable[[str], None]) ->
 
 
 def answered(lake: Lake, system: System) -> dict[str, bool]:
-    """What analysts said of a system's questions and patterns: id → anomalous or not."""
+    """Return what analysts said of a system's questions and patterns: id → anomalous or not."""
     from nightlog.feedback.questions import system_answers
     from nightlog.llm.prompt import prompt_hash
     from nightlog.llm.verdicts import latest_verdicts

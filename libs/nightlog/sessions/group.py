@@ -211,7 +211,7 @@ def powers_of_two(counts: np.ndarray) -> np.ndarray:
 def distinct_patterns(
     template: np.ndarray, exponent: np.ndarray, bounds: np.ndarray, names: Sequence[str]
 ) -> tuple[np.ndarray, dict[str, tuple[tuple[str, int], ...]]]:
-    """Which pattern each session has, and the patterns: pattern_id → (template id, count) in order of the ids.
+    """Return which pattern each session has, and the patterns: pattern_id → (template id, count) in order of the ids.
 
     Args: template and exponent of the count, one row a template of a session; bounds: where each session's rows begin.
     Sessions are told apart by 128 bits that are added up over their rows.
@@ -252,7 +252,7 @@ def pattern_id(events: Sequence[tuple[str, int]]) -> str:
 
 
 def question_id(events: Sequence[tuple[str, int]], counted: bool) -> str:
-    """What is asked about a pattern: the pattern, or where counts tell nothing the hash of its set of templates."""
+    """Return what is asked about a pattern: the pattern, or where counts tell nothing the hash of its set of templates."""
     return pattern_id(events) if counted else digest([name for name, _ in events])
 
 

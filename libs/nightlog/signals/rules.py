@@ -56,7 +56,7 @@ def new_templates(tonight: Night, first_ds: Mapping[str, str], ds: str) -> list[
 
 
 def busyness(tonight: Night, usual: Mapping[str, float]) -> float:
-    """How busy the night was: the median over templates of tonight's count by the usual one; 1 where there are too few to tell.
+    """Return how busy the night was: the median over templates of tonight's count by the usual one; 1 where there are too few to tell.
 
     >>> busyness({f"t{n}": 200 for n in range(9)}, {f"t{n}": 100.0 for n in range(9)}), busyness({"t": 900}, {"t": 100.0})
     (2.0, 1.0)

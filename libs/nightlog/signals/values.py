@@ -62,7 +62,7 @@ def values_out_of_range(tonight: Night, history: Mapping[str, Night], texts: Map
 
 
 def beyond(before: Sequence[float], now: float) -> float:
-    """How many robust deviations a night's highest is above that of the nights before; 0 where it is not far beyond all of them.
+    """Return how many robust deviations a night's highest is above that of the nights before; 0 where it is not far beyond all of them.
 
     >>> beyond([90, 100, 110, 100, 95, 105, 100], 900) > 5, beyond([90, 100, 110, 100, 95, 105, 100], 300)
     (True, 0.0)
@@ -84,7 +84,7 @@ def magnitude(value: float, unit: float) -> float:
 
 
 def is_counter(nights: Sequence[Range]) -> bool:
-    """Whether a number goes on where it ended the night before, as counters, ids and times do: most nights begin above the last.
+    """Return whether a number goes on where it ended the night before, as counters, ids and times do: most nights begin above the last.
 
     >>> is_counter([Range(9, n * 10, n * 10 + 9) for n in range(8)]), is_counter([Range(9, n % 3, 9) for n in range(8)])
     (True, False)
@@ -94,7 +94,7 @@ def is_counter(nights: Sequence[Range]) -> bool:
 
 
 def context(text: str, place: Place) -> str:
-    """Which number it is, by the words beside it.
+    """Return which number it is, by the words beside it.
 
     >>> context("took <NUM> ms at <NUM>:<NUM>", Place("t", 5, 2))
     'number 2 of “<NUM>:<NUM>” in “at <NUM>:<NUM>”'

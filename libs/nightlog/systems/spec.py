@@ -171,7 +171,7 @@ class Mask(Part):
 
     @property
     def placeholder(self) -> str:
-        """What stands in the text's place."""
+        """Return what stands in the text's place."""
         return self.name if self.word else f"<{self.name}>"
 
 
@@ -287,7 +287,7 @@ class Signals(Part):
 
     @property
     def any(self) -> bool:
-        """Whether any of them is wanted."""
+        """Return whether any of them is wanted."""
         return self.new_template or self.rate or self.silence or self.value or self.variation
 
 

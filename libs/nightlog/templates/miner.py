@@ -136,7 +136,7 @@ def contexts(tokens: Sequence[str]) -> list[int]:
 
 
 def is_word(token: str) -> bool:
-    """Whether a token says something: it is neither a wildcard nor a mask alone.
+    """Return whether a token says something: it is neither a wildcard nor a mask alone.
 
     >>> is_word("<NUM>"), is_word("size=<NUM>"), is_word("<*>")
     (False, True, False)

@@ -195,7 +195,7 @@ def adapted(learnt: Learnt, adaptation: Patterns) -> MetaProto:
 
 
 def support_without_labels(networks: Sequence[Embedding], x: np.ndarray, sessions: np.ndarray, config: Config) -> Support:
-    """What stands in for a drift-labelled sample where the target shares no template with the sources.
+    """Return what stands in for a drift-labelled sample where the target shares no template with the sources.
 
     By the prototypes of the sources: the most anomalous tenth of the sessions, and the most normal half of them, both by whole patterns;
     they weigh by sessions on a root scale. What is anomalous is the sources' word alone; that rare is anomalous is not assumed.
@@ -222,7 +222,7 @@ def spread(logit: np.ndarray, sessions: np.ndarray) -> float:
 
 
 def held_out(fold: Fold, options: Options, seed: int) -> list[HeldOut]:
-    """How each source is scored by what the others alone teach; columns are chosen anew without it."""
+    """Return how each source is scored by what the others alone teach; columns are chosen anew without it."""
     scored = []
     for number, held in enumerate(fold.sources):
         others = [source for i, source in enumerate(fold.sources) if i != number]

@@ -44,7 +44,8 @@ class DriftLabels:
 
 
 def known_templates(source: Source, drift: Drift) -> tuple[np.ndarray, np.ndarray]:
-    """What a source's session labels make of its templates: label (1, 0, or NEW where they leave it open) and the confidence in it (T,).
+    """Return what a source's session labels make of its templates: label (1, 0, or NEW where they leave it open) and the confidence in it
+    (T,).
 
     The confidence is the share of the template's sessions that agree, as if two sessions more had been seen, one of each kind.
     """

@@ -146,7 +146,7 @@ def _templates(flat: Flat, share: np.ndarray, surprise: np.ndarray) -> Columns:
 
 
 def _absent_and_pairs(flat: Flat, reference: Reference) -> Columns:
-    """What a pattern lacks, and how usual it is that its templates come together; one pattern at a time, as they differ in size."""
+    """Return what a pattern lacks, and how usual it is that its templates come together; one pattern at a time, as they differ in size."""
     share, joint, total = reference.share, reference.joint, reference.total
     given = joint / np.maximum(1e-9, share)[:, None]
     rows = np.zeros((flat.n, 14))

@@ -190,7 +190,8 @@ def adapt(network: Embedding, prototypes: Tensor, support: Support, config: Conf
 
 
 def anomaly_logits(networks: Sequence[Embedding], x: np.ndarray, support: Support, config: Config) -> np.ndarray:
-    """How much nearer each pattern is to the anomalous prototype than to the normal one after adaptation to the support, as a logit (n,).
+    """Return how much nearer each pattern is to the anomalous prototype than to the normal one after adaptation to the support, as a logit
+    (n,).
 
     The mean over the networks.
     """

@@ -130,7 +130,7 @@ def steps(flat: Flat, n_templates: int, n_levels: int) -> np.ndarray:
 
 
 def relative(values: np.ndarray, usual: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Where each value stands among the system's sessions: log odds (base 10) of its mid-quantile, within ±4.
+    """Return where each value stands among the system's sessions: log odds (base 10) of its mid-quantile, within ±4.
 
     0 is the median; +2 means that one session in a hundred has more. So a feature means the same in every system.
 

@@ -53,7 +53,7 @@ def placed(frame: pd.DataFrame, detector: MetaProto, night: NightTemplates) -> t
 
 
 def template_surprise(patterns: Patterns, reference: Reference) -> tuple[Flat, np.ndarray]:
-    """How unusual each template of each pattern is, as a share of the pattern's whole: a weight for each event of the flat patterns.
+    """Return how unusual each template of each pattern is, as a share of the pattern's whole: a weight for each event of the flat patterns.
 
     The surprise of a template is -log10 of the share of the system's sessions that have it as often (by powers of two). It says what is
     rare, not what moved the score: what a pattern lacks, and how its templates come together, has no template to stand at.

@@ -100,7 +100,7 @@ def manifest_of(name: str, patterns: Patterns, n_answered: int, learnt: Learnt, 
 
 
 def story(patterns: Patterns, detector: MetaProto, learnt: Learnt) -> str:
-    """What a MetaProto was adapted to, and what its word is worth on sources that it had not seen."""
+    """Return what a MetaProto was adapted to, and what its word is worth on sources that it had not seen."""
     detail = detector.detail
     support = "no examples"
     if "labelled" in detail:

@@ -26,7 +26,7 @@ class View:
 
     @staticmethod
     def of(patterns: Patterns) -> View:
-        """What is usual in these patterns is the system's scale; a feature that hardly varies is not blown up."""
+        """Return a view scaled by what is usual in these patterns; a feature that hardly varies is not blown up."""
         reference = Reference.of(patterns)
         raw = features(patterns, reference).astype(float)
         mean = (raw * reference.weight[:, None]).sum(axis=0) / reference.total
