@@ -17,10 +17,10 @@ systems that teach (`role = "source"`).
 **Exit codes**: `0` done · `20` transient: tried three more times, with growing pauses · `30` configuration or permanent, for
 instance a layer that is kept for less than the replay days: not tried again.
 
-**When the run is red** no table is broken: each step is one commit. Mend what the last line of the log says and clear the task; what was
+**When the run is red** no table is broken: each step is one commit. Fix what the last line of the log says and clear the task; what was
 done is not done again.
 
-**By hand**: `nightlog maintain --dry-run` says which nights would go; `nightlog maintain` does it.
+**Manually**: `nightlog maintain --dry-run` says which nights would go; `nightlog maintain` does it.
 """
 
 from __future__ import annotations

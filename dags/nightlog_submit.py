@@ -57,7 +57,7 @@ DS_PARAM = Param(
     description="day whose logs to read, YYYY-MM-DD; empty: the day on which the run's data interval starts",
 )
 
-# A run by hand may have no data interval: it takes the day before the run.
+# A manual run may have no data interval: it takes the day before the run.
 DS = "{{ params.ds or (dag_run.data_interval_start or dag_run.run_after - macros.timedelta(days=1)) | ds }}"
 NIGHT = ["--ds", DS, "--run-id", "{{ run_id }}"]
 FEWER_LINES = "{{ '--fewer-lines' if params.fewer_lines else '' }}"

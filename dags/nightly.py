@@ -27,7 +27,7 @@ the run goes on to its end; then `report_outcomes` turns it red.
 **A day that is run again with fewer lines** than it published is refused, and keeps what it has. If that is meant, set `fewer_lines`.
 
 **When the run is red** read the log of `report_outcomes`, then that of the failed stage: its message says which system, which
-file and what to do. Once mended, clear the first failed task *with its downstream tasks*: a stage replaces the day's slices of
+file and what to do. Once that is fixed, clear the first failed task *with its downstream tasks*: a stage replaces the day's slices of
 its tables, so doing it again doubles nothing. A gate (`10`) means that the day's data looks wrong: see the page and `ops.quarantine`;
 `nightlog approve` publishes it all the same. `nightlog doctor` looks at all that a night needs.
 

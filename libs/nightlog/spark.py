@@ -66,7 +66,7 @@ def spark_options(master: str, profile: Profile | None, driver_memory: str = "4g
     profile = profile or profile_of(master)
     if profile != "local" and profile_of(master) == "local":
         raise ConfigError(
-            f"profile `{profile}` with master `{master}`: there are no executors, and Spark would wait for them for ever; "
+            f"profile `{profile}` with master `{master}`: there are no executors, and Spark would wait for them forever; "
             "name a cluster's master, or take the profile local"
         )
     return {"spark.master": master, "spark.driver.memory": driver_memory, **COMMON, **PROFILES[profile]}
