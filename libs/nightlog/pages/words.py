@@ -167,8 +167,10 @@ def head_line(night: SystemNight) -> str:
         sentences = [f"{sentence[0].upper()}{sentence[1:]}."]
     if (sentence := unjudged_sentence(night.night)) is not None:
         sentences += [f"{sentence}.", f"To do: {next_step(night.night)}."]
-    if not night.n_anomalies:
-        judged = (total or 0) - (night.night.get("n_unjudged") or 0)
+    judged = (total or 0) - (night.night.get("n_unjudged") or 0)
+    if not night.n_anomalies and not judged and sentences:
+        sentences.append("No session was judged.")
+    elif not night.n_anomalies:
         others = "the other " if night.night.get("n_unjudged") else ""
         sentences.append(f"None of {others}{n_of(judged, 'session')} is anomalous{' so far' * may_change(night)}.")
     else:
