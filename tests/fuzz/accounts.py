@@ -294,12 +294,16 @@ def in_order(seed: int) -> Figures:
 
 
 def draw_order(rng: random.Random, days: list[str]) -> list[str]:
-    """Draw an order in which the sessions that a night leaves are taken over by the next one: no night is left out and run later."""
+    """Draw an order in which the sessions that a night leaves are taken over by the next one, and by no later night that is run before it.
+
+    The next night may be run first: then it is run once more at the end, because it is stale, and no later night may come in between.
+    """
     while True:
         order = rng.sample(days, len(days))
         place = {day: number for number, day in enumerate(order)}
         for day, after in itertools.pairwise(days):
-            between = [each for each in days if each > after and place[day] < place[each] < place[after]]
+            until = place[after] if place[after] > place[day] else len(days)
+            between = [each for each in days if each > after and place[day] < place[each] < until]
             if between:
                 break
         else:

@@ -106,6 +106,7 @@ def test_what_waits_is_judged_by_the_first_later_night_with_or_without_input(wor
     counts = world.run(last, shop())
     assert (counts["n_lines"], counts["n_ids"], counts["n_sessions"]) == (0, 1, 1)
     assert world.judged()["b"] == [(last[-2:], 1)]
+    assert Readings(world.lake, shop()).stale() == {}, "no earlier day has changed"
     world.run(last, shop())
     assert world.judged()["b"] == [(last[-2:], 1)]
     assert due_sessions(world.lake, shop(), "2026-03-21") == 0

@@ -174,11 +174,10 @@ def group_buckets(buckets: tuple[int, int], shared: Task) -> Result:
     for part in shared.parts:
         day = dict(part.partition)["ds"]
         rows = read_part(shared.root, COUNTS_TABLE, part.path, COLUMNS, ("bucket", *buckets))
+        content[day] = (content.get(day, 0) + fingerprint(rows)) % (1 << 64)
         if day in shared.extra:
             waiting = shared.due.filter(pc.less_equal(shared.due.column("since"), day)).column("session_id")
             rows = rows.filter(pc.is_in(rows.column("session_id"), waiting.combine_chunks()))
-        else:
-            content[day] = (content.get(day, 0) + fingerprint(rows)) % (1 << 64)
         tables.append(rows.drop_columns("bucket").append_column("own", pa.array(np.full(len(rows), day == shared.ds))))
     due = shared.due.column("session_id").combine_chunks()
     grouped = group_sessions(pa.concat_tables(tables), shared.assignment, shared.window, due, shared.elsewhere, shared.ds)
