@@ -90,6 +90,13 @@ def test_equal_messages_have_equal_ids_and_others_have_others() -> None:
     assert rows[0].message_id == rows[1].message_id == rows[2].message_id != rows[3].message_id
 
 
+def test_colours_of_a_terminal_are_no_part_of_a_line() -> None:
+    plain = "2026-03-04 05:06:07 WARN slow req-a"
+    coloured = "\x1b[2m2026-03-04 05:06:07\x1b[0m \x1b[1;33mWARN\x1b[0m slow \x1b[31mreq-a\x1b[0m"
+    rows = parsed(make_system(), [plain, coloured])
+    assert rows[0] == rows[1] and rows[0].level == "WARN"
+
+
 # Masks
 
 

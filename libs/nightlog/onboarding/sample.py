@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from nightlog.errors import ConfigError, FormatError
+from nightlog.parsing.records import COLOUR
 
 READ = 64 << 20  # unpacked bytes of a file that are looked at
 BLOCKS = ((0.0, 0.5), (0.5, 0.25), (1.0, 0.25))  # where a block ends at the latest, and its share of the lines
@@ -84,6 +85,7 @@ def read_sample(paths: Sequence[Path], n: int) -> Sample:
         spread += found[:: max(1, len(found) * len(paths) // n)]
         lines += blocks(found, max(1, (n - len(lines)) // (len(paths) - number)))
     texts, single = ([line.removesuffix(b"\r").decode("utf-8", errors="replace") for line in part] for part in (lines, spread))
+    texts, single = ([re.sub(COLOUR, "", text) for text in part] for part in (texts, single))
     if not any(text.strip() for text in texts):
         raise ConfigError(f"{', '.join(map(str, paths))}: no line with text")
     replaced = sum("\ufffd" in text for text in texts)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from nightlog.parsing.events import parse_lines
-from nightlog.parsing.records import flat_column, join_records
+from nightlog.parsing.records import flat_column, join_records, without_colours
 from nightlog.parsing.shapes import MAX_MESSAGE
 from nightlog.parsing.structured import split_fields
 from nightlog.systems.spec import Mask, System
@@ -96,7 +96,8 @@ def parse_events(records: Sequence[Record], system: System, ds: str) -> list[Eve
 def lines_table(lines: Sequence[str]) -> pa.Table:
     """Return lines of a sample as the rows of one file, (file, line_no, text)."""
     numbers = np.arange(1, len(lines) + 1)
-    return pa.table({"file": pa.array(["sample"] * len(lines), pa.string()), "line_no": numbers, "text": pa.array(lines, pa.string())})
+    files = pa.array(["sample"] * len(lines), pa.string())
+    return without_colours(pa.table({"file": files, "line_no": numbers, "text": pa.array(lines, pa.string())}))
 
 
 def masker(masks: Sequence[Mask]) -> Callable[[str], str]:

@@ -19,7 +19,7 @@ import xxhash
 from nightlog.lake.parts import Part, read_part, write_part
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE
 from nightlog.parsing.number_ranges import Number, extremes
-from nightlog.parsing.records import Joined, flat_column, join_records
+from nightlog.parsing.records import Joined, flat_column, join_records, without_colours
 from nightlog.parsing.shapes import DAY, LineParser, Shape
 from nightlog.parsing.structured import flat_system, flatten
 from nightlog.parsing.timestamps import EPOCH, MICROSECOND, Read, reader
@@ -134,6 +134,7 @@ def parse_lines(lines: pa.Table, system: System, ds: str, own: slice = slice(Non
         own: the rows whose records are parsed; the rows around them only complete these records.
     Returns: as `parse_table`; every own line is counted in n_parsed, n_blank, n_unparsed or n_continuation.
     """
+    lines = without_colours(lines)
     joined = join_records(lines, system.record, own) if system.record is not None else Joined(lines)
     rows, tables, forms = joined.rows, [], []
     for form in system.forms():

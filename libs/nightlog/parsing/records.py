@@ -15,6 +15,9 @@ from nightlog.systems.spec import LONGEST_RECORD, Record
 CONTINUES = r"^(?:\s|at |Caused by|Traceback|\.\.\.|[\])}>|]|#\d|---|===)"
 
 
+COLOUR = r"\x1b\[[0-9;]*[A-Za-z]"
+
+
 @dataclass(frozen=True)
 class Joined:
     """Records and the account of their lines.
@@ -73,6 +76,14 @@ def join_records(lines: pa.Table, record: Record, own: slice = slice(None), long
         n_swallowed=len(follows) - int(pc.sum(alike).as_py() or 0),
         n_blank=int((blank & (first != rows)).sum()),
     )
+
+
+def without_colours(lines: pa.Table) -> pa.Table:
+    """Return lines (file, line_no, text) without the codes that colour them on a terminal."""
+    texts = lines.column("text")
+    if not pc.any(pc.match_substring(texts, "\x1b")).as_py():
+        return lines
+    return lines.set_column(lines.column_names.index("text"), "text", pc.replace_substring_regex(texts, COLOUR, ""))
 
 
 def flat_column(table: pa.Table, name: str) -> pa.Array:
