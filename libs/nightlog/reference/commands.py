@@ -11,22 +11,26 @@ HEAD = f"""# The command line
 
 {NOTE}
 
-`nightlog COMMAND --help` says the same on the terminal; `nightlog --install-completion` teaches the shell the names. Rows are printed as
-a table, or with `--format json` and `--format csv` as data. In CSV an apostrophe stands before what a spreadsheet would take for a formula.
-What no option says comes from the environment ([settings](settings.md)).
+`nightlog COMMAND --help` prints the same on the terminal. `nightlog --install-completion` adds the names to the shell. Rows are printed as
+a table, or with `--format json` and `--format csv` as data. In CSV an apostrophe stands before text that a spreadsheet would take for a
+formula. Options that are not given come from environment variables ([settings](settings.md)).
+
+## Exit codes
 
 | exit code | meaning |
 |---|---|
 | 0 | done |
-| 2 | an argument that the command does not know |
+| 1 | `replay`: the verdict is different now; `doctor`: something is an error |
+| 2 | wrong usage |
 | 4 | not there: an unknown system or session, a night that was never run or had no input |
-| 10 | a quality gate stopped a system |
+| 10 | a quality gate held a system back; `nightlog approve` publishes it |
 | 20 | transient: try again |
-| 30 | configuration, or permanent |
-| 40 | incomplete: some sessions were judged by nobody |
+| 30 | configuration or permanent error; input that was due is missing |
+| 40 | incomplete: published, but nobody judged some sessions |
 
-Commands that read a night (`anomalies`, `signals`, `compare`, `report`, `show`, `questions`) end with the night's code. Rows go to standard
-output, messages about the night to standard error.
+One system that fails never stops the others; a run has the code of its worst outcome. Commands that read a night (`anomalies`, `signals`,
+`compare`, `report`, `show`, `questions`) end with the night's code. Rows go to standard output, messages about the night to standard error.
+[Reliability](../reliability.md) lists every situation with its exit code.
 
 """
 
