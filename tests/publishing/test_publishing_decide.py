@@ -15,6 +15,7 @@ from nightlog.feedback.store import Suppressions
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import schema_of, write_part
 from nightlog.lake.tables import EVENTS_TABLE, LINES_TABLE
+from nightlog.publishing.account import account
 from nightlog.publishing.decide import Decision, Thresholds, decisions, with_suppressions
 from nightlog.publishing.evidence import SHOWN_LINES, Known, with_evidence
 
@@ -269,3 +270,42 @@ def test_a_model_that_cannot_flag_leaves_a_pattern_unjudged_unless_the_llm_looke
     # A threshold above all that the calibration yields is as good as none.
     flat = Thresholds(GENERAL, 0.9, Calibration(0.0, -2.0))
     assert next(each for each in decisions(*given, flat) if each.pattern_id == "asked").decided_by is None
+
+
+def test_what_the_history_flags_is_a_finding_and_what_it_only_ranks_stays_unjudged() -> None:
+    patterns = [{"pattern_id": name, "question_id": name, "events": []} for name in ("strange", "usual", "judged")]
+    routes = [{"pattern_id": row["pattern_id"], "route": "proprietary", "similarity": 0.1} for row in patterns]
+    scores = [{"pattern_id": row["pattern_id"], "probability": 0.1} for row in patterns]
+    history = [
+        {"pattern_id": name, "probability": p, "flagged": p > 0.5, "reasons": ["lacks `commit done`"]}
+        for name, p in (("strange", 0.9), ("usual", 0.2), ("judged", 0.9))
+    ]
+    verdicts = [{"question_id": "judged", "label": "normal", "confidence": 0.9, "reason": "routine"}]
+    blind = Thresholds(None, None, Calibration())
+    found = {each.pattern_id: each for each in decisions(patterns, routes, scores, verdicts, [], blind, "off", history)}
+    strange, usual, judged = (found[name] for name in ("strange", "usual", "judged"))
+    assert (strange.decided_by, strange.status, strange.score, strange.anomalous) == ("history", "provisional", 0.9, True)
+    assert "lacks `commit done`" in strange.reason
+    assert (usual.decided_by, usual.status, usual.anomalous) == (None, "unjudged", False)
+    assert (judged.decided_by, judged.anomalous) == ("llm", False)
+    counts = account(found.values(), {"strange": 3, "usual": 5, "judged": 2}).counts
+    assert (counts["n_by_model"], counts["n_unjudged"], counts["n_by_llm"], counts["n_provisional"]) == (3, 5, 2, 8)
+
+
+def test_the_history_takes_the_place_of_a_small_model_that_flags_everything_foreign() -> None:
+    patterns = [{"pattern_id": name, "question_id": name, "events": []} for name in ("foreign", "general")]
+    routes = [
+        {"pattern_id": "foreign", "route": "proprietary", "similarity": 0.1},
+        {"pattern_id": "general", "route": "general", "similarity": 0.99},
+    ]
+    scores = [{"pattern_id": name, "probability": 0.9} for name in ("foreign", "general")]
+
+    def decide(flagged: bool | None, is_own: bool = False) -> list[tuple[str | None, bool]]:
+        history = [{"pattern_id": name, "probability": 0.3, "flagged": flagged, "reasons": []} for name in ("foreign", "general")]
+        eager = Thresholds(GENERAL, 0.1, SAME, SAME, is_own)
+        return [(each.decided_by, each.anomalous) for each in decisions(patterns, routes, scores, [], [], eager, "off", history)]
+
+    assert decide(None) == [("small_model", True), ("small_model", True)]
+    assert decide(False) == [(None, False), ("small_model", True)]
+    assert decide(True) == [("history", True), ("history", True)]
+    assert decide(True, is_own=True) == [("history", True), ("small_model", True)]

@@ -66,7 +66,8 @@ def show_story(story: dict[str, Any]) -> None:
 
     about, verdict = story["session"], story["verdict"]
     score = "" if verdict["score"] is None else f", score {verdict['score']:.2f}"
-    by = {"llm": "the LLM", "small_model": "the small model", "feedback": "an analyst", None: "nobody"}[verdict["decided_by"]]
+    judges = {"llm": "the LLM", "small_model": "the small model", "history": "the history", "feedback": "an analyst", None: "nobody"}
+    by = judges[verdict["decided_by"]]
     said = {"anomalous": f"anomalous, {verdict['status']}", "normal": "normal", None: "not judged"}[verdict["label"]]
     say(f"{about['system']} · session {about['session_id']} · night {about['ds']}: {said}", "bold")
     say(f"decided by {by}{score}: {verdict['reason'] or 'no reason is known'}")

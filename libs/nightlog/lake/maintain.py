@@ -18,6 +18,7 @@ from nightlog.lake.tables import (
     COUNTS_TABLE,
     EVENTS_TABLE,
     FILES,
+    HISTORY,
     LABELS,
     LINES_TABLE,
     NIGHTS,
@@ -38,7 +39,7 @@ from nightlog.lake.tables import (
 LEAST_REPLAY_DAYS = 7  # Delta refuses to remove younger files: a reader or writer of a long job may still need them
 BRONZE, SILVER, GOLD = (
     (LINES_TABLE, LABELS, FILES, QUARANTINE),
-    (EVENTS_TABLE, COUNTS_TABLE, TEMPLATE_COUNTS, NUMBERS, SESSIONS, WAITING, READINGS, PATTERNS, ROUTES, SCORES),
+    (EVENTS_TABLE, COUNTS_TABLE, TEMPLATE_COUNTS, NUMBERS, SESSIONS, WAITING, READINGS, PATTERNS, ROUTES, SCORES, HISTORY),
     (ANOMALIES, NIGHTS, SIGNALS),
 )
 

@@ -23,6 +23,7 @@ from nightlog.lake.tables import (
     ANOMALIES,
     ANSWERS,
     EVENTS_TABLE,
+    HISTORY,
     LINES_TABLE,
     MESSAGES,
     MODELS,
@@ -59,6 +60,7 @@ class About:
     score: Row
     anomaly: Row
     night: Row
+    history: Row
     texts: Mapping[str, str]
 
 
@@ -113,6 +115,7 @@ def read_about(lake: Lake, place: Place) -> About:
         first(lake, SCORES, **of_pattern),
         first(lake, ANOMALIES, session_id=place.session_id or "", **of_night),
         first(lake, NIGHTS, **of_night),
+        first(lake, HISTORY, **of_pattern),
         texts,
     )
 
@@ -162,7 +165,7 @@ def thresholds_of(lake: Lake, version: str | None) -> Thresholds | None:
     found = json.loads(row["manifest"])
     calibration = Calibration(**found["calibration"]) if "calibration" in found else Calibration()
     threshold, foreign_threshold = (known_threshold(found[name]) for name in ("threshold", "foreign_threshold"))
-    return Thresholds(threshold, foreign_threshold, Calibration(**found["foreign"]), calibration)
+    return Thresholds(threshold, foreign_threshold, Calibration(**found["foreign"]), calibration, bool(found.get("system")))
 
 
 def verdict_of(lake: Lake, about: About, verdicts: Sequence[Row], said: Sequence[Row]) -> Row:
@@ -209,7 +212,9 @@ def decided_then(
     if not about.route or not about.score:
         return None
     no_verdict: Cause = "off" if (about.night.get("versions") or {}).get("llm") is None else "not_answered"
-    return next(decisions([about.pattern], [about.route], [about.score], known, answers, by, no_verdict))
+    return next(
+        decisions([about.pattern], [about.route], [about.score], known, answers, by, no_verdict, [about.history] if about.history else ())
+    )
 
 
 def nearest_normal(lake: Lake, about: About, verdicts: Sequence[Row]) -> Change | None:

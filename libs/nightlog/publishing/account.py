@@ -11,7 +11,7 @@ from nightlog.outcomes import OutcomeKind
 from nightlog.publishing.decide import CAUSES, Cause, Decision
 from nightlog.systems.spec import System
 
-JUDGES = {"feedback": "n_by_analyst", "llm": "n_by_llm", "small_model": "n_by_model", None: "n_unjudged"}
+JUDGES = {"feedback": "n_by_analyst", "llm": "n_by_llm", "small_model": "n_by_model", "history": "n_by_model", None: "n_unjudged"}
 WHAT_TO_DO: dict[Cause, str] = {
     "off": "set OPENAI_API_KEY (docs/reference/settings.md), or write `wanted = false` under [llm] in the system's file",
     "not_allowed": "answer its questions (nightlog questions)",
@@ -68,7 +68,7 @@ def account(decided: Iterable[Decision], sizes: Mapping[str, int]) -> VerdictAcc
             causes[decision.cause if decision is not None and decision.cause is not None else "no_score"] += n_sessions
         if decision is not None and decision.may_change:
             n_provisional += n_sessions
-    by_analyst, by_llm, by_model, nobody = (judged[name] for name in JUDGES.values())
+    by_analyst, by_llm, by_model, nobody = (judged[name] for name in dict.fromkeys(JUDGES.values()))
     return VerdictAccount(by_analyst, by_llm, by_model, nobody, n_provisional, causes)
 
 

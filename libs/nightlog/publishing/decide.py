@@ -37,9 +37,9 @@ UNJUDGED = "unjudged"
 class Decision:
     """The decision about a pattern.
 
-    `decided_by`: small_model | llm | feedback, None if nobody judged it. `status`: open | provisional | suppressed | unjudged. `score`: the
-    probability of an anomaly in [0, 1]; of an unjudged pattern it only ranks, and is None if there is none. `may_change`: the LLM is still
-    to be asked. `cause`: why nobody judged it.
+    `decided_by`: small_model | history | llm | feedback, None if nobody judged it. `status`: open | provisional | suppressed |
+    unjudged. `score`: the probability of an anomaly in [0, 1]; of an unjudged pattern it only ranks, and is None if there is none.
+    `may_change`: the LLM is still to be asked. `cause`: why nobody judged it.
     """
 
     pattern_id: str
@@ -55,17 +55,21 @@ class Decision:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The thresholds of the small model on general and on foreign patterns, and its calibrations. A threshold of None flags nothing."""
+    """The thresholds of the small model on general and on foreign patterns, and its calibrations. A threshold of None flags nothing.
+
+    `is_own`: the model was made for this system alone, from its verdicts: on general patterns it decides, whatever the history says.
+    """
 
     threshold: float | None
     foreign_threshold: float | None
     foreign: Calibration
     calibration: Calibration = Calibration()
+    is_own: bool = False
 
     @staticmethod
     def of(manifest: Manifest) -> Thresholds:
         """Return the thresholds of a model."""
-        return Thresholds(manifest.threshold, manifest.foreign_threshold, manifest.foreign, manifest.calibration)
+        return Thresholds(manifest.threshold, manifest.foreign_threshold, manifest.foreign, manifest.calibration, manifest.system != "")
 
     def on(self, route: str) -> tuple[Calibration, float | None]:
         """Return calibration and threshold on a route; the threshold is None if no probability reaches it."""
@@ -90,6 +94,7 @@ def decisions(
     answers: Rows,
     by: Thresholds,
     no_verdict: Cause = "not_answered",
+    history: Rows = (),
 ) -> Iterator[Decision]:
     """Yield the decision about each pattern.
 
@@ -100,14 +105,20 @@ def decisions(
     find the anomaly more likely than not. A small model that no probability can make flag does not judge: the pattern is unjudged, unless
     the LLM answered "unclear", which is a verdict; analysts find it among the open questions.
 
+    The history, once it has seen enough sessions, decides what the LLM has not judged: what it flags is anomalous, and what it only
+    ranks is never called normal by it. On proprietary patterns it takes the place of the small model, whose threshold does not carry
+    over; on general ones it only adds findings, and none if the model was made for this system alone.
+
     Args: patterns (pattern_id, question_id); routes (pattern_id, route, similarity); scores (pattern_id, probability); verdicts
     (question_id, label, confidence, reason), at most one per question; answers (question_id, which may be a labelled pattern's id,
-    answer normal | anomalous, told), at most one per id; no_verdict: why a pattern has no verdict of the LLM (see `llm_cause`).
+    answer normal | anomalous, told), at most one per id; no_verdict: why a pattern has no verdict of the LLM (see `llm_cause`); history
+    (pattern_id, probability, flagged, reasons).
     """
     route_of = {row["pattern_id"]: row for row in routes}
     probability_of = {row["pattern_id"]: row["probability"] for row in scores}
     verdict_of = {row["question_id"]: row for row in verdicts}
     answer_of = {row["question_id"]: row for row in answers}
+    known_of = {row["pattern_id"]: row for row in history if row["flagged"] is not None}
     for pattern in patterns:
         name, question = pattern["pattern_id"], pattern["question_id"]
         routed, probability = route_of.get(name), probability_of.get(name)
@@ -120,7 +131,10 @@ def decisions(
             yield by_llm(name, verdict)
         else:
             unclear = verdict is not None and routed["route"] == "proprietary"
-            yield by_model(name, routed, probability, by, "unclear" if unclear else no_verdict)
+            decided = by_model(name, routed, probability, by, "unclear" if unclear else no_verdict)
+            known = known_of.get(name)
+            learnt_here = by.is_own and routed["route"] == "general"
+            yield decided if known is None or unclear or learnt_here else by_history(decided, known, no_verdict)
 
 
 def by_analyst(name: str, routed: Mapping[str, Any] | None, answer: Mapping[str, Any]) -> Decision:
@@ -165,6 +179,22 @@ def by_model(name: str, routed: Mapping[str, Any], raw: float, by: Thresholds, n
     status = "provisional" if may_change else "open"
     # A value that is no number is not below the threshold: the gate must see it.
     return Decision(name, routed["route"], probability, "small_model", status, reason, not probability < least, may_change)
+
+
+def by_history(other: Decision, known: Mapping[str, Any], no_verdict: Cause) -> Decision:
+    """Return the decision of the history on a pattern without a verdict of the LLM.
+
+    What it flags is anomalous. What it only ranks is left to the small model on its own, general patterns; on proprietary ones nobody
+    has judged it. Args: other: the decision of the small model.
+    """
+    if known["flagged"]:
+        status = "provisional" if other.may_change else "open"
+        reason = f"unlike the system's nights so far: {'; '.join(known['reasons'] or ['its score is high'])}"
+        return Decision(other.pattern_id, other.route, known["probability"], "history", status, reason, True, other.may_change)
+    if other.route == "general":
+        return other
+    reason = f"judged by nobody: {CAUSES[no_verdict]}, and the history only ranks it"
+    return Decision(other.pattern_id, other.route, known["probability"], None, UNJUDGED, reason, False, other.may_change, no_verdict)
 
 
 def unjudged(name: str, routed: Mapping[str, Any] | None, score: float | None, cause: Cause, may_change: bool) -> Decision:

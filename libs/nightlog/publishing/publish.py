@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +25,7 @@ from nightlog.lake.tables import (
     ANOMALIES,
     ANSWERS,
     EVENTS_TABLE,
+    HISTORY,
     LINES_TABLE,
     MESSAGES,
     NIGHTS,
@@ -133,6 +134,7 @@ class Judged:
     scores: list[dict[str, Any]]
     texts: dict[str, str]
     sessions: pa.Table
+    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 def read_judged(lake: Lake, system: System, ds: str) -> Judged:
@@ -141,10 +143,12 @@ def read_judged(lake: Lake, system: System, ds: str) -> Judged:
     patterns = lake.rows(PATTERNS, ["pattern_id", "question_id", "events", "n_sessions"], **place)
     routes = lake.rows(ROUTES, ["pattern_id", "route", "similarity", "nearest", "model"], **place)
     scores = lake.rows(SCORES, ["pattern_id", "probability", "weights", "model"], **place)
+    history = lake.rows(HISTORY, ["pattern_id", "probability", "flagged", "reasons"], **place)
     used = {event["template_id"] for row in patterns for event in row["events"] or ()}
     texts = lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)
     sessions = lake.arrow(SESSIONS, system=system.name, ds=ds).select(["session_id", "pattern_id", "started_at", "ended_at", "n_events"])
-    return Judged(patterns, routes, scores, {row["template_id"]: row["text"] for row in texts if row["template_id"] in used}, sessions)
+    named = {row["template_id"]: row["text"] for row in texts if row["template_id"] in used}
+    return Judged(patterns, routes, scores, named, sessions, history)
 
 
 def pattern_knowledge(judged: Judged) -> dict[str, dict[str, Known]]:
@@ -164,7 +168,7 @@ def decide(lake: Lake, system: System, by: Publication, judged: Judged) -> list[
     """Return the decision about each pattern of the night."""
     verdicts, answers = verdicts_and_answers(lake, system, by.prompt, by.llm)
     thresholds, no_verdict = Thresholds.of(by.model.manifest), llm_cause(system, by.llm)
-    return list(decisions(judged.patterns, judged.routes, judged.scores, verdicts, answers, thresholds, no_verdict))
+    return list(decisions(judged.patterns, judged.routes, judged.scores, verdicts, answers, thresholds, no_verdict, judged.history))
 
 
 def anomalous_sessions(lake: Lake, system: System, by: Publication, judged: Judged, decided: Sequence[Decision]) -> pa.Table:

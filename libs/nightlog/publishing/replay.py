@@ -14,7 +14,7 @@ from nightlog.detector.scoring import score_patterns
 from nightlog.errors import ConfigError, NightlogError
 from nightlog.feedback.store import suppressions
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import ANOMALIES, ANSWERS, NIGHTS, PATTERNS, SESSIONS, TEMPLATES, VERDICTS
+from nightlog.lake.tables import ANOMALIES, ANSWERS, HISTORY, NIGHTS, PATTERNS, SESSIONS, TEMPLATES, VERDICTS
 from nightlog.lake.time_travel import PastLake
 from nightlog.outcomes import is_published
 from nightlog.publishing.decide import Thresholds, decisions, llm_cause, with_suppressions
@@ -71,7 +71,8 @@ def compared(lake: Lake, past: PastLake, system: System, night: Row, model: Mode
         return Replayed(system.name, ds, "different", told, (), tuple(sorted(past.as_now)))
     verdicts, answers = verdicts_and_answers(past, system, versions["prompt"], versions["llm"])
     night_rows = (judged.night.patterns, judged.night.routes, judged.night.scores)
-    found = decisions(*night_rows, verdicts, answers, Thresholds.of(load(model).manifest), llm_cause(system, versions["llm"]))
+    thresholds, no_verdict = Thresholds.of(load(model).manifest), llm_cause(system, versions["llm"])
+    found = decisions(*night_rows, verdicts, answers, thresholds, no_verdict, judged.night.history)
     held = suppressions(past.rows(ANSWERS, system=system.name), ds)
     derived = {each.pattern_id: vars(each) for each in with_suppressions(found, judged.night.patterns, held)}
     rows = lake.rows(ANOMALIES, ["session_id", "pattern_id", *COMPARED], system=system.name, ds=ds)
@@ -128,7 +129,9 @@ def judge_again(past: PastLake, system: System, ds: str, model: Model, device: s
     frame = pd.DataFrame(patterns, columns=["pattern_id", "question_id", "events", "n_sessions"])
     scored = score_patterns(frame[["pattern_id", "events"]], model, templates, system.session.kind == "id", device)
     sessions = past.arrow(SESSIONS, ["session_id", "pattern_id"], **of_night)
-    night = Judged(patterns, routes, scored.to_dict("records"), {name: text for name, text in texts.items() if name in used}, sessions)
+    history = past.rows(HISTORY, ["pattern_id", "probability", "flagged", "reasons"], **of_night)
+    shown = {name: text for name, text in texts.items() if name in used}
+    night = Judged(patterns, routes, scored.to_dict("records"), shown, sessions, history)
     return Again(night, dict(zip(sessions["session_id"].to_pylist(), sessions["pattern_id"].to_pylist(), strict=True)))
 
 

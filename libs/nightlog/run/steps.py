@@ -90,10 +90,12 @@ def route(lake: Lake, run: Context, system: System, versions: Versions, progress
 
 
 def detect(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Result:
-    """Score the patterns by the small model."""
+    """Score the patterns by the small model and by the history."""
     from nightlog.detector.scoring import detect as score
+    from nightlog.history.night import score_night
 
-    return Result(score(lake, system, run.ds, run.model(system, versions), run.settings.device))
+    counts = score(lake, system, run.ds, run.model(system, versions), run.settings.device)
+    return Result(counts, score_night(lake, system, run.ds))
 
 
 def label(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Result:

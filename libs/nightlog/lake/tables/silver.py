@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nightlog.lake.tables.columns import (
+    BOOLEAN,
     DOUBLE,
     DS,
     FILE,
@@ -234,6 +235,24 @@ SCORES = TableSpec(
     ),
     ("system", "ds", "pattern_id"),
     about="what the small model says of a pattern of the night",
+)
+
+HISTORY = TableSpec(
+    "silver.history",
+    (
+        SYSTEM,
+        DS,
+        Column("pattern_id", STRING, "the pattern"),
+        Column("score", DOUBLE, "how unlike the system's nights so far it is, times severity"),
+        Column("tail", DOUBLE, "-log10 of the share of the reference's sessions with at least this score"),
+        Column("probability", DOUBLE, "probability of an anomaly by the history alone"),
+        Column("flagged", BOOLEAN, "anomalous by the history alone; null while it is learning"),
+        Column("reasons", array(STRING), "reasons in words, the strongest first"),
+        Column("reference", STRING, "version of the reference"),
+        Column("n_reference", LONG, "sessions in the reference"),
+    ),
+    ("system", "ds", "pattern_id"),
+    about="how unlike the system's own nights a pattern of the night is",
 )
 
 VERDICTS = TableSpec(

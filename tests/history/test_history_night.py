@@ -1,0 +1,62 @@
+"""The history of a night in the lake: the nights up to it, never later ones, flag what is unlike them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nightlog.history.night import score_night
+from nightlog.lake.lake import Lake
+from nightlog.lake.tables import HISTORY, PATTERNS, TEMPLATES
+from nightlog.systems.spec import Input, Session, System
+
+NAMES = ("open", "read", "close", "crash")
+
+
+def fill(lake: Lake, ds: str, usual: int, strange: int = 0) -> None:
+    """Write a night of usual sessions and of sessions that end otherwise."""
+    kinds = {"usual": (("open", "read", "close"), usual), "strange": (("open", "crash"), strange)}
+    rows = [
+        {"pattern_id": name, "question_id": name, "events": [{"template_id": each, "count": 1} for each in events], "n_sessions": n}
+        for name, (events, n) in kinds.items()
+        if n
+    ]
+    lake.replace(PATTERNS, [row | {"system": "app", "ds": ds} for row in rows], system="app", ds=ds)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """Return a lake that knows the templates."""
+    made = Lake(tmp_path / "lake")
+    made.merge(TEMPLATES, [{"system": "app", "template_id": name, "text": f"{name} the file"} for name in NAMES])
+    return made
+
+
+@pytest.fixture
+def app() -> System:
+    """Return a system whose sessions are lives."""
+    return System(name="app", role="target", input=Input(path="{ds}"), session=Session(kind="id", pattern="(x)"))
+
+
+def rows(lake: Lake, ds: str) -> dict[str, dict[str, Any]]:
+    """Return the rows of a night by pattern."""
+    return {row["pattern_id"]: row for row in lake.rows(HISTORY, system="app", ds=ds)}
+
+
+def test_a_few_sessions_are_learnt_from_and_nothing_is_flagged(lake: Lake, app: System) -> None:
+    fill(lake, "2026-03-01", 50, 1)
+    assert score_night(lake, app, "2026-03-01") == "the history is learning: 51 of 500 sessions"
+    assert {row["flagged"] for row in rows(lake, "2026-03-01").values()} == {None}
+
+
+def test_a_strange_pattern_is_flagged_with_reasons_and_later_nights_do_not_matter(lake: Lake, app: System) -> None:
+    fill(lake, "2026-03-01", 900)
+    fill(lake, "2026-03-02", 900, 2)
+    assert score_night(lake, app, "2026-03-02") is None
+    first = rows(lake, "2026-03-02")
+    assert first["strange"]["flagged"] and not first["usual"]["flagged"]
+    assert any("crash" in reason for reason in first["strange"]["reasons"])
+    fill(lake, "2026-03-03", 10, 900)
+    score_night(lake, app, "2026-03-02")
+    assert rows(lake, "2026-03-02") == first
