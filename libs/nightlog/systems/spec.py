@@ -216,7 +216,7 @@ class Labels(Part):
 class LLM(Part):
     """The LLM's part for this system: may it be asked, is it meant to judge, what should it know, and which names do not leave.
 
-    With `wanted = false` no LLM is meant to judge: sessions that the small model cannot judge either are shown as unjudged, and the night
+    With `wanted = false` no LLM is meant to judge: sessions that nothing else judges are shown as unjudged, and the night
     is complete all the same. Without it such a night is incomplete (exit code 40).
 
     Secrets, e-mail and network addresses never leave; `redact` takes out users' and hosts' names too.
