@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 from nightlog.errors import ConfigError, FormatError
+from nightlog.onboarding.formats import ready_formats
 from nightlog.onboarding.report import report_of
 from nightlog.onboarding.sample import blocks, input_path, read_sample
+from nightlog.quality.drift import beyond_limits
 from nightlog.settings import Settings
 from nightlog.systems.catalog import load_catalog, parse_system
-from nightlog.systems.spec import Header
+from nightlog.systems.spec import Gates, Header
 from pydantic import ValidationError
 from styles import lines_in, steps
 
@@ -93,6 +95,31 @@ def test_mixed_formats_become_variants_and_what_matches_none_is_reported(tmp_pat
     assert len(system.variants) == 1
     strange = report(tmp_path, [*lines_in("log4j"), *(f"~~ {n} nothing that anybody knows" for n in range(300))])
     assert strange["matched"] < 1 or any("join" in each for each in strange["findings"])
+
+
+def test_swallowed_lines_stand_beside_matched_and_are_a_warning_above_a_twentieth(tmp_path: Path) -> None:
+    steps_only = [f"20171223-22:{n // 60:02d}:{n % 60}:150|Step_LSC|30002312|onStandStepChanged 35{n}" for n in range(600)]
+    bare = [*steps_only, *(f"getTodayTotalDetailSteps = {n}" for n in range(100))]
+    for lines, share, told in ((steps_only, 0.0, False), (bare, 1 / 7, True)):
+        found = report(tmp_path, [line for pair in zip(lines[:300], lines[300:], strict=False) for line in pair] + lines[600:])
+        assert found["swallowed"] == pytest.approx(share, abs=1e-6) and found["matched"] == 1
+        assert any("do not look like its continuation" in each for each in found["findings"]) is told
+    trace = ["java.lang.IllegalStateException: no heap", "\tat shop.Cart.add(Cart.java:10)", "Caused by: disk full"]
+    stamped = [f"2026-03-04 10:{n // 60:02d}:{n % 60:02d} ERROR order o{n} failed" for n in range(600)]
+    traced = report(tmp_path, [*(line for each in stamped for line in [each, *trace[1:]])])
+    assert traced["swallowed"] == 0 and traced["records"] == 600
+
+
+def test_lines_of_a_known_program_that_look_like_records_are_not_held_against_it(tmp_path: Path) -> None:
+    slow = next(each for each in ready_formats() if each.name == "mysql-slow").sample[0]
+    lines = [line.replace("id = 12", f"id = {n}") for n in range(30) for line in slow.split("\n")]
+    found = report(tmp_path, lines)
+    system = parse_system(found["toml"], "shop.toml")
+    assert (found["format"], found["records"], found["matched"], found["templates"]) == ("mysql-slow", 30, 1, 1)
+    assert found["swallowed"] == 0.8 and system.gates.swallowed_share == 1
+    assert not any("continuation" in each for each in found["findings"])
+    counts = {"n_lines": 150, "n_unparsed": 0, "n_swallowed": 120}
+    assert beyond_limits(counts, system.gates) == [] and [each.severity for each in beyond_limits(counts, Gates())] == ["critical"]
 
 
 def test_a_delivery_of_many_days_is_told_and_a_file_of_its_day_is_not(tmp_path: Path) -> None:

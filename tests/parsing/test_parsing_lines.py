@@ -43,9 +43,9 @@ def test_header_groups_are_split_and_optional_ones_may_be_missing() -> None:
         ],
     )
     assert [(row.matched, row.level, row.message) for row in rows[:3]] == [
-        (True, "INFO", "[instance: <UUID>] VM Started"),
-        (True, "WARNING", "message without a request"),
-        (True, "ERROR", "no request at all"),
+        (True, "info", "[instance: <UUID>] VM Started"),
+        (True, "warning", "message without a request"),
+        (True, "error", "no request at all"),
     ]
     assert not rows[3].matched
     assert [row.session_ids for row in rows[:3]] == [("11111111-2222-3333-4444-555555555555",), (), ()]
@@ -94,7 +94,7 @@ def test_colours_of_a_terminal_are_no_part_of_a_line() -> None:
     plain = "2026-03-04 05:06:07 WARN slow req-a"
     coloured = "\x1b[2m2026-03-04 05:06:07\x1b[0m \x1b[1;33mWARN\x1b[0m slow \x1b[31mreq-a\x1b[0m"
     rows = parsed(make_system(), [plain, coloured])
-    assert rows[0] == rows[1] and rows[0].level == "WARN"
+    assert rows[0] == rows[1] and rows[0].level == "warning"
 
 
 # Masks

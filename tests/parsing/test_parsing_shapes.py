@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from nightlog.parsing.events import EVERY, FULLY, parse_table
 from nightlog.parsing.shapes import LineParser
+from nightlog.systems.levels import normal_level
 from nightlog.systems.spec import Header, Input, Mask, Session, System, Timestamp
 from parsing_help import lines_table, make_system
 
@@ -81,7 +82,7 @@ def one_by_one(system: System, lines: list[str]) -> list[tuple[Any, ...]]:
         if line.matched:
             raw = text.encode()
             ids = dict.fromkeys(raw[first:last].decode() for first, last in line.ids) or {None: None}
-            found += [(number, line.level, session, line.message) for session in ids]
+            found += [(number, normal_level(line.level), session, line.message) for session in ids]
     return sorted(found, key=str)
 
 

@@ -54,9 +54,9 @@ def test_an_event_has_the_fields_of_its_record() -> None:
         "no record",
     ]
     lines, parsed = parsed_lines(JSON, texts)
-    assert lines[0][:5] == (True, "paid <NUM> status=<NUM>", datetime(2026, 3, 4, 5, 6, 7, 123000), "INFO", ("i1",))
-    assert lines[1][:5] == (True, "sent", datetime(2026, 3, 4, 5, 6, 7, 124000), "", ())
-    assert lines[2][:4] == (True, "", None, "INFO"), "an object without these keys is a record all the same"
+    assert lines[0][:5] == (True, "paid <NUM> status=<NUM>", datetime(2026, 3, 4, 5, 6, 7, 123000), "info", ("i1",))
+    assert lines[1][:5] == (True, "sent", datetime(2026, 3, 4, 5, 6, 7, 124000), None, ())
+    assert lines[2][:4] == (True, "", None, "info"), "an object without these keys is a record all the same"
     assert not any(line.matched for line in lines[3:])
     assert {name: parsed.tally[name] for name in ("n_parsed", "n_blank", "n_unparsed")} == {"n_parsed": 3, "n_blank": 1, "n_unparsed": 2}
     assert [row["text"] for row in parsed.unmatched] == ['{"msg": ', "no record"]
@@ -71,7 +71,7 @@ def test_a_separator_in_a_value_does_not_shift_the_others() -> None:
 def test_json_may_stand_behind_a_header() -> None:
     header = Header(pattern=r"(?P<time>\S+ \S+) (?P<message>.*)", kind="json", keys={"message": "msg", "level": "lvl"})
     lines, _ = parsed_lines(make_system(header=header), ['2026-03-04 05:06:07 {"msg": "x of req-a", "lvl": "WARN"}', '{"msg": "x"}'])
-    assert lines[0][:5] == (True, "x of req-a", datetime(2026, 3, 4, 5, 6, 7), "WARN", ("req-a",))
+    assert lines[0][:5] == (True, "x of req-a", datetime(2026, 3, 4, 5, 6, 7), "warning", ("req-a",))
     assert not lines[1].matched
 
 
@@ -125,7 +125,7 @@ def test_export_records_are_events() -> None:
     system = make_system(header=header, timestamp=None, record=Record(start="__CURSOR="))
     texts = ["__CURSOR=s=1", "PRIORITY=3", "MESSAGE=lost req-a", "", "__CURSOR=s=2", "PRIORITY=6", "", "__CURSOR=s=3", "MESSAGE=ok req-b"]
     events, parsed = parse_lines(lines_table(texts), system, "2026-03-04")
-    assert [(row["line_no"], row["level"], row["session_id"]) for row in events.to_pylist()] == [(1, "3", "req-a"), (8, "", "req-b")]
+    assert [(row["line_no"], row["level"], row["session_id"]) for row in events.to_pylist()] == [(1, "error", "req-a"), (8, None, "req-b")]
     tally = {name: parsed.tally[name] for name in ("n_parsed", "n_unparsed", "n_blank", "n_continuation", "n_swallowed")}
     assert tally == {"n_parsed": 2, "n_unparsed": 1, "n_blank": 2, "n_continuation": 4, "n_swallowed": 0}
 

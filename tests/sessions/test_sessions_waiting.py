@@ -17,7 +17,7 @@ from nightlog.run.steps import ingest
 from nightlog.sessions.waiting import due_sessions, overdue
 from nightlog.settings import Settings
 from nightlog.systems.reading import reading_hash
-from nightlog.systems.spec import Header, Input, Mask, Session, System, Timestamp
+from nightlog.systems.spec import Header, Input, Mask, Session, System, Timestamp, Variant
 
 FIRST, SECOND, THIRD = "2026-03-03", "2026-03-04", "2026-03-05"
 
@@ -250,6 +250,7 @@ def test_lines_that_were_replaced_and_never_parsed_are_read_again(world: World) 
         (shop().model_copy(update={"default_masks": False}), False),
         (shop().model_copy(update={"session": Session(kind="id", pattern="r=")}), False),
         (shop().model_copy(update={"header": Header()}), False),
+        (shop().model_copy(update={"variants": (Variant(header=Header()),)}), False),
     ],
 )
 def test_the_hash_of_reading_rules_changes_with_what_reads_a_line_alone(changed: System, same: bool) -> None:

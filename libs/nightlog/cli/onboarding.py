@@ -16,6 +16,8 @@ from nightlog.errors import ConfigError
 if TYPE_CHECKING:
     from nightlog.onboarding.trial import Trial
 
+SHARES = (("matched", "matched"), ("swallowed", "swallowed"), ("timed", "timed"), ("in a session", "in_session"))
+
 
 @app.command("try")
 def try_files(
@@ -70,7 +72,7 @@ def show(report: dict[str, Any], trial: Trial, to: Path | None) -> None:
     about = "about " if report["lines_estimated"] else ""
     out.print(safe(f"{report['format']}: {looked:,} of {about}{total:,} lines looked at"), style="bold")
     out.print(
-        safe(f"matched {report['matched']:.1%} · timed {report['timed']:.1%} · in a session {report['in_session']:.1%}"), soft_wrap=True
+        safe(" · ".join(f"{words} {report[key]:.1%}" for words, key in SHARES)), soft_wrap=True
     )
     counts = " · ".join(f"{report[key]:,} {key}" for key in ("records", "templates", "sessions", "patterns", "questions"))
     out.print(safe(counts), soft_wrap=True)

@@ -14,16 +14,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from nightlog.onboarding.timestamps import Form, form_of, key_of, literal, scan
+from nightlog.systems.levels import WORDS
 
 MOST = 0.85  # of the lines that are left must have a column
 ENOUGH = 0.6  # of all lines must be left at the end
 MAX_COLUMNS = 24
 WORDS_BETWEEN = 4
 FEW_LINES = 8
-SEVERITY = re.compile(
-    r"(?i)(?:trace|trc|debug\d?|dbg|dbug|verbose|vrb|info|inf|information|informational|note|notice|system|warn|warning|wrn|err|error|eror"
-    r"|severe|crit|critical|alert|emerg|emergency|fatal|ftl|panic|fine|finer|finest|config|LOG|DETAIL|HINT|CONTEXT|STATEMENT|QUERY)"
-)
+# PostgreSQL's additions to a record stand in the place of its level.
+NO_LEVEL = ("detail", "hint", "context", "statement", "query")
+SEVERITY = re.compile(rf"(?i)(?:debug\d|{'|'.join([*' '.join(WORDS.values()).split(), *NO_LEVEL])})")
 SEVERITY_LETTER = re.compile(r"[VTDINWEFCAS]")
 TOPICS = re.compile(rf"(?i)(?:[\w-]+,)+(?:{SEVERITY.pattern[4:]})")
 CLOSERS = {"[": "]", "(": ")", "<": ">", "{": "}"}

@@ -9,6 +9,7 @@ from nightlog.onboarding.columns import SEVERITY
 from nightlog.onboarding.propose import Proposal
 from nightlog.onboarding.sample import Sample
 from nightlog.onboarding.trial import Event, Trial
+from nightlog.quality.drift import LOOSE
 from nightlog.templates.miner import is_word
 
 MOST_DAYS = 2  # a night's file may begin before midnight
@@ -68,6 +69,13 @@ def of_parsing(trial: Trial) -> list[str]:
         found.append(
             f"{len(joined):,} records span lines ({lines:,} lines are joined to the one before, the longest record has "
             f"{longest.record.n_lines:,}); for example: {shorten(longest.record.text)}"
+        )
+    limit = trial.system.gates.swallowed_share
+    if limit < 1 and trial.swallowed_share > LOOSE:
+        stop = f"; at more than {limit:.0%} the night stops at its gate" if trial.swallowed_share > limit else ""
+        found.append(
+            f"{trial.swallowed_share:.1%} of the lines were joined to the record before them but do not look like its continuation{stop}: "
+            "if they are records, widen [record] start or add [[variants]]; if they are none, raise swallowed_share under [gates]"
         )
     missed = [event for event in trial.events if not event.matched]
     if missed:

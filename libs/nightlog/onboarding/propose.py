@@ -37,6 +37,7 @@ class Split:
     notes: tuple[str, ...] = ()
     with_entry: str | None = None  # the pattern with a group `entry` around all that could hold ids
     variants: tuple[dict[str, Any], ...] = ()  # other forms of records in the same lines
+    any_continuation: bool = False  # lines inside of records may look like anything
 
     @property
     def start(self) -> str | None:
@@ -117,7 +118,7 @@ def split_ready(found: formats.Recognised) -> Split:
     names = tuple(name for name in re.findall(r"\(\?P<(\w+)>", ready.pattern) if name not in ("time", "level"))
     stamp = {"value": ready.value, "format": ready.format}
     pattern = ready.pattern if found.share == 1 else formats.lenient(ready.pattern)
-    return Split(ready.name, record, {"pattern": pattern}, stamp, names)
+    return Split(ready.name, record, {"pattern": pattern}, stamp, names, any_continuation=ready.lines > 1)
 
 
 def nested(split: Split, lines: Sequence[str]) -> Split:
@@ -336,6 +337,7 @@ def propose(lines: Sequence[str], name: str, path: str, ds: str, delivered: bool
     sections |= {"record": split.record} if split.record else {}
     sections |= {"header": split.header} | ({"timestamp": split.timestamp} if split.timestamp else {})
     sections |= {"variants": list(split.variants)} if split.variants else {}
+    sections |= {"gates": {"swallowed_share": 1}} if split.any_continuation else {}
     draft = sections | {"session": {"kind": "field", "field": "message"}, "masks": list(split.masks)}
     first = try_system(lines, System.model_validate(draft), ds)
     if split.timestamp and (zone := zone_of(first.matched[:2000], split.header.get("pattern", ""))):

@@ -59,6 +59,7 @@ def report_of(files: Sequence[Path], name: str, n_lines: int, settings: Settings
         "lines_looked_at": len(sample.lines),
         "records": len(trial.events),
         "matched": round(trial.matched_share, 6),
+        "swallowed": round(trial.swallowed_share, 6),
         "timed": round(trial.timed_share, 6),
         "in_session": round(trial.in_session_share, 6),
         "templates": len(trial.by_template),

@@ -13,6 +13,7 @@ WHY = {
     "header": "how a record is split; `message` is what gets parsed",
     "timestamp": "put together from fields of the header; Spark's datetime pattern",
     "variants": "other forms of records in the same files",
+    "gates": "lines inside of a record look like anything: 1 switches the check of joined lines off",
     "session": "what belongs together",
     "masks": "text that is replaced before templates are mined",
 }

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from nightlog.parsing.events import parse_lines
-from nightlog.parsing.records import flat_column, join_records, without_colours
+from nightlog.parsing.records import Joined, flat_column, join_records, without_colours
 from nightlog.parsing.shapes import MAX_MESSAGE
 from nightlog.parsing.structured import split_fields
 from nightlog.systems.spec import Mask, System
@@ -53,13 +53,22 @@ class Session:
         return tuple(sorted((template, 1 << (n.bit_length() - 1)) for template, n in self.counts.items()))
 
 
+def join_lines(lines: Sequence[str], system: System) -> Joined:
+    """Join the lines of records that span lines, as the night does."""
+    table = lines_table(lines)
+    return join_records(table, system.record) if system.record is not None else Joined(table)
+
+
 def split_records(lines: Sequence[str], system: System) -> list[Record]:
     """Split lines into records: one per line, unless the system says where records start."""
-    table = lines_table(lines)
-    rows = join_records(table, system.record).rows if system.record is not None else table
-    numbers = rows.column("line_no").to_pylist()
-    ends = [*numbers[1:], len(lines) + 1]
-    return [Record(n - 1, text, end - n) for n, text, end in zip(numbers, rows.column("text").to_pylist(), ends, strict=True)]
+    return records_of(join_lines(lines, system), len(lines))
+
+
+def records_of(joined: Joined, n_lines: int) -> list[Record]:
+    """Return joined rows as records of a sample of `n_lines` lines."""
+    numbers = joined.rows.column("line_no").to_pylist()
+    ends = [*numbers[1:], n_lines + 1]
+    return [Record(n - 1, text, end - n) for n, text, end in zip(numbers, joined.rows.column("text").to_pylist(), ends, strict=True)]
 
 
 def parse_events(records: Sequence[Record], system: System, ds: str) -> list[Event]:
@@ -145,10 +154,14 @@ def group_sessions(events: Sequence[Event], templates: dict[str, str]) -> dict[s
 
 @dataclass(frozen=True)
 class Trial:
-    """A system file and what it makes of a sample."""
+    """A system file and what it makes of a sample.
+
+    `n_swallowed`: lines that were joined to the record before them but do not look like its continuation.
+    """
 
     system: System
     n_lines: int
+    n_swallowed: int
     events: list[Event]
     templates: dict[str, str]
     sessions: dict[str, Session]
@@ -161,8 +174,17 @@ class Trial:
     @cached_property
     def matched_share(self) -> float:
         """Share of the lines with text whose record matches."""
-        total = sum(event.record.n_lines for event in self.events)
-        return sum(event.record.n_lines for event in self.matched) / max(1, total)
+        return sum(event.record.n_lines for event in self.matched) / max(1, self.n_with_text)
+
+    @cached_property
+    def swallowed_share(self) -> float:
+        """Share of the lines with text that were swallowed."""
+        return self.n_swallowed / max(1, self.n_with_text)
+
+    @cached_property
+    def n_with_text(self) -> int:
+        """Lines of records with text."""
+        return sum(event.record.n_lines for event in self.events)
 
     @cached_property
     def timed_share(self) -> float:
@@ -193,6 +215,8 @@ class Trial:
 
 def try_system(lines: Sequence[str], system: System, ds: str) -> Trial:
     """Parse lines by a system file as on a system's first night."""
-    events = parse_events(split_records(lines, system), system, ds)
+    joined = join_lines(lines, system)
+    events = parse_events(records_of(joined, len(lines)), system, ds)
     templates = mine_messages([event.message for event in events if event.matched], system)
-    return Trial(system, len(lines), events, templates, group_sessions([e for e in events if e.matched], templates))
+    n_swallowed = 0 if system.header.kind == "export" else joined.n_swallowed
+    return Trial(system, len(lines), n_swallowed, events, templates, group_sessions([e for e in events if e.matched], templates))

@@ -23,6 +23,7 @@ from nightlog.parsing.records import Joined, flat_column, join_records, without_
 from nightlog.parsing.shapes import DAY, LineParser, Shape
 from nightlog.parsing.structured import flat_system, flatten
 from nightlog.parsing.timestamps import EPOCH, MICROSECOND, Read, reader
+from nightlog.systems.levels import normal_level
 from nightlog.systems.spec import LONGEST_RECORD, System
 
 # Shapes that a worker remembers from one part to the next, and how long they may be.
@@ -258,8 +259,8 @@ def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Par
     ids = np.array([spark_hash(message) for message in texts], dtype=np.int64)
     message = np.array([texts.get(shape.message, 0) for shape in shapes], dtype=np.int64)
     code = message[of_line[rows]]
-    levels = {level: number for number, level in enumerate(dict.fromkeys(shape.level for shape in shapes))}
-    level = np.array([levels[shape.level] for shape in shapes], dtype=np.int32)[of_line[rows]]
+    levels = {level: number for number, level in enumerate(dict.fromkeys(normal_level(shape.level) for shape in shapes))}
+    level = np.array([levels[normal_level(shape.level)] for shape in shapes], dtype=np.int32)[of_line[rows]]
     places = lines.select(["file", "line_no"]).take(rows[session_rows])
     events = pa.table(
         {
@@ -285,13 +286,22 @@ def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Par
         "n_events": len(events),
     }
     parsed.unmatched = unparsed_rows(lines, unmatched, ds)
-    parsed.totals = [
-        pa.table({"ds": pa.array([ds] * len(ids), pa.string()), "message_id": ids, "n": np.bincount(code, minlength=len(ids))})
-    ]
+    parsed.totals = [totals_table(code, level, ids, list(levels), ds)]
     stand = numbers_of(shaped, parser, known.numbers)
     numbers = extremes(text.data, text.starts[rows], stand, of_line[rows], message, len(ids))
     parsed.numbers = [numbers_table(numbers, ids, lines.select(["file", "line_no"]), rows, ds)] if len(numbers["n"]) else []
     return events, parsed, matched, blank
+
+
+def totals_table(code: np.ndarray, level: np.ndarray, ids: np.ndarray, levels: Sequence[str | None], ds: str) -> pa.Table:
+    """Return how many records each message has at each level, as rows (ds, message_id, level, n).
+
+    Args: code, level: (n,) places in `ids` and `levels`, per record.
+    """
+    pairs, n = np.unique(code * len(levels) + level, return_counts=True)
+    message, place = np.divmod(pairs, max(1, len(levels)))
+    columns = {"ds": pa.array([ds] * len(n), pa.string()), "message_id": ids[message]}
+    return pa.table(columns | {"level": pa.array([levels[each] for each in place], pa.string()), "n": n})
 
 
 def numbers_table(found: dict[str, np.ndarray], ids: np.ndarray, lines: pa.Table, rows: np.ndarray, ds: str) -> pa.Table:

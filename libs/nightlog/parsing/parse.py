@@ -24,6 +24,7 @@ from nightlog.templates.miner import WILDCARD, mine, mine_templates
 
 # Bytes of a usual line, and bytes of text that take as long as to mine a message.
 LINE_BYTES, MESSAGE_BYTES = 128, 1600
+TOTALS = pa.schema([("template_id", pa.string()), ("n", pa.int64()), ("level", pa.string())])
 
 
 def parse(lake: Lake, system: System, ds: str, run_id: str) -> tuple[dict[str, int], list[str]]:
@@ -94,13 +95,17 @@ def commit_events(lake: Lake, system: System, days: list[str], found: Parsed) ->
 
 
 def write_totals(lake: Lake, system: System, days: list[str], found: Parsed, templates: Mapping[int, str]) -> None:
-    """Write how often each template was logged on each day. Args: templates: message id → template id."""
+    """Write how often each template was logged on each day, and its usual level. Args: templates: message id → template id."""
     parts = []
     if found.totals:
         rows = pa.concat_tables(found.totals).to_pandas()
         rows["template_id"] = rows["message_id"].map(templates)
         for ds, of_day in rows.groupby("ds"):
-            table = pa.Table.from_pandas(of_day.groupby("template_id", as_index=False)["n"].sum(), preserve_index=False)
+            per_level = of_day.groupby(["template_id", "level"], as_index=False)["n"].sum()
+            usual = per_level.sort_values(["n", "level"], ascending=[False, True]).drop_duplicates("template_id").set_index("template_id")["level"]
+            total = of_day.groupby("template_id", as_index=False)["n"].sum()
+            total["level"] = total["template_id"].map(usual).astype(object)
+            table = pa.Table.from_pandas(total, schema=TOTALS, preserve_index=False)
             parts.append(write_part(lake.root, TEMPLATE_COUNTS, table, system=system.name, ds=str(ds)))
     lake.replace(TEMPLATE_COUNTS, parts, system=system.name, ds=days)
 

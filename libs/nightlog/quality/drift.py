@@ -150,7 +150,7 @@ def beyond_limits(counts: Counts, gates: Gates) -> list[Finding]:
         text = f"{counts['n_unparsed']:,} of {total:,} lines do not match the header pattern, {limit}"
         found.append(Finding("unparsed", value, LEAST, gates.unparsed_share, "critical", text))
     value = share(counts.get("n_swallowed", 0), total)
-    if value > min(LOOSE, gates.swallowed_share):
+    if gates.swallowed_share < 1 and value > min(LOOSE, gates.swallowed_share):
         held = value > gates.swallowed_share
         limit = f", more than gates.swallowed_share = {gates.swallowed_share:g}" if held else ""
         joined = "were joined to the record before them but do not look like its continuation"

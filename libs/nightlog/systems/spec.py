@@ -242,8 +242,8 @@ class Gates(Part):
     """When a night is held back until somebody approves it (`nightlog approve`).
 
     Three limits hold from the first night: `unparsed_share` of the lines that do not match the header, `swallowed_share` of the lines that
-    became part of a record but do not look like its continuation, and `returns_share`, carriage returns inside of lines per line. A host
-    that delivered lines on the last three nights is expected.
+    became part of a record but do not look like its continuation (1: they may look like anything), and `returns_share`, carriage returns
+    inside of lines per line. A host that delivered lines on the last three nights is expected.
 
     The other measures are compared with the published nights of the `history_days` before, if these are at least `least_nights`. A night
     may lie within `deviations` robust standard deviations of their median, or as far as two of them went, and beyond that by:
