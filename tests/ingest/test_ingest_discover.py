@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import random
 import re
+import zipfile
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from ingest_help import make_system, put_file
 from nightlog.errors import ConfigError, FormatError
-from nightlog.ingest.discover import data_folder, find_days, find_files, relative
+from nightlog.ingest.discover import data_folder, find_days, find_files, log_files, relative
 from nightlog.ingest.splits import plan, read_piece
+from nightlog.onboarding.sample import read_sample
 from nightlog.systems.spec import Input
 
 DS = "2026-03-04"
@@ -162,7 +166,34 @@ def test_names_in_the_lake_do_not_depend_on_where_the_data_folder_lies(tmp_path:
     assert relative(Path("/elsewhere/a.log"), tmp_path) == "/elsewhere/a.log"
 
 
-PACKERS = {"gz": lambda content: gzip.compress(content, mtime=0), "xz": lzma.compress, "bz2": bz2.compress}
+def zst(content: bytes) -> bytes:
+    packed = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(packed, "zstd") as out:
+        out.write(content)
+    return packed.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def zipped(*contents: bytes, flags: int = 0) -> bytes:
+    """Return a zip archive of members a, b, …; bit 1 of the flags says that they are encrypted."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.mkdir("folder")
+        for number, content in reversed(list(enumerate(contents))):
+            archive.writestr(f"folder/{'abc'[number]}.log", content)
+    data = bytearray(packed.getvalue())
+    for mark, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        for found in re.finditer(re.escape(mark), bytes(data)):
+            data[found.start() + place] |= flags
+    return bytes(data)
+
+
+PACKERS = {
+    "gz": lambda content: gzip.compress(content, mtime=0),
+    "xz": lzma.compress,
+    "bz2": bz2.compress,
+    "zst": zst,
+    "zip": zipped,
+}
 CONTENT = random.Random(1).randbytes(50_000) + b"line\n" * 10_000
 
 
@@ -173,7 +204,8 @@ def read(path: Path, data: Path) -> int:
 
 @pytest.mark.parametrize("kind", PACKERS)
 def test_a_whole_file_is_read_to_its_end(tmp_path: Path, kind: str) -> None:
-    assert read(put_file(tmp_path, f"two.{kind}", PACKERS[kind](b"one\n") + PACKERS[kind](b"two\n")), tmp_path) == 2
+    two = zipped(b"one", b"two\n") if kind == "zip" else PACKERS[kind](b"one\n") + PACKERS[kind](b"two\n")
+    assert read(put_file(tmp_path, f"two.{kind}", two), tmp_path) == 2
     assert read(put_file(tmp_path, f"whole.{kind}", PACKERS[kind](CONTENT)), tmp_path) == CONTENT.count(b"\n")
     assert read(put_file(tmp_path, f"nothing.{kind}", PACKERS[kind](b"")), tmp_path) == 0
 
@@ -194,6 +226,56 @@ def test_a_truncated_file_is_named_with_its_byte_and_what_to_do(tmp_path: Path, 
 def test_altered_bytes_and_plain_text_under_a_packed_name_are_damage(tmp_path: Path, kind: str) -> None:
     packed = bytearray(PACKERS[kind](CONTENT))
     packed[len(packed) // 2] ^= 0xFF
-    for name, content in (("altered", bytes(packed)), ("plain", b"never packed\n")):
+    altered = [] if kind == "zst" else [("altered", bytes(packed))]  # these frames of Zstandard have no checksum
+    for name, content in (*altered, ("plain", b"never packed\n")):
         with pytest.raises(FormatError):
             read(put_file(tmp_path, f"{name}.{kind}", content), tmp_path)
+
+
+def test_members_of_a_zip_are_read_in_the_order_of_their_names_and_their_open_lines_end(tmp_path: Path) -> None:
+    path = put_file(tmp_path, "app.zip", zipped(b"one\ntwo", b"three\n", b"four"))
+    (piece,) = plan([(path, "app.zip", DS)])[0]
+    assert [text for lines in read_piece(piece) for text in lines.texts.to_pylist()] == ["one", "two", "three", "four"]
+
+
+def test_an_encrypted_zip_is_refused_in_words_by_a_night_and_by_a_trial(tmp_path: Path) -> None:
+    path = put_file(tmp_path, "app.zip", zipped(b"one\n", flags=1))
+    words = "app.zip: not readable .*its member folder/a.log is encrypted, and logs are read without a password"
+    with pytest.raises(FormatError, match=words):
+        read(path, tmp_path)
+    with pytest.raises(FormatError, match=words):
+        read_sample([path], 100)
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_a_trial_reads_what_a_night_reads(tmp_path: Path, kind: str) -> None:
+    text = b"".join(b"line %d\n" % n for n in range(5000))
+    packed = PACKERS[kind](text)
+    sample = read_sample([put_file(tmp_path, f"app.log.{kind}", packed)], 10_000)
+    assert (sample.n_lines, sample.estimated, sample.lines[-1]) == (5000, False, "line 4999")
+    with pytest.raises(FormatError, match=f"cut.log.{kind}: not readable as {kind}"):
+        read_sample([put_file(tmp_path, f"cut.log.{kind}", packed[:-9])], 10_000)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("app.log-{ds_nodash}*", "app.log-20260304.gz"),
+        ("{year}/{month}/{day}/app-{hour}.log", "2026/03/04/app-05.log"),
+        ("app_{ds}_{hour}.log.zst", "app_2026-03-04_23.log.zst"),
+        ("{year}/*/{ds}.log", "2026/web1/2026-03-04.log"),
+    ],
+)
+def test_placeholders_of_a_path_find_the_files_of_their_day_alone(tmp_path: Path, path: str, name: str) -> None:
+    others = [name.replace("03", "02"), name.replace("04", "05"), name.replace("2026", "2025"), name.replace("2026", "26")]
+    for each in (name, *others):
+        put_file(tmp_path, each, "x\n")
+    assert found(tmp_path, path) == [name]
+    assert DS in days(tmp_path, path) and "2026-02-04" in days(tmp_path, path)
+    assert days(tmp_path, path) == sorted({DS, "2026-02-04", "2026-03-05", "2025-03-04"})
+
+
+def test_an_hour_is_no_host(tmp_path: Path) -> None:
+    system = make_system("*/app-{ds_nodash}-{hour}.log*")
+    paths = [put_file(tmp_path, f"web1/app-20260304-{hour:02d}.log.gz", b"x") for hour in range(3)]
+    assert {file.host for file in log_files(system, tmp_path, DS, paths)} == {"web1"}

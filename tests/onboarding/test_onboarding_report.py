@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 from nightlog.errors import ConfigError, FormatError
+from nightlog.ingest.discover import find_days, find_files
 from nightlog.onboarding.formats import ready_formats
 from nightlog.onboarding.report import report_of
 from nightlog.onboarding.sample import blocks, input_path, read_sample
 from nightlog.quality.drift import beyond_limits
 from nightlog.settings import Settings
 from nightlog.systems.catalog import load_catalog, parse_system
-from nightlog.systems.spec import Gates, Header
+from nightlog.systems.spec import Gates, Header, Input, Session, System
 from pydantic import ValidationError
 from styles import lines_in, steps
 
@@ -175,6 +176,40 @@ def test_names_with_days_become_one_path(tmp_path: Path) -> None:
     assert input_path(paths, tmp_path) == ("web/app*-{ds}.log", tmp_path.resolve(), "2026-03-04")
     assert input_path(paths[:2], None) == ("app1-{ds}.log", (tmp_path / "web").resolve(), "2026-03-04")
     assert input_path([put(tmp_path, ["x"], "app.log")], None)[::2] == ("app.log", None)
+
+
+PATHS = {
+    "app.log-20260304": "app.log-{ds_nodash}",
+    "app.log-20260304.gz": "app.log-{ds_nodash}.gz",
+    "app_2026_03_04.log": "app_{year}_{month}_{day}.log",
+    "app-2026-03-04T05.log": "app-{ds}T{hour}.log",
+    "app-2026030405.log": "app-{ds_nodash}{hour}.log",
+    "app-2026-03-04T05-06-07Z.log": "app-{ds}T{hour}*.log",
+    "2026-03-04/app-2026-03-04.log": "{ds}/app-{ds}.log",
+    "2026/03/04/05/app.log": "{year}/{month}/{day}/{hour}/app.log",
+    "logs of [shop]/app-2026-03-04.log": "logs of [[]shop]/app-{ds}.log",
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_name_with_a_day_becomes_a_path_that_finds_it_and_other_days(tmp_path: Path, name: str) -> None:
+    for each in (name, name.replace("03-04", "03-23").replace("0304", "0323").replace("03_04", "03_23").replace("03/04", "03/23")):
+        (tmp_path / each).parent.mkdir(parents=True, exist_ok=True)
+        put(tmp_path, ["x"], each)
+    path, folder, day = input_path([tmp_path / name], tmp_path)
+    assert (path, folder, day) == (PATHS[name], tmp_path.resolve(), "2026-03-04")
+    system = System(name="app", role="target", input=Input(path=path), session=Session(kind="field"))
+    assert find_days(system, tmp_path) == ["2026-03-04", "2026-03-23"]
+    assert find_files(system, tmp_path, "2026-03-04") == [tmp_path / name]
+
+
+def test_a_day_in_folders_alone_needs_no_data_folder(tmp_path: Path) -> None:
+    (tmp_path / "2026/03/04").mkdir(parents=True)
+    log = put(tmp_path, ["x"], "2026/03/04/app.log")
+    assert input_path([log], None) == ("{year}/{month}/{day}/app.log", tmp_path.resolve(), "2026-03-04")
+    assert input_path([put(tmp_path, ["x"], "app-20261399.log")], None)[::2] == ("app-20261399.log", None)
+    mixed = [put(tmp_path, ["x"], name) for name in ("app-20260304.log", "app-2026-03-04.log")]
+    assert input_path(mixed, None)[::2] == ("app-2026*04.log", None)
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,12 @@ def test_an_unknown_system_is_answered_with_the_nearest_and_all_known_ones() -> 
         assert name in message
 
 
+def test_a_placeholder_that_does_not_exist_is_named() -> None:
+    words = "no placeholder {date}; there are {ds}, {ds_nodash}, {year}, {month}, {day}, {hour}"
+    assert words in refused(HEAD + INPUT.replace("{ds}", "{ds}-{date}") + SESSION)
+    assert "give either a path with {ds}" in refused(HEAD + INPUT.replace("{ds}", "{year}-{month}") + SESSION)
+
+
 @pytest.mark.parametrize("path", ["/var/log/app-{ds}.log", "~/app-{ds}.log", "s3://bucket/app-{ds}.log", "file:///logs/app-{ds}.log"])
 def test_a_path_that_is_not_under_the_data_folder_is_refused(path: str) -> None:
     assert "is not relative: give the path under the data folder" in refused(HEAD + INPUT.replace("app-{ds}.log", path) + SESSION)

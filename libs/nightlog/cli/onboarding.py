@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,7 +22,7 @@ SHARES = (("matched", "matched"), ("swallowed", "swallowed"), ("timed", "timed")
 
 @app.command("try")
 def try_files(
-    files: Annotated[list[Path], typer.Argument(help="Log files of one system: plain, .gz or .xz.")],
+    files: Annotated[list[Path], typer.Argument(help="Log files of one system: plain, .gz, .xz, .bz2, .zst or .zip.")],
     to: Annotated[Path | None, typer.Option("--out", help="Write the proposed file here, e.g. my-systems/shop.toml.")] = None,
     name: Annotated[str, typer.Option("--name", help="The system's name; default: from the first file's name.")] = "",
     n_lines: Annotated[int, typer.Option("--lines", min=10, help="Lines that are looked at.")] = 20_000,
@@ -62,7 +63,7 @@ def next_steps(report: dict[str, Any], name: str, to: Path, lake: Path) -> str:
 
     served = any(row["status"] == "promoted" for row in Lake(lake).rows(MODELS, ["status"]))
     train = "" if served else f"nightlog train   # no model serves in {lake} yet; once, a minute or two\n      "
-    settings = f"NIGHTLOG_SYSTEMS={to.parent} NIGHTLOG_DATA={report['data']}"
+    settings = f"NIGHTLOG_SYSTEMS={quote(str(to.parent))} NIGHTLOG_DATA={quote(report['data'])}"
     return f"Next: {train}{settings} nightlog run --ds {report['ds']} --systems {name}"
 
 
@@ -71,9 +72,7 @@ def show(report: dict[str, Any], trial: Trial, to: Path | None) -> None:
     looked, total = report["lines_looked_at"], report["lines"]
     about = "about " if report["lines_estimated"] else ""
     out.print(safe(f"{report['format']}: {looked:,} of {about}{total:,} lines looked at"), style="bold")
-    out.print(
-        safe(" · ".join(f"{words} {report[key]:.1%}" for words, key in SHARES)), soft_wrap=True
-    )
+    out.print(safe(" · ".join(f"{words} {report[key]:.1%}" for words, key in SHARES)), soft_wrap=True)
     counts = " · ".join(f"{report[key]:,} {key}" for key in ("records", "templates", "sessions", "patterns", "questions"))
     out.print(safe(counts), soft_wrap=True)
     if report["example"]:

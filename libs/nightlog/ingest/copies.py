@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
+from nightlog.ingest.archives import BROKEN, unpacked
 from nightlog.ingest.discover import PACKED, LogFile
-from nightlog.ingest.splits import BROKEN, OPENERS
 
 BLOCK = 1 << 20
 HEAD = 1 << 12  # bytes; files whose first bytes differ are not compared any further
@@ -84,7 +84,8 @@ def kept_of(copy: LogFile, found: dict[LogFile, LogFile]) -> LogFile:
 def content(path: Path, block: int = BLOCK) -> Iterator[bytes]:
     """Yield the content of a file, unpacked, in blocks of `block` bytes, the last one shorter; it ends at the first damage."""
     try:
-        with OPENERS.get(path.suffix, open)(path, "rb") as file:
+        with path.open("rb") as raw:
+            file = unpacked(path, raw)
             while data := file.read(block):
                 yield data
     except BROKEN:

@@ -7,19 +7,20 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase, translate
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from nightlog.errors import ConfigError, FormatError
+from nightlog.ingest.archives import ENDINGS
+from nightlog.systems.paths import day_in, expression_of, glob_of
 from nightlog.systems.spec import System
 
-DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 WILD = re.compile(r"[*?\[]")
-PACKED = re.compile(r"\.(?:gz|xz|bz2)$")
+PACKED = re.compile(rf"\.(?:{'|'.join(ENDINGS)})$")
 # Endings of a name that are no part of a host: a packing, a rotation's number, what an editor or an operator adds to a copy.
-ENDING = re.compile(r"(?:(?:^|\.)(?:gz|xz|bz2|log|txt|json|out|bak|old|orig|copy)|\.\d{1,4}|~)$")
+ENDING = re.compile(rf"(?:(?:^|\.)(?:{'|'.join(ENDINGS)}|log|txt|json|out|bak|old|orig|copy)|\.\d{{1,4}}|~)$")
 # A broken link of such a name was a file, and its name is not that of a log file of the night; any other may have been a folder of them.
-FILE_NAME = re.compile(r"^\.|\.(?:gz|xz|bz2|log|txt|json|out|err|pid|sock|lock)(?:\.|$)")
+FILE_NAME = re.compile(rf"^\.|\.(?:{'|'.join(ENDINGS)}|log|txt|json|out|err|pid|sock|lock)(?:\.|$)")
 NO_LOGS = "lost+found"  # of the file system, for root alone
 
 
@@ -151,7 +152,7 @@ def search_night(system: System, data: Path, ds: str) -> Search:
     delivered = system.input.delivered
     if delivered is not None and delivered.isoformat() != ds:
         return Search()
-    return search(data, system.input.path.replace("{ds}", ds))
+    return search(data, glob_of(system.input.path, ds))
 
 
 def find_files(system: System, data: Path, ds: str) -> list[Path]:
@@ -188,15 +189,14 @@ def search_days(system: System, data: Path) -> tuple[list[str], list[str]]:
         ds = system.input.delivered.isoformat()
         found = search_night(system, data, ds)
         return [ds] if found.paths else [], found.troubles
-    found = search(data, system.input.path.replace("{ds}", DAY))
-    wanted = re.compile(translated(system.input.path, r"(?P<ds>\d{4}-\d{2}-\d{2})"))
-    matches = (wanted.fullmatch(relative(path, data)) for path in found.paths)
-    return sorted({match["ds"] for match in matches if match}), found.troubles
+    found = search(data, glob_of(system.input.path))
+    days = {day_in(system.input.path, relative(path, data)) for path in found.paths}
+    return sorted(day for day in days if day is not None), found.troubles
 
 
 def log_files(system: System, data: Path, ds: str, paths: list[Path]) -> list[LogFile]:
     """Return files of a night with their names in the lake, hosts, sizes and times of change."""
-    pattern = re.compile(translated(system.input.path, re.escape(ds)))
+    pattern = re.compile(expression_of(system.input.path, ds))
     found = []
     for path in paths:
         name, status = relative(path, data), path.stat()
@@ -205,36 +205,10 @@ def log_files(system: System, data: Path, ds: str, paths: list[Path]) -> list[Lo
     return found
 
 
-def translated(pattern: str, day: str) -> str:
-    """Return a glob as a regular expression, each wildcard a group of its own; `{ds}` becomes `day` once, then what that matched.
-
-    >>> re.fullmatch(translated("*/app-{ds}.log*", "2026-03-04"), "web1/app-2026-03-04.log.gz").groups()
-    ('web1', '.gz')
-    """
-    parts = [part for part in pattern.split("/") if part not in ("", ".")]
-    pieces = []
-    for number, part in enumerate(parts):
-        last = number == len(parts) - 1
-        if part == "**":
-            pieces.append("(.*)" if last else "((?:[^/]+/)*)")
-            continue
-        text = ""
-        for piece in re.findall(r"\{ds\}|\[!?\]?[^\]]*\]|\*+|\?|.", part, re.DOTALL):
-            if piece == "{ds}":
-                text += day
-                day = "(?P=ds)" if day.startswith("(?P<ds>") else day
-            elif piece[0] in "*?" or len(piece) > 1:
-                text += "([^/]*)" if piece[0] == "*" else "([^/])" if piece == "?" else f"({translate(piece)[4:-3]})"
-            else:
-                text += re.escape(piece)
-        pieces.append(text if last else text + "/")
-    return "".join(pieces)
-
-
 def host_of(name: str, pattern: re.Pattern[str]) -> str:
     """Return the parts of a file's name that vary, without what packing, rotation and copying add to its end.
 
-    >>> path = re.compile(translated("*/app-{ds}*", "2026-03-04"))
+    >>> path = re.compile(expression_of("*/app-{ds}*", "2026-03-04"))
     >>> [host_of(f"web1/app-2026-03-04{end}", path) for end in (".log", ".log.1", ".txt.gz", "-b.log")]
     ['web1', 'web1', 'web1', 'web1/b']
     """

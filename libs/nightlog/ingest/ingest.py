@@ -22,6 +22,7 @@ from nightlog.lake.parts import Part, write_part
 from nightlog.lake.tables import FILES, LABELS, LINES_TABLE, NIGHTS
 from nightlog.outcomes import is_published
 from nightlog.quality.delivery import is_due
+from nightlog.systems.paths import glob_of
 from nightlog.systems.spec import Labels, System
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def published_lines(lake: Lake, system: System) -> dict[str, int]:
 
 def no_input(lake: Lake, system: System, ds: str) -> NoInput:
     """Return the error of a night without files: is it missing, or was none to be expected?"""
-    path = system.input.path.replace("{ds}", ds)
+    path = glob_of(system.input.path, ds)
     delivered = system.input.delivered
     if delivered is not None and delivered.isoformat() != ds:
         return NoInput(f"no file: those of {path} belong to {delivered}")

@@ -8,19 +8,16 @@ was planned is left for the next run, except the end of the line that was open.
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import itertools
-import lzma
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from nightlog.errors import FormatError, TransientError
+from nightlog.ingest.archives import BROKEN, is_packed, unpacked
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,10 +27,8 @@ CHUNK = 1 << 20
 # Longer lines are cut: nobody reads them, and one of them must not fill a worker's memory.
 MAX_LINE = 1 << 20
 FEED, RETURN = 10, 13
-OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 BOM = b"\xef\xbb\xbf"
-BROKEN = (EOFError, zlib.error, lzma.LZMAError, OSError)
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ def plan(files: Sequence[tuple[Path, str, str]], piece: int = PIECE) -> list[lis
     room = 0
     for path, file, ds in files:
         size = path.stat().st_size
-        whole = path.suffix in OPENERS or (size > piece and ends_with_returns(start_of(path)))
+        whole = is_packed(path) or (size > piece and ends_with_returns(start_of(path)))
         step = max(size, 1) if whole else piece
         for start in range(0, size, step):
             end = min(size, start + step)
@@ -149,8 +144,7 @@ def numbered(tasks: Sequence[Sequence[Piece]], ends: dict[tuple[str, int], int])
 def read_piece(piece: Piece, limit: int = PIECE) -> Iterator[Lines]:
     """The lines of a piece, at most about `limit` bytes at once. Raises FormatError where a compressed file cannot be read to its end."""
     path = Path(piece.path)
-    opener = OPENERS.get(path.suffix)
-    if opener is None:
+    if not is_packed(path):
         with path.open("rb") as file:
             start = b"" if piece.start else file.read(CHUNK)
             refuse_utf16(start[:2], piece)
@@ -163,21 +157,20 @@ def read_piece(piece: Piece, limit: int = PIECE) -> Iterator[Lines]:
     with path.open("rb") as raw:
         if not piece.end:
             return
-        with opener(raw) as unpacked:
-            try:
-                first = unpacked.read(CHUNK)
-                refuse_utf16(first[:2], piece)
-                rest = iter(lambda: unpacked.read(CHUNK), b"")
-                text = first.removeprefix(BOM)
-                blocks = itertools.chain([text] if text else [], rest)
-                yield from whole_lines(with_feeds(blocks) if ends_with_returns(first) else blocks, 1, limit)
-            except BROKEN as error:
-                if getattr(error, "errno", None) is not None:
-                    raise
-                raise FormatError(
-                    f"{piece.file}: not readable after byte {raw.tell():,} of {piece.end:,}: {error}; "
-                    "nothing of the file was published: deliver it again and run the night again"
-                ) from error
+        try:
+            content = unpacked(path, raw)
+            first = content.read(CHUNK)
+            refuse_utf16(first[:2], piece)
+            text = first.removeprefix(BOM)
+            blocks = itertools.chain([text] if text else [], iter(lambda: content.read(CHUNK), b""))
+            yield from whole_lines(with_feeds(blocks) if ends_with_returns(first) else blocks, 1, limit)
+        except BROKEN as error:
+            if getattr(error, "errno", None) is not None:
+                raise
+            raise FormatError(
+                f"{piece.file}: not readable after byte {raw.tell():,} of {piece.end:,}: {error}; "
+                "nothing of the file was published: deliver it again and run the night again"
+            ) from error
 
 
 def refuse_utf16(start: bytes, piece: Piece) -> None:

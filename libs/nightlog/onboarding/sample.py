@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import gzip
-import lzma
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import IO, cast
 
 from nightlog.errors import ConfigError, FormatError
+from nightlog.ingest.archives import BROKEN, is_packed, unpacked
 from nightlog.parsing.records import COLOUR
 
 READ = 64 << 20  # unpacked bytes of a file that are looked at
 BLOCKS = ((0.0, 0.5), (0.5, 0.25), (1.0, 0.25))  # where a block ends at the latest, and its share of the lines
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
-DAY = re.compile(r"(?<!\d)(?:19|20)\d{2}-[01]\d-[0-3]\d(?!\d)")
+# A day in a file's name, with the hour and what else of the time stands behind it.
+DAY = re.compile(
+    r"(?<!\d)(?P<year>(?:19|20)\d{2})(?P<mark>[-_./]?)(?P<month>[01]\d)(?P=mark)(?P<day>[0-3]\d)"
+    r"(?:(?P<before>[-_.T/]?)(?P<hour>[01]\d|2[0-3])(?P<more>(?:[-_.:]?\d{2}){1,2}Z?)?)?(?!\d)"
+)
 
 
 @dataclass(frozen=True)
@@ -36,28 +37,24 @@ class Sample:
     n_control: int  # lines with bytes that no text has
 
 
-def opened(path: Path, raw: IO[bytes]) -> IO[bytes]:
-    """The file's bytes, unpacked."""
-    if path.suffix == ".gz":
-        return cast(IO[bytes], gzip.GzipFile(fileobj=raw))
-    return cast(IO[bytes], lzma.LZMAFile(raw)) if path.suffix == ".xz" else raw
-
-
 def read_file(path: Path) -> tuple[list[bytes], float]:
     """The first lines of a file, and how many times as much the file has. Raises FormatError where it cannot be read."""
     try:
-        with path.open("rb") as raw, opened(path, raw) as unpacked:
-            found = unpacked.read(READ)
-            whole = not unpacked.read(1)
+        with path.open("rb") as raw:
+            content = unpacked(path, raw)
+            found = content.read(READ)
+            whole = not content.read(1)
             done, size = raw.tell(), path.stat().st_size
-    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
+    except BROKEN as error:
+        if getattr(error, "errno", None) is not None:
+            raise
         raise FormatError(f"{path}: not readable as {path.suffix[1:]}: {error}; deliver it again") from error
     if found[:2] in UTF16:
         raise FormatError(f"{path}: UTF-16, and lines must be UTF-8: convert it, for example: iconv -f UTF-16 -t UTF-8")
     lines = found.split(b"\n")
     if whole:
         return lines[:-1] if not lines[-1] else lines, 1.0
-    return lines[:-1], max(1.0, size / max(1, done)) if path.suffix in (".gz", ".xz") else size / len(found)
+    return lines[:-1], max(1.0, size / max(1, done)) if is_packed(path) else size / len(found)
 
 
 def blocks(lines: Sequence[bytes], n: int) -> list[bytes]:
@@ -94,9 +91,10 @@ def read_sample(paths: Sequence[Path], n: int) -> Sample:
 
 
 def input_path(paths: Sequence[Path], data: Path | None) -> tuple[str, Path, str | None]:
-    """(the files' path in a system file, the data folder that it is under, the latest day in their names).
+    """Return the files' path in a system file, the data folder that it is under, and the latest day in their names.
 
-    What differs between the names becomes `*`, and a day that all names have becomes {ds}.
+    A day that all names have becomes placeholders, and so does an hour behind it. What else differs between the names becomes `*`. If only
+    folders name the day, the data folder is the one above them.
     """
     full = [path.resolve() for path in paths]
     folder = full[0].parent
@@ -104,12 +102,39 @@ def input_path(paths: Sequence[Path], data: Path | None) -> tuple[str, Path, str
         folder = folder.parent
     if data is not None and all(path.is_relative_to(data.resolve()) for path in full):
         folder = data.resolve()
+    elif not day_of(full[0].relative_to(folder).as_posix()) and (found := day_of(folder.as_posix() + "/")):
+        folder = Path(folder.as_posix()[: found.start()].rpartition("/")[0] or "/")
     names = [path.relative_to(folder).as_posix() for path in full]
-    days = [DAY.findall(name) for name in names]
-    day = max(found[-1] for found in days) if all(days) else None
-    if day is not None:
-        names = ["{ds}".join(name.rsplit(found[-1], 1)) for name, found in zip(names, days, strict=True)]
-    return common(names), folder, day
+    days = [date_of(found) for name in names if (found := day_of(name))]
+    escaped = [re.sub(r"[\[*?{]", r"[\g<0>]", name) for name in names]
+    dated = [DAY.sub(placeholders, name) for name in escaped]
+    if len(days) < len(names) or len({tuple(re.findall(r"\{\w+\}", name)) for name in dated}) > 1:
+        return common(escaped), folder, None
+    return common(dated), folder, max(days)
+
+
+def day_of(name: str) -> re.Match[str] | None:
+    """Return the last day in a file's name."""
+    return next((found for found in reversed(list(DAY.finditer(name))) if date_of(found)), None)
+
+
+def date_of(found: re.Match[str]) -> str:
+    """Return a day in a name as YYYY-MM-DD, "" if there is no such day."""
+    text = f"{found['year']}-{found['month']}-{found['day']}"
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        return ""
+
+
+def placeholders(found: re.Match[str]) -> str:
+    """Return the placeholders that a day in a name stands for."""
+    if not date_of(found):
+        return found[0]
+    mark = found["mark"]
+    day = {"-": "{ds}", "": "{ds_nodash}"}.get(mark) or mark.join(("{year}", "{month}", "{day}"))
+    hour = f"{found['before']}{{hour}}" if found["hour"] else ""
+    return day + hour + ("*" if found["more"] else "")
 
 
 def common(names: Sequence[str]) -> str:

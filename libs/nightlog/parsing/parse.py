@@ -102,7 +102,8 @@ def write_totals(lake: Lake, system: System, days: list[str], found: Parsed, tem
         rows["template_id"] = rows["message_id"].map(templates)
         for ds, of_day in rows.groupby("ds"):
             per_level = of_day.groupby(["template_id", "level"], as_index=False)["n"].sum()
-            usual = per_level.sort_values(["n", "level"], ascending=[False, True]).drop_duplicates("template_id").set_index("template_id")["level"]
+            ranked = per_level.sort_values(["n", "level"], ascending=[False, True])
+            usual = ranked.drop_duplicates("template_id").set_index("template_id")["level"]
             total = of_day.groupby("template_id", as_index=False)["n"].sum()
             total["level"] = total["template_id"].map(usual).astype(object)
             table = pa.Table.from_pandas(total, schema=TOTALS, preserve_index=False)

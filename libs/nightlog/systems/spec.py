@@ -9,6 +9,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from nightlog.systems.paths import names_day
 from nightlog.systems.regexes import checked
 from nightlog.systems.time_formats import EPOCHS, compile_format
 
@@ -27,13 +28,16 @@ class Part(BaseModel):
 
 
 class Input(Part):
-    """The day's files: a path under the data folder with `{ds}`, globs allowed; plain, .gz, .xz or .bz2. `**` is any number of folders.
+    """The day's files: a path under the data folder that names the day, globs allowed. `**` is any number of folders.
 
-    Files whose names carry no `{ds}` belong to the one night named in `delivered`. Hosts are told apart by what the wildcards of the path
+    Placeholders of the path: `{ds}` (2026-03-04), `{ds_nodash}` (20260304), `{year}`, `{month}`, `{day}`, and `{hour}` for any hour of the
+    day. Files are plain, .gz, .xz, .bz2, .zst or .zip (with one member or several).
+
+    Files whose names carry no day belong to the one night named in `delivered`. Hosts are told apart by what the wildcards of the path
     stand for: files of one host with the same content, or with the first part of it, are read once.
     """
 
-    path: str = Field(min_length=1, description="relative to the data folder; `{ds}` is the night's day")
+    path: str = Field(min_length=1, description="relative to the data folder, with `{ds}` or other placeholders of the day")
     delivered: date | None = Field(None, description="the night of a delivery without days in its names")
 
     @field_validator("path")
@@ -45,7 +49,7 @@ class Input(Part):
 
     @model_validator(mode="after")
     def one_night(self) -> Self:
-        if ("{ds}" in self.path) == (self.delivered is not None):
+        if names_day(self.path) == (self.delivered is not None):
             raise ValueError("give either a path with {ds}, or a path without it and `delivered = YYYY-MM-DD`")
         return self
 
