@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from itertools import pairwise
@@ -15,9 +16,10 @@ from typing import Any
 import pytest
 from nightlog.errors import ConfigError, FormatError
 from nightlog.ingest.discover import find_days, find_files
+from nightlog.onboarding.days import origin_of
 from nightlog.onboarding.formats import ready_formats
 from nightlog.onboarding.report import report_of
-from nightlog.onboarding.sample import blocks, input_path, read_sample
+from nightlog.onboarding.sample import blocks, read_sample
 from nightlog.quality.drift import beyond_limits
 from nightlog.settings import Settings
 from nightlog.systems.catalog import load_catalog, parse_system
@@ -86,6 +88,61 @@ def test_a_field_that_looks_like_a_label_is_named(tmp_path: Path) -> None:
     tagged = [f"{'-' if rng.random() < 0.9 else rng.choice(['DISKBAD', 'NETBAD'])} {line}" for line in plain]
     assert any("looks like a label" in each and "DISKBAD" in each for each in report(tmp_path, tagged)["findings"])
     assert not any("looks like a label" in each for each in report(tmp_path, plain)["findings"])
+
+
+def test_a_column_whose_labels_are_all_normal_that_day_is_named_too(tmp_path: Path) -> None:
+    plain = [line for line in lines_in("spring") if line[:2] == "20"]
+    assert any(
+        "looks like a label" in each and "in all records" in each for each in report(tmp_path, [f"- {line}" for line in plain])["findings"]
+    )
+    labelled = [json.dumps({"msg": line[40:], "time": line[:23], "label": "0", "host": "-"}) for line in plain]
+    told = [each for each in report(tmp_path, labelled)["findings"] if "looks like a label" in each]
+    assert len(told) == 1 and "`label`" in told[0]
+
+
+def test_records_that_no_session_covers_are_told(tmp_path: Path) -> None:
+    lines = [f"2026-03-04 10:{n // 60:02d}:{n % 60:02d} INFO order o{n % 75:04d}ab served step {n // 75}" for n in range(300)]
+    lines += [f"2026-03-04 11:{n // 60:02d}:{n % 60:02d} INFO sweep of the cache took {n} ms" for n in range(80)]
+    found = report(tmp_path, lines)
+    assert 0.5 < found["in_session"] < 0.9
+    assert any("21% of the records have no id and belong to no session" in each for each in found["findings"])
+    assert not any("have no id" in each for each in report(tmp_path, lines[:310])["findings"])
+
+
+def test_an_edited_file_is_tried_again(tmp_path: Path) -> None:
+    log, system = (
+        put(tmp_path, [f"ALERT {line}" for line in lines_in("zap")], "my shop-2026-03-04.log"),
+        tmp_path / "my systems" / "shop.toml",
+    )
+    first = nightlog(str(log), "--out", str(system), "--name", "shop")
+    assert first.returncode == 0, first.stderr
+    assert f"NIGHTLOG_SYSTEMS='{system.parent}' NIGHTLOG_DATA={tmp_path} nightlog run" in first.stdout
+    system.write_text(re.sub(r"\[session\][^\[]*", '[session]\nkind = "window"\nwindow_minutes = 5\n\n', system.read_text()))
+    again = nightlog(str(log), "--with", str(system), "--format", "json")
+    found, before = json.loads(again.stdout), json.loads(nightlog(str(log), "--format", "json", "--name", "shop").stdout)
+    assert found.keys() == before.keys() and found["format"] == "shop.toml"
+    assert found["toml"] == system.read_text() and found["sessions"] != before["sessions"]
+    assert (found["matched"], found["timed"], found["records"]) == (1, 1, before["records"])
+    assert found["findings"] == [] or not any("find" in each for each in found["findings"])
+    shown = nightlog(str(log), "--with", str(system)).stdout
+    assert "shop.toml: " in shown and "The proposed file" not in shown and "nightlog run --ds 2026-03-04 --systems shop" in shown
+    other = put(tmp_path, lines_in("zap"), "till-2026-03-04.log")
+    assert "does not find" in nightlog(str(other), "--with", str(system)).stdout
+    for refused, words in (
+        (["--with", str(system), "--name", "x"], "leave out --out"),
+        (["--with", str(tmp_path / "no.toml")], "cannot be read"),
+    ):
+        done = nightlog(str(log), *refused)
+        assert done.returncode == 30 and words in done.stderr
+
+
+def test_labels_are_cut_off_before_a_file_is_tried(tmp_path: Path) -> None:
+    log = put(tmp_path, [f"- {line}" for line in lines_in("zap")])
+    system = tmp_path / "shop.toml"
+    text = report(tmp_path, lines_in("zap"))["toml"]
+    system.write_text(text + "\n[labels]\npattern = '(?P<label>\\S+) '\n")
+    put(tmp_path, [f"- {line}" for line in lines_in("zap")])
+    assert report_of([log], "", 20_000, Settings(), system)[0]["matched"] == 1
 
 
 def test_mixed_formats_become_variants_and_what_matches_none_is_reported(tmp_path: Path) -> None:
@@ -168,6 +225,11 @@ def test_a_sample_is_whole_blocks_of_the_files(tmp_path: Path) -> None:
     first, second = put(tmp_path, ["one\r"] * 300, "a.log"), put(tmp_path, ["two"] * 30, "b.log")
     sample = read_sample([first, second], 100)
     assert (sample.n_lines, len(sample.lines), sample.lines[0], sample.lines[-1]) == (330, 79, "one", "two")
+
+
+def input_path(paths: list[Path], data: Path | None) -> tuple[str, Path, str | None]:
+    found = origin_of(paths, data)
+    return found.path, found.folder, max(found.days, default=None)
 
 
 def test_names_with_days_become_one_path(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ SHARES = (("matched", "matched"), ("swallowed", "swallowed"), ("timed", "timed")
 def try_files(
     files: Annotated[list[Path], typer.Argument(help="Log files of one system: plain, .gz, .xz, .bz2, .zst or .zip.")],
     to: Annotated[Path | None, typer.Option("--out", help="Write the proposed file here, e.g. my-systems/shop.toml.")] = None,
+    given: Annotated[Path | None, typer.Option("--with", help="Try this system's file, e.g. after an edit, instead of a proposal.")] = None,
     name: Annotated[str, typer.Option("--name", help="The system's name; default: from the first file's name.")] = "",
     n_lines: Annotated[int, typer.Option("--lines", min=10, help="Lines that are looked at.")] = 20_000,
     data: DataOption = None,
@@ -33,6 +34,8 @@ def try_files(
 
     Nothing is written but the file of --out, nothing is sent, and Spark is not started.
 
+    After an edit of the file, --with tries it again on the same logs.
+
     Example: nightlog try /var/log/shop/shop-2026-03-04.log --out my-systems/shop.toml
     """
     from nightlog.onboarding.report import report_of
@@ -40,20 +43,22 @@ def try_files(
 
     if form == Format.CSV:
         raise ConfigError("a trial is printed as table or json")
+    if given is not None and (to is not None or name):
+        raise ConfigError("--with tries a file as it is: leave out --out and --name")
     if to is not None and to.exists():
         raise ConfigError(f"{to}: exists; give another name, or remove it")
     with err.status("reading"):
         settings = settings_from(data=data)
-        report, trial = report_of(files, name, n_lines, settings)
+        report, trial = report_of(files, name, n_lines, settings, given)
     if to is not None:
         to.parent.mkdir(parents=True, exist_ok=True)
         to.write_text(report["toml"], encoding="utf-8")
     if form == Format.JSON:
         print(json.dumps(report, ensure_ascii=False, indent=1))
         return
-    show(report, trial, to)
-    if to is not None:
-        out.print(safe(next_steps(report, trial.system.name, to, settings.lake)), soft_wrap=True)
+    show(report, trial, to, given)
+    if (file := to or given) is not None:
+        out.print(safe(next_steps(report, trial.system.name, file, settings.lake)), soft_wrap=True)
 
 
 def next_steps(report: dict[str, Any], name: str, to: Path, lake: Path) -> str:
@@ -67,7 +72,7 @@ def next_steps(report: dict[str, Any], name: str, to: Path, lake: Path) -> str:
     return f"Next: {train}{settings} nightlog run --ds {report['ds']} --systems {name}"
 
 
-def show(report: dict[str, Any], trial: Trial, to: Path | None) -> None:
+def show(report: dict[str, Any], trial: Trial, to: Path | None, given: Path | None) -> None:
     """The trial on a terminal: how lines parse, templates, sessions, what would be sent, what looks wrong, the cost, the file."""
     looked, total = report["lines_looked_at"], report["lines"]
     about = "about " if report["lines_estimated"] else ""
@@ -108,8 +113,9 @@ def show(report: dict[str, Any], trial: Trial, to: Path | None) -> None:
     heading("What looks wrong" if report["findings"] else "Nothing looks wrong")
     for finding in report["findings"]:
         out.print(safe(f"  - {finding}"), style="yellow", soft_wrap=True)
-    heading(f"The proposed file, written to {to}" if to else "The proposed file (--out writes it)")
-    out.print(safe(report["toml"]), soft_wrap=True)
+    if given is None:
+        heading(f"The proposed file, written to {to}" if to else "The proposed file (--out writes it)")
+        out.print(safe(report["toml"]), soft_wrap=True)
 
 
 def heading(text: str) -> None:

@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 
 from nightlog.onboarding.columns import SEVERITY
+from nightlog.onboarding.days import Origin, doubts
+from nightlog.onboarding.keyed import LABEL_NAME
 from nightlog.onboarding.propose import Proposal
 from nightlog.onboarding.sample import Sample
 from nightlog.onboarding.trial import Event, Trial
 from nightlog.quality.drift import LOOSE
 from nightlog.templates.miner import is_word
 
-MOST_DAYS = 2  # a night's file may begin before midnight
+COVERED = 0.9  # of the records must belong to a session, else it is a finding
 NOTHING = {"-", "0", "normal", "false", "none", "no", "ok", "benign", "null", "n/a"}
 
 
@@ -23,7 +25,10 @@ def shorten(text: str, n: int = 120) -> str:
 
 
 def labels_in(events: Sequence[Event], pattern: str, session_field: str) -> list[str]:
-    """Fields that may be labels: a few values, one of which dominates and says "nothing", or which stands before everything else."""
+    """Return the fields that may be labels: of a few values one dominates and says "nothing", or the field stands before everything else.
+
+    On a day without anomalies a label is "nothing" in all lines: so is a field with one value that stands first or has a label's name.
+    """
     found = []
     names = list(dict.fromkeys(name for event in events for name in event.fields))
     for name in names:
@@ -33,17 +38,18 @@ def labels_in(events: Sequence[Event], pattern: str, session_field: str) -> list
         value, n = counts.most_common(1)[0]
         severe = sum(SEVERITY.fullmatch(each) is not None for each in counts) >= 0.5 * len(counts)
         # A column that is mostly empty is one that lines lack, not one that says "nothing".
-        if not 2 <= len(counts) <= 50 or n < 0.6 * len(events) or severe or value == "":
+        if len(counts) > 50 or n < 0.6 * len(events) or severe or value == "":
             continue
         first = pattern.lstrip(" *").startswith(f"(?P<{name}>")
-        if value.lower() in NOTHING or first:
-            others = ", ".join(f"{v} {c:,}" for v, c in counts.most_common(4)[1:])
+        nothing = value.lower() in NOTHING
+        if (nothing or first) if len(counts) > 1 else (nothing and (first or LABEL_NAME.fullmatch(name))):
+            others = "".join(f", {v} {c:,}" for v, c in counts.most_common(4)[1:]) or " in all records"
             advice = (
                 "cut it off by [labels] pattern = '(?P<label>\\S+) ' and take it out of the header"
                 if first
                 else "keep it out of the message; a file of labels goes to [labels] file"
             )
-            found.append(f"the field `{name}` looks like a label or an alert tag ({value} {n:,}, {others}): if it is one, {advice}")
+            found.append(f"the field `{name}` looks like a label or an alert tag ({value} {n:,}{others}): if it is one, {advice}")
     return found
 
 
@@ -84,7 +90,7 @@ def of_parsing(trial: Trial) -> list[str]:
         found.append(f"{share:.1%} of the lines do not match the header{stop}; the first: {shorten(missed[0].record.text)}")
     if trial.system.timestamp is None:
         found.append("no time stamp was found: lines take the day of the night as their time")
-    elif trial.timed_share < 1:
+    elif trial.matched and trial.timed_share < 1:
         late = next(event for event in trial.matched if event.at is None)
         found.append(f"{1 - trial.timed_share:.1%} of the records have no time that can be read, for example: {shorten(late.record.text)}")
     elif "{ds_year}" in trial.system.timestamp.value:
@@ -92,17 +98,6 @@ def of_parsing(trial: Trial) -> list[str]:
     elif "{ds}" in trial.system.timestamp.value:
         found.append("the stamps have no day: the night's is taken")
     return found
-
-
-def of_days(trial: Trial) -> list[str]:
-    """Return whether one delivery holds many days: they would be one night."""
-    days = sorted({event.at.date() for event in trial.matched if event.at is not None})
-    if trial.system.input.delivered is None or len(days) <= MOST_DAYS:
-        return []
-    return [
-        f"the lines are of {(days[-1] - days[0]).days + 1:,} days, {days[0]} to {days[-1]}, and make one night; "
-        "for nights that can be compared deliver a file a day, with the day in its name"
-    ]
 
 
 def of_templates(trial: Trial) -> list[str]:
@@ -126,10 +121,11 @@ def of_templates(trial: Trial) -> list[str]:
 def of_sessions(trial: Trial) -> list[str]:
     """Return what is wrong with the sessions."""
     found, n = [], len(trial.sessions)
-    if trial.matched and trial.in_session_share < 0.7:
+    if trial.matched and trial.in_session_share < COVERED:
         other = next(event for event in trial.matched if not event.ids)
         found.append(
-            f"{1 - trial.in_session_share:.0%} of the records belong to no session and are only counted, for example: "
+            f"{1 - trial.in_session_share:.0%} of the records have no id and belong to no session: signals (new templates, rates) see "
+            "them, but no verdict does; [session] covers them by another id or by windows of time; for example: "
             f"{shorten(other.record.text)}"
         )
     if n < 20:
@@ -145,14 +141,14 @@ def of_sessions(trial: Trial) -> list[str]:
     return found
 
 
-def findings(sample: Sample, proposal: Proposal) -> list[str]:
+def findings(sample: Sample, proposal: Proposal, origin: Origin) -> list[str]:
     """All that looks wrong, the most fundamental first."""
     trial = proposal.trial
     return [
         *of_sample(sample),
         *proposal.notes,
         *of_parsing(trial),
-        *of_days(trial),
+        *doubts(trial, origin),
         *of_templates(trial),
         *of_sessions(trial),
         *labels_in(proposal.first, trial.system.header.pattern, trial.system.session.field),

@@ -29,6 +29,8 @@ EVENT = (
     re.compile(r"(?i)^(?:(?:http_?|downstream_?|origin_?|response_?|resp_?)?status(?:_?code)?|response_?code|outcome|result)$"),
 )
 TROUBLE = re.compile(r"(?i)^(?:err|error|exception|exc_info|cause|reason|stack|stack_?trace|status|status_?code|code|outcome|result)$")
+# What a label of known truth is usually called.
+LABEL_NAME = re.compile(r"(?i)(?:is_?)?(?:labels?|anomal(?:y|ous)|attack|malicious|faulty?|ground_?truth)")
 ELEMENT = re.compile(r"<[\w:.-]+ ([^<>]*?)/?>\s*")  # of XML, whose attributes are pairs
 MOSTLY = 0.8
 MAX_KEYS = 40
@@ -213,7 +215,8 @@ def roles(records: Sequence[Values]) -> Roles:
     status = next((k for k in usual if re.search(r"(?i)status|code", last_step(k)) and is_status(usual[k])), None)
     if status and status not in (*main, *more):
         more.append(status)
-    others = [k for k in sorted(usual, key=lambda k: -len(usual[k])) if k not in (*main, time, level) and len(set(usual[k])) > 1]
+    others = [k for k in sorted(usual, key=lambda k: -len(usual[k])) if k not in (*main, time, level)]
+    others = [k for k in others if len(set(usual[k])) > 1 or LABEL_NAME.fullmatch(last_step(k))]
     return Roles((*main, *more[:8]), level, time, times[time][1] if time else None, tuple(others[:MAX_KEYS]), status)
 
 

@@ -11,8 +11,10 @@ from zoneinfo import ZoneInfo
 
 from nightlog.onboarding import formats, ids, keyed, standards
 from nightlog.onboarding.columns import SEVERITY, Layout, find_layout, matching
+from nightlog.onboarding.days import confirmed, reordered
 from nightlog.onboarding.mending import mend
 from nightlog.onboarding.timestamps import Form, form_of, key_of, scan
+from nightlog.onboarding.toml import to_toml
 from nightlog.onboarding.trial import Event, Trial, masker, try_system
 from nightlog.parsing.records import CONTINUES
 from nightlog.systems.spec import DEFAULT_MASKS, WHOLE_LINE, System
@@ -37,6 +39,7 @@ class Split:
     notes: tuple[str, ...] = ()
     with_entry: str | None = None  # the pattern with a group `entry` around all that could hold ids
     variants: tuple[dict[str, Any], ...] = ()  # other forms of records in the same lines
+    doubtful: bool = False  # day and month may be the other way round
     any_continuation: bool = False  # lines inside of records may look like anything
 
     @property
@@ -52,7 +55,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A proposed system file as nested sections, the sample's trial by it, the session candidates, and what was noticed."""
+    """A system file, proposed as nested sections or given as text, the sample's trial by it, the session candidates, and notes."""
 
     sections: dict[str, Any]
     trial: Trial
@@ -60,6 +63,12 @@ class Proposal:
     how: str
     notes: tuple[str, ...]
     first: tuple[Event, ...]  # the sample with all fields that were found, those that the proposed file has no use for as well
+    text: str = ""
+
+    @property
+    def toml(self) -> str:
+        """The file's text."""
+        return self.text or to_toml(self.sections)
 
 
 def thin(lines: Sequence[str], n: int = INDUCED) -> list[str]:
@@ -199,7 +208,7 @@ def split_keyed(found: keyed.Keyed) -> Split:
     roles = keyed.roles(found.records)
     keys: dict[str, Any] = {"message": list(roles.message) if len(roles.message) > 1 else roles.message[0]}
     taken = re.findall(r"\(\?P<(\w+)>", found.pattern)
-    if roles.level:
+    if roles.level and "level" not in taken:
         keys["level"] = roles.level
     stamp = None
     if roles.time and roles.form and "time" not in taken:
@@ -277,17 +286,17 @@ def split_text(lines: Sequence[str], spread: Sequence[str]) -> Split:
     missed = [line for line, ok in zip(rare, matching(rare, layout.pattern), strict=True) if not ok]
     missed += [line for line, ok in zip(firsts, matching(firsts, layout.pattern), strict=True) if not ok]
     layout = mend(layout, [*chosen, *thin(missed, 1000)]) if missed else layout
-    notes, record = [], None
+    record = None
     start = layout.start()
     strangers = sum(not begin and bool(line.strip()) for line, begin in zip(lines, begins, strict=True))
     if start is not None and strangers:
         record = {"start": start}
     stamps = layout.stamps
     stamp = stamp_section(stamps[0].names, stamps[0].form) if stamps and stamps[0].form else None
-    if stamps and stamps[0].form and stamps[0].form.doubtful:
-        notes.append(f"day and month may be the other way round in {stamp and stamp['format']}: look at a line of which you know the day")
+    doubtful = bool(stamps and stamps[0].form and stamps[0].form.doubtful)
     names = tuple(n for n in re.findall(r"\(\?P<(\w+)>", layout.pattern) if not re.fullmatch(r"(?:time\d*(?:_year)?|level\d*)", n))
-    return Split("text with columns", record, {"pattern": layout.pattern}, stamp, names, (), tuple(notes), layout.with_entry())
+    header = {"pattern": layout.pattern}
+    return Split("text with columns", record, header, stamp, names, with_entry=layout.with_entry(), doubtful=doubtful)
 
 
 def spelled(layout: Layout, lines: Sequence[str]) -> Layout:
@@ -340,6 +349,10 @@ def propose(lines: Sequence[str], name: str, path: str, ds: str, delivered: bool
     sections |= {"gates": {"swallowed_share": 1}} if split.any_continuation else {}
     draft = sections | {"session": {"kind": "field", "field": "message"}, "masks": list(split.masks)}
     first = try_system(lines, System.model_validate(draft), ds)
+    if split.timestamp and (other := reordered(split.timestamp, first.matched, ds)):
+        split = replace(split, timestamp=other, doubtful=False)
+        draft, sections = draft | {"timestamp": other}, sections | {"timestamp": other}
+        first = try_system(lines, System.model_validate(draft), ds)
     if split.timestamp and (zone := zone_of(first.matched[:2000], split.header.get("pattern", ""))):
         sections["timestamp"] = split.timestamp | {"timezone": zone}
     ranked = ids.rank(first.matched, first.templates, [*dict.fromkeys(("message", *split.fields))]) if first.matched else []
@@ -353,6 +366,9 @@ def propose(lines: Sequence[str], name: str, path: str, ds: str, delivered: bool
     masks = [*split.masks, *own_masks(first, session)]
     sections |= {"masks": masks} if masks else {}
     trial = try_system(lines, System.model_validate(sections), ds)
+    if split.doubtful and split.timestamp and (delivered or not confirmed(split.timestamp, first.matched, ds)):
+        form = split.timestamp["format"]
+        notes.append(f"day and month may be the other way round in {form}: look at a line of which you know the day")
     return Proposal(sections, trial, tuple(ranked), split.how, (*split.notes, *notes), tuple(first.matched))
 
 

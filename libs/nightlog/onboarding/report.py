@@ -10,16 +10,22 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from nightlog.errors import ConfigError
+from nightlog.ingest.ingest import cut_off
 from nightlog.llm.prompt import outgoing_events
 from nightlog.onboarding.cost import estimate, items_of
+from nightlog.onboarding.days import Origin, origin_of
 from nightlog.onboarding.findings import findings, shorten
+from nightlog.onboarding.ids import rank
 from nightlog.onboarding.propose import Proposal, propose
-from nightlog.onboarding.sample import input_path, modified, read_sample
-from nightlog.onboarding.toml import to_toml
-from nightlog.onboarding.trial import Trial
+from nightlog.onboarding.sample import Sample, read_sample
+from nightlog.onboarding.trial import Trial, try_system
 from nightlog.settings import Settings
 from nightlog.systems.catalog import load_catalog, parse_system
+from nightlog.systems.paths import expression_of
+from nightlog.systems.spec import System
 
 SHOWN_TEMPLATES, SHOWN_CANDIDATES, SHOWN_QUESTIONS = 12, 4, 3
 
@@ -34,25 +40,26 @@ def system_name(path: Path) -> str:
     return "-".join(words) or "system"
 
 
-def report_of(files: Sequence[Path], name: str, n_lines: int, settings: Settings) -> tuple[dict[str, Any], Trial]:
-    """Read a sample of the files, propose a system, and say how it does. The proposed text is read back as a night would read it."""
+def report_of(
+    files: Sequence[Path], name: str, n_lines: int, settings: Settings, given: Path | None = None
+) -> tuple[dict[str, Any], Trial]:
+    """Read a sample of the files, propose a system or take the given one, and say how it does.
+
+    Args: given: a system's file that is tried instead of a proposal. Raises ConfigError if it cannot be read.
+    """
     if name and not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
         raise ConfigError(f"--name {name}: a name begins with a letter and has only a-z, 0-9, _ and -")
     sample = read_sample(files, n_lines)
-    path, folder, day = input_path(files, settings.data)
-    name = name or system_name(files[0])
-    ds = day or modified(files)
-    proposal = propose(sample.lines, name, path, ds, delivered=day is None, spread=sample.spread)
+    origin = origin_of(files, settings.data)
+    if given is None:
+        proposal, ds = proposed(files, name, sample, origin)
+        notes = known(proposal.trial.system.name)
+    else:
+        proposal, ds = tried(given, sample, origin)
+        notes = unfound(proposal.trial.system, files)
     trial = proposal.trial
-    if day is None:
-        times = [event.at for event in trial.matched if event.at is not None]
-        dated = proposal.trial.system.timestamp is not None and "{ds" not in proposal.trial.system.timestamp.value
-        ds = max(times).date().isoformat() if times and dated else ds
-        proposal.sections["input"]["delivered"] = date.fromisoformat(ds)
-    toml = to_toml(proposal.sections)
-    parse_system(toml, "the proposed file")
     return {
-        "name": name,
+        "name": trial.system.name,
         "format": proposal.how,
         "lines": sample.n_lines,
         "lines_estimated": sample.estimated,
@@ -71,11 +78,49 @@ def report_of(files: Sequence[Path], name: str, n_lines: int, settings: Settings
         "candidates": candidates(proposal),
         "outgoing": [json.dumps(outgoing_events(item.events, ()), ensure_ascii=False) for item in items_of(trial)[:SHOWN_QUESTIONS]],
         "cost": asdict(estimate(trial, sample.n_lines, settings)),
-        "findings": [*known(name), *findings(sample, proposal)],
-        "toml": toml,
+        "findings": [*notes, *findings(sample, proposal, origin)],
+        "toml": proposal.toml,
         "ds": ds,
-        "data": str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder),
+        "data": str(origin.folder.relative_to(Path.cwd()) if origin.folder.is_relative_to(Path.cwd()) else origin.folder),
     }, trial
+
+
+def proposed(files: Sequence[Path], name: str, sample: Sample, origin: Origin) -> tuple[Proposal, str]:
+    """Return a proposal for the files, and its night. The proposed text is read back as a night would read it."""
+    ds = origin.ds
+    proposal = propose(sample.lines, name or system_name(files[0]), origin.path, ds, not origin.days, spread=sample.spread)
+    if not origin.days:
+        times = [event.at for event in proposal.trial.matched if event.at is not None]
+        stamp = proposal.trial.system.timestamp
+        ds = max(times).date().isoformat() if times and stamp is not None and "{ds}" not in stamp.value else ds
+        proposal.sections["input"]["delivered"] = date.fromisoformat(ds)
+    parse_system(proposal.toml, "the proposed file")
+    return proposal, ds
+
+
+def tried(given: Path, sample: Sample, origin: Origin) -> tuple[Proposal, str]:
+    """Return the trial of a given system's file as a proposal, and its night. Labels are cut off the lines as when a night reads them."""
+    try:
+        text = given.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{given}: cannot be read: {error}") from error
+    system = parse_system(text, str(given))
+    ds = system.input.delivered.isoformat() if system.input.delivered is not None else origin.ds
+    lines = sample.lines
+    if system.labels is not None and system.labels.pattern is not None:
+        lines = cut_off(pa.chunked_array([pa.array(lines, pa.string())]), system.labels.pattern)[0].to_pylist()
+    trial = try_system(lines, system, ds)
+    fields = [name for name in system.header.fields if name not in ("time", "level")]
+    ranked = rank(trial.matched, trial.templates, fields) if trial.matched else []
+    return Proposal({}, trial, tuple(ranked), given.name, (), tuple(trial.matched), text), ds
+
+
+def unfound(system: System, files: Sequence[Path]) -> list[str]:
+    """Return a warning if the path of a system's file does not find a file that it is tried on."""
+    path = system.input.path
+    pattern = re.compile(rf"(?:.*/)?{expression_of(path)}")
+    lost = [file for file in files if not pattern.fullmatch(file.resolve().as_posix())]
+    return [f"[input] path = {path} does not find {lost[0]}: no night reads it"] if lost else []
 
 
 def known(name: str) -> list[str]:
