@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Settings come from the environment: NIGHTLOG_LAKE, NIGHTLOG_DATA, NIGHTLOG_LLM and others.
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint types shape test-jobs test-dags test-slow cluster-test fuzz bench bench-quick bench-settings bench-bounds faults e2e demo nightly notebooks clean
+.PHONY: help setup test lint types shape test-jobs test-dags test-slow cluster-test fuzz bench bench-quick bench-settings bench-bounds faults e2e demo nightly airflow notebooks clean
 MAKEFLAGS += --no-print-directory
 SHELL := bash
 
@@ -97,6 +97,9 @@ nightly: setup .airflow/migrated ## one night through Airflow: make nightly DS=2
 	@set -o pipefail; $(AIRFLOW)/airflow dags test nightlog_nightly \
 		--conf '{"ds": $(call json,$(DS)), "systems": $(call json,$(SYSTEMS))}' \
 		| (trap '' INT; sed -u -e '/\[DAG TEST\]/d' -e '/No tasks to run/d')
+
+airflow: setup ## Airflow's web page and scheduler on this machine, for every night: make airflow [UNPAUSE=1]; docs/how-to/every-night.md
+	@exec env -u AIRFLOW_HOME -u AIRFLOW__CORE__DAGS_FOLDER dags/airflow.sh
 
 notebooks: build/jupyter/made ## the notebooks in JupyterLab, over the lake that NIGHTLOG_LAKE names
 	NIGHTLOG_LAKE="$${NIGHTLOG_LAKE:-$(CURDIR)/lake}" build/jupyter/bin/jupyter lab notebooks

@@ -18,10 +18,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset, BaseOperator, Param
+from airflow.sdk import Asset, BaseOperator, BaseOperatorLink, Param
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 if TYPE_CHECKING:
+    from airflow.models.taskinstancekey import TaskInstanceKey
     from airflow.sdk import Context
 
 HOME = Path(os.environ.get("NIGHTLOG_HOME") or Path(__file__).resolve().parents[1])
@@ -196,12 +197,30 @@ class RunProgram(BaseOperator):
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
+class NightPage(BaseOperatorLink):
+    """The link from the task to the night's page, if NIGHTLOG_PAGES_URL says where the lake's folder `reports` is served."""
+
+    name = "The night's page"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the page's address; empty: it is not served."""
+        assert isinstance(operator, RunProgram)
+        served = os.environ.get("NIGHTLOG_PAGES_URL", "").rstrip("/")
+        return f"{served}/{operator.option('--ds')}/index.html" if served else ""
+
+
 class ReportOutcomes(RunProgram):
-    """Prints the outcome of each system and turns the run red if one of them, or a whole stage, has failed."""
+    """Prints the outcome of each system and turns the run red if one of them, or a whole stage, has failed.
+
+    Airflow's page shows the lines as the task's XCom `outcomes`, and a link to the night's page.
+    """
+
+    operator_extra_links = (NightPage(),)
 
     def execute(self, context: Context) -> None:
         """Ask the lake and Airflow: a stage that died altogether may have written no outcome."""
         code, outcomes = self.run_program()
+        context["ti"].xcom_push("outcomes", outcomes)
         run, stages = context["run_id"], [task for task in self.dag.task_ids if task != self.task_id]
         states = context["ti"].get_task_states(dag_id=self.dag_id, task_ids=stages, run_ids=[run]).get(run, {})
         failed = [stage for stage in stages if states.get(stage) != "success"]

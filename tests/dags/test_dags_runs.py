@@ -231,3 +231,18 @@ def test_maintenance_is_one_job_that_is_not_tried_again_if_settings_are_wrong(da
     call = failed.calls[0]
     assert call.argv[0] == str(run.home / ".venv" / "bin" / "python")
     assert call.argv[-1] == str(run.home / "jobs" / "maintain.py")
+
+
+def test_the_last_task_shows_the_outcomes_and_links_to_the_page(nightly: DAG, run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+
+    lines = ["mail: done: 3 anomalies", "shop: incomplete: 0 anomalies; 7 of 7 sessions were judged by nobody"]
+    monkeypatch.setenv("NIGHTLOG_PAGES_URL", "https://logs.example.org/nightlog/")
+    night = run(nightly, {"outcomes": [40]}, says=lines, ds="2008-11-10")
+    assert night.state == "failed"
+    with create_session() as session:
+        found = session.query(XComModel).filter(XComModel.run_id == night.run_id, XComModel.task_id == "report_outcomes").all()
+        values = {each.key: XComModel.deserialize_value(each) for each in found}
+    assert values["outcomes"] == lines
+    assert "https://logs.example.org/nightlog/2008-11-10/index.html" in values.values()

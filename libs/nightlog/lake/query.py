@@ -138,5 +138,6 @@ def run_outcomes(lake: Lake, ds: str, run_id: str) -> list[tuple[str, str, str]]
             found.append((system, "failed", f"nothing is known of it after stage {missing.before[-1]}: see the log of stage {missing}"))
         else:
             published = last[Stage.PUBLISH]
-            found.append((system, published["outcome"], f"{dict(published['counts'])['n_anomalies']} anomalies"))
+            anomalies = f"{dict(published['counts'])['n_anomalies']} anomalies"
+            found.append((system, published["outcome"], "; ".join(filter(None, [anomalies, published["detail"]]))))
     return found
