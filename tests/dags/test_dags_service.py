@@ -51,7 +51,7 @@ def listening(pids: list[int]) -> set[str]:
     for pid in pids:
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             try:
-                target = os.readlink(entry)
+                target = str(entry.readlink())
             except FileNotFoundError:
                 continue
             sockets |= set(re.findall(r"socket:\[(\d+)\]", target))
