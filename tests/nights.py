@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 from nightlog.detector.calibration import Calibration
-from nightlog.detector.network import Network, Shape
-from nightlog.detector.registry import Manifest, promote, save
+from nightlog.detector.manifest import Manifest, Shape
+from nightlog.detector.network import Network
+from nightlog.detector.registry import promote, save
 from nightlog.encoding.encoder import DIMENSIONS, ENCODER
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ALL_TABLES, TableSpec

@@ -56,9 +56,10 @@ def add_model(lake: Lake) -> None:
     """A small model of the usual size with the weights that it starts from: what it says is worth nothing, what it costs is the same."""
     import torch
     from nightlog.detector.calibration import Calibration
+    from nightlog.detector.manifest import Manifest
     from nightlog.detector.meta import Config
     from nightlog.detector.network import Network
-    from nightlog.detector.registry import Manifest, promote, save
+    from nightlog.detector.registry import promote, save
     from nightlog.detector.training import with_shape
     from nightlog.encoding.encoder import DIMENSIONS, ENCODER
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from nightlog.detector.calibration import Calibration
+from nightlog.detector.manifest import Manifest, Shape
 from nightlog.detector.meta import Config
-from nightlog.detector.network import Shape
 from nightlog.detector.patterns import Source
-from nightlog.detector.registry import Manifest
 
 DIMENSIONS = 12
 SHAPE = Shape(dimensions=DIMENSIONS, reduced=8, hidden=8)

@@ -16,7 +16,7 @@ import torch
 from detector_help import DIMENSIONS, SHAPE, manifest
 from nightlog.detector.calibration import Calibration
 from nightlog.detector.network import Network
-from nightlog.detector.registry import Model, load, promote, promoted, save, serving
+from nightlog.detector.registry import Model, general_model, load, model_of, promote, promoted, save, serving
 from nightlog.errors import ConfigError, ModelIntegrityError
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import MODELS
@@ -161,15 +161,22 @@ def a_system(name: str, **more: object) -> System:
     return System(name=name, role="target", input=Input(path="{ds}"), session=Session(kind="field"), **more)
 
 
-def test_without_a_model_the_message_says_what_to_run(bare: Lake) -> None:
+def test_without_a_trained_model_the_general_one_that_ships_serves(bare: Lake) -> None:
     for _ in range(2):
         assert promoted(bare) is None
-        with pytest.raises(ConfigError, match="nightlog train"):
-            served(bare, a_system("app"))
+        assert served(bare, a_system("app")) == general_model()
         make(bare)
     promote(bare, make(bare, seed=1, system="app").version)
-    with pytest.raises(ConfigError, match="nightlog train"):
-        served(bare, a_system("web"))
+    assert served(bare, a_system("web")) == general_model() != served(bare, a_system("app"))
+
+
+def test_the_general_model_has_no_file_and_calls_nothing_general(bare: Lake) -> None:
+    version = general_model().version
+    found = load(model_of(bare, version))
+    assert (found.version, found.manifest.tau, found.manifest.threshold, found.manifest.foreign_threshold) == (version, None, None, None)
+    with pytest.raises(ConfigError, match="the GRU is needed"):
+        _ = found.network
+    assert model_of(bare, "general-0").version == "general-0", "nights that another version of Nightlog judged can be read"
 
 
 def test_a_system_is_served_by_its_own_model_and_no_other_system_is(bare: Lake) -> None:

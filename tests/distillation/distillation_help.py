@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from nightlog.detector.manifest import Shape
 from nightlog.detector.meta import Config
-from nightlog.detector.network import Shape
 from nightlog.detector.patterns import Patterns, Source
 from nightlog.distillation.rounds import Fusion
 from nightlog.llm.items import Verdict

@@ -11,10 +11,11 @@ import pytest
 from distillation_help import DIMENSIONS, EYE, QUICK, SOURCE, TARGET, TRUTH, verdicts_of
 from nightlog.detector.calibration import Calibration
 from nightlog.detector.examples import sequences
+from nightlog.detector.manifest import Manifest
 from nightlog.detector.network import Network
 from nightlog.detector.patterns import Patterns
 from nightlog.detector.predict import predict
-from nightlog.detector.registry import Manifest, Model, load, promote, promoted, save, serving
+from nightlog.detector.registry import Model, load, promote, promoted, save, serving
 from nightlog.detector.sources import read_source
 from nightlog.detector.training import fit
 from nightlog.distillation.retrain import distil_system, distil_systems, gate, measures, settled_verdicts
@@ -25,7 +26,7 @@ from nightlog.lake.tables import ANSWERS, MODELS, PATTERNS, PSEUDO_LABELS, SESSI
 from nightlog.llm.items import Verdict
 from nightlog.llm.prompt import prompt_hash
 from nightlog.llm.verdicts import night_questions
-from nightlog.routing.router import NOTHING_GENERAL, route
+from nightlog.routing.router import route
 from nightlog.systems.spec import Input, Labels, Session, System
 
 NOW = datetime(2026, 3, 5, 2, 0, tzinfo=UTC)
@@ -94,9 +95,9 @@ class Place:
 def place(lake: Lake, network: Network, tmp_path: Path) -> Place:
     manifest = Manifest(
         encoder="e",
-        tau=NOTHING_GENERAL,
-        threshold=1.01,
-        foreign_threshold=1.01,
+        tau=None,
+        threshold=None,
+        foreign_threshold=None,
         foreign=Calibration(),
         shape=QUICK.shape,
         source_texts=SOURCE.texts[:8],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +11,9 @@ from pathlib import Path
 import pytest
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import query
-from nightlog.lake.tables import ANOMALIES, HANDOFFS
+from nightlog.lake.tables import ANOMALIES, HANDOFFS, NIGHTS
 from pyarrow import parquet
-from sample_night import DS
+from sample_night import DS, EARLIER, run_demo_nights
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```$", re.M | re.S)
@@ -22,10 +21,11 @@ MARK = "--- block "
 
 
 @pytest.mark.slow
-def test_the_tutorial_does_what_it_says(sample_lake: Lake, tmp_path: Path) -> None:
+def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     (tmp_path / "libs").symlink_to(ROOT / "libs")
-    (tmp_path / "build" / "demo").mkdir(parents=True)
-    shutil.copytree(sample_lake.root, tmp_path / "build" / "demo" / "lake")  # what `make demo` leaves, but for the model
+    lake = run_demo_nights(tmp_path / "build" / "demo" / "lake")  # what `make demo` leaves
+    asked = [row["run_llm_failed"] for row in lake.rows(NIGHTS, ["run_llm_failed"])]
+    assert asked == [0, 0, 0], "each question of the demo has a recorded answer"
     (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
     blocks = BLOCK.findall((ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8"))
     typed = [text for kind, text in blocks if kind == "sh"]
@@ -71,5 +71,7 @@ def test_a_whole_night_hands_off_what_it_published(sample_lake: Lake) -> None:
 def test_the_tutorial_names_the_night_of_the_sample() -> None:
     """The demo's day, as the Makefile has it: what one reads in the tutorial is what `make demo` runs."""
     (day,) = re.findall(r"^DEMO_DS := (\S+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    (before,) = re.findall(r"^DEMO_EARLIER := (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    assert (*before.split(), day) == (*EARLIER, DS)
     days = set(re.findall(r"--ds (\S+)", (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")))
     assert days == {day}

@@ -5,8 +5,9 @@ import sys
 import numpy as np
 import torch
 from nightlog.detector.calibration import Calibration
-from nightlog.detector.network import Network, Shape
-from nightlog.detector.registry import Manifest, promote, save
+from nightlog.detector.manifest import Manifest, Shape
+from nightlog.detector.network import Network
+from nightlog.detector.registry import promote, save
 from nightlog.encoding.encoder import DIMENSIONS, ENCODER
 from nightlog.lake.lake import Lake
 from nightlog.run.context import utc_now

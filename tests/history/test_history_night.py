@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nightlog.errors import ConfigError
+from nightlog.history.general import general
 from nightlog.history.night import score_night
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import HISTORY, PATTERNS, TEMPLATES
+from nightlog.lake.tables import HISTORY, PATTERNS, SCORES, TEMPLATES
 from nightlog.systems.spec import Input, Session, System
 
 NAMES = ("open", "read", "close", "crash")
@@ -46,17 +48,41 @@ def rows(lake: Lake, ds: str) -> dict[str, dict[str, Any]]:
 
 def test_a_few_sessions_are_learnt_from_and_nothing_is_flagged(lake: Lake, app: System) -> None:
     fill(lake, "2026-03-01", 50, 1)
-    assert score_night(lake, app, "2026-03-01") == "the history is learning: 51 of 500 sessions"
+    assert score_night(lake, app, "2026-03-01") == ({"n_scored": 2}, "the history is learning: 51 of 500 sessions")
     assert {row["flagged"] for row in rows(lake, "2026-03-01").values()} == {None}
 
 
 def test_a_strange_pattern_is_flagged_with_reasons_and_later_nights_do_not_matter(lake: Lake, app: System) -> None:
     fill(lake, "2026-03-01", 900)
     fill(lake, "2026-03-02", 900, 2)
-    assert score_night(lake, app, "2026-03-02") is None
+    assert score_night(lake, app, "2026-03-02") == ({"n_scored": 2}, None)
     first = rows(lake, "2026-03-02")
     assert first["strange"]["flagged"] and not first["usual"]["flagged"]
     assert any("crash" in reason for reason in first["strange"]["reasons"])
     fill(lake, "2026-03-03", 10, 900)
     score_night(lake, app, "2026-03-02")
     assert rows(lake, "2026-03-02") == first
+
+
+def test_the_general_model_scores_each_pattern_once_and_its_rarest_template_weighs_most(lake: Lake, app: System) -> None:
+    fill(lake, "2026-03-01", 900, 2)
+    score_night(lake, app, "2026-03-01")
+    assert not lake.exists(SCORES), "a trained model writes its own scores"
+    score_night(lake, app, "2026-03-01", general().version)
+    found = {row["pattern_id"]: row for row in lake.rows(SCORES, system="app", ds="2026-03-01")}
+    history = rows(lake, "2026-03-01")
+    assert {name: row["probability"] for name, row in found.items()} == {name: row["probability"] for name, row in history.items()}
+    assert {row["model"] for row in found.values()} == {general().version}
+    weights = {each["template_id"]: each["weight"] for each in found["strange"]["weights"]}
+    assert max(weights, key=lambda name: weights[name]) == "crash" and sum(weights.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_night_is_not_scored_by_the_constants_of_another_general_model(lake: Lake, app: System) -> None:
+    fill(lake, "2026-03-01", 900)
+    with pytest.raises(ConfigError, match="general-0"):
+        score_night(lake, app, "2026-03-01", "general-0")
+
+
+def test_constants_that_change_need_a_new_version() -> None:
+    digests = {"general-1": "71ac7eaeed5c110a"}
+    assert digests[general().version] == general().digest

@@ -56,8 +56,7 @@ def test_try_shows_the_trial_and_writes_a_file_that_the_catalog_reads(tmp_path: 
         "150 sessions",
         "payment failed after <NUM> ms",
         "What would be sent to the LLM",
-        "Next: nightlog train   # no model serves",
-        "NIGHTLOG_SYSTEMS=",
+        "Next: NIGHTLOG_SYSTEMS=",
     ):
         assert words in done.stdout
     shop = load_catalog(system.parent)["shop"]

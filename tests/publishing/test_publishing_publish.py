@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 from nightlog.detector.calibration import Calibration
-from nightlog.detector.network import Network, Shape
-from nightlog.detector.registry import Loaded, Manifest
+from nightlog.detector.manifest import Manifest, Shape
+from nightlog.detector.network import Network
+from nightlog.detector.registry import Loaded
 from nightlog.errors import ConfigError, GateFailed
 from nightlog.feedback.store import take_back
 from nightlog.lake.lake import Lake

@@ -58,7 +58,7 @@ def run(
             notify=lambda text: err.print(safe(text), soft_wrap=True),
             fewer_lines=fewer_lines,
         )
-        _ = night.context.models  # a night that no model can judge does not begin
+        _ = night.context.models  # with --as-run, a night whose model is not known any more does not begin
         for stage in night.stages_from(Stage(first)):
             started, totals, told = time.monotonic(), dict[str, int](), list[str]()
             with err.status(f"{stage}: {len(chosen)} systems"):

@@ -58,18 +58,13 @@ def try_files(
         return
     show(report, trial, to, given)
     if (file := to or given) is not None:
-        out.print(safe(next_steps(report, trial.system.name, file, settings.lake)), soft_wrap=True)
+        out.print(safe(next_step(report, trial.system.name, file)), soft_wrap=True)
 
 
-def next_steps(report: dict[str, Any], name: str, to: Path, lake: Path) -> str:
-    """Return what to type next, the training of a model too where none serves in the lake yet."""
-    from nightlog.lake.lake import Lake
-    from nightlog.lake.tables import MODELS
-
-    served = any(row["status"] == "promoted" for row in Lake(lake).rows(MODELS, ["status"]))
-    train = "" if served else f"nightlog train   # no model serves in {lake} yet; once, a minute or two\n      "
+def next_step(report: dict[str, Any], name: str, to: Path) -> str:
+    """Return what to type next."""
     settings = f"NIGHTLOG_SYSTEMS={quote(str(to.parent))} NIGHTLOG_DATA={quote(report['data'])}"
-    return f"Next: {train}{settings} nightlog run --ds {report['ds']} --systems {name}"
+    return f"Next: {settings} nightlog run --ds {report['ds']} --systems {name}"
 
 
 def show(report: dict[str, Any], trial: Trial, to: Path | None, given: Path | None) -> None:

@@ -109,15 +109,17 @@ def show_judges(story: dict[str, Any]) -> None:
     heading("Router and small model")
     bound = (
         f"general from {number(router['tau'])} on"
-        if (router["tau"] or 0) <= 1
+        if router["tau"] is not None and router["tau"] <= 1
         else "nothing is general here: the sources are too unlike each other"
     )
     route = f"{router['route']}: its least familiar template is {number(router['similarity'])} like a source's; {bound}"
+    if router["similarity"] is None:
+        route = f"{router['route']}: no trained model serves, so the history and the LLM judge"
     say(f"  {route}" if router["route"] else "  the router has no row of it")
     if small["probability"] is not None:
         least = verdict["held_to"]
         held = "; it cannot flag such patterns" if not verdict["can_flag"] else f"; calibrated, it is held to {least:.2f}" if least else ""
-        say(f"  the small model {small['model']} gives {small['probability']:.2f}{held}")
+        say(f"  the model {small['model']} gives {small['probability']:.2f}{held}")
     for each in story["templates"][:8]:
         say(f"  weight {number(each['weight'])}  {each['count']}× {each['template']}")
         if each["nearest_source_template"]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from nightlog.detector.examples import Examples
-from nightlog.detector.network import Discriminator, Network, Shape, lay, reverse_gradient
+from nightlog.detector.manifest import Shape
+from nightlog.detector.network import Discriminator, Network, lay, reverse_gradient
 from nightlog.encoding.device import one_thread, pick_device
 
 Batch = tuple[Tensor, Tensor, Tensor]

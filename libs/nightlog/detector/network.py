@@ -5,27 +5,16 @@ Source: GeneralLog, arXiv 2511.05882, and FusionLog, 2511.05878: the small model
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nightlog.detector.manifest import Shape
 from nightlog.detector.recurrent import bidirectional
 
 LONGEST = 500
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of the network; `reduced` is the width that template vectors are brought to before the GRU reads them."""
-
-    dimensions: int = 384
-    reduced: int = 64
-    hidden: int = 100
-    layers: int = 1
-    dropout: float = 0.3
 
 
 class Network(nn.Module):

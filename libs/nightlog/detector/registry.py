@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nightlog.detector.calibration import Calibration
-from nightlog.detector.header import manifest_in
-from nightlog.detector.network import Network, Shape
+from nightlog.detector.manifest import OF_GENERAL, Kind, Manifest, manifest_in
 from nightlog.errors import ConfigError, ModelIntegrityError
+from nightlog.history.general import general, is_general_model
 from nightlog.lake.files import read_file, write_file
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import MODELS, NIGHTS
@@ -27,65 +26,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nightlog.detector.metaproto.detector import MetaProto
+    from nightlog.detector.network import Network
 
-Kind = Literal["gru", "metaproto"]
 SOURCE_VECTORS = "source_vectors"
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """What a model is made of, all that a night needs to know to give the same answers again.
-
-    `calibration` and `threshold` are for patterns that the router calls general, `foreign` and `foreign_threshold` for the others. A
-    threshold of None flags nothing.
-    `system` is the one that the model is for alone: distilled for it, and then its own templates are among the source templates, or a
-    MetaProto adapted to it. `shape` is the GRU's; of a MetaProto, which keeps its sizes with its weights, only the dimensions hold.
-    """
-
-    encoder: str
-    tau: float
-    threshold: float | None
-    foreign_threshold: float | None
-    foreign: Calibration
-    shape: Shape
-    source_texts: tuple[str, ...]
-    source_systems: tuple[str, ...]
-    sources: tuple[str, ...]
-    data: Mapping[str, Any]
-    system: str = ""
-    calibration: Calibration = Calibration()
-    detector: Kind = "gru"
-
-    @staticmethod
-    def from_json(text: str) -> Manifest:
-        """Read what `json.dumps(asdict(manifest))` wrote."""
-        found = json.loads(text)
-        lists = {name: tuple(found[name]) for name in ("source_texts", "source_systems", "sources")}
-        return Manifest(
-            **found
-            | lists
-            | {
-                "shape": Shape(**found["shape"]),
-                "foreign": Calibration(**found["foreign"]),
-                "calibration": Calibration(**found["calibration"]),
-                "threshold": known_threshold(found["threshold"]),
-                "foreign_threshold": known_threshold(found["foreign_threshold"]),
-            }
-        )
-
-
-def known_threshold(stored: float | None) -> float | None:
-    """Return a threshold of a stored manifest; earlier versions of Nightlog stored 1.01 for "flags nothing".
-
-    >>> known_threshold(0.4), known_threshold(1.01)
-    (0.4, None)
-    """
-    return stored if stored is not None and stored <= 1 else None
-
-
-@dataclass(frozen=True)
 class Model:
-    """A registered model: its version, where its file lies, and the digest that the file must have."""
+    """A model: its version, the path of its file, and the digest that the file must have. The general model that ships has no file."""
 
     version: str
     path: str
@@ -95,26 +43,35 @@ class Model:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in memory."""
+    """A model in memory. `detector` is None for the general model that ships: the history scores in its place."""
 
     version: str
-    detector: Network | MetaProto
+    detector: Network | MetaProto | None
     manifest: Manifest
     sources: SourceTemplates
 
     @property
     def network(self) -> Network:
-        """The GRU. Raises ConfigError where the model is none."""
+        """The GRU. Raises ConfigError if the model is another detector."""
+        from nightlog.detector.network import Network
+
         if not isinstance(self.detector, Network):
             raise ConfigError(f"model {self.version} is a {self.manifest.detector} of {self.manifest.system}, and the GRU is needed here")
         return self.detector
 
     @property
     def metaproto(self) -> MetaProto:
-        """The MetaProto. Raises ConfigError where the model is none."""
-        if isinstance(self.detector, Network):
+        """The MetaProto. Raises ConfigError if the model is another detector."""
+        from nightlog.detector.metaproto.detector import MetaProto
+
+        if not isinstance(self.detector, MetaProto):
             raise ConfigError(f"model {self.version} is a {self.manifest.detector}, and a metaproto is needed here")
         return self.detector
+
+
+def general_model(version: str | None = None) -> Model:
+    """Return the general model that ships, or that of another version of Nightlog, whose rows in the lake can still be read."""
+    return Model(version or general().version, "", "", "history")
 
 
 def save(
@@ -141,6 +98,8 @@ def save(
 
 def taken_apart(detector: Network | MetaProto) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a detector, and what else it is made of."""
+    from nightlog.detector.network import Network
+
     if isinstance(detector, Network):
         return {name: tensor.contiguous() for name, tensor in detector.state_dict().items()}, {}
     from nightlog.detector.metaproto.stored import pack
@@ -154,6 +113,8 @@ def put_together(tensors: dict[str, Tensor], manifest: Manifest, kept: Mapping[s
         from nightlog.detector.metaproto.stored import unpack
 
         return unpack(tensors, kept)
+    from nightlog.detector.network import Network
+
     network = Network(manifest.shape)
     network.load_state_dict(tensors)
     return network.eval()
@@ -188,32 +149,32 @@ def kind_of(manifest: str) -> Kind:
 
 
 def promoted(lake: Lake, system: str = "") -> Model | None:
-    """The model that serves for a system alone; without a name the one that sources taught. None where none does."""
+    """Return the model that serves for a system alone; without a name the one trained on the sources. None if there is none."""
     return promoted_models(lake).get(system)
 
 
 def serving(lake: Lake, systems: Sequence[System]) -> dict[str, Model]:
-    """By name the model that serves each system: its own where it has one and may use it. Raises ConfigError where there is none.
+    """Return by name the model that serves each system.
 
-    A model of its own is one of the detector that the system file names; until there is one, the general model serves.
+    It is the system's own model, if it has one of the detector that its file names; otherwise the one trained on the sources; otherwise the
+    general model that ships.
     """
     models = promoted_models(lake)
-    found = {system.name: model for system in systems if (model := serving_model(models, system)) is not None}
-    if len(found) < len(systems):
-        raise ConfigError(f"no model serves in the lake {lake.root}: run `nightlog train` first")
-    return found
+    return {system.name: serving_model(models, system) for system in systems}
 
 
-def serving_model(models: Mapping[str, Model], system: System) -> Model | None:
-    """Return the model that serves a system, None if there is none. Args: models: see `promoted_models`."""
+def serving_model(models: Mapping[str, Model], system: System) -> Model:
+    """Return the model that serves a system. Args: models: see `promoted_models`."""
     own = models.get(system.name)
     if own is not None and (own.detector != system.detector or (own.detector == "gru" and system.collaboration == "generallog")):
         own = None
-    return own or models.get("")
+    return own or models.get("") or general_model()
 
 
 def model_of(lake: Lake, version: str) -> Model:
-    """The model of a version, whether it still serves or not. Raises: ConfigError."""
+    """Return the model of a version, whether it still serves or not. Raises: ConfigError."""
+    if is_general_model(version):
+        return general_model(version)
     row = next(iter(lake.rows(MODELS, version=version)), None)
     if row is None:
         raise ConfigError(f"{MODELS.name} does not know the model {version} any more")
@@ -235,7 +196,9 @@ def as_then(lake: Lake, systems: Sequence[System], ds: str) -> dict[str, Model]:
 
 @lru_cache(maxsize=8)
 def load(model: Model) -> Loaded:
-    """Read a model, once a process, after its digest was verified. Raises ModelIntegrityError."""
+    """Read a model, once per process, after its digest was verified. Raises ModelIntegrityError."""
+    if model.detector == "history":
+        return Loaded(model.version, None, OF_GENERAL, SourceTemplates(np.zeros((0, 0), dtype=np.float32), (), ()))
     from safetensors import SafetensorError
     from safetensors.torch import load as from_bytes
 

@@ -51,7 +51,7 @@ def detect(lake: Lake, system: System, ds: str, model: Model, device: str = "aut
     """
     patterns = lake.rows(PATTERNS, ["pattern_id", "events"], system=system.name, ds=ds)
     used = {event["template_id"] for pattern in patterns for event in pattern["events"]}
-    names, vectors = read_vectors(lake, system.name, load(model).manifest.encoder, used)
+    names, vectors = read_vectors(lake, system.name, load(model).manifest.vectors_by, used)
     texts = {row["template_id"]: row["text"] for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
     templates = (names, vectors, tuple(texts[name] for name in names))
     counted = system.session.kind == "id"

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from nightlog.detector.manifest import Manifest
 from nightlog.detector.meta import Config
 from nightlog.detector.metaproto.teach import teach_metaproto
 from nightlog.detector.patterns import Source
-from nightlog.detector.registry import Manifest, Model, promote, save
+from nightlog.detector.registry import Model, promote, save
 from nightlog.detector.sources import read_patterns, read_source
 from nightlog.detector.training import Trained, tau_of, train, with_shape
 from nightlog.encoding.encoder import ENCODER, embed
@@ -21,7 +22,6 @@ from nightlog.ingest.ingest import find_delivery, ingest_days
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import PATTERNS
 from nightlog.parsing.parse import parse_nights
-from nightlog.routing.router import NOTHING_GENERAL
 from nightlog.systems.spec import System
 
 Tell = Callable[[str], None]
@@ -81,7 +81,7 @@ def teach(
     trained = train(sources, unlabelled, config)
     manifest = Manifest(
         encoder=ENCODER,
-        tau=tau_of(sources) if trained.transfer.trusted else NOTHING_GENERAL,
+        tau=tau_of(sources) if trained.transfer.trusted else None,
         threshold=trained.transfer.threshold,
         foreign_threshold=trained.transfer.threshold,
         calibration=trained.transfer.calibration,

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from nightlog.detector.examples import sequences
+from nightlog.detector.manifest import Manifest
 from nightlog.detector.meta import Config
 from nightlog.detector.patterns import Patterns, Source
 from nightlog.detector.predict import predict
-from nightlog.detector.registry import Manifest, load, promote, promoted, save
+from nightlog.detector.registry import load, promote, promoted, save
 from nightlog.detector.sources import read_patterns, read_source
 from nightlog.detector.training import tau_of
 from nightlog.distillation.rounds import Distilled, Fusion, distil
@@ -94,14 +95,14 @@ def distil_system(lake: Lake, system: System, read: ReadSource, run_id: str, now
     if not verdicts or not lake.nights(PATTERNS, system.name):
         return "no verdicts yet, so nothing to distil"
     base = load(model_of_all)
-    target = read_patterns(lake, system, base.manifest.encoder)
+    target = read_patterns(lake, system, base.manifest.vectors_by)
     taught = digest(verdicts, target)
     own = promoted(lake, system.name)
     if own is not None and own.detector != "gru":
         own = None  # left from when the system file named another detector: it does not serve
     if own is not None and load(own).manifest.data == {"base": model_of_all.version, "taught": taught}:
         return f"model {own.version} knows all verdicts already"
-    sources = [source for name in base.manifest.sources if (source := read(name, base.manifest.encoder)) is not None and len(source.ids)]
+    sources = [source for name in base.manifest.sources if (source := read(name, base.manifest.vectors_by)) is not None and len(source.ids)]
     config = replace(config, shape=base.manifest.shape)
     distilled = distil(base.network, sources, target, verdicts, config, Fusion())
     now_serving = load(own) if own is not None else base

@@ -21,7 +21,7 @@ PATTERNS_UNKNOWN = 100  # for an estimate without an earlier night
 def endpoint(settings: Settings, online: bool, lake: Lake | None = None) -> Iterator[Finding]:
     """Check the endpoint that tonight would ask. Args: lake, for the number of patterns that a night asks about."""
     if settings.provider == "off":
-        yield ok(AREA, "off: the small model judges alone", "NIGHTLOG_LLM")
+        yield ok(AREA, "off: history and trained models judge alone", "NIGHTLOG_LLM")
         return
     if settings.provider == "recorded":
         source = "answers come from a file of recorded verdicts"

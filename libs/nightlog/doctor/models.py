@@ -1,4 +1,4 @@
-"""The models: those that serve are there, unaltered, and of this version."""
+"""The models: those that were trained are there, unaltered, and of this version; without any, the general model that ships serves."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from nightlog.detector.calibration import Calibration
-from nightlog.detector.header import manifest_in
+from nightlog.detector.manifest import manifest_in
 from nightlog.doctor.finding import Finding, error, ok, warning
+from nightlog.history.general import general
 from nightlog.lake.files import half_written, read_file
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import MODELS
@@ -17,14 +18,16 @@ from nightlog.systems.spec import System
 
 AREA = "models"
 AGAIN = "restore the file from a copy of the lake, or train again: nightlog train, nightlog retrain"
+NAME_A_JUDGE = "name an LLM (OPENAI_API_KEY, docs/reference/settings.md) or answer its questions (nightlog questions)"
 IN_MANIFEST = ("encoder", "tau", "threshold", "foreign_threshold", "shape", "source_texts", "sources")
 
 
 def models(lake: Lake) -> Iterator[Finding]:
-    """Does a model serve, and is the file of each that serves what the registry says?"""
+    """Yield which models serve, and if the file of each is what the registry says."""
     rows = [row for row in lake.rows(MODELS) if row["status"] == "promoted"]
     if not any(row["system"] == "" for row in rows):
-        yield error(AREA, "no model serves: a night ends at stage route", lake.root, "run `nightlog train`")
+        shipped = f"no trained model: the general model that ships ({general().version}) is used; `nightlog train` is optional"
+        yield ok(AREA, shipped, lake.root)
     for row in sorted(rows, key=lambda row: str(row["system"])):
         yield model(f"{lake.root}/models/{row['version']}.safetensors", row)
     if parts := half_written(f"{lake.root}/models"):
@@ -32,14 +35,18 @@ def models(lake: Lake) -> Iterator[Finding]:
 
 
 def unjudged_ahead(lake: Lake, systems: Iterable[System], is_llm_off: bool) -> Iterator[Finding]:
-    """Yield the systems of whose sessions tonight leaves some unjudged: no LLM judges them, and their model cannot flag.
+    """Yield the systems of whose sessions tonight leaves some unjudged: no LLM judges them, nor does their model.
 
     Such a night is incomplete, or, if the system's file wants no LLM, complete with unjudged sessions.
     """
     rows = {row["system"]: row for row in lake.rows(MODELS) if row["status"] == "promoted"}
     for system in systems:
         row = rows.get(system.name) or rows.get("")
-        if row is None or (system.llm.judges and not is_llm_off):
+        if system.llm.judges and not is_llm_off:
+            continue
+        if row is None:
+            found = f"{system.name}: no LLM judges; the history flags anomalies, and what it does not flag is judged by nobody"
+            yield warning(AREA, found, lake.root, NAME_A_JUDGE)
             continue
         manifest = json.loads(row["manifest"])
         flags_foreign, flags_known = (
@@ -51,8 +58,7 @@ def unjudged_ahead(lake: Lake, systems: Iterable[System], is_llm_off: bool) -> I
         which = "none of its sessions" if not flags_foreign and not flags_known else "no session "
         which += "" if which.startswith("none") else "unlike the training systems" if flags_known else "like the training systems"
         found = f"{system.name}: no LLM judges, and model {row['version']} can flag {which}: these are judged by nobody"
-        todo = "name an LLM (OPENAI_API_KEY, docs/reference/settings.md), answer its questions (nightlog questions), or train again"
-        yield warning(AREA, found, lake.root, todo)
+        yield warning(AREA, found, lake.root, f"{NAME_A_JUDGE}, or train again")
 
 
 def model(path: str, row: dict[str, Any]) -> Finding:

@@ -35,7 +35,7 @@ def folder(lake: Lake) -> Iterator[Finding]:
     if not place.exists():
         above = next(each for each in place.absolute().parents if each.exists())
         if os.access(above, os.W_OK | os.X_OK):
-            yield warning(AREA, "there is no lake yet", root, "run `nightlog train` to begin one, or name it: NIGHTLOG_LAKE")
+            yield warning(AREA, "there is no lake yet", root, "the first night begins one (nightlog run), or name it: NIGHTLOG_LAKE")
         else:
             yield error(AREA, f"there is no lake, and {above} cannot be written", root, "name a folder of yours: NIGHTLOG_LAKE")
         return
@@ -56,7 +56,11 @@ def remote(root: str) -> Iterator[Finding]:
     except Exception as trouble:
         yield error(AREA, f"cannot be reached: {short(trouble)}", root, "see the credentials and the address of the object store")
         return
-    yield ok(AREA, "can be reached", root) if there else warning(AREA, "there is no lake yet", root, "run `nightlog train` to begin one")
+    yield (
+        ok(AREA, "can be reached", root)
+        if there
+        else warning(AREA, "there is no lake yet", root, "the first night begins one: nightlog run")
+    )
 
 
 def writable(place: Path) -> Finding:

@@ -1,18 +1,20 @@
-"""The history of a system's nights, applied to one night: silver.patterns → silver.history."""
+"""The history of a system's nights on one night: silver.patterns → silver.history, and silver.scores without a trained model."""
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nightlog.errors import ConfigError
 from nightlog.history.channels import Templates
 from nightlog.history.reference import Reference
-from nightlog.history.score import SLOPE, THRESHOLD, USABLE_SESSIONS, Scorer
+from nightlog.history.score import GENERAL, SLOPE, THRESHOLD, USABLE_SESSIONS, Scorer
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import HISTORY, PATTERNS, TEMPLATES
+from nightlog.lake.tables import HISTORY, PATTERNS, SCORES, TEMPLATES
 from nightlog.systems.spec import System
 
 MOST_NIGHTS = 60  # older nights say little about what is usual now
@@ -29,21 +31,49 @@ def reference_of(lake: Lake, system: System, ds: str, tonight: pa.Table) -> Refe
     return Reference.merge(past).including(own) if past else own
 
 
-def score_night(lake: Lake, system: System, ds: str) -> str | None:
-    """Score the night's patterns by the history. Returns a sentence if the history is still learning: then it flags nothing."""
+def score_night(lake: Lake, system: System, ds: str, general_version: str | None = None) -> tuple[dict[str, int], str | None]:
+    """Score the night's patterns by the history.
+
+    Args: general_version: version of the general model if it serves the system; then its rows of silver.scores are written as well.
+    Returns: n_scored; a sentence if the history is still learning: then it flags nothing.
+    Raises: ConfigError if the general model is that of another version of Nightlog.
+    """
+    if general_version not in (None, GENERAL.version):
+        raise ConfigError(
+            f"{system.name} {ds}: the night was judged by {general_version}, this version of Nightlog has {GENERAL.version}: "
+            "run it without --as-run, or with the version of Nightlog of then"
+        )
     place = {"system": system.name, "ds": ds}
     tonight = lake.arrow(PATTERNS, PATTERN_COLUMNS, **place)
     if not len(tonight):
         lake.replace(HISTORY, [], **place)
-        return None
+        if general_version is not None:
+            lake.replace(SCORES, [], **place)
+        return {"n_scored": 0}, None
     reference = reference_of(lake, system, ds, tonight)
     scorer = Scorer(reference, Templates.of(lake.arrow(TEMPLATES, ["template_id", "text"], system=system.name)))
     rows = [history_row(row, scorer.is_usable) for row in scorer.table(tonight).to_pylist()]
     version = {"reference": reference.version, "n_reference": round(reference.n_sessions)}
     lake.replace(HISTORY, [row | version for row in rows], **place)
+    if general_version is not None:
+        weights = template_weights(scorer, tonight)
+        scores = [{name: row[name] for name in ("pattern_id", "probability")} | {"model": general_version} for row in rows]
+        lake.replace(SCORES, [score | {"weights": own} for score, own in zip(scores, weights, strict=True)], **place)
+    counts = {"n_scored": len(rows)}
     if scorer.is_usable:
-        return None
-    return f"the history is learning: {round(reference.n_sessions):,} of {USABLE_SESSIONS:,} sessions"
+        return counts, None
+    return counts, f"the history is learning: {round(reference.n_sessions):,} of {USABLE_SESSIONS:,} sessions"
+
+
+def template_weights(scorer: Scorer, patterns: pa.Table) -> list[list[dict[str, Any]]]:
+    """Return for each pattern the weight of each of its templates: their rarity in the system, as shares of the pattern's sum."""
+    rows = scorer.channels.read(patterns.column("events"))
+    rarity = -np.log(scorer.channels.presence[scorer.channels.place(rows)])
+    total = np.bincount(rows.row, weights=rarity, minlength=len(rows))
+    weight = np.round(rarity / np.maximum(total[rows.row], 1e-12), 6).tolist()
+    entries = [(rows.template_ids[template], own) for template, own in zip(rows.template.tolist(), weight, strict=True)]
+    starts = rows.starts.tolist()
+    return [[{"template_id": name, "weight": own} for name, own in entries[start:end]] for start, end in itertools.pairwise(starts)]
 
 
 def history_row(scored: dict[str, Any], usable: bool) -> dict[str, Any]:

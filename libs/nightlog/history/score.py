@@ -17,16 +17,18 @@ import numpy as np
 import pyarrow as pa
 
 from nightlog.history.channels import SEVERITY, UNLIKENESS, Channels, Templates
+from nightlog.history.general import general
 from nightlog.history.reasons import reasons_of
 from nightlog.history.reference import Multisets, Reference
 
-CHANNEL_SCALE = np.array([0.7, 1.0, 1.0, 1.0])  # in the order of UNLIKENESS; sums over templates, as in bern, have longer tails
-TAIL_WEIGHT = 0.7
-LONGEST_TAIL = 3.0
-LEAST_SCORE = 0.5  # below it, a pattern is not suspicious for being in the tail: a system without trouble has one, too
-THRESHOLD = 1.05  # without answers and LLM, anomalous is this score, or the top 3 % (a tail of 1.5); chosen over the labelled systems
-SLOPE = 4.0  # of the log-odds prior over suspicion
-USABLE_SESSIONS = 500  # below, scores are unreliable
+GENERAL = general()
+CHANNEL_SCALE = np.array([GENERAL.channels[name] for name in UNLIKENESS])  # sums over templates, as in bern, have longer tails
+TAIL_WEIGHT = GENERAL.tail_weight
+LONGEST_TAIL = GENERAL.longest_tail
+LEAST_SCORE = GENERAL.least_score  # below it, a pattern is not suspicious for being in the tail: a system without trouble has one, too
+THRESHOLD = GENERAL.threshold  # without answers and LLM, anomalous is this score, or the top 3 % (a tail of 1.5)
+SLOPE = GENERAL.slope  # of the log-odds prior over suspicion
+USABLE_SESSIONS = GENERAL.usable_sessions  # below, scores are unreliable
 SCORES = pa.schema(
     [
         ("pattern_id", pa.string()),

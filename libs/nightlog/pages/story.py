@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from nightlog.detector.calibration import Calibration
-from nightlog.detector.registry import known_threshold
+from nightlog.detector.manifest import OF_GENERAL, known_threshold
 from nightlog.feedback.groups import group_ids
 from nightlog.feedback.questions import answers_by_question, keys_of
 from nightlog.feedback.store import history, statement
+from nightlog.history.general import is_general_model
 from nightlog.lake.lake import Lake
 from nightlog.lake.lookup import Place
 from nightlog.lake.tables import (
@@ -158,7 +159,9 @@ def evidence_of(about: About) -> list[Row]:
 
 
 def thresholds_of(lake: Lake, version: str | None) -> Thresholds | None:
-    """Return what a model's probabilities are held to, from its manifest in ops.models; None where it is not there."""
+    """Return the thresholds of a model, from its manifest in ops.models; None if it is not there."""
+    if version is not None and is_general_model(version):
+        return Thresholds.of(OF_GENERAL)
     row = next(iter(lake.rows(MODELS, ["manifest"], version=version or "")), None)
     if row is None:
         return None
@@ -177,7 +180,8 @@ def verdict_of(lake: Lake, about: About, verdicts: Sequence[Row], said: Sequence
     names = ("score", "decided_by", "status", "route", "reason", "run_id", "versions")
     by = thresholds_of(lake, (night.get("versions") or {}).get("model") or about.score.get("model"))
     held_to = None if by is None else by.on(about.route.get("route") or "proprietary")[1]
-    model = {"held_to": held_to, "can_flag": by is None or held_to is not None}
+    flags = by is None or held_to is not None or about.history.get("flagged") is not None
+    model = {"held_to": held_to, "can_flag": flags}
     if anomaly:
         return {"label": "anomalous", "published": True} | {name: anomaly[name] for name in names} | model
     published = is_published(night.get("outcome"))

@@ -13,7 +13,7 @@ from nightlog.feedback.store import Suppressions, statement
 from nightlog.systems.spec import System
 
 if TYPE_CHECKING:
-    from nightlog.detector.registry import Manifest
+    from nightlog.detector.manifest import Manifest
 
 MORE_LIKELY_THAN_NOT = 0.5
 DIGITS = 6
@@ -162,7 +162,7 @@ def by_model(name: str, routed: Mapping[str, Any], raw: float, by: Thresholds, n
     assert probability is not None
     may_change = not is_general and no_verdict in ("off", "not_answered")
     if least is None and no_verdict == "unclear":
-        return Decision(name, routed["route"], probability, "llm", "open", f"the LLM could not tell; {likeness(routed)}", False)
+        return Decision(name, routed["route"], probability, "llm", "open", f"the LLM could not tell{likeness(routed)}", False)
     if least is None:
         return unjudged(name, routed, probability, "cannot_flag" if is_general else no_verdict, may_change)
     if not is_general and no_verdict == "unclear":
@@ -174,7 +174,7 @@ def by_model(name: str, routed: Mapping[str, Any], raw: float, by: Thresholds, n
     }.get(no_verdict, "the LLM has not judged it yet")
     reason = (
         f"the small model gives {probability:.2f}, threshold {least:.2f}; "
-        f"{'it looks like what the labelled systems log' if is_general else known}; {likeness(routed)}"
+        f"{'it looks like what the labelled systems log' if is_general else known}{likeness(routed)}"
     )
     status = "provisional" if may_change else "open"
     # A value that is no number is not below the threshold: the gate must see it.
@@ -199,15 +199,16 @@ def by_history(other: Decision, known: Mapping[str, Any], no_verdict: Cause) -> 
 
 def unjudged(name: str, routed: Mapping[str, Any] | None, score: float | None, cause: Cause, may_change: bool) -> Decision:
     """Return the decision that nobody judged a pattern."""
-    like = f"; {likeness(routed)}" if routed is not None else ""
-    reason = f"judged by nobody: {CAUSES[cause]}, and the small model cannot flag it{like}"
+    reason = f"judged by nobody: {CAUSES[cause]}, and no model can flag it{likeness(routed)}"
     route = routed["route"] if routed is not None else "proprietary"
     return Decision(name, route, score, None, UNJUDGED, reason, False, may_change, cause)
 
 
-def likeness(routed: Mapping[str, Any]) -> str:
-    """Return the similarity of a pattern to the sources, in words."""
-    return f"its least familiar template is {routed['similarity']:.2f} like a source's"
+def likeness(routed: Mapping[str, Any] | None) -> str:
+    """Return the similarity of a pattern to the sources, as the end of a reason; empty if it was compared with none."""
+    if routed is None or routed["similarity"] is None:
+        return ""
+    return f"; its least familiar template is {routed['similarity']:.2f} like a source's"
 
 
 def with_suppressions(found: Iterable[Decision], patterns: Rows, suppressed: Suppressions) -> list[Decision]:

@@ -218,16 +218,21 @@ def texts_hash(judged: Judged) -> str:
     return hashlib.sha256(json.dumps(sorted(map(list, judged.texts.items()))).encode()).hexdigest()[:16]
 
 
-def tau_curve(judged: Judged, tau: float) -> tuple[list[dict[str, float]], float]:
-    """The share of sessions whose pattern would be proprietary at other thresholds, and at the one in force."""
+def tau_curve(judged: Judged, tau: float | None) -> tuple[list[dict[str, float]], float]:
+    """Return the share of sessions whose pattern would be proprietary at other thresholds, and at the one in force.
+
+    Without a trained model there is no similarity: the curve is empty, and all sessions are proprietary.
+    """
     sizes = {row["pattern_id"]: row["n_sessions"] for row in judged.patterns}
-    found = [(row["similarity"], sizes[row["pattern_id"]]) for row in judged.routes if row["pattern_id"] in sizes]
+    routes = [row for row in judged.routes if row["pattern_id"] in sizes and row["similarity"] is not None]
+    found = [(row["similarity"], sizes[row["pattern_id"]]) for row in routes]
     total = max(1, sum(n for _, n in found))
 
     def share(threshold: float) -> float:
         return float(round(sum(n for similarity, n in found if similarity < threshold) / total, 6))
 
-    return [{"tau": at, "proprietary_share": share(at)} for at in TAUS], share(tau)
+    curve = [{"tau": at, "proprietary_share": share(at)} for at in TAUS] if found else []
+    return curve, share(tau) if tau is not None else 1.0
 
 
 def stale_stage(model: str, routes: Iterable[Mapping[str, Any]], scores: Iterable[Mapping[str, Any]]) -> tuple[Stage, str] | None:

@@ -10,16 +10,15 @@ from typing import Any, Literal
 import pandas as pd
 
 from nightlog.detector.registry import Model, load, model_of
-from nightlog.detector.scoring import score_patterns
 from nightlog.errors import ConfigError, NightlogError
 from nightlog.feedback.store import suppressions
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import ANOMALIES, ANSWERS, HISTORY, NIGHTS, PATTERNS, SESSIONS, TEMPLATES, VERDICTS
+from nightlog.lake.tables import ANOMALIES, ANSWERS, HISTORY, NIGHTS, PATTERNS, SCORES, SESSIONS, TEMPLATES, VERDICTS
 from nightlog.lake.time_travel import PastLake
 from nightlog.outcomes import is_published
 from nightlog.publishing.decide import Thresholds, decisions, llm_cause, with_suppressions
 from nightlog.publishing.publish import Judged, texts_hash, verdicts_and_answers
-from nightlog.routing.router import nearest_sources, read_vectors, route_patterns
+from nightlog.routing.router import all_proprietary, nearest_sources, read_vectors, route_patterns
 from nightlog.systems.spec import System
 
 Result = Literal["same", "different", "cannot"]
@@ -115,24 +114,32 @@ class Again:
 
 
 def judge_again(past: PastLake, system: System, ds: str, model: Model, device: str) -> Again:
-    """Route and score the patterns of then by the model of then. Raises: ModelIntegrityError, ConfigError."""
+    """Route and score the patterns of then by the model of then. Raises: ModelIntegrityError, ConfigError.
+
+    The history's scores are those that the night stored: its reference was another one then.
+    """
     served = load(model)
     of_night = {"system": system.name, "ds": ds}
     patterns = past.rows(PATTERNS, ["pattern_id", "question_id", "events", "n_sessions"], **of_night)
     used = {event["template_id"] for row in patterns for event in row["events"] or ()}
     texts = {row["template_id"]: row["text"] for row in past.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
+    sessions = past.arrow(SESSIONS, ["session_id", "pattern_id"], **of_night)
+    history = past.rows(HISTORY, ["pattern_id", "probability", "flagged", "reasons"], **of_night)
+    shown = {name: text for name, text in texts.items() if name in used}
+    of_session = dict(zip(sessions["session_id"].to_pylist(), sessions["pattern_id"].to_pylist(), strict=True))
+    if served.manifest.encoder is None:
+        scores = past.rows(SCORES, ["pattern_id", "probability", "weights"], **of_night)
+        return Again(Judged(patterns, all_proprietary(patterns), scores, shown, sessions, history), of_session)
     names, vectors = read_vectors(past, system.name, served.manifest.encoder, used)
     if missing := used - set(names):
         raise ConfigError(f"{len(missing)} templates have no vector of {served.manifest.encoder}: the stage embed makes them")
     routes = route_patterns(patterns, nearest_sources(names, vectors, served.sources), served.manifest.tau)
+    from nightlog.detector.scoring import score_patterns
+
     templates = (names, vectors, tuple(texts[name] for name in names))
     frame = pd.DataFrame(patterns, columns=["pattern_id", "question_id", "events", "n_sessions"])
     scored = score_patterns(frame[["pattern_id", "events"]], model, templates, system.session.kind == "id", device)
-    sessions = past.arrow(SESSIONS, ["session_id", "pattern_id"], **of_night)
-    history = past.rows(HISTORY, ["pattern_id", "probability", "flagged", "reasons"], **of_night)
-    shown = {name: text for name, text in texts.items() if name in used}
-    night = Judged(patterns, routes, scored.to_dict("records"), shown, sessions, history)
-    return Again(night, dict(zip(sessions["session_id"].to_pylist(), sessions["pattern_id"].to_pylist(), strict=True)))
+    return Again(Judged(patterns, routes, scored.to_dict("records"), shown, sessions, history), of_session)
 
 
 def replaced_since(lake: Lake, past: PastLake, system: System, versions: Row, at: datetime) -> dict[str, datetime]:

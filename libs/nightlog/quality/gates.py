@@ -105,7 +105,7 @@ def judged_sums(
         "patterns_without_one_route": sum(routed[name] != 1 for name in known),
         "patterns_without_one_score": sum(scored[name] != 1 for name in known),
         "routes_unknown": sum(row["route"] not in ("general", "proprietary") for row in routes),
-        "similarities_outside_-1_to_1": sum(not within(row["similarity"], -1, 1) for row in routes),
+        "similarities_outside_-1_to_1": sum(row["similarity"] is not None and not within(row["similarity"], -1, 1) for row in routes),
         "probabilities_outside_0_to_1": sum(not within(row["probability"], 0, 1) for row in scores),
     }
 

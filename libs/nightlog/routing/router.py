@@ -1,7 +1,8 @@
 """Stage route: is a pattern general knowledge, or the system's own? Training-free (GeneralLog, arXiv 2511.05882).
 
 A template is as familiar as its most similar source template, a pattern as its least familiar template; at tau and above it is
-general. Tau comes from the sources alone.
+general. Tau comes from the sources alone. A tau of None calls nothing general: the sources are too unlike each other, or, for the general
+model that ships, there are none.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from nightlog.systems.spec import System
 BLOCK = 4096
 DIGITS = 4
 LEAST_TAU, TAU_QUANTILE = 0.5, 0.95
-NOTHING_GENERAL = 1.01  # no similarity is as high: everything is asked about
 
 
 class Nearest(NamedTuple):
@@ -60,11 +60,13 @@ def most_similar(vectors: np.ndarray, sources: np.ndarray) -> tuple[np.ndarray, 
     return where, np.clip(best, -1.0, 1.0)
 
 
-def is_general(vectors: np.ndarray, events: Sequence[Sequence[tuple[int, int]]], sources: np.ndarray, tau: float) -> np.ndarray:
-    """Return which patterns are general, (n,) bool: what `route_patterns` says, for patterns in memory.
+def is_general(vectors: np.ndarray, events: Sequence[Sequence[tuple[int, int]]], sources: np.ndarray, tau: float | None) -> np.ndarray:
+    """Return a mask (n,) of the patterns that are general, as `route_patterns` does, for patterns in memory.
 
     Args: vectors (templates, d) and sources (source templates, d), unit norm; events, for each pattern pairs of row and count.
     """
+    if tau is None:
+        return np.zeros(len(events), dtype=bool)
     familiar = np.round(most_similar(vectors, sources)[1].astype(float), DIGITS)
     return np.array([min(familiar[row] for row, _ in pattern) >= tau for pattern in events], dtype=bool)
 
@@ -86,7 +88,7 @@ def choose_tau(vectors: Mapping[str, np.ndarray], patterns: Mapping[str, list[li
     return max(LEAST_TAU, round(float(np.quantile(similarities, TAU_QUANTILE)), 4)) if similarities else LEAST_TAU
 
 
-def route_patterns(patterns: Iterable[Mapping[str, Any]], nearest: Mapping[str, Nearest], tau: float) -> list[dict[str, Any]]:
+def route_patterns(patterns: Iterable[Mapping[str, Any]], nearest: Mapping[str, Nearest], tau: float | None) -> list[dict[str, Any]]:
     """Call a pattern general if its least familiar template is at least `tau` like a source template.
 
     Args: patterns (pattern_id, events of (template_id, count)); nearest: template id → its most similar source template.
@@ -98,9 +100,14 @@ def route_patterns(patterns: Iterable[Mapping[str, Any]], nearest: Mapping[str, 
         found = [nearest.get(name) for name in names]
         least = min((each.similarity if each is not None else -1.0 for each in found), default=-1.0)
         near = [{"template_id": name} | (each._asdict() if each else {}) for name, each in zip(names, found, strict=True)]
-        route = "general" if least >= tau else "proprietary"
+        route = "general" if tau is not None and least >= tau else "proprietary"
         rows.append({"pattern_id": pattern["pattern_id"], "similarity": least, "route": route, "nearest": near})
     return rows
+
+
+def all_proprietary(patterns: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the routes of patterns if there are no sources to compare them with; the columns are those of `route_patterns`."""
+    return [{"pattern_id": row["pattern_id"], "similarity": None, "route": "proprietary", "nearest": []} for row in patterns]
 
 
 def nearest_sources(names: Sequence[str], vectors: np.ndarray, sources: SourceTemplates) -> dict[str, Nearest]:
@@ -131,12 +138,20 @@ def read_vectors(lake: Lake, system: str, encoder: str, used: Iterable[str]) -> 
     return [names[number] for number in keep], vectors if len(keep) == len(names) else vectors[keep]
 
 
-def route(lake: Lake, system: System, ds: str, sources: SourceTemplates, tau: float, model: str, encoder: str) -> dict[str, int]:
-    """Route the night's patterns. Returns n_proprietary."""
+def route(
+    lake: Lake, system: System, ds: str, sources: SourceTemplates, tau: float | None, model: str, encoder: str | None
+) -> dict[str, int]:
+    """Route the night's patterns. Returns n_proprietary.
+
+    Without an encoder there is nothing to compare with: all patterns are proprietary, and their similarity is null.
+    """
     patterns = lake.rows(PATTERNS, ["pattern_id", "events"], system=system.name, ds=ds)
-    used = {event["template_id"] for pattern in patterns for event in pattern["events"]}
-    names, vectors = read_vectors(lake, system.name, encoder, used)
     place = {"system": system.name, "ds": ds}
-    routed = route_patterns(patterns, nearest_sources(names, vectors, sources), tau)
+    if encoder is None:
+        routed = all_proprietary(patterns)
+    else:
+        used = {event["template_id"] for pattern in patterns for event in pattern["events"]}
+        names, vectors = read_vectors(lake, system.name, encoder, used)
+        routed = route_patterns(patterns, nearest_sources(names, vectors, sources), tau)
     lake.replace(ROUTES, [row | {"model": model} for row in routed], **place)
     return {"n_proprietary": sum(row["route"] == "proprietary" for row in routed)}

@@ -44,7 +44,8 @@ def check_ds(ds: str) -> str:
 class Versions:
     """The versions by which a run judges a system.
 
-    `model`: version of its small model, None as long as none serves. `prompt`: hash of the prompt. `llm`: name of the LLM, None: off.
+    `model`: version of its model; None in rows of earlier versions of Nightlog, which had none until one was trained. `prompt`: hash of the
+    prompt. `llm`: name of the LLM, None: off.
     """
 
     model: str | None
@@ -96,28 +97,20 @@ class Context:
 
     @cached_property
     def models(self) -> dict[str, Model]:
-        """The model of each system as of now. Raises ConfigError if a system has none."""
+        """The model of each system as of now; with `as_run` that of then. Raises ConfigError if there is none of then."""
         from nightlog.detector.registry import as_then, serving
 
         return as_then(self.lake, self.systems, self.ds) if self.as_run else serving(self.lake, self.systems)
-
-    @cached_property
-    def has_models(self) -> bool:
-        """True if there is a model for each system."""
-        from nightlog.detector.registry import promoted_models, serving_model
-
-        models = promoted_models(self.lake)
-        return self.as_run or all(serving_model(models, system) is not None for system in self.systems)
 
     def versions_now(self, system: System) -> Versions:
         """Return the versions by which a run that begins now judges the system."""
         from nightlog.llm.prompt import prompt_hash
 
-        model = self.models[system.name].version if self.has_models else None
-        return Versions(model, prompt_hash(system), self.judge.name if self.judge is not None else None)
+        judge = self.judge.name if self.judge is not None else None
+        return Versions(self.models[system.name].version, prompt_hash(system), judge)
 
     def model(self, system: System, versions: Versions) -> Model:
-        """Return the pinned model of a system. Raises ConfigError if there is none, or if it is no longer known."""
+        """Return the pinned model of a system. Raises ConfigError if it is no longer known."""
         from nightlog.detector.registry import model_of
 
         if versions.model is None or ("models" in self.__dict__ and self.models[system.name].version == versions.model):

@@ -92,8 +92,10 @@ def new_run_id(ds: str) -> str:
 
 
 def log_to_stderr() -> None:
-    """Nightlog's own log from INFO, that of its libraries from WARNING."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    """Write Nightlog's own log from INFO on, that of its libraries from WARNING on, whatever level they set for themselves."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.split(".")[0] == "nightlog")
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("nightlog").setLevel(logging.INFO)
 
 

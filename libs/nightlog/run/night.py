@@ -76,8 +76,7 @@ class Night:
     def run_stage(self, stage: Stage) -> Iterator[Outcome]:
         """Run one stage for every system, and add each outcome to ops.outcomes.
 
-        Systems that this run has finished are passed over, and those whose earlier stages failed. Raises ConfigError if the run begins with
-        this stage and a system has no model: then nothing is run.
+        Systems that this run has finished are passed over, and those whose earlier stages failed.
         """
         self.progress.refresh()
         step, systems = STEPS[stage], [each for each in self.context.systems if not self.progress.is_finished(each, stage)]

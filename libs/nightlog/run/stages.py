@@ -61,7 +61,7 @@ STEPS: dict[Stage, Step] = {
         Step(Stage.PARSE, "split lines into templates, sessions and patterns", steps.parse, SPARK),
         Step(Stage.EMBED, "embed the texts of new templates", steps.embed, SPARK_AND_GPU),
         Step(Stage.ROUTE, "choose who decides each pattern, small model or LLM", steps.route, SPARK),
-        Step(Stage.DETECT, "score each pattern by the small model", steps.detect, SPARK_AND_GPU),
+        Step(Stage.DETECT, "score each pattern by the history and the trained model", steps.detect, SPARK_AND_GPU),
         Step(Stage.LABEL, "ask the LLM about patterns without a verdict", steps.label, pins=("prompt", "llm"), writes_at_once=True),
         Step(Stage.PUBLISH, "publish anomalies and the night's counts through the gates", steps.publish, SPARK),
         Step(Stage.REPORT, "find signals, write pages, hand the night off", None),

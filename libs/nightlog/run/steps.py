@@ -75,7 +75,9 @@ def parse(lake: Lake, run: Context, system: System, versions: Versions, progress
 
 
 def embed(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Result:
-    """Embed the texts of new templates."""
+    """Embed the texts of new templates, if the model reads vectors."""
+    if run.loaded(system, versions).manifest.encoder is None:
+        return Result({"run_n_embedded": 0})  # the general model that ships reads no vectors
     from nightlog.encoding.encoder import embed as encode
 
     return Result(encode(lake, system, run.settings.device))
@@ -90,12 +92,16 @@ def route(lake: Lake, run: Context, system: System, versions: Versions, progress
 
 
 def detect(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Result:
-    """Score the patterns by the small model and by the history."""
-    from nightlog.detector.scoring import detect as score
+    """Score the patterns by the history, and by the trained model if one serves."""
     from nightlog.history.night import score_night
 
-    counts = score(lake, system, run.ds, run.model(system, versions), run.settings.device)
-    return Result(counts, score_night(lake, system, run.ds))
+    model = run.model(system, versions)
+    if model.detector == "history":
+        return Result(*score_night(lake, system, run.ds, model.version))
+    from nightlog.detector.scoring import detect as score
+
+    counts = score(lake, system, run.ds, model, run.settings.device)
+    return Result(counts, score_night(lake, system, run.ds)[1])
 
 
 def label(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Result:

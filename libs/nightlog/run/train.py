@@ -64,10 +64,15 @@ def run_distillation(settings: Settings, names: str, tell: Callable[[str], None]
     """Distil what is known of the named targets, or of all that nights were run of, into small models of their own."""
     from nightlog.detector.meta import Config
     from nightlog.distillation.retrain import distil_systems
+    from nightlog.encoding.encoder import embed
+    from nightlog.lake.tables import PATTERNS
 
     catalog = load_catalog(settings.systems)
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     systems = choose(catalog, wanted) if wanted else list(catalog.values())
     with open_lake(settings, "nightlog retrain") as lake:
         data = labelled_folder(settings, [system for system in catalog.values() if system.role == "source"])
+        for system in systems:
+            if system.role == "target" and lake.nights(PATTERNS, system.name):
+                embed(lake, system, settings.device)  # nights judged by the general model that ships embed nothing
         distil_systems(lake, systems, catalog, data, utc_now(), Config(device=settings.device), tell)

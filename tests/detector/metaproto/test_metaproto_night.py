@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from metaproto_help import DIMENSIONS, QUICK, system
 from nightlog.detector.calibration import Calibration
+from nightlog.detector.manifest import Manifest, Shape
 from nightlog.detector.metaproto.detector import Learnt
 from nightlog.detector.metaproto.teach import MOST_PATTERNS, frequent, manifest_of, teach_metaproto
 from nightlog.detector.metaproto.threshold import HeldOut, Rule, always_anomalous, least_f1
-from nightlog.detector.network import Network, Shape
+from nightlog.detector.network import Network
 from nightlog.detector.patterns import Source
-from nightlog.detector.registry import Manifest, Model, load, promote, promoted, save, serving
+from nightlog.detector.registry import Model, load, promote, promoted, save, serving
 from nightlog.detector.scoring import detect
 from nightlog.detector.sources import read_patterns
 from nightlog.detector.training import tau_of
 from nightlog.distillation.retrain import distil_systems
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import PATTERNS, PSEUDO_LABELS, SCORES, TEMPLATES, VECTORS
-from nightlog.routing.router import NOTHING_GENERAL
 from nightlog.systems.spec import Input, Session, System
 
 NOW = datetime(2026, 3, 5, 2, 0, tzinfo=UTC)
@@ -55,7 +55,7 @@ def taught(lake: Lake) -> tuple[Lake, Manifest, list[str]]:
     load.cache_clear()
     put_templates(lake, [f"t{row}" for row in range(len(TRUTH.texts))], list(TRUTH.texts), TRUTH.vectors)
     put_night(lake, FIRST, TRUTH)
-    base = Manifest("e", 0.7, 0.6, 1.01, Calibration(0.5, -1.0), Shape(DIMENSIONS, 8, 8), ("one",), ("a",), ("a", "b"), {"a": {}})
+    base = Manifest("e", 0.7, 0.6, None, Calibration(0.5, -1.0), Shape(DIMENSIONS, 8, 8), ("one",), ("a",), ("a", "b"), {"a": {}})
     promote(lake, save(lake, Network(base.shape), np.eye(1, DIMENSIONS, dtype=np.float32), base, {}, NOW).version)
     told: list[str] = []
     seen = {"app": read_patterns(lake, APP, "e"), "later": None}
@@ -119,10 +119,10 @@ def test_a_metaproto_is_taught_serves_its_system_and_scores_its_nights(taught: t
 
 @pytest.mark.parametrize(("least", "trivial", "trusted"), [(0.8, 0.2, True), (0.49, 0.2, False), (0.8, 0.95, False)])
 def test_general_patterns_are_its_own_where_it_was_right_on_every_held_out_source(least: float, trivial: float, trusted: bool) -> None:
-    base = Manifest("e", 0.7, 0.6, 1.01, Calibration(0.5, -1.0), Shape(DIMENSIONS, 8, 8), ("one",), ("a",), ("a", "b"), {"a": {}})
+    base = Manifest("e", 0.7, 0.6, None, Calibration(0.5, -1.0), Shape(DIMENSIONS, 8, 8), ("one",), ("a",), ("a", "b"), {"a": {}})
     learnt = Learnt(SOURCES, (), np.zeros(0), Rule("split", 0.0, 0.9), QUICK.drifts[0], least, trivial, QUICK)
     found = manifest_of("app", TRUTH, 3, learnt, SOURCES, base)
-    assert found.tau == (tau_of(SOURCES) if trusted else NOTHING_GENERAL)
+    assert found.tau == (tau_of(SOURCES) if trusted else None)
     assert (found.system, found.detector, found.source_texts) == ("app", "metaproto", ("one",))
 
 

@@ -13,9 +13,10 @@ import pytest
 import torch
 from metaproto_help import made_detector, system, unlabelled
 from nightlog.detector.calibration import Calibration
+from nightlog.detector.manifest import Manifest, Shape
 from nightlog.detector.metaproto.detector import MetaProto
-from nightlog.detector.network import Network, Shape
-from nightlog.detector.registry import Manifest, load, promote, promoted, save, serving
+from nightlog.detector.network import Network
+from nightlog.detector.registry import load, promote, promoted, save, serving
 from nightlog.errors import ConfigError, ModelIntegrityError
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import MODELS

@@ -9,13 +9,13 @@ from datetime import datetime
 import numpy as np
 
 from nightlog.detector.calibration import Calibration
+from nightlog.detector.manifest import Manifest
 from nightlog.detector.metaproto.detector import HALF, Learnt, MetaProto, Options, adapted, learn
 from nightlog.detector.patterns import Patterns, Source
-from nightlog.detector.registry import Manifest, promote, save
+from nightlog.detector.registry import promote, save
 from nightlog.detector.training import TRUSTED_F1, tau_of
 from nightlog.errors import NightlogError
 from nightlog.lake.lake import Lake
-from nightlog.routing.router import NOTHING_GENERAL
 
 MOST_PATTERNS = 8192  # distances between patterns are held in memory; what is rarer than these is as new to the detector as a new pattern
 
@@ -88,7 +88,7 @@ def manifest_of(name: str, patterns: Patterns, n_answered: int, learnt: Learnt, 
     own = {"patterns": len(patterns.ids), "sessions": int(patterns.sessions.sum()), "answered_patterns": n_answered}
     return replace(
         base,
-        tau=tau_of(sources) if trusted else NOTHING_GENERAL,
+        tau=tau_of(sources) if trusted else None,
         threshold=HALF,
         foreign_threshold=HALF,
         calibration=Calibration(),

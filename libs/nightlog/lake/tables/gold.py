@@ -66,7 +66,7 @@ NIGHTS = TableSpec(
         Column("n_templates", LONG, "distinct templates in these patterns"),
         Column("n_proprietary", LONG, "patterns that the router calls proprietary"),
         Column("proprietary_share", DOUBLE, "their share of the sessions"),
-        Column("tau", DOUBLE, "the router's threshold"),
+        Column("tau", DOUBLE, "the router's threshold; null if nothing is general"),
         Column("tau_curve", TAU_CURVE, "share of sessions with a proprietary pattern at other thresholds"),
         Column("n_anomalies", LONG, "rows in gold.anomalies"),
         Column("n_by_analyst", LONG, "sessions judged by an analyst"),

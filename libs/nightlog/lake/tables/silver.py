@@ -211,14 +211,14 @@ ROUTES = TableSpec(
         SYSTEM,
         DS,
         Column("pattern_id", STRING, "the pattern"),
-        Column("similarity", DOUBLE, "least cosine of its templates to any source template"),
+        Column("similarity", DOUBLE, "least cosine of its templates to any source template; null if no trained model serves"),
         Column("route", STRING, "general | proprietary"),
         Column(
             "nearest",
             array(struct(template_id=STRING, source=STRING, nearest_source_template=STRING, similarity=DOUBLE)),
             "for each template the most similar source template",
         ),
-        Column("model", STRING, "version of the model whose source templates and tau were used"),
+        Column("model", STRING, "version of the model that serves"),
     ),
     ("system", "ds", "pattern_id"),
     about="where the router sent a pattern of the night",
@@ -230,12 +230,12 @@ SCORES = TableSpec(
         SYSTEM,
         DS,
         Column("pattern_id", STRING, "the pattern"),
-        Column("probability", DOUBLE, "the small model's probability of an anomaly"),
+        Column("probability", DOUBLE, "probability of an anomaly by the model that serves"),
         Column("weights", array(struct(template_id=STRING, weight=DOUBLE)), "of each template, they sum to 1: attention, or surprise"),
-        Column("model", STRING, "version of the small model"),
+        Column("model", STRING, "version of the model that serves"),
     ),
     ("system", "ds", "pattern_id"),
-    about="what the small model says of a pattern of the night",
+    about="score of a pattern of the night by the model that serves",
 )
 
 HISTORY = TableSpec(
