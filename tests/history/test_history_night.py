@@ -86,3 +86,16 @@ def test_a_night_is_not_scored_by_the_constants_of_another_general_model(lake: L
 def test_constants_that_change_need_a_new_version() -> None:
     digests = {"general-1": "71ac7eaeed5c110a"}
     assert digests[general().version] == general().digest
+
+
+def test_the_level_that_most_records_of_a_template_have_is_a_reason(lake: Lake, app: System) -> None:
+    fill(lake, "2026-03-01", 900, 2)
+    counts = [("crash", "error", 9), ("open", "info", 900)]
+    rows_of_levels = [{"system": "app", "ds": "2026-03-01", "template_id": name, "level": level, "n": n} for name, level, n in counts]
+    score_night(lake, app, "2026-03-01")
+    before = rows(lake, "2026-03-01")
+    lake.replace(TEMPLATE_COUNTS, rows_of_levels, system="app", ds="2026-03-01")
+    score_night(lake, app, "2026-03-01")
+    after = rows(lake, "2026-03-01")
+    assert any("level error" in reason for reason in after["strange"]["reasons"])
+    assert after["strange"]["score"] >= before["strange"]["score"] and after["usual"]["score"] == before["usual"]["score"]

@@ -309,3 +309,40 @@ def test_the_history_takes_the_place_of_a_small_model_that_flags_everything_fore
     assert decide(False) == [(None, False), ("small_model", True)]
     assert decide(True) == [("history", True), ("history", True)]
     assert decide(True, is_own=True) == [("history", True), ("small_model", True)]
+
+
+def test_the_student_judges_what_nobody_judged_and_overrules_a_doubtful_verdict() -> None:
+    names = ("flagged", "cleared", "doubtful", "sure", "answered")
+    patterns = [{"pattern_id": name, "question_id": name, "events": []} for name in names]
+    routes = [{"pattern_id": name, "route": "proprietary", "similarity": 0.1} for name in names]
+    scores = [{"pattern_id": name, "probability": 0.1} for name in names]
+    verdicts = [
+        {"question_id": "doubtful", "label": "normal", "confidence": 0.6, "reason": "perhaps routine"},
+        {"question_id": "sure", "label": "normal", "confidence": 0.95, "reason": "routine"},
+    ]
+    answers = [{"question_id": "answered", "answer": "normal", "told": "kim"}]
+    student = {"flagged": 0.8, "cleared": 0.1, "doubtful": 0.6}
+
+    def decide(is_enough: bool) -> dict[str, Decision]:
+        history = [
+            {"pattern_id": name, "probability": 0.3, "flagged": False, "reasons": ["lacks `commit done`"], "student": student.get(name)}
+            | {"student_reason": f"like others: {name}", "overruled": name == "doubtful", "is_enough": is_enough}
+            for name in names
+        ]
+        found = decisions(patterns, routes, scores, verdicts, answers, Thresholds(None, None, SAME), "not_answered", history)
+        return {each.pattern_id: each for each in found}
+
+    found = decide(False)
+    assert {name: (each.decided_by, each.status, each.anomalous) for name, each in found.items()} == {
+        "flagged": ("student", "provisional", True),
+        "cleared": ("student", "provisional", False),
+        "doubtful": ("student", "open", True),
+        "sure": ("llm", "open", False),
+        "answered": ("feedback", "open", False),
+    }
+    assert (found["flagged"].score, found["flagged"].reason) == (0.8, "like others: flagged")
+    for words in ("outweighs", "normal (0.60)", "perhaps routine", "lacks `commit done`"):
+        assert words in found["doubtful"].reason
+    counts = account(found.values(), dict.fromkeys(names, 2)).counts
+    assert (counts["n_by_student"], counts["n_by_llm"], counts["n_by_analyst"], counts["n_provisional"]) == (6, 2, 2, 4)
+    assert {decide(True)[name].status for name in ("flagged", "cleared")} == {"open"}, "the LLM need not be asked any more"

@@ -16,11 +16,13 @@ from nightlog.detector.network import Network
 from nightlog.detector.registry import Loaded
 from nightlog.errors import ConfigError, GateFailed
 from nightlog.feedback.store import take_back
+from nightlog.history.night import score_night
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import (
     ANOMALIES,
     ANSWERS,
     EVENTS_TABLE,
+    HISTORY,
     LINES_TABLE,
     MESSAGES,
     NIGHTS,
@@ -32,7 +34,8 @@ from nightlog.lake.tables import (
     TEMPLATES,
     VERDICTS,
 )
-from nightlog.publishing.publish import Publication, publish, publish_unfinished
+from nightlog.lake.time_travel import PastLake
+from nightlog.publishing.publish import Publication, learn, publish, publish_unfinished, read_judged, verdicts_and_answers
 from nightlog.routing.router import SourceTemplates
 from nightlog.systems.spec import LLM, Input, Session, System
 
@@ -116,7 +119,7 @@ def shown(lake: Lake) -> list[tuple[Any, ...]]:
 def test_a_night_is_published_and_a_critical_breach_leaves_it_as_it_was(lake: Lake, put_scores: Callable[..., None]) -> None:
     put_scores()
     counts, warnings, outcome = publish(lake, SYSTEM, publication("first"), {"n_sessions": 4, "n_lines": 9}, 1.5)
-    judged = {"n_by_analyst": 0, "n_by_llm": 1, "n_by_model": 3, "n_unjudged": 0}
+    judged = {"n_by_analyst": 0, "n_by_llm": 1, "n_by_student": 0, "n_by_model": 3, "n_unjudged": 0}
     assert (counts, warnings, outcome) == ({"n_anomalies": 2, "n_provisional": 0} | judged, None, "done")
     assert shown(lake) == [("s1", "small_model", 0.9, "first"), ("s2", "llm", 0.8, "first")]
     row = next(row for row in lake.rows(ANOMALIES) if row["session_id"] == "s1")
@@ -157,6 +160,7 @@ def test_a_night_is_published_and_a_critical_breach_leaves_it_as_it_was(lake: La
         "n_anomalies": 2,
         "n_by_analyst": 3,
         "n_by_llm": 0,
+        "n_by_student": 0,
         "n_by_model": 1,
         "n_unjudged": 0,
     }
@@ -219,3 +223,41 @@ def test_an_unfinished_night_is_noted_unless_one_was_published(lake: Lake) -> No
     publish_unfinished(lake, "app", "fourth", DS, "failed", "cut file", NOON)
     publish_unfinished(lake, "web", "fourth", DS, "failed", "cut file", NOON)
     assert {(row["system"], row["outcome"]) for row in lake.rows(NIGHTS)} == {("app", "done"), ("web", "failed")}
+
+
+@pytest.mark.slow
+def test_the_student_of_earlier_verdicts_judges_a_pattern_and_comes_out_the_same_again(lake: Lake, put_scores: Callable[..., None]) -> None:
+    """Eight patterns of the night before were judged; those with a lost disk are anomalous."""
+    put_scores()
+    lake.replace(VERDICTS, [], system="app")
+    before, verdicts = [], []
+    for n in range(8):
+        lost = n > 5
+        events = [{"template_id": "t-lost" if lost else "t-open", "count": 1 << n}]
+        before.append({"pattern_id": f"q{n}", "question_id": f"q{n}", "events": events, "n_sessions": 10 if lost else 300})
+        judged = {"label": "anomalous" if lost else "normal", "confidence": 0.97, "reason": f"reason {n}", "round": 1}
+        verdicts.append({"system": "app", "question_id": f"q{n}", "prompt": "prompt-1", "llm": "judge", "asked_at": NOON} | judged)
+    lake.append(PATTERNS, [{"system": "app", "ds": BEFORE} | row for row in before])
+    score_night(lake, SYSTEM, DS)
+    counts, _, _ = publish(lake, SYSTEM, publication("untaught"), {}, 1.0)
+    assert counts["n_by_student"] == 0
+
+    lake.append(VERDICTS, verdicts)
+    counts, _, _ = publish(lake, SYSTEM, publication("taught"), {}, 1.0)
+    assert counts["n_by_student"] == 4 and counts["n_unjudged"] == 0
+    shown = {row["session_id"]: row for row in lake.rows(ANOMALIES)}
+    assert list(shown) == ["s1"] and shown["s1"]["decided_by"] == "student"
+    for words in ("like 8 judged patterns", "most similar (0.43) is one judged normal: reason 0", "disk <NUM> lost"):
+        assert words in shown["s1"]["reason"]
+    stored = {row["pattern_id"]: row["student"] for row in lake.rows(HISTORY, **DAY)}
+    assert all(probability is not None for probability in stored.values())
+
+    past = PastLake(lake.root, datetime.now(UTC))
+    lake.append(VERDICTS, [verdicts[0] | {"question_id": "q-p-general", "label": "normal", "asked_at": datetime.now(UTC)}])
+    again = read_judged(past, SYSTEM, DS)
+    learn(past, SYSTEM, DS, again, *verdicts_and_answers(past, SYSTEM, "prompt-1", "judge"))
+    (night,) = lake.rows(NIGHTS)
+    assert again.student == night["student"] and {row["pattern_id"]: row["student"] for row in again.history} == stored
+    now = read_judged(lake, SYSTEM, DS)
+    learn(lake, SYSTEM, DS, now, *verdicts_and_answers(lake, SYSTEM, "prompt-1", "judge"))
+    assert now.student != night["student"], "a verdict that came later gives another student"

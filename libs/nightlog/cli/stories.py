@@ -62,12 +62,12 @@ def show(
 
 def show_story(story: dict[str, Any]) -> None:
     """A story on a terminal."""
-    from nightlog.pages.words import n_of
+    from nightlog.pages.words import BY, n_of
 
     about, verdict = story["session"], story["verdict"]
     score = "" if verdict["score"] is None else f", score {verdict['score']:.2f}"
-    judges = {"llm": "the LLM", "small_model": "the small model", "history": "the history", "feedback": "an analyst", None: "nobody"}
-    by = judges[verdict["decided_by"]]
+    judges = {name: f"the {BY[name]}" for name in ("llm", "student", "small_model", "history")}
+    by = {**judges, "feedback": "an analyst"}.get(verdict["decided_by"], "nobody")
     said = {"anomalous": f"anomalous, {verdict['status']}", "normal": "normal", None: "not judged"}[verdict["label"]]
     say(f"{about['system']} · session {about['session_id']} · night {about['ds']}: {said}", "bold")
     say(f"decided by {by}{score}: {verdict['reason'] or 'no reason is known'}")

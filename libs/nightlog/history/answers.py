@@ -31,11 +31,15 @@ STEPS = 50
 
 @dataclass(frozen=True)
 class Posterior:
-    """Of n patterns: mean and variance of the log-odds of an anomaly, and its probability; what is judged has its label as probability."""
+    """Of n patterns: mean and variance of the log-odds of an anomaly, and its probability; what is judged has its label as probability.
+
+    `shift`: the change of the log-odds of a pattern that shares no template with a judged one.
+    """
 
     mean: np.ndarray
     variance: np.ndarray
     probability: np.ndarray
+    shift: float = 0.0
 
     @property
     def doubt(self) -> np.ndarray:
@@ -104,7 +108,7 @@ class Student:
         variance = np.maximum(variance, 1e-6)
         probability = averaged(mean, variance)
         probability[rows] = label
-        return Posterior(mean, variance, probability)
+        return Posterior(mean, variance, probability, SCALE**2 * float(np.exp(-1 / LENGTH) * coefficient.sum()))
 
 
 def next_questions(student: Student, posterior: Posterior, sessions: np.ndarray, is_open: np.ndarray, batch: int = 1) -> list[int]:
@@ -122,13 +126,15 @@ def next_questions(student: Student, posterior: Posterior, sessions: np.ndarray,
     return chosen
 
 
-def open_doubt(posterior: Posterior, sessions: np.ndarray, is_open: np.ndarray) -> float:
+def open_doubt(posterior: Posterior, sessions: np.ndarray, is_open: np.ndarray, usual: float = 0.0) -> float:
     """Return the sessions that the student is expected to judge wrongly, as a share of those expected to be anomalous.
 
     An LLM is asked until this is at most ENOUGH or the budget is spent; 1.0 if nothing is expected to be anomalous but doubt is left.
+
+    Args: sessions (n,) of a night; is_open (n,) bool, may be asked about; usual, anomalous sessions of a usual night, if that is more.
     """
     wrong = float((sessions * posterior.doubt)[is_open].sum())
-    anomalous = float((sessions * posterior.probability).sum())
+    anomalous = max(usual, float((sessions * posterior.probability).sum()))
     return min(1.0, wrong / anomalous) if anomalous > 0 else float(wrong > 0)
 
 

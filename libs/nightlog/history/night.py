@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,21 +15,36 @@ from nightlog.history.channels import Templates
 from nightlog.history.reference import Reference
 from nightlog.history.score import GENERAL, SLOPE, THRESHOLD, USABLE_SESSIONS, Scorer
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import HISTORY, PATTERNS, SCORES, TEMPLATES
+from nightlog.lake.tables import HISTORY, PATTERNS, SCORES, TEMPLATE_COUNTS, TEMPLATES
 from nightlog.systems.spec import System
 
 MOST_NIGHTS = 60  # older nights say little about what is usual now
 PATTERN_COLUMNS = ["pattern_id", "question_id", "events", "n_sessions"]
 
 
-def reference_of(lake: Lake, system: System, ds: str, tonight: pa.Table) -> Reference:
-    """Return the reference of a night: the last nights before it, and the night itself. Later nights are left out."""
-    counted = system.session.kind == "id"
+def patterns_until(lake: Lake, system: System, ds: str) -> pa.Table:
+    """Return the patterns (ds, pattern_id, question_id, events, n_sessions) of a night and of the last nights before it."""
     earlier = sorted(night for night in lake.nights(PATTERNS, system.name) if night < ds)[-MOST_NIGHTS:]
-    rows = lake.arrow(PATTERNS, ["ds", *PATTERN_COLUMNS], system=system.name, ds=earlier) if earlier else tonight
-    past = [Reference.of_night(rows.filter(pc.equal(rows.column("ds").cast(pa.string()), night)), counted, night) for night in earlier]
-    own = Reference.of_night(tonight, counted, ds)
-    return Reference.merge(past).including(own) if past else own
+    rows = lake.arrow(PATTERNS, ["ds", *PATTERN_COLUMNS], system=system.name, ds=[*earlier, ds])
+    return rows.set_column(0, "ds", rows.column("ds").cast(pa.string()))
+
+
+def scorer_of(lake: Lake, system: System, ds: str, rows: pa.Table) -> Scorer:
+    """Return the scorer of a night, whose reference is the nights before it and the night itself. Args: rows of `patterns_until`."""
+    counted = system.session.kind == "id"
+    nights = sorted({*rows.column("ds").unique().to_pylist(), ds})
+    past = [Reference.of_night(rows.filter(pc.equal(rows.column("ds"), night)), counted, night) for night in nights]
+    reference = Reference.merge(past[:-1]).including(past[-1]) if len(past) > 1 else past[0]
+    text = Templates.of(lake.arrow(TEMPLATES, ["template_id", "text"], system=system.name)).text
+    return Scorer(reference, Templates(text, usual_levels(lake, system, nights)))
+
+
+def usual_levels(lake: Lake, system: System, nights: Sequence[str]) -> dict[str, str]:
+    """Return template id → the level that most of its records of these nights have; templates without one are left out."""
+    rows = lake.arrow(TEMPLATE_COUNTS, ["template_id", "level", "n"], system=system.name, ds=nights)
+    rows = rows.filter(pc.is_valid(rows.column("level"))).group_by(["template_id", "level"]).aggregate([("n", "sum")])
+    ordered = rows.sort_by([("n_sum", "ascending"), ("level", "ascending")])
+    return dict(zip(ordered.column("template_id").to_pylist(), ordered.column("level").to_pylist(), strict=True))
 
 
 def score_night(lake: Lake, system: System, ds: str, general_version: str | None = None) -> tuple[dict[str, int], str | None]:
@@ -44,22 +60,23 @@ def score_night(lake: Lake, system: System, ds: str, general_version: str | None
             "run it without --as-run, or with the version of Nightlog of then"
         )
     place = {"system": system.name, "ds": ds}
-    tonight = lake.arrow(PATTERNS, PATTERN_COLUMNS, **place)
+    rows = patterns_until(lake, system, ds)
+    tonight = rows.filter(pc.equal(rows.column("ds"), ds))
     if not len(tonight):
         lake.replace(HISTORY, [], **place)
         if general_version is not None:
             lake.replace(SCORES, [], **place)
         return {"n_scored": 0}, None
-    reference = reference_of(lake, system, ds, tonight)
-    scorer = Scorer(reference, Templates.of(lake.arrow(TEMPLATES, ["template_id", "text"], system=system.name)))
-    rows = [history_row(row, scorer.is_usable) for row in scorer.table(tonight).to_pylist()]
+    scorer = scorer_of(lake, system, ds, rows)
+    reference = scorer.channels.reference
+    scored = [history_row(row, scorer.is_usable) for row in scorer.table(tonight).to_pylist()]
     version = {"reference": reference.version, "n_reference": round(reference.n_sessions)}
-    lake.replace(HISTORY, [row | version for row in rows], **place)
+    lake.replace(HISTORY, [row | version for row in scored], **place)
     if general_version is not None:
         weights = template_weights(scorer, tonight)
-        scores = [{name: row[name] for name in ("pattern_id", "probability")} | {"model": general_version} for row in rows]
+        scores = [{name: row[name] for name in ("pattern_id", "probability")} | {"model": general_version} for row in scored]
         lake.replace(SCORES, [score | {"weights": own} for score, own in zip(scores, weights, strict=True)], **place)
-    counts = {"n_scored": len(rows)}
+    counts = {"n_scored": len(scored)}
     if scorer.is_usable:
         return counts, None
     return counts, f"the history is learning: {round(reference.n_sessions):,} of {USABLE_SESSIONS:,} sessions"

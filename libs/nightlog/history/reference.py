@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from nightlog.errors import FormatError
 
-KERNEL = 1  # raise it when the same patterns are scored differently
+KERNEL = 2  # raise it when the same patterns are scored differently
 MAX_PATTERNS = 10_000
 TONIGHT = 0.5  # weight of a session of the night that is scored
 EVENTS = pa.list_(pa.struct([("template_id", pa.string()), ("count", pa.int64())]))

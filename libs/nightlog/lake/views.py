@@ -79,6 +79,7 @@ VIEWS = (
             "n_anomalies",
             "n_by_analyst",
             "n_by_llm",
+            "n_by_student",
             "n_by_model",
             "n_unjudged",
             "unjudged_why",

@@ -28,7 +28,7 @@ MONTHS = (
     "December",
 )
 LONGEST_TEXT = 2000
-BY = {"llm": "LLM", "small_model": "small model", "history": "history", "feedback": "analyst"}
+BY = {"llm": "LLM", "student": "student", "small_model": "small model", "history": "history", "feedback": "analyst"}
 OUTCOMES = {
     "done": "done",
     "incomplete": "incomplete",

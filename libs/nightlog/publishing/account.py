@@ -11,7 +11,14 @@ from nightlog.outcomes import OutcomeKind
 from nightlog.publishing.decide import CAUSES, Cause, Decision
 from nightlog.systems.spec import System
 
-JUDGES = {"feedback": "n_by_analyst", "llm": "n_by_llm", "small_model": "n_by_model", "history": "n_by_model", None: "n_unjudged"}
+JUDGES = {
+    "feedback": "n_by_analyst",
+    "llm": "n_by_llm",
+    "student": "n_by_student",
+    "small_model": "n_by_model",
+    "history": "n_by_model",
+    None: "n_unjudged",
+}
 WHAT_TO_DO: dict[Cause, str] = {
     "off": "set OPENAI_API_KEY (docs/reference/settings.md), or write `wanted = false` under [llm] in the system's file",
     "not_allowed": "answer its questions (nightlog questions)",
@@ -25,13 +32,14 @@ WHAT_TO_DO: dict[Cause, str] = {
 
 @dataclass(frozen=True)
 class VerdictAccount:
-    """The sessions of a system's night by who judged them; the four counts sum to the night's sessions.
+    """The sessions of a system's night by who judged them; the five counts sum to the night's sessions.
 
     `n_provisional`: sessions whose verdict may still change, flagged or not. `causes`: cause → sessions that nobody judged.
     """
 
     n_by_analyst: int
     n_by_llm: int
+    n_by_student: int
     n_by_model: int
     n_unjudged: int
     n_provisional: int
@@ -40,7 +48,7 @@ class VerdictAccount:
     @property
     def n_sessions(self) -> int:
         """All sessions of the account."""
-        return self.n_by_analyst + self.n_by_llm + self.n_by_model + self.n_unjudged
+        return sum(getattr(self, name) for name in set(JUDGES.values()))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -68,8 +76,8 @@ def account(decided: Iterable[Decision], sizes: Mapping[str, int]) -> VerdictAcc
             causes[decision.cause if decision is not None and decision.cause is not None else "no_score"] += n_sessions
         if decision is not None and decision.may_change:
             n_provisional += n_sessions
-    by_analyst, by_llm, by_model, nobody = (judged[name] for name in dict.fromkeys(JUDGES.values()))
-    return VerdictAccount(by_analyst, by_llm, by_model, nobody, n_provisional, causes)
+    counts = {name: judged[name] for name in JUDGES.values()}
+    return VerdictAccount(**counts, n_provisional=n_provisional, causes=causes)
 
 
 def night_outcome(system: System, n_unjudged: int, is_input_missing: bool = False) -> OutcomeKind:

@@ -37,7 +37,7 @@ UNJUDGED = "unjudged"
 class Decision:
     """The decision about a pattern.
 
-    `decided_by`: small_model | history | llm | feedback, None if nobody judged it. `status`: open | provisional | suppressed |
+    `decided_by`: feedback | llm | student | history | small_model, None if nobody judged it. `status`: open | provisional | suppressed |
     unjudged. `score`: the probability of an anomaly in [0, 1]; of an unjudged pattern it only ranks, and is None if there is none.
     `may_change`: the LLM is still to be asked. `cause`: why nobody judged it.
     """
@@ -105,14 +105,15 @@ def decisions(
     find the anomaly more likely than not. A small model that no probability can make flag does not judge: the pattern is unjudged, unless
     the LLM answered "unclear", which is a verdict; analysts find it among the open questions.
 
-    The history, once it has seen enough sessions, decides what the LLM has not judged: what it flags is anomalous, and what it only
-    ranks is never called normal by it. On proprietary patterns it takes the place of the small model, whose threshold does not carry
-    over; on general ones it only adds findings, and none if the model was made for this system alone.
+    The history, once it has seen enough sessions, decides what the LLM has not judged. With enough judged patterns its student judges all
+    others, and overrules verdicts that leave a doubt on the normal side of a pattern that is unusual in its system; it removes no flag.
+    Before that, what the history flags is anomalous, and what it only ranks is never called normal by it. On proprietary patterns it takes
+    the place of the small model, whose threshold does not carry over. A model that was made for this system alone decides general patterns.
 
     Args: patterns (pattern_id, question_id); routes (pattern_id, route, similarity); scores (pattern_id, probability); verdicts
     (question_id, label, confidence, reason), at most one per question; answers (question_id, which may be a labelled pattern's id,
     answer normal | anomalous, told), at most one per id; no_verdict: why a pattern has no verdict of the LLM (see `llm_cause`); history
-    (pattern_id, probability, flagged, reasons).
+    (pattern_id, probability, flagged, reasons; student, student_reason, overruled, is_enough: see `with_student`).
     """
     route_of = {row["pattern_id"]: row for row in routes}
     probability_of = {row["pattern_id"]: row["probability"] for row in scores}
@@ -127,14 +128,23 @@ def decisions(
             yield by_analyst(name, routed, answer)
         elif routed is None or probability is None:
             yield unjudged(name, routed, None, "no_score", False)
-        elif verdict is not None and routed["route"] == "proprietary" and verdict["label"] in ("normal", "anomalous"):
-            yield by_llm(name, verdict)
-        else:
-            unclear = verdict is not None and routed["route"] == "proprietary"
-            decided = by_model(name, routed, probability, by, "unclear" if unclear else no_verdict)
+        elif verdict is not None and routed["route"] == "proprietary":
             known = known_of.get(name)
-            learnt_here = by.is_own and routed["route"] == "general"
-            yield decided if known is None or unclear or learnt_here else by_history(decided, known, no_verdict)
+            if known is not None and known.get("overruled"):
+                yield by_fusion(name, verdict, known)
+            elif verdict["label"] in ("normal", "anomalous"):
+                yield by_llm(name, verdict)
+            else:
+                yield by_model(name, routed, probability, by, "unclear")
+        else:
+            decided = by_model(name, routed, probability, by, no_verdict)
+            known = known_of.get(name)
+            if known is None or (by.is_own and routed["route"] == "general"):
+                yield decided
+            elif known.get("student") is not None:
+                yield by_student(decided, known)
+            else:
+                yield by_history(decided, known, no_verdict)
 
 
 def by_analyst(name: str, routed: Mapping[str, Any] | None, answer: Mapping[str, Any]) -> Decision:
@@ -149,6 +159,27 @@ def by_llm(name: str, verdict: Mapping[str, Any]) -> Decision:
     is_anomaly = verdict["label"] == "anomalous"
     score = verdict["confidence"] if is_anomaly else 1 - verdict["confidence"]
     return Decision(name, "proprietary", score, "llm", "open", verdict["reason"], is_anomaly)
+
+
+def by_fusion(name: str, verdict: Mapping[str, Any], known: Mapping[str, Any]) -> Decision:
+    """Return the decision on a pattern whose verdict leaves a doubt on the normal side, which the history outweighs."""
+    doubt = f"the LLM judged it {verdict['label']} ({verdict['confidence']:.2f}): {verdict['reason']}"
+    if verdict["label"] not in ("normal", "anomalous"):
+        doubt = f"the LLM could not tell: {verdict['reason']}"
+    reasons = "; ".join(known["reasons"] or ["its score is high"])
+    reason = f"the history outweighs a doubtful verdict; {doubt}; history: {reasons}"
+    return Decision(name, "proprietary", known["student"], "student", "open", reason)
+
+
+def by_student(other: Decision, known: Mapping[str, Any]) -> Decision:
+    """Return the decision of the student on a pattern that nobody judged. It is final if further answers of the LLM would change little.
+
+    Args: other: the decision of the small model.
+    """
+    may_change = other.may_change and not known.get("is_enough")
+    is_anomaly = known["student"] > MORE_LIKELY_THAN_NOT
+    status = "provisional" if may_change else "open"
+    return Decision(other.pattern_id, other.route, known["student"], "student", status, known["student_reason"], is_anomaly, may_change)
 
 
 def by_model(name: str, routed: Mapping[str, Any], raw: float, by: Thresholds, no_verdict: Cause) -> Decision:

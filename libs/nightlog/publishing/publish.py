@@ -40,9 +40,10 @@ from nightlog.lake.tables import (
 from nightlog.llm.verdicts import latest_verdicts
 from nightlog.outcomes import OutcomeKind, Stage, is_published
 from nightlog.parsing.readings import Readings, rules_of
-from nightlog.publishing.account import VerdictAccount, account, input_sentence, night_outcome, unjudged_sentence
+from nightlog.publishing.account import JUDGES, VerdictAccount, account, input_sentence, night_outcome, unjudged_sentence
 from nightlog.publishing.decide import Decision, Thresholds, decisions, llm_cause, with_suppressions
 from nightlog.publishing.evidence import Known, with_evidence
+from nightlog.publishing.student import with_student
 from nightlog.quality.approvals import Past, check_anomalies
 from nightlog.quality.gates import (
     ACCOUNTED,
@@ -127,7 +128,7 @@ def verdicts_and_answers(lake: Lake, system: System, prompt: str, llm: str | Non
 @dataclass
 class Judged:
     """The night's patterns, routes and scores, the texts of the templates in them, and its sessions
-    (session_id, pattern_id, started_at, ended_at, n_events)."""
+    (session_id, pattern_id, started_at, ended_at, n_events). `history`: the rows of silver.history; `student`: its version."""
 
     patterns: list[dict[str, Any]]
     routes: list[dict[str, Any]]
@@ -135,6 +136,7 @@ class Judged:
     texts: dict[str, str]
     sessions: pa.Table
     history: list[dict[str, Any]] = field(default_factory=list)
+    student: str | None = None
 
 
 def read_judged(lake: Lake, system: System, ds: str) -> Judged:
@@ -143,7 +145,7 @@ def read_judged(lake: Lake, system: System, ds: str) -> Judged:
     patterns = lake.rows(PATTERNS, ["pattern_id", "question_id", "events", "n_sessions"], **place)
     routes = lake.rows(ROUTES, ["pattern_id", "route", "similarity", "nearest", "model"], **place)
     scores = lake.rows(SCORES, ["pattern_id", "probability", "weights", "model"], **place)
-    history = lake.rows(HISTORY, ["pattern_id", "probability", "flagged", "reasons"], **place)
+    history = lake.rows(HISTORY, None, **place)
     used = {event["template_id"] for row in patterns for event in row["events"] or ()}
     texts = lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)
     sessions = lake.arrow(SESSIONS, system=system.name, ds=ds).select(["session_id", "pattern_id", "started_at", "ended_at", "n_events"])
@@ -164,9 +166,16 @@ def pattern_knowledge(judged: Judged) -> dict[str, dict[str, Known]]:
     return knowledge
 
 
+def learn(lake: Lake, system: System, ds: str, judged: Judged, verdicts: list[dict[str, Any]], answers: list[dict[str, Any]]) -> None:
+    """Add to the rows of the history what the student knows of the night's patterns, and note its version."""
+    given = (judged.patterns, judged.routes, judged.history, verdicts, answers)
+    judged.history, judged.student = with_student(lake, system, ds, *given)
+
+
 def decide(lake: Lake, system: System, by: Publication, judged: Judged) -> list[Decision]:
-    """Return the decision about each pattern of the night."""
+    """Return the decision about each pattern of the night. What the student adds is in `judged` afterwards."""
     verdicts, answers = verdicts_and_answers(lake, system, by.prompt, by.llm)
+    learn(lake, system, by.ds, judged, verdicts, answers)
     thresholds, no_verdict = Thresholds.of(by.model.manifest), llm_cause(system, by.llm)
     return list(decisions(judged.patterns, judged.routes, judged.scores, verdicts, answers, thresholds, no_verdict, judged.history))
 
@@ -259,10 +268,10 @@ def check_judged(system: System, by: Publication, verdicts: VerdictAccount, befo
 
     Args: before: the row of gold.nights, None if there is none.
     """
-    names = ("n_by_analyst", "n_by_llm", "n_by_model")
+    names = set(JUDGES.values()) - {"n_unjudged"}
     if before is None or not is_published(before["outcome"]) or before["n_unjudged"] is None:
         return
-    then, now = (sum(counts[name] for name in names) for counts in (before, verdicts.counts))
+    then, now = (sum(counts.get(name) or 0 for name in names) for counts in (before, verdicts.counts))
     if now < then and verdicts.n_unjudged > before["n_unjudged"]:
         raise GateFailed(
             f"{system.name} {by.ds}: this run judges {now:,} sessions and leaves {verdicts.n_unjudged:,} unjudged ({verdicts.why}); the "
@@ -292,6 +301,7 @@ def publish(
         "templates": texts_hash(judged),
     }
     check_models(system, by, judged)
+    stored = judged.history
     decided = decide(lake, system, by, judged)
     verdicts = account(decided, sessions_by_pattern(judged))
     check_judged(system, by, verdicts, next(iter(lake.rows(NIGHTS, None, **place)), None))
@@ -310,6 +320,8 @@ def publish(
     )
     written = [write_part(lake.root, ANOMALIES, staged, **place)] if len(staged) else []
     lake.replace(ANOMALIES, written, **place)
+    if judged.history != stored:
+        lake.replace(HISTORY, judged.history, **place)
     curve, share = tau_curve(judged, manifest.tau)
     done = {"n_anomalies": len(narrow)} | verdicts.counts
     left = {"n_unjudged": verdicts.n_unjudged, "n_sessions": len(judged.sessions), "unjudged_why": verdicts.why}
@@ -322,7 +334,7 @@ def publish(
     row |= {"run_llm_trouble": by.trouble}
     row |= {name: counts.get(name, 0) for name in (*COUNTED, *WORK)} | done
     row |= {"proprietary_share": share, "tau": manifest.tau, "tau_curve": curve, "versions": versions}
-    row |= {"rules": rules_of(lake, system.name, by.ds)}
+    row |= {"rules": rules_of(lake, system.name, by.ds), "student": judged.student}
     lake.replace(NIGHTS, [row], **place)
     return done, detail, outcome
 

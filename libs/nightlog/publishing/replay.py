@@ -17,7 +17,8 @@ from nightlog.lake.tables import ANOMALIES, ANSWERS, HISTORY, NIGHTS, PATTERNS, 
 from nightlog.lake.time_travel import PastLake
 from nightlog.outcomes import is_published
 from nightlog.publishing.decide import Thresholds, decisions, llm_cause, with_suppressions
-from nightlog.publishing.publish import Judged, texts_hash, verdicts_and_answers
+from nightlog.publishing.publish import Judged, learn, texts_hash, verdicts_and_answers
+from nightlog.publishing.student import WITHOUT
 from nightlog.routing.router import all_proprietary, nearest_sources, read_vectors, route_patterns
 from nightlog.systems.spec import System
 
@@ -69,6 +70,13 @@ def compared(lake: Lake, past: PastLake, system: System, night: Row, model: Mode
         told = f"the templates' texts are not those of then: hash {texts_hash(judged.night)}, published with {versions['templates']}"
         return Replayed(system.name, ds, "different", told, (), tuple(sorted(past.as_now)))
     verdicts, answers = verdicts_and_answers(past, system, versions["prompt"], versions["llm"])
+    if (student := night.get("student")) is None:
+        judged.night.history = [row | WITHOUT for row in judged.night.history]
+    else:
+        learn(past, system, ds, judged.night, verdicts, answers)
+        if judged.night.student != student:
+            no_longer = f"the student of then is not known any more: {judged.night.student} by what is kept, published with {student}"
+            return Replayed(system.name, ds, "cannot", no_longer, (), tuple(sorted(past.as_now)))
     night_rows = (judged.night.patterns, judged.night.routes, judged.night.scores)
     thresholds, no_verdict = Thresholds.of(load(model).manifest), llm_cause(system, versions["llm"])
     found = decisions(*night_rows, verdicts, answers, thresholds, no_verdict, judged.night.history)
@@ -124,7 +132,7 @@ def judge_again(past: PastLake, system: System, ds: str, model: Model, device: s
     used = {event["template_id"] for row in patterns for event in row["events"] or ()}
     texts = {row["template_id"]: row["text"] for row in past.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
     sessions = past.arrow(SESSIONS, ["session_id", "pattern_id"], **of_night)
-    history = past.rows(HISTORY, ["pattern_id", "probability", "flagged", "reasons"], **of_night)
+    history = past.rows(HISTORY, None, **of_night)
     shown = {name: text for name, text in texts.items() if name in used}
     of_session = dict(zip(sessions["session_id"].to_pylist(), sessions["pattern_id"].to_pylist(), strict=True))
     if served.manifest.encoder is None:

@@ -70,7 +70,9 @@ def anomaly_expectations(ds: str, system: str) -> list[Any]:
         gxe.ExpectColumnValuesToBeInSet(column="ds", value_set=[ds], severity="critical"),
         gxe.ExpectColumnValuesToBeInSet(column="system", value_set=[system], severity="critical"),
         gxe.ExpectColumnValuesToBeBetween(column="score", min_value=0, max_value=1, severity="critical"),
-        gxe.ExpectColumnValuesToBeInSet(column="decided_by", value_set=["small_model", "history", "llm", "feedback"], severity="critical"),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="decided_by", value_set=["small_model", "history", "student", "llm", "feedback"], severity="critical"
+        ),
         gxe.ExpectColumnValuesToBeInSet(column="route", value_set=["general", "proprietary"], severity="critical"),
         gxe.ExpectColumnValuesToBeInSet(column="status", value_set=["open", "suppressed", "provisional"], severity="critical"),
         gxe.ExpectColumnValuesToBeBetween(column="n_lines", min_value=1, severity="critical"),
