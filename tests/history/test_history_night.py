@@ -10,7 +10,7 @@ from nightlog.errors import ConfigError
 from nightlog.history.general import general
 from nightlog.history.night import score_night
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import HISTORY, PATTERNS, SCORES, TEMPLATES
+from nightlog.lake.tables import HISTORY, PATTERNS, SCORES, TEMPLATE_COUNTS, TEMPLATES
 from nightlog.systems.spec import Input, Session, System
 
 NAMES = ("open", "read", "close", "crash")
