@@ -3,7 +3,7 @@
 import sys
 
 from nightlog.run.entry import run_teaching
-from nightlog.run.maintenance import run_maintenance
+from nightlog.run.upkeep import run_maintenance
 
 if __name__ == "__main__":
     sys.exit(run_teaching(run_maintenance, __doc__))

@@ -22,8 +22,10 @@ from nightlog.settings import Settings
 from nightlog.systems.spec import Header, Input, Session, System
 
 NOW = datetime(2026, 3, 5, 2, 0, tzinfo=UTC)
-# Columns that tell of the run, not of the night.
+# Columns that describe the run, not the night.
 OF_THE_RUN = ("run_id", "asked_at", "at", "seconds")
+# Cosines are rounded to 4 digits and scores to 6; sums of floats depend on how texts are batched.
+CLOSE = 2e-4
 
 
 def small_system(name: str, **more: Any) -> System:
@@ -67,7 +69,7 @@ def run_night(lake: Lake, settings: Settings, systems: list[System], ds: str, ru
 
 
 def content(lake: Lake, spec: TableSpec) -> list[str]:
-    """A table's rows without what tells of the run, in order."""
+    """A table's rows without the columns of the run, in order."""
     rows = [{key: value for key, value in row.items() if key not in OF_THE_RUN and not key.startswith("run_")} for row in lake.rows(spec)]
     return sorted(json.dumps(row, default=str, sort_keys=True) for row in rows)
 
@@ -75,6 +77,23 @@ def content(lake: Lake, spec: TableSpec) -> list[str]:
 def snapshot(lake: Lake) -> dict[str, list[str]]:
     """All silver and gold tables."""
     return {spec.name: content(lake, spec) for spec in ALL_TABLES if spec.name.startswith(("silver.", "gold."))}
+
+
+def comparable_rows(lake: Lake, spec: TableSpec) -> list[dict[str, Any]]:
+    """A table's rows without the columns of the run, in the order of its key."""
+    rows = [{key: value for key, value in row.items() if key not in OF_THE_RUN and not key.startswith("run_")} for row in lake.rows(spec)]
+    return sorted(rows, key=lambda row: [str(row.get(name)) for name in spec.key])
+
+
+def same_values(one: Any, other: Any) -> bool:
+    """True if two values of a table are the same, floats within CLOSE."""
+    if isinstance(one, float) and isinstance(other, float):
+        return abs(one - other) <= CLOSE
+    if isinstance(one, dict):
+        return isinstance(other, dict) and one.keys() == other.keys() and all(same_values(one[name], other[name]) for name in one)
+    if isinstance(one, list):
+        return isinstance(other, list) and len(one) == len(other) and all(map(same_values, one, other))
+    return bool(one == other)
 
 
 def rows_of(lake: Lake, spec: TableSpec, **equal: str) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ class NotThere(ConfigError):
 
 
 class SettingsError(ConfigError):
-    """Variables of the environment are wrong. `wrong`: each with what is expected; its value is not told, it may be a key."""
+    """Variables of the environment are wrong. `wrong`: each with the expected form; its value is not shown, it may be a key."""
 
     def __init__(self, wrong: Sequence[tuple[str, str]]):
         super().__init__("; ".join(f"{name}: {why}" for name, why in wrong) + "; correct or unset it, see docs/reference/settings.md")

@@ -39,7 +39,7 @@ def csv_cell(value: Any) -> Any:
     return UNSEEN.sub("�", f"'{value}" if FORMULA.match(value) else value)
 
 
-def flat(value: Any) -> Any:
+def cell_value(value: Any) -> Any:
     """A value in one cell: nested ones as JSON."""
     return escaped(json.dumps(value, default=as_json, ensure_ascii=False)) if isinstance(value, list | dict) else value
 
@@ -54,7 +54,7 @@ def csv_lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) ->
     writer = csv.writer(buffer, lineterminator="\n")  # so that a shell's `read` gets no carriage return
     if columns:
         writer.writerow(columns)
-    writer.writerows([csv_cell(flat(value)) for value in (map(row.get, columns) if columns else row.values())] for row in rows)
+    writer.writerows([csv_cell(cell_value(value)) for value in (map(row.get, columns) if columns else row.values())] for row in rows)
     return buffer.getvalue()
 
 

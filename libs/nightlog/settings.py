@@ -53,7 +53,7 @@ class Limits(NamedTuple):
 
 
 class HandOff(NamedTuple):
-    """Who gets a published night besides the lake, all of it off by default; see `reporting.handoff`."""
+    """The receivers of a published night besides the lake, all of them off by default; see `nightlog.handoff`."""
 
     webhook: SecretStr | None = None
     hosts: str = ""
@@ -64,7 +64,7 @@ class HandOff(NamedTuple):
 
 
 class Settings(BaseSettings):
-    """What a night needs to know about its surroundings. Every field is `NIGHTLOG_<NAME>` in the environment."""
+    """The settings of Nightlog. Every field is `NIGHTLOG_<NAME>` in the environment."""
 
     model_config = SettingsConfigDict(env_prefix="NIGHTLOG_", extra="ignore", frozen=True)
 
@@ -119,7 +119,7 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where encoder and small model run")
     bronze_days: int = Field(90, ge=1, description="nights' lines are kept for so many days, by `nightlog maintain`")
     silver_days: int = Field(180, ge=1, description="events, sessions, patterns, routes and scores")
-    gold_days: int = Field(730, ge=1, description="anomalies and nights; verdicts, answers and models are kept for ever")
+    gold_days: int = Field(730, ge=1, description="anomalies and nights; verdicts, answers and models are kept permanently")
     replay_days: int = Field(14, ge=7, le=29, description="earlier versions of tables can be read for so many days; Delta's log ends at 30")
 
     webhook_url: SecretStr | None = Field(None, description="address that gets each night's counts as Slack-compatible JSON; default: none")
@@ -159,29 +159,29 @@ class Settings(BaseSettings):
 
     @property
     def hand_off(self) -> HandOff:
-        """Return who gets a published night besides the lake."""
+        """Return the receivers of a published night besides the lake."""
         return HandOff(self.webhook_url, self.webhook_hosts, self.webhook_timeout_s, self.pages_url, self.exports, self.metrics)
 
     @property
     def provider(self) -> Provider:
-        """Return who judges proprietary patterns."""
+        """Return the judge of proprietary patterns."""
         if self.llm is not None:
             return self.llm
         return "openai" if self.openai_api_key is not None else "off"
 
     @property
     def prices(self) -> Prices:
-        """Return what tokens cost."""
+        """Return the prices of tokens."""
         return Prices(self.llm_price_in, self.llm_price_cached, self.llm_price_out, self.llm_price_batch)
 
     @property
     def llm_night(self) -> Limits:
-        """Return what may be spent in one night."""
+        """Return the limits of one night."""
         return Limits(self.llm_calls_per_night, self.llm_tokens_per_night, self.llm_money_per_night)
 
     @property
     def llm_month(self) -> Limits:
-        """Return what may be spent in one calendar month."""
+        """Return the limits of one calendar month."""
         return Limits(self.llm_calls_per_month, self.llm_tokens_per_month, self.llm_money_per_month)
 
     @property
@@ -201,7 +201,7 @@ class Settings(BaseSettings):
 
 
 def read_settings() -> Settings:
-    """The settings of the environment. Raises SettingsError, with each variable that is wrong."""
+    """Return the settings of the environment. Raises SettingsError, with each variable that is wrong."""
     try:
         return Settings()
     except ValidationError as error:
@@ -209,7 +209,7 @@ def read_settings() -> Settings:
 
 
 def variable(place: tuple[str | int, ...]) -> str:
-    """The environment variable of a field.
+    """Return the environment variable of a field.
 
     >>> variable(("llm_mode",)), variable(("OPENAI_BASE_URL",))
     ('NIGHTLOG_LLM_MODE', 'OPENAI_BASE_URL')
@@ -219,5 +219,5 @@ def variable(place: tuple[str | int, ...]) -> str:
 
 
 def java_home() -> str | None:
-    """Return where Spark is told to find Java, None where it takes what is on the path."""
+    """Return the folder of Java for Spark, None if Spark takes the one on the path."""
     return os.environ.get("JAVA_HOME")

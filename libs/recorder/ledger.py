@@ -1,4 +1,4 @@
-"""What the recorder knows of its own doing: which conversations it broke, and how."""
+"""The recorder's own record: the conversations that it broke, and the fault of each."""
 
 from __future__ import annotations
 

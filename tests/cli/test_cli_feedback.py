@@ -58,7 +58,7 @@ def test_a_label_and_a_suppression_are_followed_by_the_next_run_and_replayed_as_
     assert call("label", "s20", "normal", "--by", "kim", "--note", "a load test").exit_code == 0
     assert call("label", "s30", "anomalous", "--by", "kim").exit_code == 0
     assert call("suppress", "s51", "--until", NEXT, "--by", "lee").exit_code == 0
-    assert "as kim said" in call("label", "s20", "normal", "--by", "lee").stdout
+    assert "by kim since" in call("label", "s20", "normal", "--by", "lee").stdout
     assert len(Lake(shop.lake).rows(ANSWERS)) == 3
 
     assert call("replay", "--ds", DS, "--system", "shop").exit_code == 0, "what was said later changes nothing about the verdict of then"

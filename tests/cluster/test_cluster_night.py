@@ -9,23 +9,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ALL_TABLES, OUTCOMES, TableSpec
 from nightlog.outcomes import Stage
 from nightlog.spark import delta_jars
-from nights import add_toy_model
+from nights import add_toy_model, comparable_rows, same_values
 from standalone import process, standalone
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 DS = "2026-03-04"
 SYSTEMS = "dovecot,postfix,postgres"
-# Cosines are rounded to 4 digits and scores to 6; sums of floats depend on how texts are batched.
-CLOSE = 2e-4
-OF_THE_RUN = ("run_id", "asked_at")
 pytestmark = pytest.mark.cluster
 
 
@@ -69,28 +65,11 @@ def run(command: list[str], env: dict[str, str]) -> None:
     assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
 
 
-def rows_of(lake: Lake, spec: TableSpec) -> list[dict[str, Any]]:
-    """A table's rows in the order of its key, without what tells of the run."""
-    rows = [{k: v for k, v in row.items() if k not in OF_THE_RUN and not k.startswith("run_")} for row in lake.rows(spec)]
-    return sorted(rows, key=lambda row: [str(row[name]) for name in spec.key])
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two values of a table are the same, floats within CLOSE."""
-    if isinstance(one, float) and isinstance(other, float):
-        return abs(one - other) <= CLOSE
-    if isinstance(one, dict):
-        return isinstance(other, dict) and one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
-    if isinstance(one, list):
-        return isinstance(other, list) and len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
-
-
 @pytest.mark.parametrize("spec", [each for each in ALL_TABLES if each.name.startswith(("silver.", "gold."))], ids=lambda spec: spec.name)
 def test_a_table_is_the_same_from_a_cluster_and_from_one_machine(lakes: tuple[Lake, Lake], spec: TableSpec) -> None:
-    alone, spread = (rows_of(lake, spec) for lake in lakes)
+    alone, spread = (comparable_rows(lake, spec) for lake in lakes)
     assert len(alone) == len(spread)
-    different = [(one, other) for one, other in zip(alone, spread, strict=True) if not same(one, other)]
+    different = [(one, other) for one, other in zip(alone, spread, strict=True) if not same_values(one, other)]
     assert different == []
 
 
@@ -102,7 +81,7 @@ def test_the_night_has_anomalies_and_every_stage_was_done(lakes: tuple[Lake, Lak
     }
     for spec in ALL_TABLES:
         if spec.name in {"silver.events", "silver.sessions", "silver.scores", "silver.verdicts", "gold.anomalies"}:
-            assert rows_of(spread, spec), spec.name
+            assert comparable_rows(spread, spec), spec.name
 
 
 def test_executors_did_the_work(lakes: tuple[Lake, Lake]) -> None:

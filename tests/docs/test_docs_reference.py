@@ -6,10 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from nightlog.reference.commands import commands_page, examples, registered
-from nightlog.reference.pages import PAGES
-from nightlog.reference.settings_page import settings_page
-from nightlog.reference.system_page import system_page
+from nightlog.reference.pages import PAGES, commands_page, examples, registered, settings_page, system_page
 from nightlog.settings import Settings
 from nightlog.systems.catalog import parse_system
 

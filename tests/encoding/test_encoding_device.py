@@ -12,15 +12,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nightlog.encoding.device import batches, device_name
-from nightlog.encoding.encoder import make_encoder
+from nightlog.encoding.encoder import batches, device_name, make_encoder
 from nightlog.spark import delta_jars
 
 BIN = Path(sys.executable).parent
 ON_EXECUTORS = """
 import json, sys
 import numpy as np
-from nightlog.encoding.device import device_name, task_gpus
+from nightlog.encoding.encoder import device_name, task_gpus
 from nightlog.encoding.encoder import encode_templates
 from nightlog.spark import start_spark
 

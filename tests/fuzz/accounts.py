@@ -35,7 +35,7 @@ from nightlog.lake.tables import (
 from nightlog.parsing.parse import parse
 from nightlog.parsing.readings import Readings
 from nightlog.run.context import Context
-from nightlog.run.steps import ingest
+from nightlog.run.stages import ingest
 from nightlog.settings import read_settings
 from nightlog.systems.spec import Header, Input, Mask, Session, System, Timestamp
 

@@ -33,7 +33,7 @@ from nightlog.lake.tables import (
     TableSpec,
 )
 from nightlog.outcomes import EXIT_PERMANENT
-from nightlog.run.maintenance import run_maintenance
+from nightlog.run.upkeep import run_maintenance
 from nightlog.settings import Settings
 
 NOW = datetime(2026, 3, 10, 16, tzinfo=UTC)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 from nightlog.errors import ConfigError
-from nightlog.lake.commits import Write
+from nightlog.lake.delta import Write
 from nightlog.lake.lake import Lake
 from nightlog.lake.maintain import vacuum
 from nightlog.lake.schema import rows_table

@@ -11,23 +11,9 @@ import pytest
 from nightlog.errors import SchemaMismatch
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import read_part, write_frame
-from nightlog.lake.query import query
-from nightlog.lake.tables import (
-    ALL_TABLES,
-    ANOMALIES,
-    DOUBLE,
-    LONG,
-    MODELS,
-    NIGHTS,
-    SESSIONS,
-    TEMPLATES,
-    VERDICTS,
-    Column,
-    TableSpec,
-    array,
-    struct,
-)
-from nightlog.lake.views import VIEWS, spark_views
+from nightlog.lake.query import VIEWS, query, spark_views
+from nightlog.lake.schema import DOUBLE, LONG, Column, TableSpec, array, struct
+from nightlog.lake.tables import ALL_TABLES, ANOMALIES, MODELS, NIGHTS, SESSIONS, TEMPLATES, VERDICTS
 from nightlog.outcomes import EXIT_PERMANENT, Stage
 from nightlog.settings import Settings
 from nightlog.systems.catalog import load_catalog

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from nightlog.errors import SchemaMismatch
-from nightlog.lake.commits import where
+from nightlog.lake.delta import where
 from nightlog.lake.lake import Lake
 from nightlog.lake.schema import spark_schema
 from nightlog.lake.tables import ALL_TABLES, ANOMALIES, EVENTS_TABLE, MODELS, NIGHTS, OUTCOMES, QUARANTINE, SESSIONS, VERDICTS

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 from nightlog.errors import CommitUnknown, SchemaMismatch, outcome_of
-from nightlog.lake.commits import Write
+from nightlog.lake.delta import Write
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import schema_of, write_part
 from nightlog.lake.tables import MESSAGES, NIGHTS, OUTCOMES, SCORES, TEMPLATES, TableSpec

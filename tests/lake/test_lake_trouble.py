@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 from nightlog.errors import LakeFull, LakeReadOnly, StoreRefused, TransientError
-from nightlog.lake.lock import locked
-from nightlog.lake.storage_errors import clear_storage_errors
+from nightlog.lake.storage import clear_storage_errors, locked
 
 HOLDER = """
 import sys, time
-from nightlog.lake.lock import locked
+from nightlog.lake.storage import locked
 with locked(sys.argv[1], "shop"):
     print("held", flush=True)
     time.sleep(60)

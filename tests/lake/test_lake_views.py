@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from nightlog.lake.lake import Lake
-from nightlog.lake.query import query
+from nightlog.lake.query import VIEWS, query
 from nightlog.lake.tables import ALL_TABLES
-from nightlog.lake.views import VIEWS
 from nightlog.reference.dictionary import dictionary
 from page_lake import DS, small_lake
 

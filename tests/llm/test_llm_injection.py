@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 from hostile import hostile_lines, is_inert
 from llm_stub import Stub, asked, settings_at, verdict_on
-from nightlog.cli.options import Format
-from nightlog.cli.output import out, print_rows
+from nightlog.cli.app import Format, out, print_rows
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANSWERS, VERDICTS
 from nightlog.llm.items import Comparison, Difference, Item, Verdict

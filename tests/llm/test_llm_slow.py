@@ -21,7 +21,7 @@ from nightlog.llm.judge import make_judge
 from nightlog.llm.label import Progress, label_patterns
 from nightlog.run.context import Context, Versions
 from nightlog.run.progress import Progress as RunProgress
-from nightlog.run.steps import label
+from nightlog.run.stages import label
 from nightlog.settings import Settings, read_settings
 from nightlog.systems.spec import System
 

@@ -13,8 +13,8 @@ from nightlog.lake.query import systems_without_due_input
 from nightlog.lake.tables import FILES, LINES_TABLE, NIGHTS, OUTCOMES
 from nightlog.outcomes import exit_code
 from nightlog.quality.approvals import Approval
-from nightlog.run.approve import approve
 from nightlog.run.night import Night
+from nightlog.run.upkeep import approve
 from nightlog.settings import Settings
 from nightlog.systems.spec import Header, Input, Record, Session, System, Timestamp
 from nights import add_toy_model, run_night, small_system

@@ -14,9 +14,9 @@ from nightlog.lake.query import run_outcomes
 from nightlog.lake.tables import ALL_TABLES, ANOMALIES, ANSWERS, APPROVALS, NIGHTS, OUTCOMES
 from nightlog.outcomes import Stage, exit_code
 from nightlog.quality.approvals import Approval
-from nightlog.run.approve import approve
 from nightlog.run.night import Night
 from nightlog.run.stages import Outcome
+from nightlog.run.upkeep import approve
 from nightlog.settings import Settings
 from nightlog.systems.spec import Gates, System
 from nights import add_toy_model, content, run_night, small_system

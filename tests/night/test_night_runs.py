@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
-from nightlog.lake.lock import free, locked
 from nightlog.lake.query import run_outcomes
+from nightlog.lake.storage import free, locked
 from nightlog.lake.tables import NIGHTS, OUTCOMES, SCORES
 from nightlog.outcomes import Stage
 from nightlog.pages.model import outcome_of

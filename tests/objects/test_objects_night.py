@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 from nightlog.detector.registry import Model, load, promoted
-from nightlog.doctor.models import models
-from nightlog.doctor.tables import folder, tables
+from nightlog.doctor.tables import folder, models, tables
 from nightlog.errors import ModelIntegrityError, StoreRefused
-from nightlog.lake.files import read_file, write_file
 from nightlog.lake.lake import Lake
 from nightlog.lake.maintain import vacuum
+from nightlog.lake.storage import read_file, write_file
 from nightlog.lake.tables import ALL_TABLES, ANOMALIES, VERDICTS
 from nightlog.pages.page import write_pages
 from nights import add_toy_model, snapshot

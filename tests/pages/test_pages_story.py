@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from nightlog.lake.lake import Lake
-from nightlog.lake.lookup import Place
+from nightlog.lake.lookup import PatternNight
 from nightlog.lake.tables import ANOMALIES, EVENTS_TABLE, LINES_TABLE, PATTERNS, SESSIONS
 from nightlog.pages.story import read_story
 
@@ -37,7 +37,7 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def events(lake: Lake, start: str | None) -> list[tuple[str, list[str]]]:
-    story: dict[str, Any] = read_story(lake, Place("shop", DS, "p", "s1"), 40, DS, start)
+    story: dict[str, Any] = read_story(lake, PatternNight("shop", DS, "p", "s1"), 40, DS, start)
     return [(each["text"], each["continuation"]) for each in story["events"]]
 
 

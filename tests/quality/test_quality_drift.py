@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from nightlog.quality.drift import Finding, approved, beyond_limits, drift, history, missing_hosts
+from nightlog.quality.drift import Outlier, beyond_limits, drift, history, mark_approved, missing_hosts
 from nightlog.systems.spec import Gates
 
 GATES = Gates()
@@ -84,16 +84,16 @@ def test_history_is_the_published_nights_of_the_days_before_and_begins_anew_wher
 
 
 def test_an_approval_lets_through_what_was_approved_and_nothing_worse() -> None:
-    low, high = (Finding("sessions", value, 100.0, 900.0, "critical", "x") for value in (50.0, 2000.0))
-    other = Finding("anomalies", 0.5, 0, 0.3, "critical", "x")
+    low, high = (Outlier("sessions", value, 100.0, 900.0, "critical", "x") for value in (50.0, 2000.0))
+    other = Outlier("anomalies", 0.5, 0, 0.3, "critical", "x")
 
     def by(value: float) -> list[dict[str, Any]]:
         return [{"approved_by": "kim", "held": [{"measure": "sessions", "value": value}]}]
 
     for finding, given, passes in ((low, 50, True), (low, 40, True), (low, 60, False), (high, 2000, True), (high, 1900, False)):
-        (found,) = approved([finding], by(given))
+        (found,) = mark_approved([finding], by(given))
         assert (found.severity, found.approved) == (("warning", "kim") if passes else ("critical", None))
-    assert approved([other], by(0.5)) == [other]
+    assert mark_approved([other], by(0.5)) == [other]
 
 
 SMALL = {"n_lines": 3, "n_blank": 0, "n_unparsed": 0, "n_bytes": 120, "n_files": 1, "n_templates": 2, "n_sessions": 3, "n_anomalies": 0}
@@ -139,5 +139,5 @@ def test_a_host_without_lines_holds_the_night_back_and_is_named() -> None:
     assert "no lines, though" in missing_hosts({""}, (), False, GATES)[0].text
     # Approved with one host there, it passes with as many, and not with fewer.
     held = [{"approved_by": "kim", "held": [{"measure": "hosts", "value": 1.0}]}]
-    assert approved([found], held)[0].severity == "warning"
-    assert approved(missing_hosts({"web1", "web2", "web3"}, (), False, GATES), held)[0].severity == "critical"
+    assert mark_approved([found], held)[0].severity == "warning"
+    assert mark_approved(missing_hosts({"web1", "web2", "web3"}, (), False, GATES), held)[0].severity == "critical"

@@ -13,10 +13,10 @@ from nightlog.lake.tables import EVENTS_TABLE, LINES_TABLE, READINGS, SESSIONS, 
 from nightlog.parsing.parse import parse
 from nightlog.parsing.readings import Readings
 from nightlog.run.context import Context
-from nightlog.run.steps import ingest
+from nightlog.run.stages import ingest
 from nightlog.sessions.waiting import due_sessions, overdue
 from nightlog.settings import Settings
-from nightlog.systems.reading import reading_hash
+from nightlog.systems.catalog import reading_hash
 from nightlog.systems.spec import Header, Input, Mask, Session, System, Timestamp, Variant
 
 FIRST, SECOND, THIRD = "2026-03-03", "2026-03-04", "2026-03-05"

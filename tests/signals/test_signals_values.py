@@ -6,13 +6,13 @@ import random
 from datetime import date, timedelta
 
 import pytest
-from nightlog.signals.values import Place, Range, values_out_of_range
+from nightlog.signals.rules import NumberPlace, Range, values_out_of_range
 
-PLACE = Place("t", 2, 1)
+PLACE = NumberPlace("t", 2, 1)
 TEXTS = {"t": "took <NUM> ms for <NUM>/<NUM> rows"}
 
 
-def history(ranges: list[tuple[float, float]], place: Place = PLACE) -> dict[str, dict[Place, Range]]:
+def history(ranges: list[tuple[float, float]], place: NumberPlace = PLACE) -> dict[str, dict[NumberPlace, Range]]:
     first = date(2026, 1, 1)
     return {(first + timedelta(days=n)).isoformat(): {place: Range(20, low, high)} for n, (low, high) in enumerate(ranges)}
 
@@ -60,10 +60,10 @@ def test_one_wild_night_in_the_history_does_not_hide_a_wilder_one() -> None:
 
 
 def test_a_template_is_told_once_by_its_strongest_number_and_the_reason_names_it() -> None:
-    other = Place("t", 5, 2)
+    other = NumberPlace("t", 5, 2)
     before = {night: of | {other: Range(20, 1, 9)} for night, of in history(STEADY).items()}
     (found,) = values_out_of_range(
         {PLACE: Range(9, 5, 900, "a.log:1", "a.log:2"), other: Range(9, 1, 9e6, "a.log:3", "a.log:4")}, before, TEXTS
     )
     assert found.reason == "number 2 of “<NUM>/<NUM>” in “for <NUM>/<NUM> rows” is 9,000,000 (a.log:4), where 1 to 9 are usual (10 nights)"
-    assert values_out_of_range({Place("new", 1, 1): Range(9, 1, 9e9)}, before, TEXTS) == []
+    assert values_out_of_range({NumberPlace("new", 1, 1): Range(9, 1, 9e9)}, before, TEXTS) == []

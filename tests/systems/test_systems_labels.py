@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from nightlog.errors import ConfigError, FormatError, NightlogError
-from nightlog.systems.labels import read_label_file
+from nightlog.systems.catalog import read_label_file
 
 
 def test_labels_are_read_by_session(tmp_path: Path) -> None:

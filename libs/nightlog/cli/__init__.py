@@ -1,15 +1,14 @@
-"""The command line `nightlog`: a module a subject, imported in the order in which `nightlog --help` lists their commands."""
+"""The command line `nightlog`: one module per subject, imported in the order in which `nightlog --help` lists their commands."""
 
 from __future__ import annotations
 
 import sys
 
 # isort: off
-from nightlog.cli import nights, reading, operators, tables, analysts, feedback, stories, models, llm, onboarding  # noqa: F401
+from nightlog.cli import nights, operators, analysts, stories, models, onboarding  # noqa: F401
 
 # isort: on
-from nightlog.cli.app import app
-from nightlog.cli.output import err, safe
+from nightlog.cli.app import app, err, safe
 from nightlog.errors import NightlogError
 
 

@@ -1,20 +1,37 @@
-"""Commands of the analysts: what to ask them, and what they answer."""
+"""Commands of the analysts: questions to answer, answers, labels, suppressions, and the list of all of these."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from getpass import getuser
+from typing import Annotated, Any
 
 import typer
 
-from nightlog.cli.app import app
-from nightlog.cli.options import Format, FormatOption, LakeOption, SystemOption
-from nightlog.cli.output import out, print_rows, safe
+from nightlog.cli.app import (
+    Format,
+    FormatOption,
+    ItsSystem,
+    LakeOption,
+    LastNight,
+    Limit,
+    SystemOption,
+    app,
+    checked_day,
+    open_tables,
+    out,
+    print_rows,
+    safe,
+    settings_from,
+)
 from nightlog.errors import ConfigError
+
+By = Annotated[str | None, typer.Option("--by", help="Your name; default: your user name.")]
+Note = Annotated[str | None, typer.Option("--note", help="A note; it is shown with the reason.")]
 
 
 class Label(StrEnum):
-    """What a group of patterns can be."""
+    """Label of a pattern, or of a group of patterns."""
 
     NORMAL = "normal"
     ANOMALOUS = "anomalous"
@@ -24,31 +41,26 @@ class Label(StrEnum):
 def questions(
     system: SystemOption = "",
     with_answer: Annotated[bool, typer.Option("--answered", help="Those that were answered.")] = False,
-    limit: Annotated[int, typer.Option("--limit", help="Rows of the table; json and csv have all.")] = 10,
+    limit: Limit = 10,
     lake: LakeOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """List what to ask the analysts: groups of patterns that the LLM is unsure of, first those where one answer changes most.
+    """List the open questions to analysts: groups of patterns that the LLM is unsure of, first those in which one answer changes most.
 
     Example: nightlog questions --system shop
     """
     from nightlog.cli.night_state import open_night
     from nightlog.feedback.questions import COLUMNS
     from nightlog.feedback.questions import questions as read
-    from nightlog.run.entry import settings_from
     from nightlog.systems.catalog import load_catalog
 
     tables, state = open_night(lake, "", system)
     catalog = load_catalog(settings_from(lake=lake).systems)
     rows = read(tables, [each for name, each in catalog.items() if system in ("", name)], with_answer)
-    if form != Format.TABLE:
-        print_rows(rows, COLUMNS, form)
-    elif rows:
-        print_rows(rows[:limit], COLUMNS, form)
+    if rows or form != Format.TABLE:
+        print_rows(rows, COLUMNS, form, limit=limit)
     elif not state.exit_code:
         out.print("no question is open" if not with_answer else "no question was answered")
-    if form == Format.TABLE and len(rows) > limit:
-        out.print(f"{len(rows) - limit:,} more: --limit or --format json")
     raise typer.Exit(state.exit_code)
 
 
@@ -57,8 +69,8 @@ def answer(
     group: Annotated[str, typer.Argument(help="The group, as `nightlog questions` names it.")],
     label: Annotated[Label | None, typer.Argument(help="normal or anomalous.")] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take the answer back.")] = False,
-    by: Annotated[str | None, typer.Option("--by", help="Who answers; default: the user.")] = None,
-    note: Annotated[str | None, typer.Option("--note", help="What else there is to say; it stands in the reason.")] = None,
+    by: By = None,
+    note: Note = None,
     lake: LakeOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
@@ -68,25 +80,168 @@ def answer(
 
     Example: nightlog answer 1934c6cd --undo
     """
-    from getpass import getuser
-
     from nightlog.feedback.questions import record_answer
     from nightlog.feedback.store import take_back
-    from nightlog.lake.lake import Lake
     from nightlog.run.context import utc_now
-    from nightlog.run.entry import settings_from
     from nightlog.systems.catalog import load_catalog
 
     if (label is None) != undo:
         raise ConfigError("give either normal, anomalous or --undo")
-    settings, who = settings_from(lake=lake), by or getuser()
-    tables = Lake(settings.lake)
+    tables, who = open_tables(lake), by or getuser()
     if label is None:
-        row, said = take_back(tables, "answer", "group", group, who, utc_now(), note=note), "is open again"
+        row, state = take_back(tables, "answer", "group", group, who, utc_now(), note=note), "is open again"
     else:
-        row = record_answer(tables, list(load_catalog(settings.systems).values()), group, label.value, who, utc_now(), note)
-        said = f"is {label.value}; take it back with: nightlog answer {group} --undo"
+        row = record_answer(tables, list(load_catalog(settings_from().systems).values()), group, label.value, who, utc_now(), note)
+        state = f"is {label.value}; take it back with: nightlog answer {group} --undo"
     if form != Format.TABLE:
         print_rows([row], list(row), form)
         return
-    out.print(safe(f"{row['system']}: {row['name'] or 'one pattern'} ({len(row['questions']):,} patterns) {said}"), soft_wrap=True)
+    out.print(safe(f"{row['system']}: {row['name'] or 'one pattern'} ({len(row['questions']):,} patterns) {state}"), soft_wrap=True)
+
+
+@app.command()
+def label(
+    session: Annotated[str, typer.Argument(help="The session, or a pattern's id.")],
+    is_a: Annotated[Label | None, typer.Argument(metavar="[normal|anomalous]", help="normal or anomalous.")] = None,
+    system: ItsSystem = "",
+    ds: LastNight = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Take the label back.")] = False,
+    by: By = None,
+    note: Note = None,
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Mark a session's pattern as normal or anomalous. The next publishing and retraining follow it; it outranks LLM and small model.
+
+    Example: nightlog label s20 normal --note "a load test"
+
+    Example: nightlog label s20 --undo
+    """
+    from nightlog.feedback.store import label_row, record, take_back
+    from nightlog.lake.lookup import find_target
+    from nightlog.run.context import utc_now
+
+    if (is_a is None) != undo:
+        raise ConfigError("give either normal, anomalous or --undo")
+    tables, who, now = open_tables(lake), by or getuser(), utc_now()
+    place = find_target(tables, session, system, ds)
+    if is_a is None:
+        row, is_new = take_back(tables, "label", "pattern", place.pattern_id, who, now, place.system, note), True
+        state = "has no label any more"
+    else:
+        pointed = {"session_id": place.session_id, "ds": place.ds, "note": note}
+        row, is_new = record(tables, label_row(place.system, place.pattern_id, is_a.value, who, now, **pointed))
+        state = f"is {is_a.value}{earlier(row, is_new)}"
+    of = f" of session {session}" if place.session_id else ""
+    print_change(row, is_new, f"{place.system}: pattern {place.pattern_id}{of} {state}", f"nightlog label {session}", form)
+
+
+@app.command()
+def suppress(
+    target: Annotated[str | None, typer.Argument(help="The session whose kind is to be hidden, or a pattern's id.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="The last night to hide it in, YYYY-MM-DD.", callback=checked_day)] = None,
+    template: Annotated[str | None, typer.Option("--template", help="Instead of a session: a template, by id or part of its text.")] = None,
+    system: ItsSystem = "",
+    ds: LastNight = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Let it be shown again.")] = False,
+    by: By = None,
+    note: Note = None,
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Hide a finding until a date: its anomalies are still found, with the status `suppressed`.
+
+    A suppressed template hides an anomaly only if the night's normal sessions have all of its other templates: other trouble beside it is
+    still shown.
+
+    Example: nightlog suppress s20 --until 2026-12-31 --note "ticket 4711"
+
+    Example: nightlog suppress --template "fan slow" --system shop --until 2026-12-31
+    """
+    from nightlog.feedback.store import About, record, suppression_row, take_back
+    from nightlog.lake.lookup import find_target, find_template
+    from nightlog.run.context import utc_now
+
+    if (until is None) != undo:
+        raise ConfigError("give either --until YYYY-MM-DD or --undo")
+    if (target is None) == (template is None):
+        raise ConfigError("give either a session or pattern, or --template with --system")
+    if template is not None and not system:
+        raise ConfigError("--template needs --system: a template is one system's own")
+    tables, who, now = open_tables(lake), by or getuser(), utc_now()
+    about: About
+    pointed: dict[str, str | None] = {"note": note}
+    if template is not None:
+        about, (name, text) = "template", find_template(tables, system, template)
+        shown, command = f"template {name} ({text})", f"nightlog suppress --template {name} --system {system}"
+        pointed |= {"name": text}
+    else:
+        assert target is not None
+        place = find_target(tables, target, system, ds)
+        about, name, system = "pattern", place.pattern_id, place.system
+        shown, command = f"pattern {name}", f"nightlog suppress {target}"
+        pointed |= {"session_id": place.session_id, "ds": place.ds}
+    if until is None:
+        row, is_new = take_back(tables, "suppression", about, name, who, now, system, note), True
+        state = "is shown again"
+    else:
+        row, is_new = record(tables, suppression_row(system, about, name, until, who, now, **pointed))
+        state = f"is suppressed until {until}{earlier(row, is_new)}"
+        if until < f"{now:%Y-%m-%d}":
+            state += "; that night is over: only nights up to it that are run again follow this"
+    print_change(row, is_new, f"{system}: {shown} {state}", command, form)
+
+
+@app.command()
+def feedback(
+    system: SystemOption = "",
+    with_all: Annotated[bool, typer.Option("--all/--holding", help="All feedback, or only what is still in force.")] = True,
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """List the analysts' feedback, newest first: what, by whom, when, and if it is still in force.
+
+    Example: nightlog feedback --holding --format json
+    """
+    from nightlog.feedback.store import history
+    from nightlog.lake.tables import ANSWERS
+    from nightlog.run.context import utc_now
+
+    equal = {"system": system} if system else {}
+    rows = history(open_tables(lake).rows(ANSWERS, None, **equal), f"{utc_now():%Y-%m-%d}")
+    rows = [row for row in rows if with_all or row["holds"]]
+    if form != Format.TABLE:
+        print_rows(rows, list(rows[0]) if rows else [], form)
+        return
+    shown = [
+        {
+            "when": f"{row['at']:%Y-%m-%d %H:%M}",
+            "by": row["by"],
+            "system": row["system"],
+            "about": f"{row['about']} {row['target']}" + (f", session {row['session_id']}" if row["session_id"] else ""),
+            "said": row["said"],
+            "what": "; ".join(part for part in (row["what"], row["note"]) if part),
+            "holds": "yes" if row["holds"] else f"no: {row['why']}",
+        }
+        for row in rows
+    ]
+    if not shown:
+        out.print("no feedback yet: `nightlog label`, `nightlog suppress` and `nightlog answer` give some")
+        return
+    print_rows(shown, list(shown[0]), form)
+
+
+def earlier(row: dict[str, Any], is_new: bool) -> str:
+    """Return who gave the same feedback before and when, empty if it is new."""
+    return "" if is_new else f", by {row['answered_by']} since {row['answered_at']:%Y-%m-%d}"
+
+
+def print_change(row: dict[str, Any], is_new: bool, text: str, command: str, form: Format) -> None:
+    """Print what was recorded, in a sentence or as a row, and how to take it back."""
+    if form != Format.TABLE:
+        shown = {name: value for name, value in row.items() if name != "questions"} | {"new": is_new}
+        print_rows([shown], list(shown), form)
+        return
+    out.print(safe(text), soft_wrap=True)
+    if row["label"] is not None:
+        out.print(safe(f"take it back with: {command} --undo"), soft_wrap=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nightlog.cli.output import err, safe
+from nightlog.cli.app import settings_from, warn
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import NIGHTS, OUTCOMES
 from nightlog.outcomes import EXIT_DONE, EXIT_NOT_THERE, OutcomeKind, exit_code, is_published
@@ -22,7 +22,7 @@ WORDS = {
     OutcomeKind.TRANSIENT: "failed, run it again: nothing of it is published",
 }
 
-LATER_NIGHTS = 5  # of those after the last published night, so many are told
+LATER_NIGHTS = 5  # of those after the last published night, so many have a message
 
 
 @dataclass(frozen=True)
@@ -40,29 +40,26 @@ class NightState:
     exit_code: int
     is_known: bool = True
 
-    def tell(self) -> None:
-        """Print the messages to standard error: standard output has rows alone."""
+    def warn(self) -> None:
+        """Print the messages."""
         for message in self.messages:
-            err.print(safe(message), style="yellow", soft_wrap=True)
+            warn(message)
 
 
 def open_night(lake: Path | None, ds: str, system: str) -> tuple[Lake, NightState]:
     """Open the lake of a command for reading, and print the messages about the night. Args: the options --lake, --ds and --system."""
-    from nightlog.run.context import check_ds
-    from nightlog.run.entry import settings_from
-
     settings = settings_from(lake=lake)
     tables = Lake(settings.lake)
-    state = night_state(tables, settings.systems, check_ds(ds) if ds else "", system)
-    state.tell()
+    state = night_state(tables, settings.systems, ds, system)
+    state.warn()
     return tables, state
 
 
 def night_state(lake: Lake, systems_folder: Path | None, ds: str = "", system: str = "") -> NightState:
     """Return the state of a night of one system, or of all.
 
-    Args: systems_folder: the user's system files, to tell an unknown system from one that was never run; ds: the night, empty for the last
-    published one; system: its name, empty for all.
+    Args: systems_folder: the user's system files, to distinguish an unknown system from one that was never run; ds: the night, empty for
+    the last published one; system: its name, empty for all.
     """
     rows = lake.rows(NIGHTS)
     own = [row for row in rows if system in ("", row["system"])]
@@ -75,8 +72,8 @@ def night_state(lake: Lake, systems_folder: Path | None, ds: str = "", system: s
     unpublished = unpublished_messages(night, stages, {row["system"] for row in tonight})
     if not tonight and not unpublished:
         where = f"; published nights: {nights[0]} to {nights[-1]}" if nights else "; no night was published yet: `nightlog run --ds DAY`"
-        told = f"{f'{system}: ' if system else ''}{f'night {night} was never run' if night else 'no night was run yet'}"
-        return NightState(night, (), (f"{told} in {lake.root}{where}",), EXIT_NOT_THERE, is_known=False)
+        message = f"{f'{system}: ' if system else ''}{f'night {night} was never run' if night else 'no night was run yet'}"
+        return NightState(night, (), (f"{message} in {lake.root}{where}",), EXIT_NOT_THERE, is_known=False)
     later = sorted((row for row in own if row["ds"] > night), key=lambda row: str(row["ds"])) if not ds else []
     messages = [message for row in tonight for message in (*outcome_messages(row), *later_run_messages(row, stages))] + unpublished
     messages += [
@@ -123,8 +120,8 @@ def later_run_messages(row: Row, stages: Sequence[Row]) -> list[str]:
     last = next((each for each in reversed(stages) if each["system"] == row["system"]), None)
     if last is None or not is_published(row["outcome"]) or is_published(last["outcome"]) or last["run_id"] == row["run_id"]:
         return []
-    told = f"{last['stage']} {last['outcome']}" + (f" ({last['detail']})" if last["detail"] else "")
-    return [f"{row['system']} {row['ds']}: this is what run {row['run_id']} published; the later run {last['run_id']} ended in {told}"]
+    ending = f"{last['stage']} {last['outcome']}" + (f" ({last['detail']})" if last["detail"] else "")
+    return [f"{row['system']} {row['ds']}: this is what run {row['run_id']} published; the later run {last['run_id']} ended in {ending}"]
 
 
 def unpublished_messages(ds: str, stages: Sequence[Row], in_gold: set[str]) -> list[str]:

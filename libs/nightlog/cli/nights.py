@@ -1,18 +1,41 @@
-"""The command that runs a night."""
+"""Commands of nights: run one, list them, show anomalies, signals, outcomes and pages."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from nightlog.cli.app import app
-from nightlog.cli.options import DataOption, Ds, Format, FormatOption, LakeOption, Master, Systems
-from nightlog.cli.output import err, out, print_rows, safe
-from nightlog.sanitize import UNSEEN
+from nightlog.cli.app import (
+    DataOption,
+    Ds,
+    Format,
+    FormatOption,
+    LakeOption,
+    Limit,
+    Master,
+    NightOption,
+    SystemOption,
+    Systems,
+    app,
+    checked_day,
+    err,
+    open_tables,
+    out,
+    print_rows,
+    safe,
+    settings_from,
+    warn,
+)
+from nightlog.outcomes import EXIT_DONE, EXIT_PERMANENT
+
+SHOWN_LINES = 4  # of a session in the table of anomalies
+NIGHT_COLUMNS = ["ds", "system", "outcome", "n_lines", "n_sessions", "n_unjudged", "n_anomalies", "n_provisional", "detail", "run_id"]
+SHOWN_COLUMNS = [name for name in NIGHT_COLUMNS if name not in ("n_provisional", "run_id")]
 
 
 @app.command()
@@ -35,15 +58,14 @@ def run(
     """
     from nightlog.errors import ConfigError
     from nightlog.outcomes import Stage, exit_code
-    from nightlog.run.context import check_ds, utc_now
-    from nightlog.run.entry import chosen_systems, new_run_id, open_lake, settings_from
+    from nightlog.run.context import utc_now
+    from nightlog.run.entry import chosen_systems, new_run_id, open_lake
     from nightlog.run.night import Night
 
     settings = settings_from(lake=lake, data=data, master=master)
     if first not in list(Stage):
         raise ConfigError(f"--from {first}: no such stage; expected one of {', '.join(Stage)}")
     chosen = chosen_systems(settings, systems)
-    check_ds(ds)
     kinds: dict[tuple[str, str], str] = {}
     rows: list[dict[str, Any]] = []
     with open_lake(settings, "nightlog run") as tables:
@@ -60,23 +82,216 @@ def run(
         )
         _ = night.context.models  # with --as-run, a night whose model is not known any more does not begin
         for stage in night.stages_from(Stage(first)):
-            started, totals, told = time.monotonic(), dict[str, int](), list[str]()
+            started, totals, details = time.monotonic(), dict[str, int](), list[str]()
             with err.status(f"{stage}: {len(chosen)} systems"):
                 for outcome in night.run_stage(stage):
                     kinds[outcome.system, stage] = outcome.exit_kind
                     rows.append(asdict(outcome) | {"stage": stage.value})
                     totals = {name: totals.get(name, 0) + outcome.counts.get(name, 0) for name in {**totals, **outcome.counts}}
                     if outcome.detail:
-                        told.append(f"         {outcome.system}: {outcome.outcome}: {outcome.detail}")
+                        details.append(f"         {outcome.system}: {outcome.outcome}: {outcome.detail}")
             if form != Format.TABLE:
                 continue
             counts = "  ".join(f"{name.removeprefix('n_').removeprefix('run_n_')} {n:,}" for name, n in totals.items())
             out.print(Text(f"{stage:8} {time.monotonic() - started:6.1f} s  {counts}"), soft_wrap=True)
-            for line in told:
-                out.print(Text(UNSEEN.sub("�", line)), style="yellow", soft_wrap=True)
+            for line in details:
+                out.print(safe(line), style="yellow", soft_wrap=True)
         unjudged = night.unjudged()
     for line in unjudged:
         (out if form == Format.TABLE else err).print(safe(line), style="yellow", soft_wrap=True)
     if form != Format.TABLE:
         print_rows(rows, list(rows[0]) if rows else [], form)
     raise typer.Exit(exit_code(kinds.values(), len(chosen)))
+
+
+@app.command()
+def anomalies(
+    ds: NightOption = "",
+    system: SystemOption = "",
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+    limit: Limit = 20,
+) -> None:
+    """Show a night's anomalies: which sessions, why, on what evidence, and the raw lines.
+
+    Example: nightlog anomalies --ds 2026-03-04 --format json
+    """
+    from nightlog.cli.night_state import open_night
+    from nightlog.lake.query import anomalies as read
+    from nightlog.lake.tables import ANOMALIES, NIGHTS
+    from nightlog.publishing.account import night_sentence
+
+    tables, state = open_night(lake, ds, system)
+    rows = read(tables, state.ds, system) if state.published else []
+    if form != Format.TABLE:
+        print_rows(rows, ANOMALIES.names, form)
+    elif state.published:
+        nights = [row for row in tables.rows(NIGHTS, ds=state.ds) if row["system"] in state.published]
+        show_anomalies(rows, state.ds, limit, night_sentence(nights))
+    if form == Format.TABLE and rows:
+        best = max((row for row in rows if row["status"] == "open"), key=lambda row: row["score"], default=rows[0])
+        there = "" if lake is None else f" --lake {lake}"
+        command = f"nightlog show {best['pattern_id']} --system {best['system']} --ds {state.ds}{there}"
+        out.print(safe(f"The whole story of a kind, here the surest: {command}"), soft_wrap=True)
+    raise typer.Exit(state.exit_code)
+
+
+def show_anomalies(rows: list[dict[str, Any]], ds: str, limit: int, unjudged: str | None) -> None:
+    """Print one row per pattern, the most sessions first. Args: unjudged: the sentence about sessions that nobody judged."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["system"], row["pattern_id"]), []).append(row)
+    ranked = sorted(
+        groups.values(),
+        key=lambda same: (same[0]["system"], ("open", "provisional", "suppressed").index(same[0]["status"]), -same[0]["score"], -len(same)),
+    )
+    from rich.table import Table
+
+    title = f"{len(rows):,} anomalous sessions of {len(groups):,} kinds on {ds}"
+    table = Table(title=f"{unjudged}; {title}" if unjudged else title, show_lines=True, expand=True)
+    table.add_column("session", ratio=2, overflow="fold")
+    table.add_column("score", min_width=11)
+    table.add_column("reason and evidence", ratio=5, overflow="fold")
+    table.add_column("lines", ratio=6, overflow="fold")
+    for same in ranked[:limit]:
+        first = same[0]
+        more = f"\nand {len(same) - 1:,} more alike" if len(same) > 1 else ""
+        evidence = [f"{each['count']}× {each['template'][:100]}" for each in first["evidence"][:3]]
+        lines = [f"{Path(line['file']).name}:{line['line_no']} {line['text'][:160]}" for line in first["lines"][:SHOWN_LINES]]
+        table.add_row(
+            safe(f"{first['system']}\n{first['session_id']}{more}"),
+            safe(f"{first['score']:.2f}\n{first['decided_by']}\n{first['status']}"),
+            safe("\n".join([first["reason"], *evidence])),
+            safe("\n".join(lines)),
+        )
+    out.print(table)
+    if len(ranked) > limit:
+        out.print(f"{len(ranked) - limit:,} kinds more: --limit, --format json, or `nightlog query`")
+
+
+@app.command()
+def outcomes(
+    ds: Annotated[str, typer.Option("--ds", help="The night, YYYY-MM-DD; default: the last that was begun.", callback=checked_day)] = "",
+    run_id: Annotated[str, typer.Option("--run-id", help="The run; default: the last one of the night.")] = "",
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Show the outcome of each system of a run; the exit code is the run's.
+
+    Example: nightlog outcomes --ds 2026-03-04
+
+    Example: nightlog outcomes --ds 2026-03-04 --run-id manual__1
+    """
+    from nightlog.errors import NotThere
+    from nightlog.lake.query import last_run, run_outcomes, systems_without_due_input
+    from nightlog.outcomes import exit_code
+
+    tables = open_tables(lake)
+    if not run_id or not ds:
+        last = last_run(tables, ds, run_id)
+        if last is None:
+            raise NotThere(f"{f'night {ds} was never run' if ds else 'no night was run yet'} in {tables.root}")
+        ds, run_id = last
+    found = run_outcomes(tables, ds, run_id)
+    if form != Format.TABLE:
+        names = ["system", "outcome", "why"]
+        print_rows([dict(zip(names, row, strict=True)) for row in found], names, form)
+    for system, outcome, why in found if form == Format.TABLE else ():
+        out.print(safe(f"{system}: {outcome}: {why}"), soft_wrap=True)
+    if not found:
+        err.print(f"no stage of run {run_id} left an outcome for {ds}: see the log of its first task", soft_wrap=True)
+    missing = systems_without_due_input(tables, ds, run_id)
+    kinds = ["failed" if system in missing else outcome for system, outcome, _ in found]
+    raise typer.Exit(exit_code(kinds or ["failed"], len(kinds)))
+
+
+@app.command()
+def nights(
+    system: SystemOption = "",
+    limit: Limit = 30,
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """List the nights that are in the lake, the last first: outcome, lines, sessions and anomalies of each system.
+
+    Example: nightlog nights --system shop
+    """
+    from nightlog.cli.night_state import open_night
+    from nightlog.lake.query import night_rows
+
+    rows = night_rows(open_tables(lake), system)
+    if form != Format.TABLE:
+        print_rows(rows, NIGHT_COLUMNS, form)
+    elif rows:
+        shown = [{name.removeprefix("n_"): row.get(name) for name in SHOWN_COLUMNS} for row in rows]
+        print_rows(shown, list(shown[0]), form, limit=limit)
+    if not rows:
+        _, state = open_night(lake, "", system)
+        raise typer.Exit(state.exit_code)
+
+
+@app.command()
+def signals(
+    ds: NightOption = "",
+    system: SystemOption = "",
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Show what else is unlike the nights before: a system or templates at another rate or silent, templates that are new, that have
+    a value far out of its range, or that are worded in many new ways.
+
+    A system's first nights are for learning; there are no signals of them.
+
+    Example: nightlog signals --ds 2026-03-05
+    """
+    from nightlog.cli.night_state import open_night
+    from nightlog.lake.tables import SIGNALS
+    from nightlog.signals.night import missing_signals
+    from nightlog.signals.night import signals as read
+
+    tables, state = open_night(lake, ds, system)
+    rows = read(tables, state.ds, system) if state.ds else []
+    missing = missing_signals(tables, state.ds, state.published)
+    for name, reason in sorted(missing.items()):
+        warn(f"{name} {state.ds}: {reason}")
+    code = state.exit_code or (EXIT_PERMANENT if missing else EXIT_DONE)
+    if form != Format.TABLE:
+        print_rows(rows, SIGNALS.names, form)
+    elif rows:
+        print_rows(rows, ["system", "kind", "template", "reason"], form)
+    elif not code:
+        out.print(f"nothing on {state.ds} is unlike the nights before")
+    raise typer.Exit(code)
+
+
+@app.command()
+def report(
+    ds: NightOption = "",
+    with_open: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Rebuild a night's pages from the lake and print their path; the night itself writes them in its last stage.
+
+    Example: nightlog report --ds 2026-03-04 --open
+    """
+    import webbrowser
+
+    from nightlog.cli.night_state import open_night
+    from nightlog.pages.page import write_pages
+
+    tables, state = open_night(lake, ds, "")
+    if not state.is_known:
+        if form != Format.TABLE:
+            print_rows([], ["page", "failed"], form)
+        raise typer.Exit(state.exit_code)
+    written = write_pages(tables, state.ds)
+    for system, why in sorted(written.failed.items()):
+        warn(f"{system}: no page: {why}")
+    if form == Format.TABLE:
+        print(written.page)
+    else:
+        print_rows([{"page": written.page, "failed": written.failed}], ["page", "failed"], form)
+    if with_open:
+        webbrowser.open(written.page if "://" in written.page else Path(written.page).as_uri())
+    raise typer.Exit(EXIT_PERMANENT if written.failed else state.exit_code)

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nightlog.cli.app import app
-from nightlog.cli.options import DataOption, Format, FormatOption
-from nightlog.cli.output import err, out, safe
+from nightlog.cli.app import DataOption, Format, FormatOption, app, err, out, print_heading, safe, settings_from
 from nightlog.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,7 +37,6 @@ def try_files(
     Example: nightlog try /var/log/shop/shop-2026-03-04.log --out my-systems/shop.toml
     """
     from nightlog.onboarding.report import report_of
-    from nightlog.run.entry import settings_from
 
     if form == Format.CSV:
         raise ConfigError("a trial is printed as table or json")
@@ -76,13 +73,13 @@ def show(report: dict[str, Any], trial: Trial, to: Path | None, given: Path | No
     counts = " · ".join(f"{report[key]:,} {key}" for key in ("records", "templates", "sessions", "patterns", "questions"))
     out.print(safe(counts), soft_wrap=True)
     if report["example"]:
-        heading("A record as it is split")
+        print_heading("A record as it is split")
         for field, value in report["example"].items():
             out.print(safe(f"  {field:10} {value}"), overflow="ellipsis", no_wrap=True)
-    heading("Templates, the most frequent first")
+    print_heading("Templates, the most frequent first")
     for each in report["top_templates"]:
         out.print(safe(f"  {each['records']:>7,}  {each['template']}"), overflow="ellipsis", no_wrap=True)
-    heading("What could make sessions")
+    print_heading("What could make sessions")
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -92,11 +89,11 @@ def show(report: dict[str, Any], trial: Trial, to: Path | None, given: Path | No
         where = f"{each['field']}  {each['pattern'] or ''}"
         table.add_row(f"{each['score']:.2f}", f"{each['sessions']:,}", f"{each['coverage']:.0%}", f"{each['alike']:.0%}", safe(where))
     out.print(table)
-    heading("What would be sent to the LLM, for example")
+    print_heading("What would be sent to the LLM, for example")
     for line in report["outgoing"]:
         out.print(safe(f"  {line}"), overflow="ellipsis", no_wrap=True)
     cost = report["cost"]
-    heading("A first night of these files")
+    print_heading("A first night of these files")
     out.print(
         safe(
             f"  about {cost['questions']:,} questions in {cost['calls']:,} calls ({cost['calls_allowed']:,} are allowed a night), "
@@ -105,15 +102,9 @@ def show(report: dict[str, Any], trial: Trial, to: Path | None, given: Path | No
         ),
         soft_wrap=True,
     )
-    heading("What looks wrong" if report["findings"] else "Nothing looks wrong")
+    print_heading("What looks wrong" if report["findings"] else "Nothing looks wrong")
     for finding in report["findings"]:
         out.print(safe(f"  - {finding}"), style="yellow", soft_wrap=True)
     if given is None:
-        heading(f"The proposed file, written to {to}" if to else "The proposed file (--out writes it)")
+        print_heading(f"The proposed file, written to {to}" if to else "The proposed file (--out writes it)")
         out.print(safe(report["toml"]), soft_wrap=True)
-
-
-def heading(text: str) -> None:
-    """A line that begins a part."""
-    out.print()
-    out.print(safe(text), style="bold")

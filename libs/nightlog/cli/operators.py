@@ -1,4 +1,4 @@
-"""Commands of the operators: publish a night that a gate held back, look whether all is well."""
+"""Commands of the operators: approve a night, check everything, restore and maintain the lake, query it, list the systems."""
 
 from __future__ import annotations
 
@@ -8,10 +8,23 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from nightlog.cli.app import app
-from nightlog.cli.options import DataOption, Ds, Format, FormatOption, LakeOption, Master
-from nightlog.cli.output import err, out, print_rows, safe
-from nightlog.sanitize import UNSEEN
+from nightlog.cli.app import (
+    DataOption,
+    Ds,
+    Format,
+    FormatOption,
+    LakeOption,
+    Master,
+    Messages,
+    Systems,
+    app,
+    err,
+    open_tables,
+    out,
+    print_rows,
+    safe,
+    settings_from,
+)
 
 
 @app.command()
@@ -20,7 +33,7 @@ def approve(
     system: Annotated[str, typer.Option("--system", help="The system that was held back.")],
     by: Annotated[str | None, typer.Option("--by", help="Who approves; default: your user name.")] = None,
     reason: Annotated[str, typer.Option("--reason", help="Why, in a sentence.")] = "",
-    new_normal: Annotated[bool, typer.Option("--new-normal", help="Nights before this one are no measure any more.")] = False,
+    new_normal: Annotated[bool, typer.Option("--new-normal", help="Reset the baseline: earlier nights no longer count.")] = False,
     lake: LakeOption = None,
     data: DataOption = None,
     master: Master = None,
@@ -33,10 +46,10 @@ def approve(
     """
     from nightlog.outcomes import exit_code
     from nightlog.quality.approvals import Approval
-    from nightlog.run.approve import approve as go_on
     from nightlog.run.context import utc_now
-    from nightlog.run.entry import new_run_id, open_lake, settings_from
+    from nightlog.run.entry import new_run_id, open_lake
     from nightlog.run.night import Night
+    from nightlog.run.upkeep import approve as go_on
     from nightlog.systems.catalog import choose, load_catalog
 
     settings = settings_from(lake=lake, data=data, master=master)
@@ -47,7 +60,7 @@ def approve(
         for each in go_on(night, Approval(by or getpass.getuser(), reason, new_normal)):
             outcomes.append(each.outcome)
             counts = "  ".join(f"{name.removeprefix('n_')} {n:,}" for name, n in each.counts.items())
-            out.print(Text(UNSEEN.sub("�", f"{each.stage:8} {each.outcome}  {counts}  {each.detail or ''}".rstrip())), soft_wrap=True)
+            out.print(safe(f"{each.stage:8} {each.outcome}  {counts}  {each.detail or ''}".rstrip()), soft_wrap=True)
     raise typer.Exit(exit_code(outcomes))
 
 
@@ -60,7 +73,7 @@ def restore(
     lake: LakeOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Put a table back to an earlier version, or list its versions; docs/how-to/recover.md says what to run afterwards.
+    """Put a table back to an earlier version, or list its versions; docs/how-to/recover.md lists what to run afterwards.
 
     Going back (`--to 12`, or `--to "2026-03-04 06:00"`) is a new version itself, so it can be undone. Versions can be read for
     NIGHTLOG_REPLAY_DAYS days.
@@ -70,17 +83,15 @@ def restore(
     from datetime import UTC, datetime
 
     from nightlog.errors import ConfigError
-    from nightlog.lake.lake import Lake
     from nightlog.lake.tables import ALL_TABLES
     from nightlog.lake.time_travel import restore as go_back
     from nightlog.lake.time_travel import versions
-    from nightlog.run.entry import settings_from
     from nightlog.systems.catalog import nearest
 
     specs = {spec.name: spec for spec in ALL_TABLES}
     if table not in specs:
         raise ConfigError(f"no table `{table}`{nearest(table, specs)}; known: {', '.join(specs)}")
-    tables = Lake(settings_from(lake=lake).lake)
+    tables = open_tables(lake)
     if not to:
         rows = [each._asdict() | {"at": f"{each.at:%Y-%m-%d %H:%M:%S}"} for each in versions(tables, specs[table])]
         print_rows(rows, list(rows[0]), form)
@@ -103,16 +114,15 @@ def doctor(
     data: DataOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Look at everything that a night needs, and say what to do: machine, lake, tables, models, endpoint, systems and their last nights.
+    """Check everything that a night needs, and show what to do: machine, lake, tables, models, endpoint, systems and their last nights.
 
-    Nothing is changed, Spark is not started. The exit code is 1 where something is an error.
+    Nothing is changed, Spark is not started. The exit code is 1 if something is an error.
 
     Example: nightlog doctor --online
     """
     from nightlog.doctor.look import look, of_settings, worst
     from nightlog.errors import SettingsError
     from nightlog.run.context import utc_now
-    from nightlog.run.entry import settings_from
     from nightlog.settings import java_home
 
     try:
@@ -135,3 +145,65 @@ def doctor(
     else:
         print_rows([each._asdict() for each in found], list(found[0]._fields), form)
     raise typer.Exit(int(worst(found) == "error"))
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="SQL of DuckDB, e.g. over gold.anomalies.")],
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Ask the lake in SQL.
+
+    Example: nightlog query "select system, ds, count(*) from gold.anomalies group by all"
+    """
+    from nightlog.lake.query import query as ask
+
+    found = ask(open_tables(lake), sql)
+    print_rows(found.to_pylist(), found.column_names, form, grouped=False)
+
+
+@app.command()
+def systems(form: FormatOption = Format.TABLE) -> None:
+    """List the known systems: their role, the path of their files, and if their text may go to the LLM.
+
+    Example: nightlog systems
+    """
+    from nightlog.systems.catalog import load_catalog
+
+    rows = [
+        {
+            "system": system.name,
+            "role": system.role,
+            "path": system.input.path,
+            "sessions": system.session.kind,
+            "labels": "file" if system.labels and system.labels.file else "field" if system.labels else "none",
+            "llm": "allowed" if system.llm.allowed else "never",
+            "description": system.description,
+        }
+        for system in load_catalog(settings_from().systems).values()
+    ]
+    print_rows(rows, list(rows[0]) if rows else [], form)
+
+
+@app.command()
+def maintain(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the nights that are too old.")] = False,
+    systems: Systems = "",
+    lake: LakeOption = None,
+    master: Master = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Drop nights that are too old, compact small files, remove files that no version of the lake needs (weekly by Airflow).
+
+    Days for which nights are kept: NIGHTLOG_BRONZE_DAYS (90), NIGHTLOG_SILVER_DAYS (180), NIGHTLOG_GOLD_DAYS (730); days for which earlier
+    versions of tables can be read: NIGHTLOG_REPLAY_DAYS (14). Sources, verdicts, answers and models are kept permanently.
+
+    Example: nightlog maintain --dry-run
+    """
+    from nightlog.run.upkeep import run_maintenance
+
+    messages = Messages(form)
+    with err.status("maintaining"):
+        run_maintenance(settings_from(lake=lake, master=master), systems, messages, dry_run=dry_run)
+    messages.finish()

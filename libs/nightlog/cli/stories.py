@@ -1,4 +1,4 @@
-"""Commands that tell of what was judged: a session's whole story, two nights side by side, a past verdict derived again."""
+"""Commands about verdicts: a session's whole story, two nights compared, a past verdict derived again."""
 
 from __future__ import annotations
 
@@ -7,9 +7,24 @@ from typing import Annotated, Any
 
 import typer
 
-from nightlog.cli.app import app
-from nightlog.cli.options import Format, FormatOption, LakeOption
-from nightlog.cli.output import err, out, print_rows, safe
+from nightlog.cli.app import (
+    Format,
+    FormatOption,
+    ItsSystem,
+    LakeOption,
+    LastNight,
+    SystemOption,
+    app,
+    checked_day,
+    err,
+    open_tables,
+    out,
+    print_heading,
+    print_rows,
+    safe,
+    settings_from,
+    warn,
+)
 from nightlog.errors import ConfigError
 from nightlog.sanitize import as_json, escaped
 
@@ -19,32 +34,29 @@ MOST_EVENTS = 1000
 @app.command()
 def show(
     session: Annotated[str, typer.Argument(help="The session, or a pattern's id: then its first session.")],
-    system: Annotated[str, typer.Option("--system", help="Its system; needed where several have such a session.")] = "",
-    ds: Annotated[str, typer.Option("--ds", help="Its night, YYYY-MM-DD; default: the last that has it.")] = "",
+    system: ItsSystem = "",
+    ds: LastNight = "",
     n_lines: Annotated[int, typer.Option("--lines", min=3, help="Events that are shown; json has up to 1,000.")] = 40,
     lake: LakeOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Tell a session's whole story: what happened, who decided and why, what is normal beside it, raw lines, feedback, other nights.
+    """Show a session's whole story: what happened, who decided and why, what is normal beside it, raw lines, feedback, other nights.
 
     Example: nightlog show s20 --system shop
 
     Example: nightlog show s20 --format json
     """
     from nightlog.cli.night_state import night_state
-    from nightlog.lake.lake import Lake
     from nightlog.lake.lookup import find_target
     from nightlog.lake.tables import PATTERNS
     from nightlog.pages.story import read_story
-    from nightlog.run.context import check_ds, utc_now
-    from nightlog.run.entry import settings_from
+    from nightlog.run.context import utc_now
     from nightlog.systems.catalog import load_catalog
 
     if form == Format.CSV:
         raise ConfigError("a story is printed as table or json")
-    settings = settings_from(lake=lake)
-    tables = Lake(settings.lake)
-    place = find_target(tables, session, system, check_ds(ds) if ds else "")
+    settings, tables = settings_from(lake=lake), open_tables(lake)
+    place = find_target(tables, session, system, ds)
     if place.session_id is None:
         rows = tables.rows(PATTERNS, ["example_session_id"], system=place.system, ds=place.ds, pattern_id=place.pattern_id)
         place = place._replace(session_id=rows[0]["example_session_id"])
@@ -52,7 +64,7 @@ def show(
     start = spec.record.start if spec is not None and spec.record is not None else None
     story = read_story(tables, place, MOST_EVENTS if form == Format.JSON else n_lines, f"{utc_now():%Y-%m-%d}", start)
     state = night_state(tables, settings.systems, place.ds, place.system)
-    state.tell()
+    state.warn()
     if form == Format.JSON:
         print(escaped(json.dumps(story, default=as_json, ensure_ascii=False, indent=1)))
     else:
@@ -61,52 +73,52 @@ def show(
 
 
 def show_story(story: dict[str, Any]) -> None:
-    """A story on a terminal."""
+    """Print a story on a terminal."""
     from nightlog.pages.words import BY, n_of
 
     about, verdict = story["session"], story["verdict"]
     score = "" if verdict["score"] is None else f", score {verdict['score']:.2f}"
     judges = {name: f"the {BY[name]}" for name in ("llm", "student", "small_model", "history")}
     by = {**judges, "feedback": "an analyst"}.get(verdict["decided_by"], "nobody")
-    said = {"anomalous": f"anomalous, {verdict['status']}", "normal": "normal", None: "not judged"}[verdict["label"]]
-    say(f"{about['system']} · session {about['session_id']} · night {about['ds']}: {said}", "bold")
-    say(f"decided by {by}{score}: {verdict['reason'] or 'no reason is known'}")
-    say(f"{n_of(about['n_events'], 'event')}, {moment(about['started_at'])} to {moment(about['ended_at'])} UTC")
-    say(f"pattern {about['pattern_id']}, {n_of(about['sessions_alike'] or 1, 'session')} of it that night")
-    heading("Events")
+    judged = {"anomalous": f"anomalous, {verdict['status']}", "normal": "normal", None: "not judged"}[verdict["label"]]
+    write(f"{about['system']} · session {about['session_id']} · night {about['ds']}: {judged}", "bold")
+    write(f"decided by {by}{score}: {verdict['reason'] or 'no reason is known'}")
+    write(f"{n_of(about['n_events'], 'event')}, {moment(about['started_at'])} to {moment(about['ended_at'])} UTC")
+    write(f"pattern {about['pattern_id']}, {n_of(about['sessions_alike'] or 1, 'session')} of it that night")
+    print_heading("Events")
     for each in story["events"]:
         if "left_out" in each:
-            say(f"  … {each['left_out']:,} more: --lines, or --format json", "dim")
+            write(f"  … {each['left_out']:,} more: --lines, or --format json", "dim")
             continue
         text = each["text"] if each["text"] is not None else f"(the line is no longer kept; its template: {each['template']})"
         place = f"{each['file'].rpartition('/')[2]}:{each['line_no']}"
-        say(f"{'▶' if each['marked'] else ' '} {place}  {text}", "bold" if each["marked"] else None)
+        write(f"{'▶' if each['marked'] else ' '} {place}  {text}", "bold" if each["marked"] else None)
         for line in each["continuation"]:
-            say(f"    {line}", "bold" if each["marked"] else "dim")
-    heading("Against what is normal")
+            write(f"    {line}", "bold" if each["marked"] else "dim")
+    print_heading("Against what is normal")
     show_normal(story["nearest_normal"])
     show_judges(story)
-    heading("Feedback")
+    print_heading("Feedback")
     for each in story["feedback"]:
         ending = "" if each["holds"] else f" (no longer: {each['why']})"
         note = f": {each['note']}" if each["note"] else ""
-        say(f"  {each['by']} on {moment(each['at'])} about the {each['about']}: {each['said']}{note}{ending}")
+        write(f"  {each['by']} on {moment(each['at'])} about the {each['about']}: {each['said']}{note}{ending}")
     if not story["feedback"]:
-        say("  none; `nightlog label` and `nightlog suppress` give some")
-    heading("Nights with this pattern")
+        write("  none; `nightlog label` and `nightlog suppress` give some")
+    print_heading("Nights with this pattern")
     for each in story["nights"][:14]:
         flagged = f"{each['anomalous']:,} anomalous ({each['decided_by']}, {each['status']})" if each["anomalous"] else "none anomalous"
-        say(f"  {each['ds']} {each['weekday']}  {n_of(each['sessions'], 'session')}, {flagged}")
+        write(f"  {each['ds']} {each['weekday']}  {n_of(each['sessions'], 'session')}, {flagged}")
     if len(story["nights"]) > 14:
-        say(f"  {len(story['nights']) - 14:,} nights more: --format json", "dim")
-    heading("Versions")
-    say(f"  run {verdict['run_id']}; " + ", ".join(f"{name} {value}" for name, value in (verdict["versions"] or {}).items() if value))
+        write(f"  {len(story['nights']) - 14:,} nights more: --format json", "dim")
+    print_heading("Versions")
+    write(f"  run {verdict['run_id']}; " + ", ".join(f"{name} {value}" for name, value in (verdict["versions"] or {}).items() if value))
 
 
 def show_judges(story: dict[str, Any]) -> None:
-    """What the router, the small model and the LLM said."""
+    """Print the results of the router, the small model and the LLM."""
     verdict, router, small = (story[name] for name in ("verdict", "router", "small_model"))
-    heading("Router and small model")
+    print_heading("Router and small model")
     bound = (
         f"general from {number(router['tau'])} on"
         if router["tau"] is not None and router["tau"] <= 1
@@ -115,93 +127,85 @@ def show_judges(story: dict[str, Any]) -> None:
     route = f"{router['route']}: its least familiar template is {number(router['similarity'])} like a source's; {bound}"
     if router["similarity"] is None:
         route = f"{router['route']}: no trained model serves, so the history and the LLM judge"
-    say(f"  {route}" if router["route"] else "  the router has no row of it")
+    write(f"  {route}" if router["route"] else "  the router has no row of it")
     if small["probability"] is not None:
         least = verdict["held_to"]
         held = "; it cannot flag such patterns" if not verdict["can_flag"] else f"; calibrated, it is held to {least:.2f}" if least else ""
-        say(f"  the model {small['model']} gives {small['probability']:.2f}{held}")
+        write(f"  the model {small['model']} gives {small['probability']:.2f}{held}")
     for each in story["templates"][:8]:
-        say(f"  weight {number(each['weight'])}  {each['count']}× {each['template']}")
+        write(f"  weight {number(each['weight'])}  {each['count']}× {each['template']}")
         if each["nearest_source_template"]:
-            say(f"    {number(each['similarity'])} like {each['nearest_source_template']}", "dim")
+            write(f"    {number(each['similarity'])} like {each['nearest_source_template']}", "dim")
     if len(story["templates"]) > 8:
-        say(f"  {len(story['templates']) - 8:,} templates more: --format json", "dim")
-    heading("The LLM")
+        write(f"  {len(story['templates']) - 8:,} templates more: --format json", "dim")
+    print_heading("The LLM")
     for each in story["llm"]:
         group = f', group "{each["group"]}"' if each["group"] else ""
         before = f"; first {each['first_label']} ({each['first_confidence']:.2f})" if each["round"] == 2 else ""
         old = "" if each["in_force"] else " (not in force that night)"
-        say(f"  {each['label']} ({each['confidence']:.2f}), round {each['round']}{group}{before}{old}: {each['reason']}")
+        write(f"  {each['label']} ({each['confidence']:.2f}), round {each['round']}{group}{before}{old}: {each['reason']}")
         served = f", answered by {each['served_by']}" if each["served_by"] else ""
-        say(f"    {each['llm']}, prompt {each['prompt']}, {moment(each['asked_at'])}{served}", "dim")
+        write(f"    {each['llm']}, prompt {each['prompt']}, {moment(each['asked_at'])}{served}", "dim")
     if not story["llm"]:
-        say("  was not asked about this pattern")
+        write("  was not asked about this pattern")
 
 
 def show_normal(nearest: dict[str, Any] | None) -> None:
-    """The difference to the nearest normal pattern."""
+    """Print the difference to the nearest normal pattern."""
     from nightlog.pages.words import n_of
 
     if nearest is None:
-        say("  the night has no normal pattern to compare with")
+        write("  the night has no normal pattern to compare with")
         return
     of = "as the LLM was shown it" if nearest["shown_to_llm"] else f"of {n_of(nearest['sessions'], 'session')}"
-    say(f"  the nearest normal pattern ({of}) differs:" if nearest["more"] or nearest["less"] else f"  the same as a normal pattern ({of})")
+    write(
+        f"  the nearest normal pattern ({of}) differs:" if nearest["more"] or nearest["less"] else f"  the same as a normal pattern ({of})"
+    )
     for sign, events in (("+", nearest["more"]), ("-", nearest["less"])):
         for each in events:
-            say(f"  {sign} {each['count'] or ''}{'× ' if each['count'] else ''}{each['template']}")
+            write(f"  {sign} {each['count'] or ''}{'× ' if each['count'] else ''}{each['template']}")
 
 
-def say(text: str, style: str | None = None) -> None:
-    """A line of text from logs, models or people."""
+def write(text: str, style: str | None = None) -> None:
+    """Print a line of text from logs, models or people."""
     out.print(safe(text), style=style, soft_wrap=True)
 
 
-def heading(text: str) -> None:
-    """A line that begins a part."""
-    out.print()
-    say(text, "bold underline")
-
-
 def number(value: float | None) -> str:
-    """A number in few digits, or a dash."""
+    """Return a number in few digits, or a dash."""
     return "–" if value is None else f"{value:.2f}"
 
 
 def moment(at: Any) -> str:
-    """A time without its fractions."""
+    """Return a time without its fractions."""
     return "no time" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 @app.command()
 def compare(
-    before: Annotated[str, typer.Argument(help="The earlier night, YYYY-MM-DD.")],
-    after: Annotated[str, typer.Argument(help="The later night.")],
-    system: Annotated[str, typer.Option("--system", help="One system alone.")] = "",
+    before: Annotated[str, typer.Argument(help="The earlier night, YYYY-MM-DD.", callback=checked_day)],
+    after: Annotated[str, typer.Argument(help="The later night.", callback=checked_day)],
+    system: SystemOption = "",
     limit: Annotated[int, typer.Option("--limit", help="Rows of each kind and change in the table; json and csv have all.")] = 5,
     lake: LakeOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Compare two nights: anomalies, templates and patterns that are new, gone, more or fewer, by sessions.
 
-    Of anomalies every session counts. A template or pattern is more or fewer where its share of the sessions has at least doubled or
-    halved, and by more than chance.
+    Each anomalous session counts. A template or pattern is more or fewer if its share of the sessions has at least doubled or halved, and
+    by more than chance.
 
     Example: nightlog compare 2026-03-04 2026-03-05 --system shop
     """
     from nightlog.cli.night_state import joint_state, night_state
-    from nightlog.lake.lake import Lake
     from nightlog.pages.compare import CHANGES, COLUMNS, KINDS, compare_nights
-    from nightlog.run.context import check_ds
-    from nightlog.run.entry import settings_from
 
-    settings = settings_from(lake=lake)
-    tables = Lake(settings.lake)
-    states = [night_state(tables, settings.systems, check_ds(ds), system) for ds in (before, after)]
+    settings, tables = settings_from(lake=lake), open_tables(lake)
+    states = [night_state(tables, settings.systems, ds, system) for ds in (before, after)]
     state = joint_state(*states)
-    state.tell()
+    state.warn()
     for name in sorted(set(states[0].published) ^ set(states[1].published)):
-        err.print(safe(f"{name}: no published night {after if name in states[0].published else before}"), soft_wrap=True)
+        warn(f"{name}: no published night {after if name in states[0].published else before}")
     rows = compare_nights(tables, before, after, state.published)
     if form != Format.TABLE:
         print_rows(rows, COLUMNS, form)
@@ -212,7 +216,7 @@ def compare(
         own = [row for row in rows if row["kind"] == kind]
         shown = [row for change in CHANGES for row in [each for each in own if each["change"] == change][:limit]]
         if shown:
-            heading({"anomaly": "Anomalies", "template": "Templates", "pattern": "Patterns"}[kind])
+            print_heading({"anomaly": "Anomalies", "template": "Templates", "pattern": "Patterns"}[kind])
             print_rows([row | {"what": shortened(row["what"])} for row in shown], [name for name in COLUMNS if name != "kind"], form)
         if len(own) > len(shown):
             out.print(f"{len(own) - len(shown):,} more: --limit or --format json")
@@ -220,7 +224,7 @@ def compare(
 
 
 def shortened(text: str, most: int = 160) -> str:
-    """Text that is cut where it is long.
+    """Return text, cut if it is long.
 
     >>> shortened("abcdef", 4)
     'abc…'
@@ -231,15 +235,15 @@ def shortened(text: str, most: int = 160) -> str:
 @app.command()
 def replay(
     session: Annotated[str | None, typer.Argument(help="The session; without it all of the night, with --ds and --system.")] = None,
-    ds: Annotated[str, typer.Option("--ds", help="The night, YYYY-MM-DD; default: the last that has the session.")] = "",
+    ds: LastNight = "",
     system: Annotated[str, typer.Option("--system", help="The system.")] = "",
     lake: LakeOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Derive a past verdict again from the model, prompt, templates and feedback of then, and say whether it comes out the same.
+    """Derive a past verdict again from the model, prompt, templates and feedback of that night, and compare the two.
 
-    Nothing is asked and nothing is written. Earlier versions of tables are kept for NIGHTLOG_REPLAY_DAYS; where one is gone, it is read
-    as it is now and named. Exit code: 0 the same, 1 different, 30 cannot be told.
+    Nothing is asked and nothing is written. Earlier versions of tables are kept for NIGHTLOG_REPLAY_DAYS; a table whose version is gone is
+    read as it is now and named. Exit code: 0 the same, 1 different, 30 cannot be derived.
 
     Example: nightlog replay s20 --system shop
 
@@ -247,36 +251,32 @@ def replay(
     """
     from dataclasses import asdict
 
-    from nightlog.lake.lake import Lake
     from nightlog.lake.lookup import find_session
     from nightlog.outcomes import EXIT_DIFFERENT, EXIT_DONE, EXIT_PERMANENT
-    from nightlog.run.context import check_ds
-    from nightlog.run.entry import settings_from
     from nightlog.systems.catalog import choose, load_catalog
 
     if session is None and not (ds and system):
         raise ConfigError("give a session, or a night by --ds and --system")
-    settings = settings_from(lake=lake)
-    tables = Lake(settings.lake)
+    settings, tables = settings_from(lake=lake), open_tables(lake)
     if session is not None:
-        place = find_session(tables, session, system, check_ds(ds) if ds else "")
+        place = find_session(tables, session, system, ds)
         system, ds = place.system, place.ds
     chosen = choose(load_catalog(settings.systems), [system])[0]
     with err.status(f"deriving {system} {ds} again"):
         from nightlog.pages.words import n_of
         from nightlog.publishing.replay import replay as derive
 
-        found = derive(tables, chosen, check_ds(ds), session, settings.device)
+        found = derive(tables, chosen, ds, session, settings.device)
     if form != Format.TABLE:
         row = {"session_id": session, **asdict(found)}
         print_rows([row], list(row), form)
     else:
         style = {"same": "green", "different": "red", "cannot": "yellow"}[found.result]
-        words = {"same": "the same", "different": "different", "cannot": "cannot be told"}[found.result]
-        say(f"{system} {ds}{f' session {session}' if session else ''}: {words}: {found.why}", style)
+        words = {"same": "the same", "different": "different", "cannot": "cannot be derived"}[found.result]
+        write(f"{system} {ds}{f' session {session}' if session else ''}: {words}: {found.why}", style)
         for each in found.rows:
             if session is None and each["why"]:
-                say(f"  pattern {each['pattern_id']}, {n_of(each['sessions'], 'session')}: {each['result']}: {each['why']}")
+                write(f"  pattern {each['pattern_id']}, {n_of(each['sessions'], 'session')}: {each['result']}: {each['why']}")
         if found.as_now:
-            say(f"read as they are now, no version of then being kept: {', '.join(found.as_now)}", "dim")
+            write(f"read as they are now, because no version of that night is kept: {', '.join(found.as_now)}", "dim")
     raise typer.Exit({"same": EXIT_DONE, "different": EXIT_DIFFERENT, "cannot": EXIT_PERMANENT}[found.result])

@@ -17,7 +17,7 @@ from torch.func import functional_call
 from nightlog.detector.examples import Examples
 from nightlog.detector.manifest import Shape
 from nightlog.detector.network import Discriminator, Network, lay, reverse_gradient
-from nightlog.encoding.device import one_thread, pick_device
+from nightlog.encoding.encoder import one_thread, pick_device
 
 Batch = tuple[Tensor, Tensor, Tensor]
 Parameters = dict[str, Tensor]

@@ -15,8 +15,8 @@ import numpy as np
 from nightlog.detector.manifest import OF_GENERAL, Kind, Manifest, manifest_in
 from nightlog.errors import ConfigError, ModelIntegrityError
 from nightlog.history.general import general, is_general_model
-from nightlog.lake.files import read_file, write_file
 from nightlog.lake.lake import Lake
+from nightlog.lake.storage import read_file, write_file
 from nightlog.lake.tables import MODELS, NIGHTS
 from nightlog.outcomes import is_published
 from nightlog.routing.router import SourceTemplates

@@ -29,7 +29,7 @@ def score_frame(frame: pd.DataFrame, model: Model, names: dict[str, int], table:
     """
     from nightlog.detector.network import sequence
     from nightlog.detector.predict import predict
-    from nightlog.encoding.device import one_thread, pick_device
+    from nightlog.encoding.encoder import one_thread, pick_device
 
     network = load(model).network.to(pick_device(device))
     events = [[(names[event["template_id"]], event["count"] if counted else 1) for event in pattern] for pattern in frame["events"]]

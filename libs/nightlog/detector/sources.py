@@ -13,7 +13,7 @@ from nightlog.detector.patterns import Patterns, Source
 from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import EVENTS_TABLE, LABELS, PATTERNS, SESSIONS, TEMPLATES, VECTORS
-from nightlog.systems.labels import read_label_file
+from nightlog.systems.catalog import read_label_file
 from nightlog.systems.spec import System
 
 if TYPE_CHECKING:

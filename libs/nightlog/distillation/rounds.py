@@ -20,7 +20,7 @@ from nightlog.detector.meta import Config, Trainer, class_loss
 from nightlog.detector.network import Network
 from nightlog.detector.patterns import Patterns, Source
 from nightlog.detector.predict import predict
-from nightlog.encoding.device import one_thread
+from nightlog.encoding.encoder import one_thread
 from nightlog.llm.items import Verdict
 
 Origin = Literal["feedback", "second round", "confident", "agreement", "unclear"]

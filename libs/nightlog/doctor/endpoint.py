@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from nightlog.doctor.finding import Finding, State, error, ok, warning
+from nightlog.doctor import CheckResult, State, error, ok, warning
 from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import NIGHTS
@@ -18,7 +18,7 @@ SHOWN_MODELS = 5
 PATTERNS_UNKNOWN = 100  # for an estimate without an earlier night
 
 
-def endpoint(settings: Settings, online: bool, lake: Lake | None = None) -> Iterator[Finding]:
+def endpoint(settings: Settings, online: bool, lake: Lake | None = None) -> Iterator[CheckResult]:
     """Check the endpoint that tonight would ask. Args: lake, for the number of patterns that a night asks about."""
     if settings.provider == "off":
         yield ok(AREA, "off: history and trained models judge alone", "NIGHTLOG_LLM")
@@ -53,7 +53,7 @@ def endpoint(settings: Settings, online: bool, lake: Lake | None = None) -> Iter
             yield from asked_once(settings, url, lake)
 
 
-def listed_models(settings: Settings, url: str) -> Finding:
+def listed_models(settings: Settings, url: str) -> CheckResult:
     """Ask the endpoint for its list of models, and check that the model of the settings is in it."""
     import openai
 
@@ -92,7 +92,7 @@ def listed_models(settings: Settings, url: str) -> Finding:
     return ok(AREA, f"answers, with {len(names)} {'model' if len(names) == 1 else 'models'}", url)
 
 
-def asked_once(settings: Settings, url: str, lake: Lake | None) -> Iterator[Finding]:
+def asked_once(settings: Settings, url: str, lake: Lake | None) -> Iterator[CheckResult]:
     """Ask one synthetic question as a night asks it. Check the form of the answer, and estimate the duration of tonight's asking."""
     from nightlog.llm.chat import ChatJudge, read_reply
     from nightlog.llm.client import Failure

@@ -1,4 +1,4 @@
-"""All checks, one after the other. Each is quick and starts no Spark; one that breaks is a finding itself."""
+"""All checks, one after the other. Each is quick and starts no Spark; a check that breaks gives a result that says so."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from nightlog.doctor import endpoint, machine, models, systems, tables
-from nightlog.doctor.finding import Finding, State, error
+from nightlog.doctor import CheckResult, State, endpoint, error, machine, systems, tables
 from nightlog.errors import ConfigError, SettingsError
 from nightlog.ingest.discover import data_folder, find_days
 from nightlog.lake.lake import Lake
@@ -18,35 +17,35 @@ from nightlog.lake.tables import OUTCOMES
 from nightlog.settings import Settings
 
 
-def look(settings: Settings, java_home: str | None, now: datetime, online: bool) -> list[Finding]:
-    """Everything that a night needs, looked at; nothing is changed and, unless `online`, nobody is asked."""
+def look(settings: Settings, java_home: str | None, now: datetime, online: bool) -> list[CheckResult]:
+    """Check everything that a night needs. Nothing is changed and, unless `online`, no endpoint is asked."""
     lake = Lake(settings.lake)
-    checks: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
+    checks: list[tuple[str, Callable[[], Iterable[CheckResult]]]] = [
         (machine.AREA, lambda: of_machine(settings, lake, java_home)),
         (tables.AREA, lambda: tables.folder(lake)),
         (tables.AREA, lambda: tables.tables(lake, settings.replay_days)),
-        (models.AREA, lambda: models.models(lake)),
+        (tables.MODELS_AREA, lambda: tables.models(lake)),
         (endpoint.AREA, lambda: endpoint.endpoint(settings, online, lake)),
         (systems.AREA, lambda: of_systems(settings, lake, now)),
     ]
-    return [finding for area, check in checks for finding in guarded(area, check)]
+    return [result for area, check in checks for result in guarded(area, check)]
 
 
-def of_settings(trouble: SettingsError) -> list[Finding]:
-    """The settings that are wrong; nothing else can be looked at then."""
+def of_settings(trouble: SettingsError) -> list[CheckResult]:
+    """Return the settings that are wrong; nothing else can be checked then."""
     return [error("settings", f"{name}: {why}", "the environment", "correct or unset it") for name, why in trouble.wrong]
 
 
-def guarded(area: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """Yield what a check finds; that it broke off, if it did."""
+def guarded(area: str, check: Callable[[], Iterable[CheckResult]]) -> Iterator[CheckResult]:
+    """Yield the results of a check, and one more if it broke off."""
     try:
         yield from check()
     except Exception as trouble:
-        yield error(area, f"could not be looked at: {tables.short(trouble)}", "", tables.RECOVER)
+        yield error(area, f"could not be checked: {tables.short(trouble)}", "", tables.RECOVER)
 
 
-def of_machine(settings: Settings, lake: Lake, java_home: str | None) -> Iterator[Finding]:
-    """The machine, as it is."""
+def of_machine(settings: Settings, lake: Lake, java_home: str | None) -> Iterator[CheckResult]:
+    """Check the machine."""
     yield machine.python(sys.version_info[:3])
     yield machine.java(machine.ask_java(java_home))
     yield from machine.packages(machine.pinned())
@@ -57,8 +56,8 @@ def of_machine(settings: Settings, lake: Lake, java_home: str | None) -> Iterato
         yield machine.disk(shutil.disk_usage(place).free, str(place))
 
 
-def of_systems(settings: Settings, lake: Lake, now: datetime) -> Iterator[Finding]:
-    """The systems of a night, their files and their last nights."""
+def of_systems(settings: Settings, lake: Lake, now: datetime) -> Iterator[CheckResult]:
+    """Check the systems of a night, their files and their last nights."""
     found, own, faults = systems.catalogue(settings.systems)
     yield from faults
     chosen = systems.targets(found, own)
@@ -70,7 +69,7 @@ def of_systems(settings: Settings, lake: Lake, now: datetime) -> Iterator[Findin
     days = {system.name: dated[-1] for system in chosen if data is not None and (dated := find_days(system, data))}
     outcomes = lake.rows(OUTCOMES, ["system", "ds", "stage", "outcome", "detail", "counts", "at"])
     yield from systems.last_nights(chosen, rows, outcomes, days)
-    yield from models.unjudged_ahead(lake, chosen, settings.provider == "off")
+    yield from tables.unjudged_ahead(lake, chosen, settings.provider == "off")
     if data is not None:
         yield from systems.late_files(chosen, rows, data)
     yield from systems.stale_nights(chosen, lake)
@@ -78,7 +77,7 @@ def of_systems(settings: Settings, lake: Lake, now: datetime) -> Iterator[Findin
     yield from systems.clock(now, rows)
 
 
-def worst(findings: Iterable[Finding]) -> State:
-    """The worst of all findings."""
-    states = {finding.state for finding in findings}
+def worst(results: Iterable[CheckResult]) -> State:
+    """Return the worst state of all results."""
+    states = {result.state for result in results}
     return next((state for state in (State.ERROR, State.WARNING) if state in states), State.OK)

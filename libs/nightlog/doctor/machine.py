@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-from nightlog.doctor.finding import Finding, error, ok, warning
+from nightlog.doctor import CheckResult, error, ok, warning
 from nightlog.errors import ConfigError
 from nightlog.spark import JARS, delta_jars
 
@@ -23,23 +23,23 @@ LOW_DISK, NO_DISK = 5 * GIB, GIB // 2
 BESIDE_THE_DRIVER = 2 * GIB  # Python workers, the small model, the sentence encoder
 
 
-def python(version: tuple[int, ...], wanted: tuple[int, int] = (3, 11)) -> Finding:
-    """Is it the Python that everything is pinned for?"""
+def python(version: tuple[int, ...], wanted: tuple[int, int] = (3, 11)) -> CheckResult:
+    """Check that Python is the version that everything is pinned for."""
     found = ".".join(map(str, version[:3]))
     if version[:2] == wanted:
         return ok(AREA, f"Python {found}", sys.prefix)
     return error(AREA, f"Python {found}, expected {wanted[0]}.{wanted[1]}", sys.prefix, SETUP)
 
 
-def java(told: str) -> Finding:
-    """Return what `java -version` says.
+def java(version_text: str) -> CheckResult:
+    """Check Java by the output of `java -version`.
 
     >>> java('openjdk version "17.0.15" 2025-04-15').what
     'Java 17.0.15'
     >>> java('java version "1.8.0_401"').what
     'Java 1.8.0_401, expected 17'
     """
-    match = re.search(r'version "([^"]+)"', told)
+    match = re.search(r'version "([^"]+)"', version_text)
     if match is None:
         return error(
             AREA, "no Java", "JAVA_HOME, PATH", "install Java 17 (Debian: apt-get install openjdk-17-jre-headless), or set JAVA_HOME"
@@ -52,7 +52,7 @@ def java(told: str) -> Finding:
 
 
 def ask_java(home: str | None) -> str:
-    """Return what the Java that Spark would start says of itself; empty where there is none."""
+    """Return the output of `java -version`, of the Java that Spark would start; empty if there is none."""
     program = shutil.which(str(Path(home, "bin", "java")) if home else "java")
     if program is None:
         return ""
@@ -62,8 +62,8 @@ def ask_java(home: str | None) -> str:
         return ""
 
 
-def packages(wanted: Iterable[str], version_of: Callable[[str], str] = metadata.version) -> Iterator[Finding]:
-    """Are the packages those that were tested? Args: wanted: NAME==VERSION; version_of raises PackageNotFoundError."""
+def packages(wanted: Iterable[str], version_of: Callable[[str], str] = metadata.version) -> Iterator[CheckResult]:
+    """Check that the packages are those that were tested. Args: wanted: NAME==VERSION; version_of raises PackageNotFoundError."""
     missing, others, n = [], [], 0
     for pinned in wanted:
         name, _, version = pinned.partition(";")[0].strip().partition("==")
@@ -82,15 +82,15 @@ def packages(wanted: Iterable[str], version_of: Callable[[str], str] = metadata.
 
 
 def pinned() -> list[str]:
-    """Return what Nightlog's own installation asks for."""
+    """Return the requirements of Nightlog's own installation."""
     try:
         return list(metadata.requires("nightlog") or ())
     except metadata.PackageNotFoundError:
         return []
 
 
-def jars() -> Finding:
-    """Are Delta's JARs there?"""
+def jars() -> CheckResult:
+    """Check that Delta's JARs are there."""
     try:
         return ok(AREA, f"{len(delta_jars().split(','))} JARs of Delta", str(JARS))
     except ConfigError:
@@ -98,7 +98,7 @@ def jars() -> Finding:
 
 
 def in_bytes(size: str) -> int:
-    """A size as Spark writes it.
+    """Return the bytes of a size as Spark writes it.
 
     >>> in_bytes("4g") == 4 * GIB, in_bytes("512m") == GIB // 2, in_bytes("1024")
     (True, True, 1024)
@@ -107,21 +107,21 @@ def in_bytes(size: str) -> int:
     return int(match[1]) * 1024 ** " kmgt".index(match[2] or " ") if match else 0
 
 
-def memory(total: int | None, driver: str) -> Finding:
-    """Does Spark's driver fit into memory, with room for what runs beside it? Args: total in bytes, None where it is not known."""
+def memory(total: int | None, driver: str) -> CheckResult:
+    """Check that Spark's driver fits into memory, with room for the processes beside it. Args: total in bytes, None if unknown."""
     wanted = in_bytes(driver)
     if not wanted:
         return error(AREA, f"NIGHTLOG_DRIVER_MEMORY is `{driver}`, no size such as 4g", "settings", "correct it")
     if total is None:
         return ok(AREA, f"memory is not known here; the driver takes {driver}")
-    told = f"{total / GIB:.1f} GiB of memory, {driver} of them for Spark's driver"
+    found = f"{total / GIB:.1f} GiB of memory, {driver} of them for Spark's driver"
     if total < wanted + BESIDE_THE_DRIVER:
-        return warning(AREA, told, "NIGHTLOG_DRIVER_MEMORY", "lower it, or give the machine more: 2 GiB are needed beside it")
-    return ok(AREA, told)
+        return warning(AREA, found, "NIGHTLOG_DRIVER_MEMORY", "lower it, or give the machine more: 2 GiB are needed beside it")
+    return ok(AREA, found)
 
 
 def total_memory(meminfo: Path = Path("/proc/meminfo"), limit: Path = Path("/sys/fs/cgroup/memory.max")) -> int | None:
-    """Bytes of memory that this process may use: the machine's, or its container's where that is less."""
+    """Return the bytes of memory that this process may use: the machine's, or its container's if that is less."""
     try:
         found = re.search(r"MemTotal:\s+(\d+) kB", meminfo.read_text())
         total = int(found[1]) * 1024 if found else None
@@ -134,11 +134,11 @@ def total_memory(meminfo: Path = Path("/proc/meminfo"), limit: Path = Path("/sys
     return min(total, int(most)) if total is not None and most.isdigit() else total
 
 
-def disk(free: int, folder: str) -> Finding:
-    """Is there room for another night? Args: free bytes."""
-    told = f"{free / GIB:.1f} GiB free"
+def disk(free: int, folder: str) -> CheckResult:
+    """Check that there is room for another night. Args: free bytes."""
+    found = f"{free / GIB:.1f} GiB free"
     if free < NO_DISK:
-        return error(AREA, told, folder, "make room: run `nightlog maintain`, lower NIGHTLOG_BRONZE_DAYS, or move the lake")
+        return error(AREA, found, folder, "make room: run `nightlog maintain`, lower NIGHTLOG_BRONZE_DAYS, or move the lake")
     if free < LOW_DISK:
-        return warning(AREA, told, folder, "make room soon: run `nightlog maintain`, or lower NIGHTLOG_BRONZE_DAYS")
-    return ok(AREA, told, folder)
+        return warning(AREA, found, folder, "make room soon: run `nightlog maintain`, or lower NIGHTLOG_BRONZE_DAYS")
+    return ok(AREA, found, folder)

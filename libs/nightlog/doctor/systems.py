@@ -1,4 +1,4 @@
-"""The systems: their files can be read, their paths find logs, and what became of their last nights."""
+"""The systems: their files can be read, their paths find logs, their last nights are published."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from nightlog.doctor.finding import Finding, error, ok, warning
+from nightlog.doctor import CheckResult, error, ok, warning
 from nightlog.errors import ConfigError
 from nightlog.ingest.discover import data_folder, relative, search_days, search_night
 from nightlog.lake.lake import Lake
@@ -19,20 +19,20 @@ from nightlog.systems.catalog import parse_system, system_files
 from nightlog.systems.spec import System
 
 AREA = "systems"
-MEND = "mend the file; `nightlog try` proposes one from the logs"
+FIX = "fix the file; `nightlog try` proposes one from the logs"
 
 
-def catalogue(own: Path | None) -> tuple[dict[str, System], set[str], list[Finding]]:
-    """The systems whose files can be read, the names of the user's own, and what is wrong with the other files."""
+def catalogue(own: Path | None) -> tuple[dict[str, System], set[str], list[CheckResult]]:
+    """Return the systems whose files can be read, the names of the user's own, and the faults of the other files."""
     found: dict[str, System] = {}
     named: set[str] = set()
-    faults: list[Finding] = []
+    faults: list[CheckResult] = []
     try:
         for where, text in system_files(own):
             try:
                 system = parse_system(text, where)
             except ConfigError as trouble:
-                faults.append(error(AREA, str(trouble), where, MEND))
+                faults.append(error(AREA, str(trouble), where, FIX))
                 continue
             found[system.name] = system
             if own is not None and Path(where).parent == own:
@@ -45,12 +45,12 @@ def catalogue(own: Path | None) -> tuple[dict[str, System], set[str], list[Findi
 
 
 def targets(found: Mapping[str, System], own: set[str]) -> list[System]:
-    """The systems of a night without names: the user's own targets where there are any, else all."""
+    """Return the systems of a night without names: the user's own targets if there are any, else all."""
     return [system for system in found.values() if system.role == "target" and (not own or system.name in own)]
 
 
-def inputs(systems: Iterable[System], logs: Path) -> Iterator[Finding]:
-    """Does each system's path find files, and can all of them be reached? Args: logs: the data folder as it is set."""
+def inputs(systems: Iterable[System], logs: Path) -> Iterator[CheckResult]:
+    """Check that each system's path finds files, and that all of them can be reached. Args: logs: the data folder as it is set."""
     try:
         data = data_folder(logs)
     except ConfigError as wrong:
@@ -70,8 +70,8 @@ def inputs(systems: Iterable[System], logs: Path) -> Iterator[Finding]:
 
 def last_nights(
     systems: Iterable[System], rows: Iterable[Mapping[str, Any]], outcomes: Iterable[Mapping[str, Any]], days: Mapping[str, str]
-) -> Iterator[Finding]:
-    """Yield what became of each system's last night.
+) -> Iterator[CheckResult]:
+    """Yield the outcome of each system's last night.
 
     Args: rows of gold.nights; outcomes: rows of ops.outcomes, a failure there may be younger than what is published; days: system → the
     last day of which it has files.
@@ -84,7 +84,7 @@ def last_nights(
         if row is None:
             yield warning(AREA, f"{name}: no night yet", "gold.nights", f"nightlog run --ds {days.get(name, 'DAY')} --systems {name}")
         elif row["outcome"] == "gated":
-            todo = f"mend it and run the night again, or: nightlog approve --ds {row['ds']} --system {name}"
+            todo = f"fix it and run the night again, or: nightlog approve --ds {row['ds']} --system {name}"
             yield error(AREA, f"{name}: the last night, {row['ds']}, is held back: {row['detail']}", "gold.nights", todo)
         elif exit_kind(row["outcome"], row.get("counts")) in ("failed", "transient"):
             todo = f"see ops.outcomes, then: nightlog run --ds {row['ds']} --systems {name}"
@@ -93,14 +93,14 @@ def last_nights(
         elif row["outcome"] != "done":
             yield warning(AREA, f"{name}: the last night, {row['ds']}: {row['outcome']}: {row['detail']}", "gold.nights", "see its files")
         elif (latest := days.get(name)) is not None and behind(row["ds"], latest) > 1:
-            todo = f"see whether Airflow runs; for the last day: nightlog run --ds {latest} --systems {name}"
+            todo = f"see if Airflow runs; for the last day: nightlog run --ds {latest} --systems {name}"
             yield warning(AREA, f"{name}: the last night is {row['ds']}, and there are files of {latest}", "gold.nights", todo)
         else:
             yield ok(AREA, f"{name}: last night {row['ds']}, {row['n_anomalies'] or 0:,} anomalies", "gold.nights")
 
 
 def newest(rows: Iterable[Mapping[str, Any]], by: str) -> dict[str, Mapping[str, Any]]:
-    """System → its row with the greatest value of a column."""
+    """Return system → its row with the greatest value of a column."""
     found: dict[str, Mapping[str, Any]] = {}
     for row in rows:
         if row["system"] not in found or row[by] > found[row["system"]][by]:
@@ -108,8 +108,8 @@ def newest(rows: Iterable[Mapping[str, Any]], by: str) -> dict[str, Mapping[str,
     return found
 
 
-def late_files(systems: Iterable[System], rows: Iterable[Mapping[str, Any]], data: Path, nights: int = 7) -> Iterator[Finding]:
-    """Files that came, or changed, after their night had been published; the last nights of each system are looked at."""
+def late_files(systems: Iterable[System], rows: Iterable[Mapping[str, Any]], data: Path, nights: int = 7) -> Iterator[CheckResult]:
+    """Yield the systems with files that came, or changed, after their night had been published. Args: nights: the last nights to check."""
     by_system: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         if is_published(row["outcome"]) and row["run_at"] is not None:
@@ -121,11 +121,11 @@ def late_files(systems: Iterable[System], rows: Iterable[Mapping[str, Any]], dat
             if late:
                 todo = f"nightlog run --ds {row['ds']} --systems {system.name}"
                 first = relative(late[0], data)
-                told = f"{system.name}: {len(late)} files of {row['ds']} came or changed after the night was published, e.g. {first}"
-                yield warning(AREA, told, str(data), todo)
+                found = f"{system.name}: {len(late)} files of {row['ds']} came or changed after the night was published, e.g. {first}"
+                yield warning(AREA, found, str(data), todo)
 
 
-def stale_nights(systems: Iterable[System], lake: Lake) -> Iterator[Finding]:
+def stale_nights(systems: Iterable[System], lake: Lake) -> Iterator[CheckResult]:
     """Yield the nights whose sessions may begin on a day that has other events now."""
     for system in systems:
         readings = Readings(lake, system)
@@ -134,7 +134,7 @@ def stale_nights(systems: Iterable[System], lake: Lake) -> Iterator[Finding]:
             yield warning(AREA, found, "silver.readings", f"nightlog run --ds {ds} --systems {system.name}")
 
 
-def overdue(systems: Iterable[System], lake: Lake, now: datetime) -> Iterator[Finding]:
+def overdue(systems: Iterable[System], lake: Lake, now: datetime) -> Iterator[CheckResult]:
     """Yield the systems with sessions that still wait after the last night that was to judge them."""
     before = (now.date() - timedelta(days=1)).isoformat()
     for name, ds in overdue_nights(lake, [system.name for system in systems], before).items():
@@ -143,7 +143,7 @@ def overdue(systems: Iterable[System], lake: Lake, now: datetime) -> Iterator[Fi
 
 
 def behind(last: str, newest: str) -> int:
-    """Days between the last night and the newest files.
+    """Return the days between the last night and the newest files.
 
     >>> behind("2026-02-28", "2026-03-04")
     4
@@ -152,11 +152,11 @@ def behind(last: str, newest: str) -> int:
 
 
 def nights(lake: Lake) -> list[dict[str, Any]]:
-    """The narrow rows of gold.nights."""
+    """Return the rows of gold.nights, with a few columns."""
     return lake.rows(NIGHTS, ["ds", "system", "outcome", "detail", "n_anomalies", "run_at"])
 
 
-def clock(now: datetime, rows: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
-    """Is a night of the lake later than today? Then a clock was wrong, or a day was mistyped."""
+def clock(now: datetime, rows: Iterable[Mapping[str, Any]]) -> Iterator[CheckResult]:
+    """Check that no night of the lake is later than today: otherwise a clock was wrong, or a day was mistyped."""
     if late := sorted({row["ds"] for row in rows if row["ds"] > now.date().isoformat()}):
         yield warning(AREA, f"nights of the future: {', '.join(late[:5])}", "gold.nights", "see the machine's clock, and who ran them")

@@ -1,32 +1,44 @@
-"""The lake and its tables: reachable, writable, closed to strangers; columns as this version writes them, a protocol that it reads."""
+"""The lake: reachable, writable, closed to strangers; its tables are as this version writes them, its models unaltered."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nightlog.doctor.finding import Finding, error, ok, warning
+from nightlog.detector.calibration import Calibration
+from nightlog.detector.manifest import manifest_in
+from nightlog.doctor import CheckResult, error, ok, warning
 from nightlog.errors import NightlogError, SchemaMismatch
+from nightlog.history.general import general
 from nightlog.lake.lake import Lake
 from nightlog.lake.maintain import leftovers
 from nightlog.lake.schema import missing_columns
-from nightlog.lake.tables import ALL_TABLES, TableSpec
+from nightlog.lake.storage import half_written, read_file
+from nightlog.lake.tables import ALL_TABLES, MODELS, TableSpec
+from nightlog.systems.spec import System
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
+
 
 AREA = "lake"
 READER, WRITER = 1, 2  # Delta's protocol that every reader of the lake can follow
 MANY_FILES, MANY_LEFTOVERS = 2000, 100
 RECOVER = "see docs/how-to/recover.md"
+MODELS_AREA = "models"
+AGAIN = "restore the file from a copy of the lake, or train again: nightlog train, nightlog retrain"
+NAME_A_JUDGE = "name an LLM (OPENAI_API_KEY, docs/reference/settings.md) or answer its questions (nightlog questions)"
+IN_MANIFEST = ("encoder", "tau", "threshold", "foreign_threshold", "shape", "source_texts", "sources")
 
 
-def folder(lake: Lake) -> Iterator[Finding]:
-    """Can the lake be reached, read and written, and by whom? What is behind a URL is only looked at."""
+def folder(lake: Lake) -> Iterator[CheckResult]:
+    """Check that the lake can be reached, read and written, and by whom. A lake behind a URL is only listed."""
     root = lake.root
     if "://" in root:
         yield from remote(root)
@@ -46,8 +58,8 @@ def folder(lake: Lake) -> Iterator[Finding]:
     yield closed(place)
 
 
-def remote(root: str) -> Iterator[Finding]:
-    """Can an object store be reached?"""
+def remote(root: str) -> Iterator[CheckResult]:
+    """Check that an object store can be reached."""
     from pyarrow.fs import FileSystem, FileType
 
     try:
@@ -63,8 +75,8 @@ def remote(root: str) -> Iterator[Finding]:
     )
 
 
-def writable(place: Path) -> Finding:
-    """Can a file be made and removed in the lake?"""
+def writable(place: Path) -> CheckResult:
+    """Check that a file can be made and removed in the lake."""
     probe = place / f".doctor-{uuid.uuid4().hex}"
     try:
         probe.write_bytes(b"")
@@ -74,8 +86,8 @@ def writable(place: Path) -> Finding:
     return ok(AREA, "can be read and written", str(place))
 
 
-def closed(place: Path) -> Finding:
-    """May strangers read the log lines in the lake?"""
+def closed(place: Path) -> CheckResult:
+    """Check that strangers cannot read the log lines in the lake."""
     mode = stat.S_IMODE(place.stat().st_mode)
     if mode & stat.S_IWOTH:
         return error(AREA, f"anybody may write into it (mode {mode:o})", str(place), f"chmod 750 {place}")
@@ -84,8 +96,8 @@ def closed(place: Path) -> Finding:
     return ok(AREA, f"closed to strangers (mode {mode:o})", str(place))
 
 
-def tables(lake: Lake, replay_days: int, specs: Iterable[TableSpec] = ALL_TABLES) -> Iterator[Finding]:
-    """Each table that is there: what is wrong with it, or that it is well."""
+def tables(lake: Lake, replay_days: int, specs: Iterable[TableSpec] = ALL_TABLES) -> Iterator[CheckResult]:
+    """Check each table that is there."""
     n, troubled = 0, 0
     for spec in specs:
         if not lake.exists(spec):
@@ -98,8 +110,8 @@ def tables(lake: Lake, replay_days: int, specs: Iterable[TableSpec] = ALL_TABLES
         yield ok(AREA, f"{n - troubled} of {n} tables are as this version writes them", lake.root)
 
 
-def table(lake: Lake, spec: TableSpec, replay_days: int) -> Iterator[Finding]:
-    """Yield what is wrong with one table."""
+def table(lake: Lake, spec: TableSpec, replay_days: int) -> Iterator[CheckResult]:
+    """Yield the faults of one table."""
     where = lake.path(spec)
     try:
         opened = lake.table(spec)
@@ -109,8 +121,8 @@ def table(lake: Lake, spec: TableSpec, replay_days: int) -> Iterator[Finding]:
         yield error(AREA, f"{spec.name} cannot be read: {short(trouble)}", where, f"restore it; {RECOVER}")
         return
     if protocol.min_reader_version > READER or protocol.min_writer_version > WRITER:
-        told = f"{spec.name} has protocol {protocol.min_reader_version}/{protocol.min_writer_version}, expected {READER}/{WRITER}"
-        yield error(AREA, told, where, f"another program has changed it: restore the version before, or rebuild it; {RECOVER}")
+        message = f"{spec.name} has protocol {protocol.min_reader_version}/{protocol.min_writer_version}, expected {READER}/{WRITER}"
+        yield error(AREA, message, where, f"another program has changed it: restore the version before, or rebuild it; {RECOVER}")
         return
     yield from columns(spec, opened, where)
     try:
@@ -128,17 +140,77 @@ def table(lake: Lake, spec: TableSpec, replay_days: int) -> Iterator[Finding]:
         yield warning(AREA, f"{spec.name} is made of {len(files):,} files", where, "run `nightlog maintain`, weekly by Airflow")
 
 
-def columns(spec: TableSpec, opened: DeltaTable, where: str) -> Iterator[Finding]:
+def columns(spec: TableSpec, opened: DeltaTable, where: str) -> Iterator[CheckResult]:
     """Report a table whose columns are not those of its spec; columns that it lacks are added by the next write."""
     try:
         missing_columns(spec, opened)
     except SchemaMismatch as mismatch:
         yield error(AREA, str(mismatch), where, f"restore the version before, or rebuild it; {RECOVER}")
     if strange := [field.name for field in opened.schema().fields if field.name not in spec.names]:
-        yield warning(AREA, f"{spec.name} has columns that nobody knows: {', '.join(strange)}", where, "see who writes into the lake")
+        yield warning(AREA, f"{spec.name} has unknown columns: {', '.join(strange)}", where, "see who writes into the lake")
 
 
 def short(trouble: Exception) -> str:
-    """An error in a line."""
-    told = str(trouble) if isinstance(trouble, NightlogError) else f"{type(trouble).__name__}: {trouble}"
-    return " ".join(told.split())[:300]
+    """Return an error in one line."""
+    message = str(trouble) if isinstance(trouble, NightlogError) else f"{type(trouble).__name__}: {trouble}"
+    return " ".join(message.split())[:300]
+
+
+def models(lake: Lake) -> Iterator[CheckResult]:
+    """Check that a model serves, and that the file of each serving model is the registered one."""
+    rows = [row for row in lake.rows(MODELS) if row["status"] == "promoted"]
+    if not any(row["system"] == "" for row in rows):
+        shipped = f"no trained model: the general model that ships ({general().version}) is used; `nightlog train` is optional"
+        yield ok(MODELS_AREA, shipped, lake.root)
+    for row in sorted(rows, key=lambda row: str(row["system"])):
+        yield model(f"{lake.root}/models/{row['version']}.safetensors", row)
+    if parts := half_written(f"{lake.root}/models"):
+        yield warning(MODELS_AREA, f"{len(parts)} half-written model files", parts[0], "remove .*.part there: a training broke off")
+
+
+def unjudged_ahead(lake: Lake, systems: Iterable[System], is_llm_off: bool) -> Iterator[CheckResult]:
+    """Yield the systems some of whose sessions tonight leaves unjudged: no LLM judges them, nor does their model.
+
+    Such a night is incomplete, or, if the system's file wants no LLM, complete with unjudged sessions.
+    """
+    rows = {row["system"]: row for row in lake.rows(MODELS) if row["status"] == "promoted"}
+    for system in systems:
+        row = rows.get(system.name) or rows.get("")
+        if system.llm.judges and not is_llm_off:
+            continue
+        if row is None:
+            found = f"{system.name}: no LLM judges; the history flags anomalies, and what it does not flag is judged by nobody"
+            yield warning(MODELS_AREA, found, lake.root, NAME_A_JUDGE)
+            continue
+        manifest = json.loads(row["manifest"])
+        flags_foreign, flags_known = (
+            Calibration(**manifest.get(calibration) or {}).reaches(manifest.get(threshold))
+            for calibration, threshold in (("foreign", "foreign_threshold"), ("calibration", "threshold"))
+        )
+        if flags_foreign and flags_known:
+            continue
+        which = "none of its sessions" if not flags_foreign and not flags_known else "no session "
+        which += "" if which.startswith("none") else "unlike the training systems" if flags_known else "like the training systems"
+        found = f"{system.name}: no LLM judges, and model {row['version']} can flag {which}: these are judged by nobody"
+        yield warning(MODELS_AREA, found, lake.root, f"{NAME_A_JUDGE}, or train again")
+
+
+def model(path: str, row: dict[str, Any]) -> CheckResult:
+    """Check that a model's file is there, has the registered digest, and holds tensors and a manifest that this version reads."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    name = f"model {row['version']} for {row['system'] or 'all systems'}"
+    try:
+        content = read_file(path)
+    except OSError as trouble:
+        return error(MODELS_AREA, f"{name} cannot be read: {trouble}", path, AGAIN)
+    if (digest := hashlib.sha256(content).hexdigest()) != row["sha256"]:
+        return error(MODELS_AREA, f"{name} was altered: sha256 {digest[:16]}…, expected {row['sha256'][:16]}…", path, AGAIN)
+    try:
+        n_tensors, manifest = len(load(content)), manifest_in(content)
+    except (SafetensorError, ValueError) as trouble:
+        return error(MODELS_AREA, f"{name} cannot be loaded: {trouble}", path, AGAIN)
+    if lacking := [key for key in IN_MANIFEST if key not in manifest]:
+        return error(MODELS_AREA, f"{name} is of another version: its manifest lacks {', '.join(lacking)}", path, AGAIN)
+    return ok(MODELS_AREA, f"{name}: {n_tensors} tensors, sha256 as registered", path)

@@ -1,26 +1,83 @@
-"""Stage embed: the text of new templates → silver.template_vectors, by a sentence encoder on the executors."""
+"""Stage embed: the text of new templates → silver.template_vectors by a sentence encoder; and the device on which torch computes."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, FloatType
 
-from nightlog.encoding.device import batches, one_thread, pick_device
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import write_frame
 from nightlog.lake.tables import TEMPLATES, VECTORS
 from nightlog.systems.spec import System
 
 if TYPE_CHECKING:
+    import torch
     from pyspark.sql import DataFrame
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: small networks gain nothing by more, threads that wait for each other on busy cores lose minutes, and the
+    result does not depend on the machine's cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device of this process or Spark task; `auto` takes a GPU where there is one."""
+    import torch
+
+    return torch.device(device_name(wanted, task_gpus(), torch.cuda.device_count()))
+
+
+def device_name(wanted: str, given: Sequence[str], n_gpus: int) -> str:
+    """`cpu`, or the GPU to compute on. Spark says which GPU is a task's but sets nothing in its environment, so two tasks would share one.
+
+    Args: wanted: auto, cpu or cuda; given: addresses of the GPUs that Spark gave to the task; n_gpus: how many torch can see.
+
+    >>> device_name("auto", ["3"], 4), device_name("auto", [], 4), device_name("auto", ["3"], 0), device_name("cpu", ["3"], 4)
+    ('cuda:3', 'cuda', 'cpu', 'cpu')
+    """
+    if wanted == "cpu" or (wanted == "auto" and not n_gpus):
+        return "cpu"
+    return f"cuda:{given[0]}" if given else "cuda"
+
+
+def task_gpus() -> list[str]:
+    """Addresses of the GPUs that Spark gave to this task; none outside of a task, or where it gave none."""
+    from pyspark import TaskContext
+
+    task = TaskContext.get()
+    found = task.resources().get("gpu") if task is not None else None
+    return list(found.addresses) if found is not None else []
+
+
+def batches(lengths: Sequence[int], budget: int) -> Iterator[np.ndarray]:
+    """Numbers of texts that go through a network together, texts of like length in one batch: each is padded to the longest of them, so a
+    batch is as large as `budget` letters allow, one text at least.
+
+    >>> [batch.tolist() for batch in batches([3, 50, 4, 4], 12)]
+    [[0, 2, 3], [1]]
+    """
+    order = np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable")
+    start = 0
+    for end in range(1, len(order) + 1):
+        if end == len(order) or (end + 1 - start) * lengths[order[end]] > budget:
+            yield order[start:end]
+            start = end
+
 
 ENCODER = "all-MiniLM-L6-v2"
 DIMENSIONS = 384
@@ -107,6 +164,8 @@ def embed(lake: Lake, system: System, device: str = "auto") -> dict[str, int]:
 def encode_templates(templates: DataFrame, device: str) -> DataFrame:
     """Templates (system, template_id, text) with their vectors: (…, encoder, vector array<float> of 384, unit norm)."""
     from pyspark.ml.functions import predict_batch_udf
+    from pyspark.sql import functions as F
+    from pyspark.sql.types import ArrayType, FloatType
 
     vector: Any = predict_batch_udf(lambda: make_encoder(device), return_type=ArrayType(FloatType()), batch_size=BATCH)
     return templates.withColumns({"encoder": F.lit(ENCODER), "vector": vector("text")})

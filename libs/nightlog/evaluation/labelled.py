@@ -23,7 +23,7 @@ from nightlog.history.channels import Templates
 from nightlog.history.reference import EVENTS, Reference
 from nightlog.onboarding.trial import try_system
 from nightlog.sessions.group import pattern_id, question_id
-from nightlog.systems.labels import read_label_file
+from nightlog.systems.catalog import read_label_file
 from nightlog.systems.spec import System
 
 TRAINTICKET = Benchmark("trainticket_traces", "trainticket", "trainticket", "id", main=False)

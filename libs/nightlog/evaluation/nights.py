@@ -8,7 +8,7 @@ from typing import Any
 from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, SESSIONS
-from nightlog.systems.labels import read_label_file
+from nightlog.systems.catalog import read_label_file
 from nightlog.systems.spec import System
 
 

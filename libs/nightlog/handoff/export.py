@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightlog.lake.lake import Lake
+from nightlog.lake.parts import part_batches
+from nightlog.lake.query import VIEWS, View
 from nightlog.lake.schema import arrow_schema
-from nightlog.lake.views import VIEWS, View
 from nightlog.sanitize import csv_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BATCH_ROWS = 2048
 EXPORTED = {"anomalies": "v_anomalies", "nights": "v_nights"}
 
 
@@ -57,33 +57,17 @@ def schema_of(view: View) -> pa.Schema:
 
 
 def batches(lake: Lake, view: View, ds: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """A night's rows of a view, system by system, in the order in which they were published."""
+    """Yield a night's rows of a view, system by system, in the order in which they were published."""
     import pyarrow as pa
 
-    for rows in stream(lake, view, ds):
+    sources = [old for old, _ in view.sources()]
+    if "ds" in view.over.partition:
+        found = (batch for part in lake.parts(view.over, ds=ds) for batch in part_batches(lake.root, view.over, part, sources))
+    else:
+        found = iter(lake.arrow(view.over, ds=ds).sort_by("system").select(sources).to_batches())
+    for rows in found:
         columns = [rows[old].cast(schema.field(name).type) for old, name in view.sources()]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def stream(lake: Lake, view: View, ds: str) -> Iterator[pa.RecordBatch]:
-    """The rows in the table's own columns. A table with raw lines is read batch by batch: Arrow's scans hold whole files in memory."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.dataset as pads
-    import pyarrow.parquet as pq
-
-    if "ds" not in view.over.partition:
-        yield from lake.arrow(view.over, ds=ds).sort_by("system").to_batches()
-        return
-    fragments = lake.dataset(view.over).get_fragments(pc.field("ds") == ds) if lake.exists(view.over) else ()
-    for part in sorted(fragments, key=lambda part: str(part.path)):
-        keys = pads.get_partition_keys(part.partition_expression)
-        with pq.ParquetFile(part.path, filesystem=part.filesystem) as file:
-            for batch in file.iter_batches(BATCH_ROWS):
-                rows = batch
-                for name in view.over.partition:
-                    rows = rows.append_column(name, pa.repeat(keys[name], len(batch)))
-                yield rows
 
 
 @contextmanager

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Handed(NamedTuple):
-    """Where a night went, or was known already (`again`): then there is nothing to note. `content`: hash of what a webhook was told."""
+    """The place that a night was handed to. `again`: it has the night already, and nothing is recorded. `content`: hash of the message."""
 
     where: str
     content: str | None = None
@@ -36,11 +36,11 @@ def hand_off(lake: Lake, ds: str, run_id: str, to: HandOff, now: Callable[[], da
             handed = work()
             if handed.again:
                 continue
-            told = {"outcome": "done", "detail": handed.where, "content": handed.content}
+            result = {"outcome": "done", "detail": handed.where, "content": handed.content}
         except Exception as error:
             log.warning("%s: %s: not handed off: %s: %s", ds, kind, type(error).__name__, error)
-            told = {"outcome": "failed", "detail": f"{type(error).__name__}: {error}"[:500], "content": None}
-        rows.append({"ds": ds, "run_id": run_id, "kind": kind, "at": now()} | told)
+            result = {"outcome": "failed", "detail": f"{type(error).__name__}: {error}"[:500], "content": None}
+        rows.append({"ds": ds, "run_id": run_id, "kind": kind, "at": now()} | result)
     try:
         if rows:
             lake.append(HANDOFFS, rows)

@@ -10,9 +10,10 @@ from typing import Any
 
 from nightlog.handoff.export import in_place
 from nightlog.lake.lake import Lake
+from nightlog.lake.query import is_input_missing
 from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES
 from nightlog.llm.budget import cost
-from nightlog.outcomes import OutcomeKind, Stage, exit_kind, is_published
+from nightlog.outcomes import OutcomeKind, is_published
 from nightlog.pages.model import outcome_of
 from nightlog.publishing.account import has_input
 
@@ -83,12 +84,6 @@ def write_metrics(lake: Lake, path: Path) -> Path:
     with in_place(path) as aside:
         aside.write_text(metrics(found), encoding="utf-8")
     return path
-
-
-def is_input_missing(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Return True if stage ingest last found no file though some were due. Args: rows of ops.outcomes of a system's night."""
-    last = max((row for row in rows if row["stage"] == Stage.INGEST), key=lambda row: row["at"], default=None)
-    return last is not None and exit_kind(last["outcome"], last["counts"]) != last["outcome"]
 
 
 def metrics(systems: Sequence[SystemMetrics]) -> str:

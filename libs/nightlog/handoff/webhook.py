@@ -159,8 +159,8 @@ def post(url: str, body: dict[str, Any], hosts: str, timeout_s: float, sleep: Ca
         if isinstance(status, int) and 200 <= status < 300:
             return host
         if isinstance(status, int) and status < 500 and status != 429:
-            told = "redirects are not followed" if 300 <= status < 400 else "it does not take the message"
-            raise ConfigError(f"{host} answered {status}, {told}: see NIGHTLOG_WEBHOOK_URL")
+            why = "redirects are not followed" if 300 <= status < 400 else "it does not take the message"
+            raise ConfigError(f"{host} answered {status}, {why}: see NIGHTLOG_WEBHOOK_URL")
         if pause is not None:
             sleep(pause)
     raise TransientError(f"{host} answered {status}" if isinstance(status, int) else f"{host}: {status}")

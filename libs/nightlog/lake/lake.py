@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nightlog.lake.commits import Write, commit_writes, where
-from nightlog.lake.delta import DeltaTables
-from nightlog.lake.files import file_system
+from nightlog.lake.delta import DeltaTables, Write, commit_writes, where
 from nightlog.lake.parts import Part, Slice, parts_in, write_parts
 from nightlog.lake.runner import LOCAL_BYTES, Runner
 from nightlog.lake.schema import Row, arrow_schema, row_dict, rows_table, spark_schema
+from nightlog.lake.storage import file_system
 from nightlog.lake.tables import TableSpec
 
 if TYPE_CHECKING:
@@ -79,9 +78,7 @@ class Lake(DeltaTables):
 
     def nights(self, spec: TableSpec, system: str) -> set[str]:
         """Return the nights of which a table partitioned by day holds rows of the system."""
-        if not self.exists(spec):
-            return set()
-        return {found["ds"] for found in self.readable(spec).partitions(file_pruning_predicate=[("system", "=", system)])}
+        return {dict(part.partition)["ds"] for part in self.parts(spec, system=system)}
 
     def read(self, spec: TableSpec, **equal: str | Sequence[str]) -> DataFrame:
         """Return the rows with these values for Spark; no rows if the table is not there yet.

@@ -15,7 +15,7 @@ ADVICE = (
 )
 
 
-class Place(NamedTuple):
+class PatternNight(NamedTuple):
     """A pattern on a night of a system; `session_id` where it was found by one of its sessions."""
 
     system: str
@@ -24,20 +24,20 @@ class Place(NamedTuple):
     session_id: str | None
 
 
-def find_session(lake: Lake, session_id: str, system: str = "", ds: str = "") -> Place:
+def find_session(lake: Lake, session_id: str, system: str = "", ds: str = "") -> PatternNight:
     """The session, on its last night where no night is given. Raises: NotThere if there is none, ConfigError if several systems have it."""
     found = last_of(lake, SESSIONS, "session_id", session_id, system, ds)
     if not found:
         raise NotThere(f"no session `{session_id}`{searched(lake, system, ds)} in {lake.root}: {ADVICE}")
-    return Place(found["system"], found["ds"], found["pattern_id"], session_id)
+    return PatternNight(found["system"], found["ds"], found["pattern_id"], session_id)
 
 
-def find_target(lake: Lake, target: str, system: str = "", ds: str = "") -> Place:
+def find_target(lake: Lake, target: str, system: str = "", ds: str = "") -> PatternNight:
     """As `find_session`, of a session or of a pattern. Raises: NotThere, ConfigError."""
     if found := last_of(lake, SESSIONS, "session_id", target, system, ds):
-        return Place(found["system"], found["ds"], found["pattern_id"], target)
+        return PatternNight(found["system"], found["ds"], found["pattern_id"], target)
     if found := last_of(lake, PATTERNS, "pattern_id", target, system, ds):
-        return Place(found["system"], found["ds"], target, None)
+        return PatternNight(found["system"], found["ds"], target, None)
     raise NotThere(f"`{target}` is no session and no pattern{searched(lake, system, ds)} in {lake.root}: {ADVICE}")
 
 

@@ -1,4 +1,4 @@
-"""Upkeep of the lake: nights that are too old are dropped, small files are put together, files that no version needs are removed."""
+"""Upkeep of the lake: drop nights that are too old, compact small files, remove files that no version needs."""
 
 from __future__ import annotations
 
@@ -9,49 +9,21 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from nightlog.errors import ConfigError
-from nightlog.lake.commits import where
-from nightlog.lake.delta import PROPERTIES
+from nightlog.lake.delta import PROPERTIES, where
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import (
-    ALL_TABLES,
-    ANOMALIES,
-    COUNTS_TABLE,
-    EVENTS_TABLE,
-    FILES,
-    HISTORY,
-    LABELS,
-    LINES_TABLE,
-    NIGHTS,
-    NUMBERS,
-    OUTCOMES,
-    PATTERNS,
-    QUARANTINE,
-    READINGS,
-    ROUTES,
-    SCORES,
-    SESSIONS,
-    SIGNALS,
-    TEMPLATE_COUNTS,
-    WAITING,
-    TableSpec,
-)
+from nightlog.lake.tables import ALL_TABLES, OUTCOMES, TableSpec
 
 LEAST_REPLAY_DAYS = 7  # Delta refuses to remove younger files: a reader or writer of a long job may still need them
-BRONZE, SILVER, GOLD = (
-    (LINES_TABLE, LABELS, FILES, QUARANTINE),
-    (EVENTS_TABLE, COUNTS_TABLE, TEMPLATE_COUNTS, NUMBERS, SESSIONS, WAITING, READINGS, PATTERNS, ROUTES, SCORES, HISTORY),
-    (ANOMALIES, NIGHTS, SIGNALS),
-)
 
 Night = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Retention:
-    """For how many days nights are kept, by layer, and how far back the versions of tables can be read.
+    """Days for which nights are kept, by layer, and days for which the versions of tables can be read.
 
-    Raises ConfigError where a layer would be kept for less than the `replay` days, in which a past night can be derived again, or where
-    these are fewer than Delta allows.
+    Raises ConfigError if a layer would be kept for less than the `replay` days, in which a past night can be derived again, or if these
+    are fewer than Delta allows.
     """
 
     bronze: int
@@ -70,21 +42,14 @@ class Retention:
                 )
 
     def days(self, spec: TableSpec) -> int | None:
-        """For how long the nights of a table are kept; None: for ever.
-
-        Quarantined rows hold lines as they were delivered, and go with these. Keyed tables (templates, messages, vectors), verdicts,
-        answers, models, costs and outcomes are no night's own: they are never dropped.
-        """
-        for tables, days in ((BRONZE, self.bronze), (SILVER, self.silver), (GOLD, self.gold)):
-            if spec in tables:
-                return days
-        return None
+        """Return the days for which the nights of a table are kept; None: permanently."""
+        return None if spec.retention is None else int(getattr(self, spec.retention))
 
 
 def expired(
     nights: Iterable[Night], last_run: Mapping[Night, date], today: date, days: int, kept: Collection[str] = ()
 ) -> dict[str, list[str]]:
-    """The nights (system, ds) that are older than `days`, by system, in order.
+    """Return the nights (system, ds) that are older than `days`, by system, in order.
 
     A night is as old as its day or, where it was run later, as its last run: an old day that was backfilled yesterday is not dropped today.
     Systems in `kept` lose nothing.
@@ -101,7 +66,7 @@ def expired(
 
 
 def nights_in(lake: Lake, spec: TableSpec) -> set[Night]:
-    """The nights of which a table with a column `ds` holds rows."""
+    """Return the nights of which a table with a column `ds` holds rows."""
     if "ds" in spec.partition:
         return {(found["system"], found["ds"]) for found in lake.table(spec).partitions()}
     rows = lake.dataset(spec).to_table(columns=["system", "ds"]).group_by(["system", "ds"]).aggregate([]).to_pylist()
@@ -109,7 +74,7 @@ def nights_in(lake: Lake, spec: TableSpec) -> set[Night]:
 
 
 def last_runs(lake: Lake, look_back: Mapping[str, int]) -> dict[Night, date]:
-    """The day on which each night was last worked on, whatever came of it; a night that looks back needs the days before it as well.
+    """Return the day of each night's last run, whatever its outcome; a night that looks back needs the days before it as well.
 
     Args: look_back, by system the number of days that its nights look back; 0 where it is not named.
     """
@@ -131,12 +96,12 @@ def maintain(
     systems: Collection[str] = (),
     dry_run: bool = False,
 ) -> dict[str, int]:
-    """Drop expired nights, put small files together, and remove files that no version of the replay days needs; table by table.
+    """Drop expired nights, compact small files, and remove files that no version of the replay days needs; table by table.
 
-    Nights of `sources` stay: models are taught anew on all of them, and what is dropped would be read again from files. With `systems`
-    only their nights are dropped. With `dry_run` it is only said which nights are too old. A second run has nothing left to do.
+    Nights of `sources` stay: models are trained on all of them, and dropped nights would have to be read again from files. With `systems`
+    only their nights are dropped. With `dry_run` the nights that are too old are only listed. A second run has nothing left to do.
 
-    Returns: n_dropped, nights of tables dropped; n_compacted, small files put together; n_removed, files removed.
+    Returns: n_dropped, nights of tables dropped; n_compacted, small files compacted; n_removed, files removed.
     """
     totals = {"n_dropped": 0, "n_compacted": 0, "n_removed": 0}
     runs = last_runs(lake, look_back)
@@ -146,29 +111,22 @@ def maintain(
         days = retention.days(spec)
         old = expired(nights_in(lake, spec), runs, now.date(), days, sources) if days is not None else {}
         old = {system: ds for system, ds in old.items() if not systems or system in systems}
-        told = [f"{system}: {len(ds)} nights from {ds[0]} to {ds[-1]}" for system, ds in old.items()]
+        dropped = [f"{system}: {len(ds)} nights from {ds[0]} to {ds[-1]}" for system, ds in old.items()]
         if dry_run:
-            tell(f"{spec.name}: would drop {'; '.join(told) or 'nothing'}")
+            tell(f"{spec.name}: would drop {'; '.join(dropped) or 'nothing'}")
             continue
-        drop(lake, spec, old)
-        n_compacted = compact(lake, spec) if spec in GOLD or "ds" not in spec.partition else 0
+        if old:
+            lake.table(spec).delete(" or ".join(f"({where({'system': system, 'ds': ds})})" for system, ds in old.items()))
+        n_compacted = compact(lake, spec) if spec.retention == "gold" or "ds" not in spec.partition else 0
         n_removed = vacuum(lake, spec, retention.replay)
-        tell(f"{spec.name}: dropped {'; '.join(told) or 'nothing'}; {n_compacted} small files put together, {n_removed} old files removed")
+        tell(f"{spec.name}: dropped {'; '.join(dropped) or 'nothing'}; {n_compacted} small files compacted, {n_removed} old files removed")
         for name, n in (("n_dropped", sum(map(len, old.values()))), ("n_compacted", n_compacted), ("n_removed", n_removed)):
             totals[name] += n
     return totals
 
 
-def drop(lake: Lake, spec: TableSpec, old: Mapping[str, list[str]]) -> None:
-    """Delete the rows of these nights, by system, in one commit."""
-    if not old:
-        return
-    condition = " or ".join(f"({where({'system': system, 'ds': ds})})" for system, ds in old.items())
-    lake.table(spec).delete(condition)
-
-
 def compact(lake: Lake, spec: TableSpec) -> int:
-    """Put small files together. Returns their number.
+    """Compact small files. Returns their number.
 
     Slices of a day below gold are left alone: they are written once and whole, and their rows stay in order.
     """
@@ -176,7 +134,7 @@ def compact(lake: Lake, spec: TableSpec) -> int:
 
 
 def leftovers(lake: Lake, spec: TableSpec, days: int) -> list[str]:
-    """The files that no version of the last `days` needs, those of runs that broke off included, by their paths in the table's folder.
+    """Return the files that no version of the last `days` needs, also those of runs that broke off, by their paths in the table's folder.
 
     Delta also lists files that an earlier VACUUM has removed, while its log remembers them; in a local lake these are left out.
     """

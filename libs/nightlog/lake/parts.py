@@ -13,8 +13,8 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING
 
-from nightlog.lake.files import file_system
 from nightlog.lake.schema import arrow_schema, spark_schema
+from nightlog.lake.storage import file_system
 from nightlog.lake.tables import TableSpec
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # One compression for what lines and events are made of: half the bytes of snappy, and quicker to write (docs/decisions.md).
 COMPRESSION, LEVEL = "zstd", 1
 ROW_GROUP, SORTED_ROW_GROUP = 1 << 19, 1 << 15
+BATCH_ROWS = 2048
 
 # Columns with a value, or one of several values: they select partitions or rows.
 Slice = Mapping[str, str | Sequence[str]]
@@ -113,6 +114,23 @@ def part_dataset(root: str, spec: TableSpec, path: str) -> pads.Dataset:
 
     filesystem, base = file_system(root)
     return pads.dataset(f"{base}/{spec.path}/{path}", schema_of(spec), "parquet", filesystem)
+
+
+def part_batches(root: str, spec: TableSpec, part: Part, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yield columns of a part file, those of the partition too, batch by batch; columns that an older file lacks are null.
+
+    Arrow's own scans hold all nested columns of a file in memory.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    filesystem, base = file_system(root)
+    schema, partition = pa.schema([arrow_schema(spec).field(name) for name in columns]), dict(part.partition)
+    with pq.ParquetFile(f"{base}/{spec.path}/{part.path}", filesystem=filesystem) as file:
+        stored = [name for name in columns if name in file.schema_arrow.names]
+        for batch in file.iter_batches(BATCH_ROWS, columns=stored):
+            rows = [batch[name] if name in stored else pa.repeat(partition.get(name), len(batch)) for name in columns]
+            yield pa.RecordBatch.from_arrays([each.cast(field.type) for each, field in zip(rows, schema, strict=True)], schema=schema)
 
 
 def read_part(root: str, spec: TableSpec, path: str, columns: Sequence[str], between: tuple[str, int, int] | None = None) -> pa.Table:

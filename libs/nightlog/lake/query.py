@@ -1,34 +1,121 @@
-"""Reading the lake in the morning: rows of the night, and SQL over all tables. No Spark."""
+"""Reading the lake in the morning: the outcomes of nights, the views, and SQL over tables and views. No Spark, except for `spark_views`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
 from nightlog.lake.schema import rows_table
-from nightlog.lake.tables import ALL_TABLES, ANOMALIES, NIGHTS, OUTCOMES, TableSpec
-from nightlog.lake.views import VIEWS, view_sql
+from nightlog.lake.tables import ALL_TABLES, ANOMALIES, ANSWERS, NIGHTS, OUTCOMES, SIGNALS, TEMPLATES, VERDICTS, TableSpec
 from nightlog.outcomes import SUCCESSES, Stage, exit_kind
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
-    import pyarrow.dataset as pads
+
+
+@dataclass(frozen=True)
+class View:
+    """Columns of one table under names that stay. They are only ever added to, however the table changes.
+
+    `about`: the meaning of a row. `columns`: names in the view, separated by blanks; `name=old` if the table has it under another name.
+    """
+
+    name: str
+    about: str
+    over: TableSpec
+    columns: str
+
+    def sources(self) -> list[tuple[str, str]]:
+        """Return (name in the table, name in the view) of each column."""
+        pairs = (each.partition("=") for each in self.columns.split())
+        return [(old or name, name) for name, _, old in pairs]
+
+
+VIEWS = (
+    View(
+        "v_anomalies",
+        "an anomalous session of a night",
+        ANOMALIES,
+        """
+            ds system session_id pattern_id started_at ended_at n_events score decided_by route status reason evidence
+            lines versions run_id
+        """,
+    ),
+    View(
+        "v_nights",
+        "a night of a system: what was read, found and spent",
+        NIGHTS,
+        """
+            ds system outcome detail n_files n_lines n_blank n_unparsed n_replaced n_untimed n_events n_without_session
+            n_sessions n_patterns n_templates n_proprietary proprietary_share n_anomalies n_by_analyst n_by_llm
+            n_by_student n_by_model n_unjudged unjudged_why n_provisional versions run_id run_llm_calls run_llm_items
+            run_llm_tokens_in run_llm_tokens_out run_seconds run_at
+        """,
+    ),
+    View(
+        "v_templates",
+        "a template of a system",
+        TEMPLATES,
+        "system template_id template=text widened first_message token_count first_ds",
+    ),
+    View(
+        "v_verdicts",
+        "the verdict of an LLM on a question",
+        VERDICTS,
+        """
+            system question_id label confidence reason asked_round=round group_name=group group_key added missing events prompt llm
+            ds asked_at
+        """,
+    ),
+    View(
+        "v_signals",
+        "something in a night that is unlike the nights before",
+        SIGNALS,
+        "ds system kind template_id template seen usual strength reason run_id",
+    ),
+    View(
+        "v_feedback",
+        "feedback of an analyst",
+        ANSWERS,
+        "system kind about target=group name said=label until session_id ds note said_by=answered_by said_at=answered_at",
+    ),
+)
+
+
+def view_sql(view: View) -> str:
+    """Return the view as a query of standard SQL.
+
+    >>> view_sql(View("v", "a row", TEMPLATES, "system template=text"))
+    'select "system", "text" as "template" from silver.templates'
+    """
+    chosen = ", ".join(f'"{old}"' if old == name else f'"{old}" as "{name}"' for old, name in view.sources())
+    return f"select {chosen} from {view.over.name}"
+
+
+def spark_views(lake: Lake) -> list[str]:
+    """Make the views of the lake's tables known to its Spark session, as temporary views. Returns their names."""
+    made = [view for view in VIEWS if lake.exists(view.over)]
+    for view in made:
+        rows = lake.read(view.over)
+        rows.select(*[rows[old].alias(name) for old, name in view.sources()]).createOrReplaceTempView(view.name)
+    return [view.name for view in made]
 
 
 def anomalies(lake: Lake, ds: str, system: str = "") -> list[dict[str, Any]]:
-    """The night's rows of gold.anomalies, the surest first."""
+    """Return the night's rows of gold.anomalies, the surest first."""
     equal = {"ds": ds} | ({"system": system} if system else {})
     rows = lake.rows(ANOMALIES, None, **equal)
     return sorted(rows, key=lambda row: (row["system"], -(row["score"] or 0), row["session_id"]))
 
 
 def connect(lake: Lake, with_absent: bool = False) -> duckdb.DuckDBPyConnection:
-    """DuckDB over the lake's tables, named as everywhere (`gold.anomalies`), and the views; it reaches no file, and writes none.
+    """Return DuckDB over the lake's tables, named as everywhere (`gold.anomalies`), and the views.
 
-    The SQL reads the tables and nothing else: no file, no network, no extension, no setting; what it makes is gone with the answer.
+    Its SQL reads the tables and nothing else: no file, no network, no extension, no setting; tables that it makes are gone with the answer.
 
     Args: with_absent: tables that are not there yet are empty ones, instead of unknown.
     """
@@ -43,7 +130,11 @@ def connect(lake: Lake, with_absent: bool = False) -> duckdb.DuckDBPyConnection:
         if there or with_absent:
             schema, name = spec.name.split(".")
             connection.execute(f"create schema if not exists {schema}")
-            connection.register(f"_{schema}_{name}", readable(lake, spec) if there else rows_table(spec, []))
+            rows = lake.dataset(spec) if there else rows_table(spec, [])
+            # A merge by delta-rs writes strings in a form that Arrow cannot compare in a filter, so DuckDB filters the small tables itself:
+            # a scanner takes no filters.
+            narrow = there and "ds" not in spec.partition
+            connection.register(f"_{schema}_{name}", rows.scanner() if narrow else rows)
             connection.execute(f"create view {spec.name} as select * from _{schema}_{name}")
             for view in (view for view in VIEWS if view.over is spec):
                 connection.execute(f"create view {view.name} as {view_sql(view)}")
@@ -52,20 +143,10 @@ def connect(lake: Lake, with_absent: bool = False) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def readable(lake: Lake, spec: TableSpec) -> pads.Dataset | pads.Scanner:
-    """A table as DuckDB can read it, nothing of it read yet.
-
-    A merge by delta-rs writes strings in a form that Arrow cannot compare in a filter, so DuckDB filters the small tables itself: a
-    scanner takes no filters.
-    """
-    dataset = lake.dataset(spec)
-    return dataset if "ds" in spec.partition else dataset.scanner()
-
-
 def query(lake: Lake, sql: str) -> pa.Table:
     """Run SQL by DuckDB over the lake's tables and views, see `connect`. Columns of the same name are numbered: a, a_2.
 
-    Raises ConfigError with DuckDB's message where the SQL is wrong.
+    Raises ConfigError with DuckDB's message if the SQL is wrong.
     """
     import duckdb
 
@@ -103,8 +184,8 @@ def night_rows(lake: Lake, system: str = "") -> list[dict[str, Any]]:
     last = {(row["ds"], row["system"]): row for row in sorted(lake.rows(OUTCOMES, None, **equal), key=lambda row: row["at"])}
     for place, row in last.items():
         if place not in there:
-            told = f"the last stage was {row['stage']}, {row['outcome']}" + (f": {row['detail']}" if row["detail"] else "")
-            rows.append({"ds": place[0], "system": place[1], "outcome": "unfinished", "detail": told, "run_id": row["run_id"]})
+            detail = f"the last stage was {row['stage']}, {row['outcome']}" + (f": {row['detail']}" if row["detail"] else "")
+            rows.append({"ds": place[0], "system": place[1], "outcome": "unfinished", "detail": detail, "run_id": row["run_id"]})
     rows.sort(key=lambda row: row["system"])
     return sorted(rows, key=lambda row: row["ds"], reverse=True)
 
@@ -116,11 +197,16 @@ def last_run(lake: Lake, ds: str = "", run_id: str = "") -> tuple[str, str] | No
     return (last["ds"], last["run_id"]) if last is not None else None
 
 
+def is_input_missing(rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Return true if stage ingest last found no file though some were due. Args: rows of ops.outcomes of a system's night."""
+    last = max((row for row in rows if row["stage"] == Stage.INGEST), key=lambda row: row["at"], default=None)
+    return last is not None and exit_kind(last["outcome"], last["counts"]) != last["outcome"]
+
+
 def systems_without_due_input(lake: Lake, ds: str, run_id: str) -> set[str]:
     """Return the systems of a run that had no files though some were due."""
-    rows = lake.rows(OUTCOMES, ["system", "outcome", "counts", "at"], ds=ds, run_id=run_id, stage=Stage.INGEST.value)
-    last = {row["system"]: row for row in sorted(rows, key=lambda row: row["at"])}
-    return {system for system, row in last.items() if exit_kind(row["outcome"], row["counts"]) != row["outcome"]}
+    rows = lake.rows(OUTCOMES, ds=ds, run_id=run_id)
+    return {system for system in {row["system"] for row in rows} if is_input_missing(row for row in rows if row["system"] == system)}
 
 
 def run_outcomes(lake: Lake, ds: str, run_id: str) -> list[tuple[str, str, str]]:

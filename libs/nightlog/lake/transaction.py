@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nightlog.errors import CommitUnknown
-from nightlog.lake.commits import Write, commit_writes, values_of
-from nightlog.lake.delta import DeltaTables
+from nightlog.lake.delta import DeltaTables, Write, commit_writes, values_of
 from nightlog.lake.lake import Lake
-from nightlog.lake.parts import Part, part_dataset
+from nightlog.lake.parts import Part, part_batches
 from nightlog.lake.schema import arrow_schema
 from nightlog.lake.tables import TableSpec
 
@@ -77,11 +76,6 @@ class Transaction(Lake):
                 found += [part for part in write.data if part.lies_in(partition)]
         return sorted(found, key=lambda part: part.path)
 
-    def nights(self, spec: TableSpec, system: str) -> set[str]:
-        if not self.waiting(spec):
-            return super().nights(spec, system)
-        return {dict(part.partition)["ds"] for part in self.parts(spec, system=system)}
-
     def read(self, spec: TableSpec, **equal: str | Sequence[str]) -> DataFrame:
         if any(not isinstance(write.data, tuple) for write in self.waiting(spec)):
             self.commit()  # Spark reads files
@@ -94,7 +88,8 @@ def after_write(rows: pa.Table, write: Write, root: str) -> pa.Table:
     import pyarrow.compute as pc
 
     if isinstance(write.data, tuple):
-        new = pa.concat_tables([rows.slice(0, 0), *(part_rows(root, write.spec, part) for part in write.data)])
+        batches = (batch for part in write.data for batch in part_batches(root, write.spec, part, rows.column_names))
+        new = pa.Table.from_batches(batches, rows.schema)
     else:
         new = write.data
     if write.replaced:
@@ -111,16 +106,6 @@ def after_write(rows: pa.Table, write: Write, root: str) -> pa.Table:
             by_key[same] = by_key[same] | {name: row[name] for name in write.update} if write.update and same in by_key else row
         return pa.Table.from_pylist(list(by_key.values()), rows.schema)
     return pa.concat_tables([rows, new])
-
-
-def part_rows(root: str, spec: TableSpec, part: Part) -> pa.Table:
-    """Return all rows of a part file, with the columns of its partition."""
-    import pyarrow as pa
-
-    rows = part_dataset(root, spec, part.path).to_table()
-    for name, value in part.partition:
-        rows = rows.append_column(name, pa.array([value] * len(rows), pa.string()))
-    return rows.select(spec.names).cast(arrow_schema(spec))
 
 
 def has_value(rows: pa.Table, name: str, value: str | Sequence[str]) -> pa.Array:

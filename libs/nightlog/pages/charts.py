@@ -81,8 +81,8 @@ def square(series: Sequence[Series], across: str, up: str, diagonal: bool = Fals
         marks = [*(one.points if one.dots else ()), *([one.mark] if one.mark else ())]
         for mark in marks:
             centre = place(mark).split(",")
-            told = f"<title>{escape(one.name)}: {across} {mark[0]:.3f}, {up} {mark[1]:.3f}</title>"
-            parts.append(f'<circle class="dot {style}" cx="{centre[0]}" cy="{centre[1]}" r="{3.5 if one.dots else 5}">{told}</circle>')
+            title = f"<title>{escape(one.name)}: {across} {mark[0]:.3f}, {up} {mark[1]:.3f}</title>"
+            parts.append(f'<circle class="dot {style}" cx="{centre[0]}" cy="{centre[1]}" r="{3.5 if one.dots else 5}">{title}</circle>')
     parts.append(f'<text x="{LEFT + SIDE / 2}" y="{TOP + SIDE + 30}" class="axis mid">{escape(across)}</text>')
     parts.append(f'<text transform="translate(10 {TOP + SIDE / 2}) rotate(-90)" class="axis mid">{escape(up)}</text>')
     return svg(LEFT + SIDE + RIGHT, TOP + SIDE + BOTTOM, parts, f"{up} by {across}")
@@ -96,8 +96,8 @@ def bars(rows: Sequence[Bar], limit: float, about: str) -> str:
         colour = "muted" if row.colour is None else f"c{row.colour}"
         width = BAR * min(1.0, row.value / limit) if limit else 0
         parts.append(f'<text x="{NAMES - 8}" y="{y + 15}" class="name end">{escape(row.name)}</text>')
-        told = f"<title>{escape(row.name)}: {escape(row.text)}</title>"
-        parts.append(f'<rect class="bar {colour}" x="{NAMES}" y="{y + 4}" width="{width:.1f}" height="{ROW - 8}" rx="2">{told}</rect>')
+        title = f"<title>{escape(row.name)}: {escape(row.text)}</title>"
+        parts.append(f'<rect class="bar {colour}" x="{NAMES}" y="{y + 4}" width="{width:.1f}" height="{ROW - 8}" rx="2">{title}</rect>')
         if row.interval is not None:
             low, high = (NAMES + BAR * min(1.0, end / limit) for end in row.interval)
             parts.append(f'<path class="interval" d="M{low:.1f} {y + ROW / 2}H{high:.1f}M{low:.1f} {y + 7}v8M{high:.1f} {y + 7}v8"/>')
@@ -125,13 +125,13 @@ def columns(values: Sequence[Column], about: str, height: int = 90, step: int = 
     parts = [f'<path class="grid" d="M{left} {base + 0.5}h{step * len(values)}"/>']
     for number, column in enumerate(values):
         x = left + step * number
-        told = f"<title>{escape(column.name)}: {'not in the lake' if column.value is None else f'{column.value:,g}'}</title>"
+        title = f"<title>{escape(column.name)}: {'not in the lake' if column.value is None else f'{column.value:,g}'}</title>"
         if column.value is None:
-            parts.append(f'<circle class="bar muted" cx="{x + step / 2:g}" cy="{base - 1.5}" r="1.5">{told}</circle>')
+            parts.append(f'<circle class="bar muted" cx="{x + step / 2:g}" cy="{base - 1.5}" r="1.5">{title}</circle>')
             continue
         tall = max(1.0, height * column.value / top) if column.value else 0.0
         colour = "c1" if column.strong else "c0"
-        parts.append(f'<rect class="bar {colour}" x="{x + 1}" y="{base - tall:.1f}" width="{step - 2}" height="{tall:.1f}">{told}</rect>')
+        parts.append(f'<rect class="bar {colour}" x="{x + 1}" y="{base - tall:.1f}" width="{step - 2}" height="{tall:.1f}">{title}</rect>')
     if labels and values:
         parts.append(f'<text x="{left - 6}" y="{above + 6}" class="tick end">{top:,g}</text>')
         parts.append(f'<text x="{left - 6}" y="{base + 4}" class="tick end">0</text>')

@@ -94,13 +94,13 @@ def read_night(lake: Lake, system: str, ds: str) -> Counted | None:
     for row in rows:
         for name in {event["template_id"] for event in row["events"] or ()}:
             templates[name] += row["n_sessions"]
-    told = {row["pattern_id"]: in_words(row["events"] or (), texts) for row in rows}
+    in_text = {row["pattern_id"]: in_words(row["events"] or (), texts) for row in rows}
     return Counted(
         max(1, sum(row["n_sessions"] for row in rows)),
         {row["pattern_id"]: row["n_sessions"] for row in rows},
         templates,
         Counter(row["pattern_id"] for row in found),
-        told | texts | {row["pattern_id"]: row["reason"] or told.get(row["pattern_id"], "") for row in found},
+        in_text | texts | {row["pattern_id"]: row["reason"] or in_text.get(row["pattern_id"], "") for row in found},
     )
 
 
@@ -110,8 +110,8 @@ def in_words(events: Any, texts: Mapping[str, str]) -> str:
     >>> in_words([{"template_id": "t", "count": 2}], {"t": "open <FILE>"})
     '2× open <FILE>'
     """
-    told = [f"{event['count']}× {texts.get(event['template_id'], event['template_id'])}" for event in events[:SHOWN_EVENTS]]
-    return "; ".join(told) + (f"; {len(events) - SHOWN_EVENTS} templates more" if len(events) > SHOWN_EVENTS else "")
+    parts = [f"{event['count']}× {texts.get(event['template_id'], event['template_id'])}" for event in events[:SHOWN_EVENTS]]
+    return "; ".join(parts) + (f"; {len(events) - SHOWN_EVENTS} templates more" if len(events) > SHOWN_EVENTS else "")
 
 
 def compare_nights(lake: Lake, before: str, after: str, systems: Iterable[str]) -> list[dict[str, Any]]:

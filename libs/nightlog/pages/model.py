@@ -1,4 +1,4 @@
-"""What a night's page says, as plain values. Pure: no lake, no HTML."""
+"""The content of a night's page, as plain values. Pure: no lake, no HTML."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Gap(NamedTuple):
 
 @dataclass(frozen=True)
 class Change:
-    """What a pattern has more and less than the nearest normal one.
+    """The difference of a pattern to the nearest normal one.
 
     `by`: "llm" where it is what the second round showed to the LLM, "night" where it was found among the night's normal patterns; then
     `n_sessions` is how many sessions that one had.
@@ -94,7 +94,7 @@ class Against:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a system: done | no_input | gated | failed | transient, in which stage, and why."""
+    """The outcome of a system: done | no_input | gated | failed | transient, in which stage, and why."""
 
     outcome: str
     stage: str = ""

@@ -1,4 +1,4 @@
-"""What the notebooks show: tables of log text that can do no harm, and charts that bring their own style. No Spark."""
+"""Output of the notebooks: tables of log text that can do no harm, and charts with their own style. No Spark."""
 
 from __future__ import annotations
 

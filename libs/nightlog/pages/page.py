@@ -14,9 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from nightlog.errors import NotThere
-from nightlog.lake.commits import sql_string
-from nightlog.lake.files import write_file
+from nightlog.lake.delta import sql_string
 from nightlog.lake.lake import Lake
+from nightlog.lake.storage import write_file
 from nightlog.outcomes import SUCCESSES
 from nightlog.pages import words
 from nightlog.pages.charts import CHART_STYLE, Bar, Column, Series, bars, columns, square
@@ -165,9 +165,11 @@ def small_trend(trend: Trend, about: str) -> Markup:
     """The same in a line of text; nothing where there is only tonight."""
     if sum(n is not None for _, n in trend) < 2:
         return Markup("")
-    told = "; ".join(f"{ds}: {n:,}" for ds, n in trend if n is not None)
+    counts = "; ".join(f"{ds}: {n:,}" for ds, n in trend if n is not None)
     last = len(trend) - 1
-    return Markup(columns([Column(ds, n, number == last) for number, (ds, n) in enumerate(trend)], f"{about}; {told}", 18, 8, labels=False))
+    return Markup(
+        columns([Column(ds, n, number == last) for number, (ds, n) in enumerate(trend)], f"{about}; {counts}", 18, 8, labels=False)
+    )
 
 
 def kind_trend(kind: Kind, ds: str, trend: Trend) -> Markup:

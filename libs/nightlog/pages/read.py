@@ -1,4 +1,4 @@
-"""What a night's pages need from the lake: sums by SQL, and the raw rows of a few sessions alone. No Spark."""
+"""Reading a night's pages from the lake: sums by SQL, and the raw rows of a few sessions alone. No Spark."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from nightlog.lake.lake import Lake
+from nightlog.lake.parts import part_batches
 from nightlog.lake.query import connect
 from nightlog.lake.tables import ANOMALIES, EVENTS_TABLE, NIGHTS, OUTCOMES, QUARANTINE, TEMPLATES, TableSpec
 from nightlog.llm.budget import cost
@@ -39,7 +40,6 @@ TEMPLATES_SHOWN = 40
 TREND_NIGHTS = 14
 NORMAL_PATTERNS = 1000  # the night's commonest, for the comparison
 LOOK_BACK_DAYS = 31  # no session reaches further back, see `systems.spec.Session`
-BATCH_ROWS = 2048
 
 Rows = list[dict[str, Any]]
 
@@ -173,7 +173,7 @@ class NightReader:
             example = raw.get(examples[pattern], {})
             evidence = tuple(example.get("evidence") or ())
             marked = telling(evidence, change)
-            told = example_lines(example.get("lines") or (), lines, marked)
+            example_text = example_lines(example.get("lines") or (), lines, marked)
             yield Kind(
                 system=name,
                 new_since_day=day(self.ds, -1) in known and pattern not in earlier[day(self.ds, -1)],
@@ -183,8 +183,8 @@ class NightReader:
                 change=change,
                 evidence=evidence,
                 sessions=tuple(sessions[pattern]),
-                n_lines=len(told),
-                lines=sampled(told),
+                n_lines=len(example_text),
+                lines=sampled(example_text),
                 **row,
             )
 
@@ -302,19 +302,14 @@ class NightReader:
     def stream(
         self, spec: TableSpec, days: Sequence[str], system: str, sessions: Sequence[str], columns: list[str]
     ) -> Iterator[dict[str, Any]]:
-        """Rows of some sessions, batch by batch: Arrow's own scans hold a whole file's nested columns in memory."""
+        """Yield rows of some sessions, batch by batch."""
         import pyarrow as pa
         import pyarrow.compute as pc
-        import pyarrow.parquet as pq
 
-        if not self.lake.exists(spec) or not sessions:
-            return
         wanted = pa.array(sorted(set(sessions)), pa.string())
-        days_of_system = (pc.field("system") == system) & pc.field("ds").isin(list(days))
-        for part in self.lake.dataset(spec).get_fragments(days_of_system):
-            with pq.ParquetFile(part.path, filesystem=part.filesystem) as file:
-                for batch in file.iter_batches(BATCH_ROWS, columns=["session_id", *columns]):
-                    yield from batch.filter(pc.is_in(batch["session_id"].cast(pa.string()), wanted)).to_pylist()
+        for part in self.lake.parts(spec, system=system, ds=list(days)) if sessions else ():
+            for batch in part_batches(self.lake.root, spec, part, ["session_id", *columns]):
+                yield from batch.filter(pc.is_in(batch["session_id"], wanted)).to_pylist()
 
 
 def example_lines(
@@ -352,7 +347,7 @@ def pattern_events(row: Mapping[str, Any], texts: Mapping[str, str]) -> Events:
 
 
 def read_night(lake: Lake, ds: str, failed: Callable[[str, Exception], None]) -> list[SystemNight]:
-    """The night's systems by name. What cannot be read of one of them is told to `failed`, and it is left out."""
+    """Return the night's systems by name. A system that cannot be read is left out, and given to `failed` with the error."""
     reader = NightReader(lake, ds)
     found = []
     for name in reader.systems():

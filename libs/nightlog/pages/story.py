@@ -19,7 +19,7 @@ from nightlog.feedback.questions import answers_by_question, keys_of
 from nightlog.feedback.store import history, statement
 from nightlog.history.general import is_general_model
 from nightlog.lake.lake import Lake
-from nightlog.lake.lookup import Place
+from nightlog.lake.lookup import PatternNight
 from nightlog.lake.tables import (
     ANOMALIES,
     ANSWERS,
@@ -54,7 +54,7 @@ CLOSEST_FIRST = ("label", "confidence", "reason", "round", "group", "first_label
 class About:
     """The rows of a session and of its pattern, as the night has them; empty where there is none."""
 
-    place: Place
+    place: PatternNight
     session: Row
     pattern: Row
     route: Row
@@ -65,7 +65,7 @@ class About:
     texts: Mapping[str, str]
 
 
-def read_story(lake: Lake, place: Place, n_lines: int, today: str, record_start: str | None = None) -> Row:
+def read_story(lake: Lake, place: PatternNight, n_lines: int, today: str, record_start: str | None = None) -> Row:
     """Return the story of a session, as values that JSON can hold.
 
     Args: place, with a session; n_lines, the most events with their raw lines; today, YYYY-MM-DD; record_start, the expression that begins
@@ -103,7 +103,7 @@ def read_story(lake: Lake, place: Place, n_lines: int, today: str, record_start:
     }
 
 
-def read_about(lake: Lake, place: Place) -> About:
+def read_about(lake: Lake, place: PatternNight) -> About:
     """The rows of a session and its pattern."""
     of_night = {"system": place.system, "ds": place.ds}
     of_pattern = of_night | {"pattern_id": place.pattern_id}
@@ -331,7 +331,7 @@ def is_about(row: Mapping[str, Any], about: About, verdicts: Sequence[Row]) -> b
     return row["target"] in groups.values()
 
 
-def nights_of(lake: Lake, place: Place) -> list[Row]:
+def nights_of(lake: Lake, place: PatternNight) -> list[Row]:
     """The nights with the pattern, newest first: ds, sessions, anomalous (how many of them were published so), decided_by, status."""
     columns = ["ds", "decided_by", "status"]
     flagged: dict[str, list[Row]] = {}

@@ -121,8 +121,8 @@ def clock(at: datetime | None, ds: str, parts: str = "seconds") -> str:
     if at is None:
         return "no time"
     there = at.astimezone(UTC) if at.tzinfo is not None else at
-    told = there.strftime("%H:%M:%S.%f")[:-3] if parts == "milliseconds" else there.strftime("%H:%M:%S")
-    return told if there.date().isoformat() == ds else f"{there.date().isoformat()} {told}"
+    time = there.strftime("%H:%M:%S.%f")[:-3] if parts == "milliseconds" else there.strftime("%H:%M:%S")
+    return time if there.date().isoformat() == ds else f"{there.date().isoformat()} {time}"
 
 
 def share(value: float | None) -> str:
@@ -212,25 +212,25 @@ def night_head_line(nights: Sequence[SystemNight], unread: Sequence[str]) -> str
     total = sum(night.n_anomalies for night in nights)
     kinds = sum(night.n_kinds for night in nights)
     of_kinds = f" of {n_of(kinds, 'kind')}" if kinds else ""
-    told = []
+    sentences = []
     if (sentence := night_sentence([{"system": night.system, **night.night} for night in nights if night.published])) is not None:
         steps = dict.fromkeys(step for night in nights if (step := next_step(night.night)) is not None)
-        told = [f"{sentence}.", f"To do: {'; '.join(steps)}."]
+        sentences = [f"{sentence}.", f"To do: {'; '.join(steps)}."]
     if names := [night.system for night in nights if night.published and input_sentence(night.night) is not None]:
-        told.append(f"{listed(names)} had no input: only sessions that had waited are judged.")
-    told.append(f"{n_of(total, 'anomalous session')}{of_kinds} in {n_of(len(nights) + len(unread), 'system')}.")
+        sentences.append(f"{listed(names)} had no input: only sessions that had waited are judged.")
+    sentences.append(f"{n_of(total, 'anomalous session')}{of_kinds} in {n_of(len(nights) + len(unread), 'system')}.")
     if waiting := sum(night.night.get("n_provisional") or 0 for night in nights):
-        told.append(f"{n_of(waiting, 'session')} {'is' if waiting == 1 else 'are'} provisional.")
+        sentences.append(f"{n_of(waiting, 'session')} {'is' if waiting == 1 else 'are'} provisional.")
     for outcomes, words in (
         (("no_input",), "had no input"),
         (("gated",), "stopped at a quality gate"),
         (("failed", "transient"), "failed"),
     ):
         if names := [night.system for night in nights if night.outcome.outcome in outcomes]:
-            told.append(f"{listed(names)} {words}.")
+            sentences.append(f"{listed(names)} {words}.")
     if unread:
-        told.append(f"No page could be written for {listed(unread)}.")
-    return " ".join(told)
+        sentences.append(f"No page could be written for {listed(unread)}.")
+    return " ".join(sentences)
 
 
 def trend_words(nights: Sequence[SystemNight]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nightlog.lake.tables import EVENTS_TABLE, LINES_TABLE, READINGS
-from nightlog.systems.reading import reading_hash
+from nightlog.systems.catalog import reading_hash
 
 if TYPE_CHECKING:
     from nightlog.lake.lake import Lake

@@ -13,14 +13,16 @@ import pandas as pd
 from nightlog.errors import GateFailed
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import APPROVALS, FILES, NIGHTS, QUARANTINE, TEMPLATES
-from nightlog.quality.delivery import expected_hosts, hosts_come_and_go, hosts_of_nights
 from nightlog.quality.drift import (
     COUNTED,
-    Finding,
-    approved,
+    Outlier,
     beyond_limits,
     drift,
+    expected_hosts,
     history,
+    hosts_come_and_go,
+    hosts_of_nights,
+    mark_approved,
     missing_hosts,
     published_before,
     share,
@@ -47,7 +49,7 @@ SAME_CAUSE = {"lines": ("bytes", "files")}
 
 @dataclass(frozen=True)
 class Approval:
-    """Who lets a night through and why; `new_normal`: from this night on, those before it are no history any more."""
+    """The approval of a night: by whom and why. `new_normal`: this resets the baseline to the nights from this one on."""
 
     by: str
     reason: str = ""
@@ -56,7 +58,7 @@ class Approval:
 
 @dataclass(frozen=True)
 class Past:
-    """What the lake knew when the run began, by system: rows of gold.nights (narrow) and of ops.approvals, hosts with lines by night."""
+    """The lake's history when the run began, by system: rows of gold.nights (narrow) and of ops.approvals, hosts with lines by night."""
 
     nights: Mapping[str, Sequence[Mapping[str, Any]]]
     approvals: Mapping[str, Sequence[Mapping[str, Any]]]
@@ -78,7 +80,7 @@ def by_system(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
     return found
 
 
-def findings(lake: Lake, system: System, ds: str, stage: str, counts: Mapping[str, int], past: Past) -> list[Finding]:
+def find_outliers(lake: Lake, system: System, ds: str, stage: str, counts: Mapping[str, int], past: Past) -> list[Outlier]:
     """Return what the gate behind a stage ("parse" or "publish") finds in the night's counts, critical or not, approved or not."""
     approvals = past.approvals.get(system.name, ())
     nights = past.nights.get(system.name, ())
@@ -100,10 +102,10 @@ def findings(lake: Lake, system: System, ds: str, stage: str, counts: Mapping[st
         found += drift(tonight, before, system.gates, measures)
         outside = {each.measure for each in found}
         found = [each for each in found if not any(each.measure in SAME_CAUSE[first] for first in outside & SAME_CAUSE.keys())]
-    return approved(found, [row for row in approvals if row["ds"] == ds])
+    return mark_approved(found, [row for row in approvals if row["ds"] == ds])
 
 
-def hold(system: System, ds: str, found: Iterable[Finding], counts: Mapping[str, int], look: str) -> list[str]:
+def hold(system: System, ds: str, found: Iterable[Outlier], counts: Mapping[str, int], look: str) -> list[str]:
     """Raise GateFailed, with what to do, where something critical is not approved; return the rest as warnings.
 
     Args: look: where an operator sees what is the matter.
@@ -128,7 +130,7 @@ def check_parsed(lake: Lake, system: System, ds: str, counts: Mapping[str, int],
     named = ("replaced", "without_session", "astray") + (("untimed",) if system.timestamp is not None else ())
     shares = {"untimed_share": 0.0} | {f"{name}_share": share(counts.get(f"n_{name}", 0), total) for name in named}
     breaches = check(pd.DataFrame([shares]), night_expectations())
-    found = findings(lake, system, ds, "parse", counts, past)
+    found = find_outliers(lake, system, ds, "parse", counts, past)
     look = next((LOOK[each.measure] for each in found if each.severity == "critical" and each.measure in LOOK), LOOK["unparsed"])
     return [each.text for each in breaches] + hold(system, ds, found, counts, look)
 
@@ -151,11 +153,11 @@ def check_anomalies(
     Args: counts: n_sessions and n_anomalies; kinds: (pattern, sessions, reason) of the anomalies, the commonest first.
     """
     most = "; ".join(f"{n:,} of pattern {pattern}: {reason[:200]}" for pattern, n, reason in kinds[:3])
-    return hold(system, ds, findings(lake, system, ds, "publish", counts, past), counts, f"Most of them: {most}")
+    return hold(system, ds, find_outliers(lake, system, ds, "publish", counts, past), counts, f"Most of them: {most}")
 
 
 def record_approval(
-    lake: Lake, system: str, ds: str, stage: str, held: Iterable[Finding], approval: Approval, now: datetime, run_id: str
+    lake: Lake, system: str, ds: str, stage: str, held: Iterable[Outlier], approval: Approval, now: datetime, run_id: str
 ) -> None:
     """Note in ops.approvals what was let through, by whom, and why."""
     figures = [{"measure": each.measure, "value": each.value, "low": each.low, "high": each.high} for each in held]

@@ -1,18 +1,23 @@
-"""Drift gates: is a night like the system's own nights before it? What is far outside holds its publication back until somebody approves.
+"""A night against the system's own nights before it: is its delivery complete, and are its figures usual?
 
-A night is held against the published nights of the days before, by median and MAD, which a few strange nights do not move. What two
-of these nights reached is never outside: so weekends, once seen, are no drift. With few nights the gates say nothing.
+What is far outside holds its publication back until somebody approves. A night is compared with the published nights of the days before, by
+median and MAD, which a few strange nights do not move. Values that two of these nights reached are never outside: so weekends, once seen,
+are no drift. With few nights the gates find nothing.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any, Literal
 
+from nightlog.lake.lake import Lake
+from nightlog.lake.tables import FILES
 from nightlog.outcomes import is_published
 from nightlog.systems.spec import Gates
 
@@ -38,13 +43,13 @@ Severity = Literal["critical", "warning"]
 
 # Measures that are compared as ratios: what is missing counts as much as what is too much.
 AMOUNTS = {"sessions": "n_sessions", "lines": "n_lines", "bytes": "n_bytes", "files": "n_files"}
-# Far more of these is told as a warning alone: a night of errors writes more, and must be published.
+# Far more of these is only a warning: a night of errors writes more, and must be published.
 LOW_ONLY = ("lines", "bytes", "files")
 LOOSE = 0.05  # share of lines that were swallowed by records, above which a warning says so
 
 
 @dataclass(frozen=True)
-class Finding:
+class Outlier:
     """A figure of the night that is outside of `low` to `high`, what the system's gates let through.
 
     `approved`: by whom, where somebody has let just this through for just this night.
@@ -119,7 +124,7 @@ def limits(measure: str, history: Sequence[float], gates: Gates) -> tuple[float,
     return LEAST, bounds(history, gates.deviations, slack[measure])[1]
 
 
-def drift(counts: Counts, before: Sequence[Counts], gates: Gates, measures: Iterable[str]) -> list[Finding]:
+def drift(counts: Counts, before: Sequence[Counts], gates: Gates, measures: Iterable[str]) -> list[Outlier]:
     """The measures of a night that are outside of what the nights before let expect; none with fewer than `gates.least_nights` of them.
 
     Args: counts, of the night, and before, of each earlier night: see `measured`.
@@ -135,12 +140,12 @@ def drift(counts: Counts, before: Sequence[Counts], gates: Gates, measures: Iter
         if low <= value <= high or (value > high and n < gates.least):
             continue
         held = measure in gates.hold and not (value > high and measure in LOW_ONLY)
-        text = told(measure, value, low, high, [each for each, _ in known])
-        found.append(Finding(measure, value, low, high, "critical" if held else "warning", text))
+        text = drift_text(measure, value, low, high, [each for each, _ in known])
+        found.append(Outlier(measure, value, low, high, "critical" if held else "warning", text))
     return found
 
 
-def beyond_limits(counts: Counts, gates: Gates) -> list[Finding]:
+def beyond_limits(counts: Counts, gates: Gates) -> list[Outlier]:
     """Return what is beyond the limits that hold from the first night: unparsed and swallowed lines, carriage returns inside of lines."""
     total = with_text(counts)
     found = []
@@ -148,7 +153,7 @@ def beyond_limits(counts: Counts, gates: Gates) -> list[Finding]:
     if value > gates.unparsed_share:
         limit = f"more than gates.unparsed_share = {gates.unparsed_share:g}"
         text = f"{counts['n_unparsed']:,} of {total:,} lines do not match the header pattern, {limit}"
-        found.append(Finding("unparsed", value, LEAST, gates.unparsed_share, "critical", text))
+        found.append(Outlier("unparsed", value, LEAST, gates.unparsed_share, "critical", text))
     value = share(counts.get("n_swallowed", 0), total)
     if gates.swallowed_share < 1 and value > min(LOOSE, gates.swallowed_share):
         held = value > gates.swallowed_share
@@ -156,7 +161,7 @@ def beyond_limits(counts: Counts, gates: Gates) -> list[Finding]:
         joined = "were joined to the record before them but do not look like its continuation"
         text = f"{counts['n_swallowed']:,} of {total:,} lines {joined}{limit}"
         severity: Severity = "critical" if held and "swallowed" in gates.hold else "warning"
-        found.append(Finding("swallowed", value, LEAST, gates.swallowed_share, severity, text))
+        found.append(Outlier("swallowed", value, LEAST, gates.swallowed_share, severity, text))
     value = counts.get("n_returns", 0) / max(1, counts.get("n_lines", 0))
     if value > gates.returns_share:
         text = (
@@ -164,12 +169,12 @@ def beyond_limits(counts: Counts, gates: Gates) -> list[Finding]:
             f"{gates.returns_share:g}: if they end lines, these lines are lost in others"
         )
         severity = "critical" if "returns" in gates.hold else "warning"
-        found.append(Finding("returns", value, LEAST, gates.returns_share, severity, text))
+        found.append(Outlier("returns", value, LEAST, gates.returns_share, severity, text))
     return found
 
 
-def missing_hosts(expected: Collection[str], tonight: Collection[str], come_and_go: bool, gates: Gates) -> list[Finding]:
-    """Return the hosts that delivered nothing tonight, as one finding.
+def missing_hosts(expected: Collection[str], tonight: Collection[str], come_and_go: bool, gates: Gates) -> list[Outlier]:
+    """Return the hosts that delivered nothing tonight, as one outlier.
 
     Args: expected, tonight: hosts with lines; come_and_go: hosts of this system are often replaced, so that it is a warning alone.
     """
@@ -182,7 +187,7 @@ def missing_hosts(expected: Collection[str], tonight: Collection[str], come_and_
     if missing == [""]:
         text = "the night's files have no lines, though those of the nights before had some"
     held = "hosts" in gates.hold and not come_and_go
-    return [Finding("hosts", float(there), float(len(expected)), float(len(expected)), "critical" if held else "warning", text)]
+    return [Outlier("hosts", float(there), float(len(expected)), float(len(expected)), "critical" if held else "warning", text)]
 
 
 WORDS = {
@@ -197,10 +202,10 @@ WORDS = {
 }
 
 
-def told(measure: str, value: float, low: float, high: float, before: Sequence[float]) -> str:
-    """A finding in words.
+def drift_text(measure: str, value: float, low: float, high: float, before: Sequence[float]) -> str:
+    """An outlier in words.
 
-    >>> told("sessions", 12.0, 100.4, 900.2, [300.0, 310.0])
+    >>> drift_text("sessions", 12.0, 100.4, 900.2, [300.0, 310.0])
     'the number of sessions is 12, expected 101 to 900: on the 2 nights before the median was 305'
     """
     middle = statistics.median(before)
@@ -245,21 +250,99 @@ def history(
     ]
 
 
-def approved(findings: Iterable[Finding], approvals: Iterable[Mapping[str, Any]]) -> list[Finding]:
-    """The findings, those marked that were approved: a figure is let through as far as it went when it was approved, and no further.
+def mark_approved(outliers: Iterable[Outlier], approvals: Iterable[Mapping[str, Any]]) -> list[Outlier]:
+    """The outliers, those marked that were approved: a figure is let through as far as it went when it was approved, and no further.
 
     Args: approvals: those of this night of this system, in ops.approvals.
     """
     found = []
-    for each in findings:
+    for each in outliers:
         by = next((row for row in approvals for held in row["held"] or () if covers(held, each)), None)
         found.append(each if by is None else replace(each, severity="warning", approved=by["approved_by"]))
     return found
 
 
-def covers(held: Mapping[str, Any], finding: Finding) -> bool:
+def covers(held: Mapping[str, Any], outlier: Outlier) -> bool:
     """Return whether what was approved takes in what is found now."""
-    if held["measure"] != finding.measure:
+    if held["measure"] != outlier.measure:
         return False
     value = float(held["value"])
-    return finding.value >= value if finding.value < finding.low else finding.value <= value
+    return outlier.value >= value if outlier.value < outlier.low else outlier.value <= value
+
+
+# A host is expected tonight if it delivered lines on the last nights, and on nearly all nights since it was first seen.
+LAST_NIGHTS, USUAL_SHARE = 3, 0.9
+# Hosts are replaced all the time if so many nights of the history lost one that was expected.
+LOSSES = 2
+
+Hosts = Mapping[str, Collection[str]]
+
+
+def is_due(before: Collection[str], ds: str) -> bool:
+    """Return True if a night should have files, going by the earlier nights that had some.
+
+    It should not if the usual pause between such nights is not over yet (a weekly file), or if the same weekday has had none twice in a row
+    (no files at weekends).
+
+    Args: before: the earlier nights with files.
+
+    >>> daily = [f"2026-03-{day:02d}" for day in (2, 3, 4, 5, 6, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20)]
+    >>> is_due(daily, "2026-03-23"), is_due(daily, "2026-03-21"), is_due(daily[:5], "2026-03-07"), is_due([], "2026-03-07")
+    (True, False, True, False)
+    >>> is_due(["2026-03-02", "2026-03-09", "2026-03-16"], "2026-03-17"), is_due(["2026-03-02", "2026-03-09", "2026-03-16"], "2026-03-23")
+    (False, True)
+    """
+    if not before:
+        return False
+    tonight, days = date.fromisoformat(ds), sorted(map(date.fromisoformat, before))
+    pauses = [(later - earlier).days for earlier, later in itertools.pairwise(days)]
+    if len(pauses) >= 2 and (tonight - days[-1]).days < statistics.median(pauses):
+        return False
+    weeks = [tonight - timedelta(days=7 * n) for n in (1, 2)]
+    return not all(days[0] < day < days[-1] and day not in days for day in weeks)
+
+
+def expected_hosts(before: Hosts) -> set[str]:
+    """Return the hosts that should have delivered lines tonight; none before the system has three nights.
+
+    Args: before: earlier published night → the hosts that delivered lines.
+
+    >>> nights = {f"2026-03-0{n}": {"web1", "web2"} for n in range(1, 8)}
+    >>> sorted(expected_hosts(nights)), sorted(expected_hosts(nights | {"2026-03-08": {"web1"}})), expected_hosts({"2026-03-01": {"web1"}})
+    (['web1', 'web2'], ['web1'], set())
+    """
+    return steady_hosts(before, sorted(before))
+
+
+def hosts_come_and_go(before: Hosts) -> bool:
+    """Return True if at least two of the nights lacked a host that was expected: hosts of this system are replaced by others.
+
+    >>> hosts_come_and_go({f"2026-03-{n:02d}": {"web", f"pod{n // 4}"} for n in range(4, 20)})
+    True
+    """
+    nights = sorted(before)
+    return sum(bool(steady_hosts(before, nights[:n]) - set(before[nights[n]])) for n in range(LAST_NIGHTS, len(nights))) >= LOSSES
+
+
+def steady_hosts(before: Hosts, nights: list[str]) -> set[str]:
+    """Return the hosts of the last three of some nights that delivered lines on nearly all of them since they were first seen."""
+    if len(nights) < LAST_NIGHTS:
+        return set()
+    seen: Counter[str] = Counter()
+    first: dict[str, int] = {}
+    for number, ds in enumerate(nights):
+        for host in before[ds]:
+            seen[host] += 1
+            first.setdefault(host, number)
+    steady = set.intersection(*(set(before[ds]) for ds in nights[-LAST_NIGHTS:]))
+    return {host for host in steady if seen[host] >= USUAL_SHARE * (len(nights) - first[host])}
+
+
+def hosts_of_nights(lake: Lake, **equal: str) -> dict[str, dict[str, set[str]]]:
+    """Return system → night → the hosts that delivered lines, of the rows of bronze.files with these values."""
+    found: dict[str, dict[str, set[str]]] = {}
+    rows = lake.arrow(FILES, ["system", "ds", "host", "n_lines"], **equal)
+    for row in rows.group_by(["system", "ds", "host"]).aggregate([("n_lines", "sum")]).to_pylist():
+        if row["n_lines_sum"]:
+            found.setdefault(row["system"], {}).setdefault(row["ds"], set()).add(row["host"])
+    return found

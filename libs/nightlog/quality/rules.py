@@ -1,7 +1,7 @@
-"""What must hold of bronze.lines and of the tables of ops: what breaks a rule is counted, and a count that is not none is a breach.
+"""The rules of bronze.lines and of the tables of ops: broken rows are counted, and any non-zero count is a breach.
 
-Rules are counted by plain sums over narrow columns, so that a sound night pays milliseconds; Great Expectations is asked where a sum is
-not none. bronze.labels has no rule here: nothing but the evaluation reads labels, and it refuses wrong ones with their line.
+Rules are counted by plain sums over narrow columns, so that a sound night pays milliseconds; Great Expectations is asked if a sum is
+not zero. bronze.labels has no rule here: nothing but the evaluation reads labels, and it refuses wrong ones with their line.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ def check_lines(lake: Lake, system: str, ds: str, n_read: int) -> None:
 
 @dataclass(frozen=True)
 class Rules:
-    """What must not be said of a row of a table, by name, with the columns that this needs and how bad it is.
+    """The rules of a table: name → true for a broken row; the columns that they need; the severity of a breach.
 
-    `tonight`: only the night's rows are looked at. `key`: columns that no two rows have in common, where they are not null.
+    `tonight`: only the night's rows are checked. `key`: columns that no two rows have in common, where they are not null.
     """
 
     spec: TableSpec
@@ -211,7 +211,7 @@ def rule_sums(rules: Rules, rows: Iterable[Row]) -> dict[str, dict[str, int]]:
 
 
 def unsound_ops(lake: Lake, ds: str) -> dict[str, list[Breach]]:
-    """System → what is broken in the tables of ops that its night is decided or told by; under ``""`` what concerns every system."""
+    """Return system → breaches in the tables of ops that decide its night or report it; under ``""`` those of every system."""
     sums: dict[str, dict[str, int]] = {}
     for rules in OPS:
         place = {"ds": ds} if rules.tonight else {}

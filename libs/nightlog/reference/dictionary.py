@@ -1,19 +1,21 @@
-"""`docs/tables.md`: what every table and view holds, from their specs. `python -m nightlog.reference.dictionary > docs/tables.md`."""
+"""`docs/tables.md`: the columns of every table and view, from their specs. `python -m nightlog.reference.dictionary > docs/tables.md`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
 
-from nightlog.lake.tables import ALL_TABLES, Column, TableSpec, Type
-from nightlog.lake.views import VIEWS, View
+from nightlog.lake.query import VIEWS, View
+from nightlog.lake.schema import Column, TableSpec, Type
+from nightlog.lake.tables import ALL_TABLES
 
 HEAD = """# Tables and views
 
 This page is generated: `python -m nightlog.reference.dictionary > docs/tables.md`.
 
 Every table is a Delta table under the lake's root, at its name with a slash for the dot: `gold/anomalies`. Columns whose names begin with
-`run_` tell of the run that wrote the row; two runs of one night with the same model, prompt and policy differ in them alone. Times are UTC.
+`run_` describe the run that wrote the row; two runs of one night with the same model, prompt and policy differ in them alone.
+Times are UTC.
 
 **Write queries against the views.** Columns of a view are only ever added; tables may change with a version of Nightlog.
 """
@@ -54,7 +56,7 @@ Spark SQL, in a session with Delta (`nightlog.spark.start_spark` makes one):
 
 ```python spark
 from nightlog.lake.lake import Lake
-from nightlog.lake.views import spark_views
+from nightlog.lake.query import spark_views
 
 spark_views(Lake("lake", spark))
 new = spark.sql("select system, template from v_templates where first_ds = '2026-03-04'")
@@ -66,27 +68,27 @@ dataset for all three.
 
 
 def dictionary(tables: Sequence[TableSpec] = ALL_TABLES, views: Sequence[View] = VIEWS) -> str:
-    """The page, as Markdown."""
+    """Return the page, as Markdown."""
     parts = [HEAD, "## Views\n", *(view_section(view) for view in views), USE, "## Tables\n", *(table_section(spec) for spec in tables)]
     return "\n".join(parts)
 
 
 def table_section(spec: TableSpec) -> str:
-    """A table: what a row is, its key, its partition, its columns."""
+    """Return the section of a table: meaning of a row, key, partition, columns."""
     parted = f"partitioned by {names(spec.partition)}" if spec.partition else "not partitioned"
     about = f"A row is {spec.about}; known by {names(spec.key)}; {parted}."
     return f"### `{spec.name}`\n\n{about}\n\n{column_table((column.name, column) for column in spec.columns)}"
 
 
 def view_section(view: View) -> str:
-    """A view: what a row is, its table, its columns under the names that stay."""
+    """Return the section of a view: meaning of a row, table, columns under the names that stay."""
     fields = {column.name: column for column in view.over.columns}
     about = f"A row is {view.about}; over `{view.over.name}`."
     return f"### `{view.name}`\n\n{about}\n\n{column_table((name, fields[old]) for old, name in view.sources())}"
 
 
 def column_table(columns: Iterable[tuple[str, Column]]) -> str:
-    """Columns as a Markdown table: name, type, meaning."""
+    """Return columns as a Markdown table: name, type, meaning."""
     rows = [f"| `{name}` | `{sql_type(column.type)}` | {cell(column.meaning)} |" for name, column in columns]
     return "\n".join(["| column | type | meaning |", "|---|---|---|", *rows, ""])
 
@@ -108,12 +110,12 @@ def sql_type(kind: Type) -> str:
 
 
 def names(columns: Sequence[str]) -> str:
-    """Column names in a sentence."""
+    """Return column names in a sentence."""
     return ", ".join(f"`{name}`" for name in columns)
 
 
 def cell(text: str) -> str:
-    """Text in a cell of a Markdown table.
+    """Return text for a cell of a Markdown table.
 
     >>> cell("normal | anomalous")
     'normal \\\\| anomalous'

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from nightlog.errors import outcome_of
 from nightlog.lake.lake import Lake
-from nightlog.lake.storage_errors import storage_error
+from nightlog.lake.storage import storage_error
 from nightlog.lake.transaction import Transaction, commit_together
 from nightlog.run.progress import Progress
 from nightlog.run.stages import Outcome

@@ -1,4 +1,4 @@
-"""What all jobs share: arguments in, one stage for all systems, exit code out."""
+"""The parts that all jobs share: arguments in, one stage for all systems, exit code out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, get_args
 
 from nightlog.errors import NightlogError, is_transient
 from nightlog.lake.lake import Lake
-from nightlog.lake.storage_errors import clear_storage_errors
+from nightlog.lake.storage import clear_storage_errors
 from nightlog.outcomes import EXIT_DONE, EXIT_TRANSIENT, Stage, exit_code
 from nightlog.run.context import utc_now
 from nightlog.run.night import Night
@@ -87,7 +87,7 @@ def open_lake(settings: Settings, app: str, with_spark: bool = True) -> Iterator
 
 
 def new_run_id(ds: str) -> str:
-    """A name for a run that was started by hand."""
+    """Return a name for a run that was started manually."""
     return f"manual__{ds}__{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
 
 

@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
-from nightlog.errors import GateFailed, NightlogError, NoInput, outcome_of
+from nightlog.errors import GateFailed, NightlogError, NoInput, first_line, outcome_of
 from nightlog.lake.lake import Lake
-from nightlog.lake.lock import free, locked
-from nightlog.lake.storage_errors import clear_storage_errors
+from nightlog.lake.storage import clear_storage_errors, free, locked
 from nightlog.lake.tables import NIGHTS, ROUTES, SCORES
 from nightlog.lake.transaction import Transaction
 from nightlog.outcomes import SUCCESSES, OutcomeKind, Stage
@@ -18,7 +17,6 @@ from nightlog.publishing.account import next_step, unjudged_sentence
 from nightlog.run.commit_window import CommitWindow, row_of
 from nightlog.run.context import Context, Versions, check_ds
 from nightlog.run.progress import Progress
-from nightlog.run.report import report
 from nightlog.run.stages import STEPS, Outcome, Step
 from nightlog.settings import Settings
 from nightlog.systems.spec import System
@@ -149,3 +147,33 @@ class Night:
             outcomes.append(Outcome(system.name, Stage.REPORT, kind, detail, {}, seconds))
         self.progress.add([row_of(each) for each in outcomes if not self.progress.overtaken_by(self.context.system(each.system))])
         yield from outcomes
+
+
+def report(run: Context) -> dict[str, str]:
+    """Find the night's signals, write its pages, then hand it off. Each part is tried, whatever the outcome of the one before.
+
+    Nothing of what was published is changed, and a failure here hides none of it.
+
+    Returns: the systems that lack signals or a page, each with the reason. A receiver that cannot be reached is a row of ops.handoffs.
+    """
+    from nightlog.handoff.handoff import hand_off
+    from nightlog.pages.page import write_pages
+    from nightlog.signals.night import find_signals
+
+    reasons: dict[str, list[str]] = {}
+    names = [system.name for system in run.systems]
+    try:
+        failed = find_signals(run.lake, run.systems, run.ds, run.run_id)
+        reasons = {name: [f"no signals: {reason}"] for name, reason in failed.items()}
+    except Exception as error:
+        log.exception("%s: no signals", run.ds)
+        reasons = {name: [f"no signals: {first_line(error)}"] for name in names}
+    try:
+        failed = write_pages(run.lake, run.ds).failed
+    except Exception as error:
+        log.exception("%s: no pages", run.ds)
+        failed = dict.fromkeys(names, first_line(error))
+    for name, reason in failed.items():
+        reasons.setdefault(name, []).append(f"no page: {reason}")
+    hand_off(run.lake, run.ds, run.run_id, run.settings.hand_off, run.clock)
+    return {name: "; ".join(each) for name, each in reasons.items()}

@@ -34,7 +34,7 @@ class Pattern:
 
 @dataclass
 class Assignment:
-    """Which template each message has: message ids in order, and for each its place among the template ids, which are in order too."""
+    """The template of each message: message ids in order, and for each its position among the template ids, which are in order too."""
 
     message_ids: np.ndarray
     places: np.ndarray
@@ -214,7 +214,7 @@ def distinct_patterns(
     """Return which pattern each session has, and the patterns: pattern_id → (template id, count) in order of the ids.
 
     Args: template and exponent of the count, one row a template of a session; bounds: where each session's rows begin.
-    Sessions are told apart by 128 bits that are added up over their rows.
+    Sessions are distinguished by 128 bits that are added up over their rows.
     """
     row = (template * 64 + exponent).astype(np.uint64)
     sums = np.stack([np.add.reduceat(mixed(row + np.uint64(seed)), bounds) for seed in (0x9E3779B97F4A7C15, 0x3C6EF372FE94F82A)], axis=1)

@@ -32,11 +32,11 @@ COLUMNS = ["session_id", "message_id", "n", "first_at", "last_at", "bucket"]
 
 @dataclass(frozen=True)
 class Task:
-    """What all tasks of a night share.
+    """The values that all tasks of a night share.
 
     `days`: the earlier days whose events belong to the night's sessions; `extra`: days before these, for sessions that are due alone.
     `due`: (session_id, since), sessions that the night takes over; their events count from the day on since which they wait.
-    `write`: whether sessions are written; if not, only what waits is of interest.
+    `write`: write the sessions; without it only the waiting sessions are found.
     """
 
     root: str

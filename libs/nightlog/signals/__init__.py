@@ -1,1 +1,1 @@
-"""What is unlike the system's own nights, whatever any session is like: new, rare, silent and varied templates."""
+"""Signals: a night that is unlike the system's own nights, with new, rare, silent or varied templates."""

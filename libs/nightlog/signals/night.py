@@ -15,6 +15,8 @@ from nightlog.outcomes import OutcomeKind, Stage, is_published
 from nightlog.signals.rules import (
     ORDER,
     READY_NIGHTS,
+    NumberPlace,
+    Range,
     Signal,
     new_templates,
     ranked,
@@ -23,9 +25,9 @@ from nightlog.signals.rules import (
     silences,
     silent_system,
     system_rate,
+    values_out_of_range,
     variations,
 )
-from nightlog.signals.values import Place, Range, values_out_of_range
 from nightlog.systems.spec import System
 
 log = logging.getLogger(__name__)
@@ -68,8 +70,8 @@ def system_rows(lake: Lake, system: System, ds: str, outcomes: Mapping[str, str]
     nights = history_nights(outcomes, ds)
     history = {night: counts for night, counts in counted(lake, system.name, nights).items() if counts}
     if not ready(len(history)):
-        told = f"learning: {len(history)} of {READY_NIGHTS} nights before this one were counted; until then signals are not looked for"
-        return [{"kind": LEARNING, "seen": float(len(history)), "reason": told}]
+        reason = f"learning: {len(history)} of {READY_NIGHTS} nights before this one were counted; until then signals are not looked for"
+        return [{"kind": LEARNING, "seen": float(len(history)), "reason": reason}]
     templates = lake.rows(TEMPLATES, ["template_id", "text", "first_ds"], system=system.name)
     tonight = counted(lake, system.name, [ds])[ds] if is_published(outcome) else {}
     if not tonight and any(row["n_events"] for row in lake.rows(NIGHTS, ["n_events"], system=system.name, ds=ds)):
@@ -132,16 +134,16 @@ def counted(lake: Lake, system: str, nights: Sequence[str]) -> dict[str, dict[st
     return found
 
 
-def numbers(lake: Lake, system: str, nights: Sequence[str]) -> dict[str, dict[Place, Range]]:
+def numbers(lake: Lake, system: str, nights: Sequence[str]) -> dict[str, dict[NumberPlace, Range]]:
     """Night → place → between which values the numbers there lay."""
     import pyarrow.compute as pc
 
-    found: dict[str, dict[Place, Range]] = {night: {} for night in nights}
+    found: dict[str, dict[NumberPlace, Range]] = {night: {} for night in nights}
     if lake.exists(NUMBERS):
         rows = lake.dataset(NUMBERS).to_table(filter=(pc.field("system") == system) & pc.field("ds").isin(list(nights)))
         for row in rows.to_pylist():
             places = [f"{row[side + '_file']}:{row[side + '_line']}" for side in ("low", "high")]
-            place = Place(row["template_id"], row["word"], row["nth"])
+            place = NumberPlace(row["template_id"], row["word"], row["nth"])
             found[row["ds"]][place] = Range(row["n"], row["low"], row["high"], *places)
     return found
 

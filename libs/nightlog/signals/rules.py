@@ -1,22 +1,24 @@
-"""Signals of a night by the system's own history, from exact counts. Pure: counts by template and night in, signals out."""
+"""Signals of a night by the system's own history, from exact counts and number ranges. Pure: counts by night in, signals out."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 from statistics import median
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Kind = Literal["new_template", "rate", "silence", "variation", "value"]
 ORDER: tuple[Kind, ...] = ("silence", "new_template", "rate", "value", "variation")  # as people read them
-Night = Mapping[str, int]  # template id → how often it was logged
+Counts = Mapping[str, int]  # template id → how often it was logged
 
 READY_NIGHTS = 7  # nights of history before anything is said
 SAME_WEEKDAYS = 3  # so many nights of the same weekday, and they alone are compared with
 LEAST_DEVIATIONS, LEAST_FACTOR = 5.0, 3.0
 LEAST_EVENTS = 20  # counts below this say nothing about a rate
-TYPICAL_TEMPLATES = 8  # from so many on, how busy the night was is told from the others
+TYPICAL_TEMPLATES = 8  # from so many on, the busyness of the night comes from the others
 LEAST_BEAT = 3  # a heartbeat was logged so often in each night at least
 LEAST_VARIED = 10  # new wordings of one template
 
@@ -39,14 +41,14 @@ def ready(n_nights: int) -> bool:
     return n_nights >= READY_NIGHTS
 
 
-def alike(ds: str, history: Mapping[str, Night]) -> list[str]:
+def alike(ds: str, history: Mapping[str, Counts]) -> list[str]:
     """The nights to compare with: those of the same weekday where there are enough, else all."""
     weekday = date.fromisoformat(ds).weekday()
     same = [night for night in sorted(history) if date.fromisoformat(night).weekday() == weekday]
     return same if len(same) >= SAME_WEEKDAYS else sorted(history)
 
 
-def new_templates(tonight: Night, first_ds: Mapping[str, str], ds: str) -> list[Signal]:
+def new_templates(tonight: Counts, first_ds: Mapping[str, str], ds: str) -> list[Signal]:
     """Templates that this night saw first. Args: first_ds by template."""
     return [
         Signal("new_template", name, n, 0.0, float(n), f"this template was never logged before; tonight {n:,} times")
@@ -55,7 +57,7 @@ def new_templates(tonight: Night, first_ds: Mapping[str, str], ds: str) -> list[
     ]
 
 
-def busyness(tonight: Night, usual: Mapping[str, float]) -> float:
+def busyness(tonight: Counts, usual: Mapping[str, float]) -> float:
     """Return how busy the night was: the median over templates of tonight's count by the usual one; 1 where there are too few to tell.
 
     >>> busyness({f"t{n}": 200 for n in range(9)}, {f"t{n}": 100.0 for n in range(9)}), busyness({"t": 900}, {"t": 100.0})
@@ -65,15 +67,15 @@ def busyness(tonight: Night, usual: Mapping[str, float]) -> float:
     return median(ratios) or 1.0 if len(ratios) >= TYPICAL_TEMPLATES else 1.0
 
 
-def system_rate(ds: str, tonight: Night, history: Mapping[str, Night]) -> list[Signal]:
+def system_rate(ds: str, tonight: Counts, history: Mapping[str, Counts]) -> list[Signal]:
     """Return the signal of a system that logged far more or far less than on nights alike, all templates together."""
     nights = alike(ds, history)
     before = [sum(history[night].values()) for night in nights]
     seen, expected = sum(tonight.values()), float(median(before)) if before else 0.0
     if not seen or not before or (strength := rate_strength(seen, expected, before)) is None:
         return []
-    told = f"the system logged {seen:,} records, where {expected:,.0f} are usual (median of {nights_in_words(nights, history)})"
-    return [Signal("rate", "", seen, round(expected, 3), round(strength, 3), told)]
+    reason = f"the system logged {seen:,} records, where {expected:,.0f} are usual (median of {nights_in_words(nights, history)})"
+    return [Signal("rate", "", seen, round(expected, 3), round(strength, 3), reason)]
 
 
 def rate_strength(seen: float, expected: float, before: Sequence[float], busy: float = 1.0) -> float | None:
@@ -89,12 +91,12 @@ def rate_strength(seen: float, expected: float, before: Sequence[float], busy: f
     return float(strength)
 
 
-def nights_in_words(nights: Sequence[str], history: Mapping[str, Night]) -> str:
+def nights_in_words(nights: Sequence[str], history: Mapping[str, Counts]) -> str:
     """Return the nights that were compared with, in words."""
     return f"{len(nights)} nights" if list(nights) == sorted(history) else f"{len(nights)} nights of this weekday"
 
 
-def rates(ds: str, tonight: Night, history: Mapping[str, Night]) -> list[Signal]:
+def rates(ds: str, tonight: Counts, history: Mapping[str, Counts]) -> list[Signal]:
     """Return templates that are logged at another rate than on nights alike, see `rate_strength`.
 
     How busy the night was as a whole is taken out: `system_rate` is about that. A template that is not logged at all is a silence.
@@ -110,24 +112,24 @@ def rates(ds: str, tonight: Night, history: Mapping[str, Night]) -> list[Signal]
         if not seen or not any(counts[name]) or (strength := rate_strength(seen, expected, counts[name], busy)) is None:
             continue
         of = nights_in_words(nights, history) + ("" if busy == 1 else ", as busy as tonight")
-        told = f"logged {seen:,} times, where {expected:,.0f} are usual (median of {of})"
-        found.append(Signal("rate", name, seen, round(expected, 3), round(strength, 3), told))
+        reason = f"logged {seen:,} times, where {expected:,.0f} are usual (median of {of})"
+        found.append(Signal("rate", name, seen, round(expected, 3), round(strength, 3), reason))
     return found
 
 
-def silences(tonight: Night, history: Mapping[str, Night]) -> list[Signal]:
+def silences(tonight: Counts, history: Mapping[str, Counts]) -> list[Signal]:
     """Heartbeats that are missing: templates that each of the last nights logged, and tonight did not."""
     last = [history[night] for night in sorted(history)[-READY_NIGHTS:]]
     found = []
     for name in last[0] if last else ():
         counts = [night.get(name, 0) for night in last]
         if min(counts) >= LEAST_BEAT and not tonight.get(name):
-            told = f"silent: each of the last {len(last)} nights logged it at least {min(counts):,} times, tonight never"
-            found.append(Signal("silence", name, 0.0, float(median(counts)), float(median(counts)), told))
+            reason = f"silent: each of the last {len(last)} nights logged it at least {min(counts):,} times, tonight never"
+            found.append(Signal("silence", name, 0.0, float(median(counts)), float(median(counts)), reason))
     return found
 
 
-def silent_system(history: Mapping[str, Night]) -> list[Signal]:
+def silent_system(history: Mapping[str, Counts]) -> list[Signal]:
     """The signal of a system that delivered nothing, where it did on the nights before."""
     usual = float(median(sum(night.values()) for night in history.values())) if history else 0.0
     return [Signal("silence", "", 0.0, usual, usual, f"the system is silent: {usual:,.0f} records are usual, tonight there is none")]
@@ -145,11 +147,116 @@ def variations(ds: str, wordings: Mapping[str, Mapping[str, int]], nights: Seque
         usual = max(median(before), sum(before) / len(before)) if before else 0.0
         known = any(night < ds for night in by_night)
         if known and seen >= LEAST_VARIED and seen >= LEAST_FACTOR * max(usual, 1.0):
-            told = f"{seen:,} wordings of it were never seen before, where {usual:,.1f} a night are usual"
-            found.append(Signal("variation", name, seen, round(usual, 3), round(seen / max(usual, 1.0), 3), told))
+            reason = f"{seen:,} wordings of it were never seen before, where {usual:,.1f} a night are usual"
+            found.append(Signal("variation", name, seen, round(usual, 3), round(seen / max(usual, 1.0), 3), reason))
     return found
 
 
 def ranked(signals: Sequence[Signal]) -> list[Signal]:
     """The order in which people read them: silences, new templates, rates, values, variations; the strongest of each first."""
     return sorted(signals, key=lambda each: (ORDER.index(each.kind), -each.strength, each.template_id))
+
+
+class NumberPlace(NamedTuple):
+    """The place of a number: the template, the number of the word that holds it, and the number's order in the word."""
+
+    template_id: str
+    word: int
+    nth: int
+
+
+@dataclass(frozen=True)
+class Range:
+    """A night's numbers at a place: how many, the lowest and the highest, and the file and line of each."""
+
+    n: int
+    low: float
+    high: float
+    low_at: str = ""
+    high_at: str = ""
+
+
+Ranges = Mapping[NumberPlace, Range]
+
+
+def values_out_of_range(
+    tonight: Mapping[NumberPlace, Range], history: Mapping[str, Mapping[NumberPlace, Range]], texts: Mapping[str, str]
+) -> list[Signal]:
+    """Places with a number far outside of the range of the nights before, the strongest of each template.
+
+    A number is outside where it is threefold beyond all that was seen, and 5 robust deviations beyond what is usual for a night's
+    highest (or lowest), both on a scale of magnitudes. A place needs enough nights and numbers before, and must be no counter. Args: texts
+    of templates.
+    """
+    found: dict[str, Signal] = {}
+    for place, now in tonight.items():
+        nights = [history[night][place] for night in sorted(history) if place in history[night]]
+        if len(nights) < READY_NIGHTS or sum(each.n for each in nights) < LEAST_EVENTS or is_counter(nights):
+            continue
+        usual = min(each.low for each in nights), max(each.high for each in nights)
+        of_place = (
+            (beyond([each.high for each in nights], now.high), now.high, now.high_at, usual[1]),
+            (beyond([-each.low for each in nights], -now.low), now.low, now.low_at, usual[0]),
+        )
+        strength, value, at, bound = max(of_place)
+        before = found.get(place.template_id)
+        if strength < LEAST_DEVIATIONS or (before is not None and before.strength >= strength):
+            continue
+        where = context(texts.get(place.template_id, ""), place)
+        reason = f"{where} is {plain(value)} ({at}), where {plain(usual[0])} to {plain(usual[1])} are usual ({len(nights)} nights)"
+        found[place.template_id] = Signal("value", place.template_id, value, bound, round(strength, 3), reason)
+    return list(found.values())
+
+
+def beyond(before: Sequence[float], now: float) -> float:
+    """Return how many robust deviations a night's highest is above that of the nights before; 0 where it is not far beyond all of them.
+
+    >>> beyond([90, 100, 110, 100, 95, 105, 100], 900) > 5, beyond([90, 100, 110, 100, 95, 105, 100], 300)
+    (True, 0.0)
+    """
+    sizes = [abs(value) for value in before if value]
+    # What counts as small: one, or where all are fractions the least of them.
+    unit = 1.0 if not sizes or max(sizes) >= 1 else min(sizes)
+    scaled = [magnitude(value, unit) for value in before]
+    seen = magnitude(now, unit)
+    if seen < max(scaled) + math.log(LEAST_FACTOR):
+        return 0.0
+    middle = median(scaled)
+    return (seen - middle) / max(1.4826 * median(abs(each - middle) for each in scaled), 0.1)
+
+
+def magnitude(value: float, unit: float) -> float:
+    """A number on a scale where threefold is the same step for large ones, and that goes through 0."""
+    return math.copysign(math.log1p(abs(value) / unit), value)
+
+
+def is_counter(nights: Sequence[Range]) -> bool:
+    """Return whether a number goes on where it ended the night before, as counters, ids and times do: most nights begin above the last.
+
+    >>> is_counter([Range(9, n * 10, n * 10 + 9) for n in range(8)]), is_counter([Range(9, n % 3, 9) for n in range(8)])
+    (True, False)
+    """
+    steps = [after.low > before.high for before, after in pairwise(nights)]
+    return sum(steps) > len(steps) / 2
+
+
+def context(text: str, place: NumberPlace) -> str:
+    """Return which number it is, by the words beside it.
+
+    >>> context("took <NUM> ms at <NUM>:<NUM>", NumberPlace("t", 5, 2))
+    'number 2 of “<NUM>:<NUM>” in “at <NUM>:<NUM>”'
+    """
+    tokens = text.split()
+    beside = " ".join(tokens[max(0, place.word - 2) : place.word + 1])
+    own = tokens[place.word - 1] if place.word <= len(tokens) else ""
+    first = f"number {place.nth} of “{own}”" if own.count("<NUM>") > 1 else "the number"
+    return f"{first} in “{beside}”"
+
+
+def plain(value: float) -> str:
+    """A number as people write it.
+
+    >>> plain(67108864.0), plain(-0.25)
+    ('67,108,864', '-0.25')
+    """
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.6g}"

@@ -1,1 +1,1 @@
-"""What a system is: format, sessions, labels, policy; one TOML file each."""
+"""Systems: format, sessions, labels, policy; one TOML file each."""

@@ -1,7 +1,10 @@
-"""The known systems: those that ship with Nightlog, and those of the user's own folder."""
+"""Systems' files and label files, read and checked; the catalogue of systems; the hash of a system's reading rules."""
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -11,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from nightlog.errors import ConfigError
+from nightlog.errors import ConfigError, FormatError
 from nightlog.systems.spec import System
 
 
@@ -111,3 +114,50 @@ def choose(catalog: Mapping[str, System], names: Iterable[str]) -> list[System]:
             raise ConfigError(f"no system `{name}`{nearest(name, catalog)}; known: {', '.join(sorted(catalog))}")
         chosen.append(catalog[name])
     return chosen
+
+
+LABELS = {"0": 0, "1": 1}
+
+
+def read_label_file(path: Path, system: str) -> dict[str, int]:
+    """Session id → 1 anomalous, 0 normal.
+
+    Raises ConfigError where the file or a column is not there; FormatError, with the line, where it is no text, a row is cut, a label is
+    neither 0 nor 1, or a session has both.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; the system file of {system} names it under [labels]")
+    found: dict[str, int] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            rows = csv.DictReader(lines)
+            columns = rows.fieldnames or []
+            if missing := {"session_id", "label"} - set(columns):
+                raise ConfigError(f"{path}: no column {', '.join(sorted(missing))}; got {', '.join(columns)}")
+            for row in rows:
+                session, label = row["session_id"], (row["label"] or "").strip()
+                if not session or label not in LABELS:
+                    raise FormatError(f"{path}:{rows.line_num}: label `{label[:40]}` of session `{(session or '')[:80]}`; expected 0 or 1")
+                if found.setdefault(session, LABELS[label]) != LABELS[label]:
+                    raise FormatError(f"{path}:{rows.line_num}: session `{session[:80]}` is labelled 0 and 1; keep one of the lines")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FormatError(f"{path}: not a CSV file in UTF-8: {error}") from error
+    return found
+
+
+# Raise it when the parser reads the same lines differently.
+READING_VERSION = 2
+
+
+def reading_hash(system: System) -> str:
+    """Return 16 hex digits that change when lines of the system would be parsed into other events.
+
+    Covers the header, its variants, records, timestamps, the rules that find a line's session, masks, and templates. `lookback_days` and
+    `settle_minutes` only choose the night that judges a session, and gates, signals and the LLM's settings read no line: none of them
+    counts.
+    """
+    rules = system.model_dump(mode="json", include={"header", "record", "timestamp", "templates"})
+    rules["session"] = system.session.model_dump(mode="json", include={"kind", "pattern", "field", "window_minutes"})
+    rules["variants"] = [each.model_dump(mode="json") for each in system.variants]
+    rules["masks"] = [mask.model_dump(mode="json") for mask in system.all_masks]
+    return hashlib.sha256(json.dumps([READING_VERSION, rules], sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Patterns of a system file: they compile, and no line can make them take for ever."""
+"""Patterns of a system file: they compile, and none of them explodes on a line."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def checked(pattern: str) -> str:
         raise ValueError(f"not a regular expression: {error}") from error
     if (text := exploding(pattern)) is not None:
         raise ValueError(
-            f"takes for ever on a line such as {text!r}: a repeat inside of a repeat can match the same text in many ways; "
+            f"never ends on a line such as {text!r}: a repeat inside of a repeat can match the same text in many ways; "
             "give each part its own separator, or repeat only once"
         )
     return pattern

@@ -1,4 +1,4 @@
-"""What a system is: one TOML file, checked when it is read."""
+"""The file of a system: TOML, checked when it is read."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ DAY_FIELDS = frozenset({"ds", "ds_year"})  # of the night, not of a line
 LONGEST_RECORD = 1000  # lines; what follows belongs to no record
 
 
-class Part(BaseModel):
+class Section(BaseModel):
     """A section of a system file. Unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Input(Part):
+class Input(Section):
     """The day's files: a path under the data folder that names the day, globs allowed. `**` is any number of folders.
 
     Placeholders of the path: `{ds}` (2026-03-04), `{ds_nodash}` (20260304), `{year}`, `{month}`, `{day}`, and `{hour}` for any hour of the
     day. Files are plain, .gz, .xz, .bz2, .zst or .zip (with one member or several).
 
-    Files whose names carry no day belong to the one night named in `delivered`. Hosts are told apart by what the wildcards of the path
-    stand for: files of one host with the same content, or with the first part of it, are read once.
+    Files whose names carry no day belong to the one night named in `delivered`. Hosts are distinguished by the text that the wildcards of
+    the path stand for: files of one host with the same content, or with the first part of it, are read once.
     """
 
     path: str = Field(min_length=1, description="relative to the data folder, with `{ds}` or other placeholders of the day")
@@ -54,8 +54,8 @@ class Input(Part):
         return self
 
 
-class Record(Part):
-    """Where records span lines: a line that begins with `start` begins a record, and what follows continues it.
+class Record(Section):
+    """Records that span lines: a line that begins with `start` begins a record, and what follows continues it.
 
     The record's first `lines` lines that are not blank make its text, joined by line feeds; `message` may span them. In the lake the
     lines stay as delivered, and the record has the number of its first line. Lines before the first start, and those after
@@ -67,8 +67,8 @@ class Record(Part):
     _compiles = field_validator("start")(checked)
 
 
-class Header(Part):
-    """How a record is split into fields, of which `message` is what gets parsed.
+class Header(Section):
+    """The split of a record into fields, of which `message` is parsed.
 
     `pattern` is a regular expression with named groups that matches the whole record. With a `kind` other than "pattern", its group
     `message` holds named values: "json" (an object), "logfmt" (key=value, key="value") or "export" (journald's: KEY=value on
@@ -116,7 +116,7 @@ class Header(Part):
         return (keys,) if isinstance(keys, str) else keys
 
 
-class Timestamp(Part):
+class Timestamp(Section):
     """`value` is put together from header fields, e.g. "{date} {time}" (`{ds}` is the night's day, `{ds_year}` its year); `format` is a
     Spark datetime pattern, or "epoch" for seconds since 1970 ("epoch_ms", "epoch_us", "epoch_ns": for thousandths, …)."""
 
@@ -132,15 +132,15 @@ class Timestamp(Part):
         return form
 
 
-class Variant(Part):
+class Variant(Section):
     """Another form of the system's records: what the main header does not match is tried with these, in their order."""
 
     header: Header
     timestamp: Timestamp | None = None
 
 
-class Session(Part):
-    """How lines become sessions: by an id found in a field, by a field itself, or by time window.
+class Session(Section):
+    """The sessions of lines: by an id found in a field, by a field itself, or by time window.
 
     With kind "id", the pattern's first group (or the whole match) is the id; a line with several ids belongs to
     each of these sessions. A session with an id that begins in the last `settle_minutes` of a day waits for the next night, when more
@@ -162,7 +162,7 @@ class Session(Part):
         return self
 
 
-class Mask(Part):
+class Mask(Section):
     """Text that the pattern matches is replaced by `<NAME>` before templates are mined.
 
     With `word = true` it is replaced by NAME alone, a word like any other: messages that differ in it get templates of their own.
@@ -179,8 +179,8 @@ class Mask(Part):
         return self.name if self.word else f"<{self.name}>"
 
 
-class Templates(Part):
-    """How messages are merged into templates, and the bounds of it.
+class Templates(Section):
+    """The merging of messages into templates, and its bounds.
 
     `similarity` is the share of words that must agree; masks are not words, and two tokens that both look like values (digits,
     paths, addresses) may differ freely. Where one place holds `values` different tokens in messages that are otherwise the
@@ -196,7 +196,7 @@ class Templates(Part):
     messages: int = Field(200_000, ge=1, description="distinct masked messages that are mined; what comes after goes to a catch-all")
 
 
-class Labels(Part):
+class Labels(Section):
     """Known truth: a CSV file (session_id,label), or the first thing on each line.
 
     With `pattern`, what it matches at the start of a line is cut off when the file is read; its group `label` goes to
@@ -217,7 +217,7 @@ class Labels(Part):
         return self
 
 
-class LLM(Part):
+class LLM(Section):
     """The LLM's part for this system: may it be asked, is it meant to judge, what should it know, and which names do not leave.
 
     With `wanted = false` no LLM is meant to judge: sessions that nothing else judges are shown as unjudged, and the night
@@ -242,7 +242,7 @@ Measured = Literal[
 ]
 
 
-class Gates(Part):
+class Gates(Section):
     """When a night is held back until somebody approves it (`nightlog approve`).
 
     Three limits hold from the first night: `unparsed_share` of the lines that do not match the header, `swallowed_share` of the lines that
@@ -274,8 +274,8 @@ class Gates(Part):
     hold: tuple[Measured, ...] = ("unparsed", "returns", "swallowed", "hosts", "lines", "new_templates", "sessions", "anomalies")
 
 
-class Signals(Part):
-    """What else to say of a night, by the system's own history, once it is long enough: see `nightlog.signals`.
+class Signals(Section):
+    """Signals of a night by the system's own history, once it is long enough: see `nightlog.signals`.
 
     `new_template`: never logged before; `rate`: far more or less often than on nights alike; `silence`: a template that each night logs,
     or the whole system, is missing; `value`: a number (what the mask NUM takes out) far outside of the range it had on other nights;
@@ -337,7 +337,7 @@ def check_stamp(stamp: Timestamp | None, fields: set[str], where: str = "") -> N
         raise ValueError(f"{where}`timestamp.value` = {stamp.value!r} has no field of a line; without times of lines leave [timestamp] out")
 
 
-class System(Part):
+class System(Section):
     """One system: how its logs are read, how sessions are made, what is known, and what may leave the machine.
 
     `collaboration`: in "generallog" the LLM judges what is proprietary, every night; in "fusionlog" its verdicts are distilled into a small

@@ -47,7 +47,7 @@ class Cluster:
 
 
 def template_id(system: str, first_message: str) -> str:
-    """The template's name for ever: hash of its system and of the message that founded it."""
+    """Return the template's permanent name: hash of its system and of the message that founded it."""
     return hashlib.sha256(f"{system}\0{first_message}".encode()).hexdigest()[:16]
 
 

@@ -18,7 +18,7 @@ def install(journal: str, at: str) -> None:
     """Put the plug around all that commits to a table, and around the rename that puts a model's file in its place."""
     import deltalake
     from deltalake.table import TableMerger
-    from nightlog.lake import files
+    from nightlog.lake import storage
     from pyspark.sql.readwriter import DataFrameWriter
 
     numbers = itertools.count(1)
@@ -49,9 +49,9 @@ def install(journal: str, at: str) -> None:
     table.delete = around(table.delete, lambda self, *_: self.table_uri)  # type: ignore[method-assign]
     TableMerger.execute = around(TableMerger.execute, lambda self: "merge")  # type: ignore[method-assign]
     DataFrameWriter.save = around(DataFrameWriter.save, lambda self, path=None, *_: f"Spark {path}")  # type: ignore[method-assign]
-    move = files.put_in_place
+    move = storage.put_in_place
     put_in_place = around(move, lambda _, aside, path: path)
-    files.put_in_place = lambda of, aside, path: (put_in_place if path.endswith(".safetensors") else move)(of, aside, path)
+    storage.put_in_place = lambda of, aside, path: (put_in_place if path.endswith(".safetensors") else move)(of, aside, path)
 
 
 # Spark's Python workers commit nothing.

@@ -19,7 +19,7 @@ from nightlog.detector.metaproto.selection import Selection, Selector, select_fe
 from nightlog.detector.metaproto.threshold import HeldOut, Rule, always_anomalous, choose_rule, least_f1, sigmoid
 from nightlog.detector.metaproto.view import View, scaled
 from nightlog.detector.patterns import Patterns, Source
-from nightlog.encoding.device import one_thread
+from nightlog.encoding.encoder import one_thread
 from nightlog.errors import ConfigError
 from nightlog.spark import start_spark
 

@@ -1,4 +1,4 @@
-"""Every table, once: columns with their meaning, partition and key.
+"""Every table, once: columns with their meaning, partition and key, by layer.
 
 Columns whose names begin with `run_` describe the run that wrote the row, not the night; two runs of one night with the same
 model, prompt and policy differ in them alone. The descriptions go into the Delta tables' schemas.
@@ -6,10 +6,10 @@ model, prompt and policy differ in them alone. The descriptions go into the Delt
 
 from __future__ import annotations
 
-from nightlog.lake.tables.bronze import FILES, LABELS, LINES_TABLE
-from nightlog.lake.tables.columns import BOOLEAN, DOUBLE, FLOAT, INT, LONG, STRING, TIME, Column, TableSpec, Type, array, mapping, struct
-from nightlog.lake.tables.gold import ANOMALIES, NIGHTS, SIGNALS
-from nightlog.lake.tables.ops import ANSWERS, APPROVALS, HANDOFFS, LLM_BATCHES, LLM_CALLS, MODELS, OUTCOMES, PSEUDO_LABELS, QUARANTINE
+from nightlog.lake.schema import TableSpec
+from nightlog.lake.tables.bronze import BRONZE, FILES, LABELS, LINES_TABLE
+from nightlog.lake.tables.gold import ANOMALIES, GOLD, NIGHTS, SIGNALS
+from nightlog.lake.tables.ops import ANSWERS, APPROVALS, HANDOFFS, LLM_BATCHES, LLM_CALLS, MODELS, OPS, OUTCOMES, PSEUDO_LABELS, QUARANTINE
 from nightlog.lake.tables.silver import (
     COUNTS_TABLE,
     EVENTS_TABLE,
@@ -21,6 +21,7 @@ from nightlog.lake.tables.silver import (
     ROUTES,
     SCORES,
     SESSIONS,
+    SILVER,
     TEMPLATE_COUNTS,
     TEMPLATES,
     VECTORS,
@@ -28,82 +29,4 @@ from nightlog.lake.tables.silver import (
     WAITING,
 )
 
-ALL_TABLES = (
-    LINES_TABLE,
-    LABELS,
-    FILES,
-    MESSAGES,
-    TEMPLATES,
-    EVENTS_TABLE,
-    COUNTS_TABLE,
-    TEMPLATE_COUNTS,
-    NUMBERS,
-    SESSIONS,
-    WAITING,
-    READINGS,
-    PATTERNS,
-    VECTORS,
-    ROUTES,
-    SCORES,
-    HISTORY,
-    VERDICTS,
-    ANSWERS,
-    LLM_CALLS,
-    LLM_BATCHES,
-    ANOMALIES,
-    NIGHTS,
-    SIGNALS,
-    OUTCOMES,
-    QUARANTINE,
-    APPROVALS,
-    HANDOFFS,
-    MODELS,
-    PSEUDO_LABELS,
-)
-
-__all__ = [
-    "ALL_TABLES",
-    "ANOMALIES",
-    "ANSWERS",
-    "APPROVALS",
-    "BOOLEAN",
-    "COUNTS_TABLE",
-    "DOUBLE",
-    "EVENTS_TABLE",
-    "FILES",
-    "FLOAT",
-    "HANDOFFS",
-    "HISTORY",
-    "INT",
-    "LABELS",
-    "LINES_TABLE",
-    "LLM_BATCHES",
-    "LLM_CALLS",
-    "LONG",
-    "MESSAGES",
-    "MODELS",
-    "NIGHTS",
-    "NUMBERS",
-    "OUTCOMES",
-    "PATTERNS",
-    "PSEUDO_LABELS",
-    "QUARANTINE",
-    "READINGS",
-    "ROUTES",
-    "SCORES",
-    "SESSIONS",
-    "SIGNALS",
-    "STRING",
-    "TEMPLATES",
-    "TEMPLATE_COUNTS",
-    "TIME",
-    "VECTORS",
-    "VERDICTS",
-    "WAITING",
-    "Column",
-    "TableSpec",
-    "Type",
-    "array",
-    "mapping",
-    "struct",
-]
+ALL_TABLES = (*BRONZE, *SILVER, *GOLD, *OPS)

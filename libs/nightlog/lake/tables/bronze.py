@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from nightlog.lake.tables.columns import DS, FILE, INT, LINE_NO, LONG, RUN_ID, STRING, SYSTEM, TIME, Column, TableSpec
+from nightlog.lake.schema import DS, FILE, INT, LINE_NO, LONG, RUN_ID, STRING, SYSTEM, TIME, Column, TableSpec
 
 LINES_TABLE = TableSpec(
     "bronze.lines",
     (SYSTEM, DS, FILE, LINE_NO, Column("text", STRING, "the line as delivered, without its label; bytes that are not UTF-8 replaced")),
     ("system", "file", "line_no"),
+    retention="bronze",
     about="a line of a system's log file, as it was delivered",
 )
 
@@ -24,6 +25,7 @@ LABELS = TableSpec(
     ),
     ("system", "file", "line_no"),
     ("system",),
+    retention="bronze",
     about="a known label of a line or a session, kept apart from all that models and prompts see",
 )
 
@@ -49,5 +51,8 @@ FILES = TableSpec(
     ("system", "ds", "file"),
     (),
     "delta-rs",
+    retention="bronze",
     about="a log file of a night: what was delivered, and read",
 )
+
+BRONZE = (LINES_TABLE, LABELS, FILES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nightlog.lake.tables.columns import BOOLEAN, DOUBLE, DS, LONG, RUN_ID, STRING, SYSTEM, TIME, Column, TableSpec, array, struct
+from nightlog.lake.schema import BOOLEAN, DOUBLE, DS, LONG, RUN_ID, STRING, SYSTEM, TIME, Column, TableSpec, array, struct
 
 LINES = array(struct(file=STRING, line_no=LONG, text=STRING))
 EVIDENCE = array(struct(template=STRING, count=LONG, nearest_source_template=STRING, similarity=DOUBLE, weight=DOUBLE, template_id=STRING))
@@ -35,6 +35,7 @@ ANOMALIES = TableSpec(
     ),
     ("ds", "system", "session_id"),
     ("ds", "system"),
+    retention="gold",
     about="an anomalous session of a night",
 )
 
@@ -94,6 +95,7 @@ NIGHTS = TableSpec(
     ),
     ("ds", "system"),
     (),
+    retention="gold",
     about="a night of a system: what was read, found and spent",
 )
 
@@ -118,5 +120,8 @@ SIGNALS = TableSpec(
     ),
     ("ds", "system", "kind", "template_id"),
     ("ds", "system"),
+    retention="gold",
     about="something in a night that is unlike the system's nights before, whatever its sessions are like",
 )
+
+GOLD = (ANOMALIES, NIGHTS, SIGNALS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nightlog.lake.tables.columns import (
+from nightlog.lake.schema import (
     BOOLEAN,
     DOUBLE,
     DS,
@@ -76,7 +76,7 @@ LLM_BATCHES = TableSpec(
         Column("run_id", STRING, "the run that asks"),
         Column("status", STRING, "submitting | open | collected | lost"),
         Column("endpoint", STRING, "host that it was sent to"),
-        Column("batch_id", STRING, "the endpoint's name of it; null until the endpoint has told"),
+        Column("batch_id", STRING, "the endpoint's name of it; null until the endpoint has answered"),
         Column("prompt", STRING, "as in silver.verdicts"),
         Column("llm", STRING, "provider and model"),
         Column("round", INT, "1 or 2"),
@@ -127,6 +127,7 @@ QUARANTINE = TableSpec(
     ),
     ("system", "ds", "stage", "row"),
     (),
+    retention="bronze",
     about="a row that broke a rule and was set aside",
 )
 
@@ -160,7 +161,7 @@ HANDOFFS = TableSpec(
         Column("kind", STRING, "webhook | export | metrics"),
         Column("outcome", STRING, "done | failed"),
         Column("detail", STRING, "where it went (of a webhook the host alone), or why it did not"),
-        Column("content", STRING, "hash of what a webhook was told: the same is not told twice; null of other kinds"),
+        Column("content", STRING, "hash of the message of a webhook: the same is not sent twice; null for other kinds"),
         Column("at", TIME, "UTC"),
     ),
     ("run_id", "ds", "kind", "at"),
@@ -203,3 +204,5 @@ PSEUDO_LABELS = TableSpec(
     (),
     about="a label that a distilled model learnt from",
 )
+
+OPS = (ANSWERS, LLM_CALLS, LLM_BATCHES, OUTCOMES, QUARANTINE, APPROVALS, HANDOFFS, MODELS, PSEUDO_LABELS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nightlog.lake.tables.columns import (
+from nightlog.lake.schema import (
     BOOLEAN,
     DOUBLE,
     DS,
@@ -31,7 +31,7 @@ MESSAGES = TableSpec(
         SYSTEM,
         Column("message_id", LONG, "64-bit hash of the masked message"),
         Column("message", STRING, "a distinct masked message"),
-        Column("template_id", STRING, "its template, given once and for ever"),
+        Column("template_id", STRING, "its template, assigned once and permanently"),
         Column("first_ds", STRING, "the night that first parsed it"),
     ),
     ("system", "message_id"),
@@ -69,6 +69,7 @@ EVENTS_TABLE = TableSpec(
         Column("message_id", LONG, "its masked message"),
     ),
     ("system", "file", "line_no", "session_id"),
+    retention="silver",
     about="an event: a parsed line in one of the sessions that it belongs to",
 )
 
@@ -86,6 +87,7 @@ COUNTS_TABLE = TableSpec(
     ),
     ("system", "ds", "session_id", "message_id"),
     sorted_by="bucket",
+    retention="silver",
     about="how often a message stands in a session on one day: what sessions are made from",
 )
 
@@ -99,6 +101,7 @@ TEMPLATE_COUNTS = TableSpec(
         Column("level", STRING, "the level that most of them with a level have, as in silver.events; null if none has one"),
     ),
     ("system", "ds", "template_id"),
+    retention="silver",
     about="how often a template was logged on one day: what signals are found by",
 )
 
@@ -119,6 +122,7 @@ NUMBERS = TableSpec(
         Column("high_line", LONG, "and in which line"),
     ),
     ("system", "ds", "template_id", "word", "nth"),
+    retention="silver",
     about="between which values a number in the lines of a template lay on one day",
 )
 
@@ -134,6 +138,7 @@ SESSIONS = TableSpec(
         Column("n_events", LONG, "events, look-back days included"),
     ),
     ("system", "ds", "session_id"),
+    retention="silver",
     about="a session that is judged on the night: it has events of it, or waited for it",
 )
 
@@ -153,6 +158,7 @@ WAITING = TableSpec(
     ),
     ("system", "ds", "session_id"),
     ("system", "ds", "state"),
+    retention="silver",
     about="a session that a night leaves to a later one, since so far only its first moments have been seen",
 )
 
@@ -174,6 +180,7 @@ READINGS = TableSpec(
     ),
     ("system", "ds"),
     (),
+    retention="silver",
     about="how a day's lines were parsed, and which earlier days its sessions were made with",
 )
 
@@ -189,6 +196,7 @@ PATTERNS = TableSpec(
         Column("example_session_id", STRING, "the first of them in the order of ids"),
     ),
     ("system", "ds", "pattern_id"),
+    retention="silver",
     about="a distinct pattern of the night's sessions",
 )
 
@@ -221,6 +229,7 @@ ROUTES = TableSpec(
         Column("model", STRING, "version of the model that serves"),
     ),
     ("system", "ds", "pattern_id"),
+    retention="silver",
     about="where the router sent a pattern of the night",
 )
 
@@ -235,6 +244,7 @@ SCORES = TableSpec(
         Column("model", STRING, "version of the model that serves"),
     ),
     ("system", "ds", "pattern_id"),
+    retention="silver",
     about="score of a pattern of the night by the model that serves",
 )
 
@@ -257,6 +267,7 @@ HISTORY = TableSpec(
         Column("is_enough", BOOLEAN, "further answers of the LLM about the night would change next to nothing"),
     ),
     ("system", "ds", "pattern_id"),
+    retention="silver",
     about="how unlike the system's own nights a pattern of the night is",
 )
 
@@ -290,4 +301,22 @@ VERDICTS = TableSpec(
     ("system", "question_id", "prompt", "llm"),
     (),
     about="what an LLM says of a question, under one prompt",
+)
+
+SILVER = (
+    MESSAGES,
+    TEMPLATES,
+    EVENTS_TABLE,
+    COUNTS_TABLE,
+    TEMPLATE_COUNTS,
+    NUMBERS,
+    SESSIONS,
+    WAITING,
+    READINGS,
+    PATTERNS,
+    VECTORS,
+    ROUTES,
+    SCORES,
+    HISTORY,
+    VERDICTS,
 )

@@ -1,4 +1,4 @@
-"""How the mailboxes are broken, each time for real."""
+"""Faults of the mailboxes, each one caused for real."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def hurt(box: Dovecot, rng: random.Random, kind: str, act: Callable[[Imap], None
 
 
 def use(box: Dovecot, rng: random.Random, user: str, n_lines: int = 40) -> Callable[[Imap], None]:
-    """What anybody does with a mailbox."""
+    """Use a mailbox as anybody does."""
 
     def act(client: Imap) -> None:
         box.enter(client, user)

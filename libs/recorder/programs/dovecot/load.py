@@ -1,4 +1,4 @@
-"""What the mailboxes of an organisation live through on an ordinary day."""
+"""The load of an organisation's mailboxes on an ordinary day."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FULL, CROWDED = 30, 20  # messages in a mailbox
 
 
 def count(client: Imap, folder: str = "INBOX") -> int:
-    """How many messages lie there."""
+    """Return the number of messages there."""
     (status,) = (line for line in client.ask(f"STATUS {folder} (MESSAGES)") if b"STATUS" in line and line[:1] == b"*")
     found = re.search(rb"MESSAGES (\d+)", status)
     return int(found[1]) if found else 0

@@ -176,7 +176,7 @@ class Dovecot(Program):
 
     @property
     def version(self) -> str:
-        """What the server says."""
+        """Return the version that the server reports."""
         return "Dovecot " + run("/usr/sbin/dovecot", "--version").split()[0]
 
     @property
@@ -213,7 +213,7 @@ class Dovecot(Program):
         run("umount", "-l", self.mail)
 
     def maildir(self, user: str) -> Path:
-        """Where a user's mail lies."""
+        """Return the folder of a user's mail."""
         return self.mail / user / "Maildir"
 
     def deliver(self, rng: random.Random, user: str, n_lines: int = 0) -> None:

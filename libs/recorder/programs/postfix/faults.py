@@ -1,4 +1,4 @@
-"""How the mail server is broken, each time for real."""
+"""Faults of the mail server, each one caused for real."""
 
 from __future__ import annotations
 

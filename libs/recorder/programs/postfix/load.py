@@ -1,4 +1,4 @@
-"""What a mail server lives through on an ordinary day, other people's errors included."""
+"""The load of a mail server on an ordinary day, other people's errors included."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ class Postfix(Program):
 
     @property
     def version(self) -> str:
-        """What the package says."""
+        """Return the version of the package."""
         return "Postfix " + run("dpkg-query", "-W", "-f", "${Version}", "postfix").strip()
 
     @property

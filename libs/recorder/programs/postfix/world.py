@@ -13,7 +13,7 @@ from recorder.sinks import Talk
 
 
 class Postmaster:
-    """How the other mail servers treat each recipient; who is not named is welcome.
+    """The replies of the other mail servers by recipient; a recipient that is not named is accepted.
 
     A treatment is a list of steps, one an attempt; when they are used up, mail is accepted. A step is "accept", "drop"
     (vanish while the mail is being sent), "stall:SECONDS" before the last answer, or an SMTP answer to the recipient;

@@ -1,4 +1,4 @@
-"""How the shop's database is broken, each time for real."""
+"""Faults of the shop's database, each one caused for real."""
 
 from __future__ import annotations
 

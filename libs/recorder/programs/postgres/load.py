@@ -1,4 +1,4 @@
-"""What a shop's database lives through on an ordinary day, its small errors included."""
+"""The load of a shop's database on an ordinary day, its small errors included."""
 
 from __future__ import annotations
 

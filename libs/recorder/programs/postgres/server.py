@@ -174,7 +174,7 @@ class Postgres(Program):
             self.hang_up(connection)
 
     def operate(self, rng: random.Random, *statements: str) -> list[list[str]]:
-        """What an operator does by hand; the rows of the last statement."""
+        """Run an operator's statements. Returns the rows of the last one."""
         with self.session(rng, OPERATOR, "psql") as psql:
             return [psql.ask(statement) for statement in statements][-1]
 

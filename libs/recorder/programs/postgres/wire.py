@@ -19,7 +19,7 @@ class ServerError(Exception):
 
 @dataclass(frozen=True)
 class Account:
-    """Who connects, to what."""
+    """The account and the database of a connection."""
 
     user: str
     password: str

@@ -1,15 +1,114 @@
-"""Errors of a full or read-only disk, or of an object store, as errors of Nightlog, whichever library met them first."""
+"""The storage under the lake, a local folder or an object store: its files that are no tables, its locks, its errors."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nightlog.errors import LakeFull, LakeReadOnly, NightlogError, StoreRefused, TransientError
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+
+def file_system(place: str) -> tuple[FileSystem, str]:
+    """Arrow's file system for an address or a local path, and the path in it."""
+    from pyarrow.fs import FileSystem, LocalFileSystem
+
+    return FileSystem.from_uri(place) if "://" in place else (LocalFileSystem(), place)
+
+
+def write_file(place: str, content: bytes) -> None:
+    """Put a file in its place, whole or not at all. Raises OSError."""
+    files, path = file_system(place)
+    files.create_dir(path.rpartition("/")[0], recursive=True)
+    # An object appears when its stream is closed; a file of a folder is written aside and renamed.
+    aside = aside_of(path) if files.type_name in ("local", "hdfs") else path
+    with files.open_output_stream(aside) as out:
+        out.write(content)
+    if aside != path:
+        put_in_place(files, aside, path)
+
+
+def put_in_place(files: FileSystem, aside: str, path: str) -> None:
+    """Let a whole file that was written aside be the file, in one step."""
+    files.move(aside, path)
+
+
+def aside_of(path: str) -> str:
+    """Return the path at which a file is written until it is whole.
+
+    >>> aside_of("/lake/models/1f.safetensors").split(".")[-1]
+    'part'
+    """
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}.{os.getpid()}.part"
+
+
+def read_file(place: str) -> bytes:
+    """A whole file. Raises OSError, FileNotFoundError where there is none."""
+    files, path = file_system(place)
+    with files.open_input_file(path) as opened:
+        content: bytes = opened.read()
+    return content
+
+
+def half_written(folder: str) -> list[str]:
+    """The files of a local folder that a process which broke off has left aside; an object store has none."""
+    return [] if "://" in folder else sorted(str(path) for path in Path(folder).glob(".*.part"))
+
+
+WAIT_S, POLL_S = 3600.0, 0.2
+
+
+@contextmanager
+def locked(root: str, name: str, wait_s: float = WAIT_S) -> Iterator[None]:
+    """Hold the lock of this name in the lake until the block ends; whoever comes second waits.
+
+    The operating system lets go of it when the process ends, however it ends: there is no stale lock. In an object store there are no
+    such locks; there Airflow runs one task of a kind at a time. Raises TransientError after `wait_s` seconds.
+    """
+    if "://" in root:
+        yield
+        return
+    path = Path(root) / ".locks" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + wait_s
+    with path.open("a", encoding="utf-8") as file:
+        while not taken(file.fileno()):
+            if time.monotonic() > deadline:
+                raise TransientError(
+                    f"another process has worked on {name} for {wait_s:.0f} s (its lock is {path}); this one tries again later"
+                )
+            time.sleep(POLL_S)
+        yield
+
+
+def free(root: str, name: str) -> bool:
+    """Return true if nobody holds the lock of this name at this moment."""
+    try:
+        with locked(root, name, 0.0):
+            return True
+    except TransientError:
+        return False
+
+
+def taken(number: int) -> bool:
+    """Try to lock an open file for this process. Returns true if it holds the lock."""
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
 
 FULL = re.compile(r"No space left on device|Disk quota exceeded|File too large")
 CLOSED = re.compile(r"Read-only file system|Permission denied")
