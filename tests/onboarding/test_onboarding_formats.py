@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections import defaultdict
 
 import pytest
@@ -96,3 +98,34 @@ def test_lines_without_ids_become_windows_and_lines_without_times_their_own_sess
 
 def test_the_same_lines_give_the_same_file() -> None:
     assert to_toml(proposed("klog").sections) == to_toml(proposed("klog").sections)
+
+
+def mixed(rng: random.Random) -> list[str]:
+    """Return lines of two styles in some disorder: behind a word, cut, shuffled, or in turns."""
+    first, second = (lines_in(style, 12) for style in rng.sample(sorted(STYLES), 2))
+    kind = rng.randrange(5)
+    if kind == 0:
+        return [f"ALERT {line}" for line in first]
+    if kind == 1:
+        return [*first, *second]
+    if kind == 2:
+        return [line[rng.randrange(12) :] for line in first]
+    if kind == 3:
+        return [line[: rng.randrange(5, 80)] for line in first]
+    return [line for pair in zip(rng.sample(first, len(first)), second, strict=False) for line in pair]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_file_is_proposed_for_whatever_lines_stand_together(seed: int) -> None:
+    lines = mixed(random.Random(seed))
+    found = propose(lines, "shop", "shop-{ds}.log", DS, False, spread=lines)
+    assert parse_system(found.toml, "shop.toml").name == "shop"
+    assert sum(event.record.n_lines for event in found.trial.events) <= len(lines)
+
+
+def test_windows_leave_out_a_form_without_times() -> None:
+    timed = [f"2026-03-04 10:{n // 60:02d}:{n % 60:02d} INFO cache swept" for n in range(200)]
+    bare = [json.dumps({"message": "queue is empty", "level": "info", "worker": "main"})] * 60
+    found = propose([line for pair in zip(timed, bare, strict=False) for line in pair] + timed[60:], "shop", "shop-{ds}.log", DS, False)
+    assert found.trial.system.session.kind == "window"
+    assert found.trial.timed_share == 1 and found.trial.matched_share == pytest.approx(200 / 260)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nightlog.parsing.shapes import MAX_MESSAGE
 from nightlog.parsing.structured import SEPARATOR
 from nightlog.systems.catalog import load_catalog
-from nightlog.systems.spec import DEFAULT_MASKS, Header, Mask, Session, System, Timestamp
+from nightlog.systems.spec import DEFAULT_MASKS, Header, Input, Mask, Session, System, Timestamp
 from parsing_help import ParsedLine, make_system, parsed_lines
 
 DS = "2026-03-04"
@@ -225,12 +225,25 @@ def test_time_is_utc_and_null_where_it_cannot_be_read(system: System, times: dic
 
 @pytest.mark.parametrize(
     ("ds", "stamp", "year"),
-    [("2027-01-01", "Dec 31 23:59:00", 2026), ("2027-01-01", "Jan  1 00:00:05", 2027), ("2026-12-31", "Jan  1 00:00:05", 2026)],
+    [
+        ("2027-01-01", "Dec 31 23:59:00", 2026),
+        ("2027-01-01", "Jan  1 00:00:05", 2027),
+        ("2026-12-31", "Jan  1 00:00:05", 2027),
+        ("2026-12-31", "Jan  2 00:00:05", 2026),
+        ("2026-12-30", "Jan  1 00:00:05", 2026),
+    ],
 )
-def test_a_stamp_without_year_is_not_of_the_future(ds: str, stamp: str, year: int) -> None:
+def test_a_stamp_without_year_is_of_the_night_or_before_it(ds: str, stamp: str, year: int) -> None:
     system = stamped(SYSLOG, "{ds_year} {stamp}", "yyyy MMM d HH:mm:ss")
     (line,), _ = parsed_lines(system, [f"{stamp} x"], ds)
     assert line.at is not None and line.at.year == year
+
+
+def test_a_delivery_of_a_whole_year_begins_in_january_of_it() -> None:
+    system = stamped(SYSLOG, "{ds_year} {stamp}", "yyyy MMM d HH:mm:ss")
+    system = system.model_copy(update={"input": Input(path="messages", delivered="2026-12-31")})
+    lines, _ = parsed_lines(system, ["Jan  1 00:00:05 x", "Dec 31 23:59:00 x"], "2026-12-31")
+    assert [line.at and line.at.year for line in lines] == [2026, 2026]
 
 
 # Sessions

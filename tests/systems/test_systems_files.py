@@ -12,6 +12,17 @@ from nightlog.systems.catalog import choose, load_catalog, parse_system
 HEAD = 'name = "app"\nrole = "target"\n'
 INPUT = '[input]\npath = "app-{ds}.log"\n'
 SESSION = '[session]\nkind = "id"\npattern = "req-[0-9]+"\n'
+WINDOWS = """[session]
+kind = "window"
+[header]
+pattern = '(?P<time>[0-9-]+) (?P<message>.*)'
+[timestamp]
+value = "{time}"
+format = "yyyy-MM-dd"
+[[variants]]
+[variants.header]
+pattern = '(?P<message>.*)'
+"""
 VARIANT = "[[variants]]\n[variants.header]\npattern = '(?P<message>.*)'\n[variants.timestamp]\n"
 LABELLED = '[labels]\nfile = "truth.csv"\n'
 
@@ -110,6 +121,7 @@ def test_all_faults_of_a_file_are_told_at_once() -> None:
         (HEAD + INPUT + SESSION + '[timestamp]\nvalue = "{ds}"\nformat = "yyyy-MM-dd"\n', "has no field of a line"),
         (HEAD + INPUT + SESSION + VARIANT + 'value = "{ds}"\nformat = "yyyy-MM-dd"\n', "variants[1]: `timestamp.value`"),
         (HEAD + INPUT + SESSION + VARIANT + 'value = "{at}"\nformat = "yyyy"\n', "variants[1]: no such header field: at"),
+        (HEAD + INPUT + WINDOWS, "variants[1]: sessions by time window need its timestamp, too"),
         (HEAD + INPUT + SESSION + "lookback_days = -1\n", "lookback_days"),
         (HEAD + INPUT + SESSION + '[[masks]]\nname = "lower"\npattern = "a"\n', "masks.0.name"),
         (HEAD + INPUT + SESSION + '[[masks]]\nname = "A"\npattern = "["\n', "masks.0.pattern"),

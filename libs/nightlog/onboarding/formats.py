@@ -77,16 +77,25 @@ def start_of(pattern: str) -> str:
 
 def end_of_time(pattern: str) -> int:
     """Return the place behind the group `time` of a header pattern."""
-    begin = pattern.index("(?P<time>")
-    depth, end, in_class = 0, begin, False
+    end = end_of_group(pattern, pattern.index("(?P<time>"))
+    return end + 1 if pattern[end : end + 1] == "?" else end
+
+
+def end_of_group(pattern: str, begin: int) -> int:
+    """Return the place behind the group of a pattern that begins at a place.
+
+    >>> end_of_group(r"x([^()\\]](a)\\)) y", 1)
+    15
+    """
+    depth, in_class = 0, False
     for end in range(begin, len(pattern)):
-        escaped = end > 0 and pattern[end - 1] == "\\" and pattern[end - 2 : end - 1] != "\\"
-        if not escaped:
-            in_class = pattern[end] == "[" or (in_class and pattern[end] != "]")
-            depth += 0 if in_class else {"(": 1, ")": -1}.get(pattern[end], 0)
-        if depth == 0 and end > begin:
-            break
-    return end + 2 if pattern[end + 1 : end + 2] == "?" else end + 1
+        if (end - len(pattern[:end].rstrip("\\"))) % 2:
+            continue
+        in_class = pattern[end] == "[" or (in_class and pattern[end] != "]")
+        depth += 0 if in_class else {"(": 1, ")": -1}.get(pattern[end], 0)
+        if depth == 0:
+            return end + 1
+    raise ValueError(f"a group of {pattern} does not end")
 
 
 def recognise(lines: Sequence[str]) -> Recognised | None:

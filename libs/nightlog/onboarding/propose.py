@@ -303,12 +303,13 @@ def spelled(layout: Layout, lines: Sequence[str]) -> Layout:
     """The layout with the severities spelled out: where no stamp marks a record's beginning, any word would do otherwise."""
     pieces = list(layout.pieces)
     for number, piece in enumerate(pieces):
-        if piece.kind == "level" and (group := re.search(r"\(\?P<level>([^)]*)\)", piece.pattern)):
-            before = "".join(p.pattern for p in pieces[:number])
-            found = re.compile(before + group[0], re.ASCII)
+        if piece.kind == "level" and "(?P<level>" in piece.pattern:
+            begin = piece.pattern.index("(?P<level>")
+            group = piece.pattern[begin : formats.end_of_group(piece.pattern, begin)]
+            found = re.compile("".join(p.pattern for p in pieces[:number]) + group, re.ASCII)
             seen = {m["level"] for line in lines if (m := found.match(line)) and SEVERITY.fullmatch(m["level"])}
             words = sorted({*seen, *(STANDARD_WORDS if all(w.isupper() for w in seen) else ())}, key=lambda w: (-len(w), w))
-            pieces[number] = replace(piece, pattern=piece.pattern.replace(group[0], f"(?P<level>{'|'.join(words)})"))
+            pieces[number] = replace(piece, pattern=piece.pattern.replace(group, f"(?P<level>{'|'.join(words)})"))
             break
     return Layout(tuple(pieces), layout.tail)
 
@@ -357,6 +358,8 @@ def propose(lines: Sequence[str], name: str, path: str, ds: str, delivered: bool
         sections["timestamp"] = split.timestamp | {"timezone": zone}
     ranked = ids.rank(first.matched, first.templates, [*dict.fromkeys(("message", *split.fields))]) if first.matched else []
     session, notes = session_of(ranked, first, split)
+    if session["kind"] == "window" and split.variants:
+        sections["variants"] = [each for each in split.variants if "timestamp" in each]
     if split.with_entry and session["kind"] == "id" and elsewhere(ranked[0], first):
         session = session | {"field": "entry"}
         sections["header"] = split.header | {"pattern": split.with_entry}
@@ -381,8 +384,9 @@ def session_of(ranked: Sequence[ids.Score], trial: Trial, split: Split) -> tuple
     """The section of the sessions: the best candidate if it is good enough, else time windows, else each distinct message."""
     best = ranked[0] if ranked else None
     minutes = window(trial)
+    timed = trial.timed_share > 0.5 and trial.system.timestamp is not None
     windows = [(str(int(e.at.timestamp()) // (60 * minutes)),) if e.at else () for e in trial.matched]
-    by_time = ids.score(ids.Candidate("time"), trial.matched, trial.templates, windows).value if trial.timed_share > 0.5 else 0.0
+    by_time = ids.score(ids.Candidate("time"), trial.matched, trial.templates, windows).value if timed else 0.0
     if best is not None and best.value >= min(ids.ENOUGH, max(by_time, ids.LEAST)):
         found = best.candidate
         if found.pattern is not None:
@@ -392,7 +396,7 @@ def session_of(ranked: Sequence[ids.Score], trial: Trial, split: Split) -> tuple
         return (
             {"kind": "id", "field": found.field, "pattern": "(.+)"} if life else {"kind": "field", "field": found.field, "lookback_days": 0}
         ), []
-    if trial.timed_share > 0.5:
+    if timed:
         return {"kind": "window", "window_minutes": minutes, "lookback_days": 0}, [
             "no id groups the lines well: a session is a window of time. If something runs through the lines that belong together, such as "
             "a request or a job, give its pattern in [session]"

@@ -75,6 +75,7 @@ def parse_events(records: Sequence[Record], system: System, ds: str) -> list[Eve
     """Parse records as the night does, by the same engine; blank records are left out."""
     table = lines_table([record.text for record in records])
     own: list[dict[str, str] | None] = [None] * len(records)
+    timed = [False] * len(records)
     texts = flat_column(table, "text")
     for form in system.forms():
         left = [place for place, fields in enumerate(own) if fields is None]
@@ -83,13 +84,14 @@ def parse_events(records: Sequence[Record], system: System, ds: str) -> list[Eve
         for number, place in enumerate(left):
             if matched[number]:
                 own[place] = {name: values[number] or "" for name, values in fields.items()}
+                timed[place] = form.timestamp is not None
     rows, parsed = parse_lines(table, system.model_copy(update={"record": None}), ds)
     at_of: dict[int, datetime | None] = {}
     message_of: dict[int, str] = {}
     ids_of: defaultdict[int, list[str]] = defaultdict(list)
     for row in rows.select(["line_no", "at", "session_id", "message_id"]).to_pylist():
         place = row["line_no"] - 1
-        at_of[place] = row["at"] if any(form.timestamp is not None for form in system.forms()) else None
+        at_of[place] = row["at"] if timed[place] else None
         message_of[place] = parsed.messages[row["message_id"]][0]
         ids_of[place] += [row["session_id"]] if row["session_id"] is not None else []
     events = []

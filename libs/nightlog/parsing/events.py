@@ -253,7 +253,7 @@ def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Par
     shapes, of_line, shaped = shapes_of(text, parser, known.shapes)
     matched, blank = (np.array([getattr(shape, name) for shape in shapes], dtype=bool)[of_line] for name in ("matched", "blank"))
     rows = np.flatnonzero(matched)
-    at = stamps(text, shapes, of_line, rows, parser, read, ds)
+    at = stamps(text, shapes, of_line, rows, parser, read, ds, has_bounds(system))
     session_rows, sessions = session_column(text, shapes, of_line, rows, at, system)
     texts = {message: number for number, message in enumerate(dict.fromkeys(shape.message for shape in shapes if shape.matched))}
     ids = np.array([spark_hash(message) for message in texts], dtype=np.int64)
@@ -360,9 +360,16 @@ def numbers_of(texts: Sequence[str], parser: LineParser, known: dict[str, tuple[
 
 
 def stamps(
-    text: Text, shapes: Sequence[Shape], of_line: np.ndarray, rows: np.ndarray, parser: LineParser, read: Read | None, ds: str
+    text: Text,
+    shapes: Sequence[Shape],
+    of_line: np.ndarray,
+    rows: np.ndarray,
+    parser: LineParser,
+    read: Read | None,
+    ds: str,
+    of_one_night: bool,
 ) -> pa.TimestampArray:
-    """The times of the matched lines `rows`; null where one cannot be read. Without stamps the night's first instant."""
+    """Return the times of the matched lines `rows`; null where one cannot be read. Without stamps the night's first instant."""
     if read is None:
         return pa.array(np.full(len(rows), day_start(ds))).cast(AT)
     of_row = of_line[rows]
@@ -377,17 +384,27 @@ def stamps(
     coded = pc.binary_join_element_wise(*columns, pa.scalar("", pa.string())).dictionary_encode()
     at = read(coded.dictionary)
     if "ds_year" in parser.pieces[1::2]:
-        at = with_year(at, coded.dictionary, read, ds)
+        at = with_year(at, coded.dictionary, read, ds, of_one_night)
     return at.cast(AT).take(coded.indices)
 
 
-def with_year(at: pa.Int64Array, stamps: pa.StringArray, read: Read, ds: str) -> pa.Int64Array:
-    """Let stamps without a year be of the year before, if the night's year would put them into its future: at New Year, say."""
-    late = pc.greater_equal(at, day_start(ds) + 2 * DAY_US)
-    if not pc.any(late).as_py():
-        return at
-    before = read(pc.replace_substring_regex(stamps, rf"\b{ds[:4]}", f"{int(ds[:4]) - 1:04d}", max_replacements=1))
-    return pc.if_else(pc.fill_null(late, False), before, at)
+def with_year(at: pa.Int64Array, stamps: pa.StringArray, read: Read, ds: str, of_one_night: bool) -> pa.Int64Array:
+    """Let stamps without a year be of the year before, if the night's year would put them into its future.
+
+    On New Year's Eve the first minutes of the next year are those of the year after, unless a delivery may hold the lines of a whole year.
+    """
+    end = day_start(ds) + 2 * DAY_US
+
+    def in_year(year: int) -> pa.Int64Array:
+        return read(pc.replace_substring_regex(stamps, rf"\b{ds[:4]}", f"{year:04d}", max_replacements=1))
+
+    late = pc.greater_equal(at, end)
+    if pc.any(late).as_py():
+        at = pc.if_else(pc.fill_null(late, False), in_year(int(ds[:4]) - 1), at)
+    if of_one_night and ds[5:] == "12-31":
+        after = in_year(int(ds[:4]) + 1)
+        at = pc.if_else(pc.fill_null(pc.less(after, end), False), after, at)
+    return at
 
 
 def day_start(ds: str) -> int:

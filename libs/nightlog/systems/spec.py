@@ -385,6 +385,8 @@ class System(Section):
             fields = set(variant.header.fields)
             if self.session.kind != "window" and self.session.field not in fields:
                 raise ValueError(f"variants[{number}]: its header has no field `{self.session.field}`, which [session] looks at")
+            if self.session.kind == "window" and variant.timestamp is None:
+                raise ValueError(f"variants[{number}]: sessions by time window need its timestamp, too")
             check_stamp(variant.timestamp, fields, f"variants[{number}]: ")
         return self
 
