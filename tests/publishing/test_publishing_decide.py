@@ -346,3 +346,25 @@ def test_the_student_judges_what_nobody_judged_and_overrules_a_doubtful_verdict(
     counts = account(found.values(), dict.fromkeys(names, 2)).counts
     assert (counts["n_by_student"], counts["n_by_llm"], counts["n_by_analyst"], counts["n_provisional"]) == (6, 2, 2, 4)
     assert {decide(True)[name].status for name in ("flagged", "cleared")} == {"open"}, "the LLM need not be asked any more"
+
+
+def test_unclear_is_no_verdict_so_student_or_history_decides_and_none_of_them_calls_it_normal_without_a_student() -> None:
+    names = ("taught", "flagged", "ranked")
+    patterns = [{"pattern_id": name, "question_id": name, "events": []} for name in names]
+    routes = [{"pattern_id": name, "route": "proprietary", "similarity": 0.1} for name in names]
+    scores = [{"pattern_id": name, "probability": 0.1} for name in names]
+    verdicts = [{"question_id": name, "label": "unclear", "confidence": 0.0, "reason": "?"} for name in names]
+    history = [
+        {"pattern_id": name, "probability": 0.7, "flagged": name == "flagged", "reasons": ["lacks `commit done`"], "overruled": False}
+        | {"student": 0.9 if name == "taught" else None, "student_reason": "like others", "is_enough": False}
+        for name in names
+    ]
+    found = {
+        each.pattern_id: each for each in decisions(patterns, routes, scores, verdicts, [], Thresholds(None, None, SAME), "off", history)
+    }
+    assert {name: (each.decided_by, each.status, each.anomalous) for name, each in found.items()} == {
+        "taught": ("student", "open", True),
+        "flagged": ("history", "open", True),
+        "ranked": ("llm", "open", False),
+    }
+    assert found["taught"].reason == "the LLM could not tell; like others"

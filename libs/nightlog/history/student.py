@@ -134,6 +134,11 @@ class SystemStudent:
         weight = self.tonight if sessions is None else sessions
         return [self.questions[number] for number in next_questions(self._student, judgement.posterior, weight, is_open, batch)]
 
+    def is_judged(self, judgement: Judgement, question: str) -> bool:
+        """Return True if somebody judged a question."""
+        number = self.number.get(question)
+        return number is not None and bool(judgement.is_judged[number])
+
     def version(self, verdicts: Mapping[str, float], answers: Mapping[str, float]) -> str:
         """Return a hash of what the student knows: the reference, and the labels of its questions."""
         known = {name: value for name, value in {**verdicts, **answers}.items() if self._question_of.get(name, name) in self.number}

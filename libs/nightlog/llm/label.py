@@ -14,6 +14,7 @@ from nightlog.lake.tables import LLM_CALLS, VERDICTS
 from nightlog.llm.batch import BatchQueue, CollectedBatches, Origin, SkipWaiting
 from nightlog.llm.budget import call_row, failed_runs
 from nightlog.llm.items import Answer, Judge, Verdict
+from nightlog.llm.order import asking_order
 from nightlog.llm.prompt import prompt_hash
 from nightlog.llm.rounds import ask_rounds, is_uncertain, neighbour_finder
 from nightlog.llm.verdicts import known_questions, last_served, model_of, night_questions, verdict_rows
@@ -30,6 +31,7 @@ COUNTS = (
     "llm_tokens_out",
     "llm_failed",
     "llm_waiting",
+    "llm_left",
     "verdicts_new",
     "verdicts_again",
     "verdicts_known",
@@ -83,17 +85,18 @@ def label_patterns(
     batches: BatchQueue | None = None,
     progress: Callable[[str], None] = log.info,
 ) -> tuple[dict[str, int], str | None]:
-    """Ask for the missing verdicts on the night's proprietary patterns, the most frequent first and those that failed before last.
+    """Ask for the missing verdicts on the night's proprietary patterns, those that teach most first and those that failed before last.
 
-    Then ask again, side by side, about the uncertain ones. Answers of open batches are collected first. Known are verdicts of the same
-    prompt (instructions, policy, schemas) by the same judge; new questions are compared with those of earlier nights. Each answer's
-    verdicts and cost are committed before another request is made, so a kill at any point loses no answer that came.
+    `AskingOrder` has the order, and ends it when that is enough. Then ask again, side by side, about the uncertain ones. Answers of open
+    batches are collected first. Known are verdicts of the same prompt (instructions, policy, schemas) by the same judge; new questions are
+    compared with those of earlier nights. Each answer's verdicts and cost are committed before another request is made, so a kill at any
+    point loses no answer that came.
 
     Args: judge, None if the LLM is off; clock, the time of an answer in UTC; batches, the queue of batches, None without an endpoint;
         progress, called now and then with a line of text.
     Returns: counts by the names in COUNTS, all zero if nobody may be asked: calls (retries included), questions asked in both rounds,
-        tokens, questions that stay open (llm_failed) or wait in a batch (llm_waiting), questions judged for the first time, judged again,
-        and known before; and a message, None if nothing went wrong and nothing stays open.
+        tokens, questions that stay open (llm_failed), wait in a batch (llm_waiting) or are left to the student (llm_left), questions judged
+        for the first time, judged again, and known before; and a message, None if nothing went wrong and nothing stays open.
     Raises: errors of the lake. Trouble with the LLM is reported in the message: the next run asks what stays open.
     """
     counts = dict.fromkeys(COUNTS, 0)
@@ -104,7 +107,7 @@ def label_patterns(
     tonight, sessions = night_questions(lake, system, ds)
     earlier, verdicts = known_questions(lake, system, prompt, judge.name)
     failed = failed_runs(lake, system.name, judge.name)
-    tonight.sort(key=lambda item: len(failed[item.id]) if item.id in failed else 0)
+    tonight.sort(key=lambda item: len(failed.get(item.id, ())))
     wanted = {item.id for item in tonight}
     count_collected(counts, collected)
     counts["verdicts_known"] = len(wanted & verdicts.keys() - {verdict.id for verdict in collected.verdicts})
@@ -119,9 +122,10 @@ def label_patterns(
         if batches.submits:
             asking = batches.asking(lake, Origin(ds, run_id, judge.name, prompt), sessions, clock)
         asking = SkipWaiting(asking, batches.waiting(lake, system, prompt))
+    order = asking_order(lake, system, ds, tonight, judge.name, failed, verdicts, batches is not None and batches.submits)
     report = Progress(system.name, len(wanted - verdicts.keys()), progress)
     before = clock()
-    for answer in ask_rounds(asking, system, items, sessions, dict(verdicts), neighbour_finder(earlier, verdicts)):
+    for answer in ask_rounds(asking, system, items, sessions, dict(verdicts), neighbour_finder(earlier, verdicts), order):
         now, first_asked = clock(), set(answer.asked) - asked[answer.round]
         # Verdicts first: a kill between the two commits loses the note of a call, never an answer that was paid for.
         if answer.verdicts:
@@ -141,12 +145,12 @@ def label_patterns(
         before = clock()
     counts["llm_items"] += len(asked[1]) + len(asked[2])
     in_batch = {question for question, _ in batches.waiting(lake, system, prompt)} if batches is not None else set[str]()
-    still_open = open_questions(wanted, verdicts, in_batch, counts, distinct(troubles))
+    counts["llm_left"] = len(left := order.left - verdicts.keys())
+    still_open = open_questions(wanted - left, verdicts, in_batch, counts, distinct(troubles))
     messages = [*still_open, *collected.troubles, *replaced_models(judge.name, served)]
-    if not messages:
-        return counts, None
-    detail = f"LLM: {'; '.join(messages)}"
-    log.warning("%s %s: %s", system.name, ds, detail)
+    detail = f"LLM: {'; '.join(messages)}" if messages else None
+    if detail is not None:
+        log.warning("%s %s: %s", system.name, ds, detail)
     return counts, detail
 
 

@@ -12,6 +12,7 @@ from nightlog.systems.spec import System
 UNCERTAIN = (0.30, 0.86)  # probability of an anomaly, both ends included
 
 Neighbours = Callable[[Item], Sequence[Neighbour]]
+NextBatch = Callable[[Collection[str], Mapping[str, Verdict]], Sequence[str]]
 
 
 def is_uncertain(verdict: Verdict) -> bool:
@@ -110,6 +111,7 @@ def ask_rounds(
     sessions: Mapping[str, int],
     known: Mapping[str, Verdict],
     neighbours: Neighbours | None = None,
+    next_batch: NextBatch | None = None,
 ) -> Iterator[Answer]:
     """Ask about all items that are not known, then about the uncertain ones side by side, one answer a request as it comes.
 
@@ -119,14 +121,19 @@ def ask_rounds(
     twice in the same round; a known verdict of the first round that is uncertain is asked in the second.
 
     Args: items, new and known ones, the known as what the others are compared with; sessions, see `second_items`; known, verdicts by id;
-        neighbours, judged patterns like an item, shown in the first round.
+        neighbours, judged patterns like an item, shown in the first round; next_batch, which of the open ids to ask next by the verdicts so
+        far, none if that is enough; all at once without. A judge that no longer asks ends the round.
     """
     verdicts = {item.id: known[item.id] for item in items if item.id in known}
     new = {item.id: item for item in items if item.id not in known}
     if neighbours is not None:
         new = {name: replace(item, neighbours=tuple(neighbours(item))) for name, item in new.items()}
-    if new:
-        yield from accept_answers(judge.judge(system, list(new.values())), new, verdicts, 1)
+    is_over = False
+    while new and not is_over and (batch := next_batch(new, verdicts) if next_batch is not None else list(new)):
+        asked = {name: new.pop(name) for name in batch}
+        for answer in accept_answers(judge.judge(system, list(asked.values())), asked, verdicts, 1):
+            yield answer
+            is_over = answer.trouble is not None and not answer.asked and not answer.calls
     yield from join_groups(items, verdicts)
     if doubtful := second_items(items, verdicts, sessions):
         again = {item.id: item for item in representatives(doubtful, sessions, group_decisions(items, verdicts))}

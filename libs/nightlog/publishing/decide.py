@@ -99,16 +99,17 @@ def decisions(
     """Yield the decision about each pattern.
 
     An analyst's label on the pattern outranks all, then an answer about its question. The small model judges general patterns, the LLM's
-    verdict proprietary ones (GeneralLog, arXiv 2511.05882). If the LLM has not answered yet, the small model stands in, and the verdict may
-    change; if the LLM answered "unclear", or is not to be asked, the small model decides. On proprietary patterns the small model's
-    probability is calibrated for, and compared with the threshold of, systems that it never saw; if the LLM could not tell, it must also
-    find the anomaly more likely than not. A small model that no probability can make flag does not judge: the pattern is unjudged, unless
-    the LLM answered "unclear", which is a verdict; analysts find it among the open questions.
+    verdict proprietary ones (GeneralLog, arXiv 2511.05882). If the LLM has not answered yet, others stand in, and the verdict may change.
+    "Unclear" is no verdict; what neither student nor history flags then is left to the small model.
 
-    The history, once it has seen enough sessions, decides what the LLM has not judged. With enough judged patterns its student judges all
+    Once the history has seen enough sessions, it decides what the LLM has not judged. With enough judged patterns its student judges all
     others, and overrules verdicts that leave a doubt on the normal side of a pattern that is unusual in its system; it removes no flag.
     Before that, what the history flags is anomalous, and what it only ranks is never called normal by it. On proprietary patterns it takes
     the place of the small model, whose threshold does not carry over. A model that was made for this system alone decides general patterns.
+
+    On proprietary patterns the small model's probability is calibrated for, and compared with the threshold of, systems that it never saw;
+    if the LLM could not tell, it must also find the anomaly more likely than not. A small model that no probability can make flag does not
+    judge: the pattern is unjudged, unless the LLM answered "unclear"; then analysts find it among the open questions.
 
     Args: patterns (pattern_id, question_id); routes (pattern_id, route, similarity); scores (pattern_id, probability); verdicts
     (question_id, label, confidence, reason), at most one per question; answers (question_id, which may be a labelled pattern's id,
@@ -128,23 +129,21 @@ def decisions(
             yield by_analyst(name, routed, answer)
         elif routed is None or probability is None:
             yield unjudged(name, routed, None, "no_score", False)
-        elif verdict is not None and routed["route"] == "proprietary":
+        elif verdict is not None and routed["route"] == "proprietary" and verdict["label"] in ("normal", "anomalous"):
             known = known_of.get(name)
-            if known is not None and known.get("overruled"):
-                yield by_fusion(name, verdict, known)
-            elif verdict["label"] in ("normal", "anomalous"):
-                yield by_llm(name, verdict)
-            else:
-                yield by_model(name, routed, probability, by, "unclear")
+            yield by_fusion(name, verdict, known) if known is not None and known.get("overruled") else by_llm(name, verdict)
         else:
-            decided = by_model(name, routed, probability, by, no_verdict)
+            unclear = verdict is not None and routed["route"] == "proprietary"
+            decided = by_model(name, routed, probability, by, "unclear" if unclear else no_verdict)
             known = known_of.get(name)
             if known is None or (by.is_own and routed["route"] == "general"):
                 yield decided
             elif known.get("student") is not None:
-                yield by_student(decided, known)
-            else:
+                yield by_student(decided, known, unclear)
+            elif known["flagged"] or not unclear:
                 yield by_history(decided, known, no_verdict)
+            else:
+                yield decided
 
 
 def by_analyst(name: str, routed: Mapping[str, Any] | None, answer: Mapping[str, Any]) -> Decision:
@@ -164,22 +163,21 @@ def by_llm(name: str, verdict: Mapping[str, Any]) -> Decision:
 def by_fusion(name: str, verdict: Mapping[str, Any], known: Mapping[str, Any]) -> Decision:
     """Return the decision on a pattern whose verdict leaves a doubt on the normal side, which the history outweighs."""
     doubt = f"the LLM judged it {verdict['label']} ({verdict['confidence']:.2f}): {verdict['reason']}"
-    if verdict["label"] not in ("normal", "anomalous"):
-        doubt = f"the LLM could not tell: {verdict['reason']}"
     reasons = "; ".join(known["reasons"] or ["its score is high"])
     reason = f"the history outweighs a doubtful verdict; {doubt}; history: {reasons}"
     return Decision(name, "proprietary", known["student"], "student", "open", reason)
 
 
-def by_student(other: Decision, known: Mapping[str, Any]) -> Decision:
+def by_student(other: Decision, known: Mapping[str, Any], unclear: bool) -> Decision:
     """Return the decision of the student on a pattern that nobody judged. It is final if further answers of the LLM would change little.
 
-    Args: other: the decision of the small model.
+    Args: other: the decision of the small model; unclear, the LLM could not tell.
     """
+    reason = f"the LLM could not tell; {known['student_reason']}" if unclear else known["student_reason"]
     may_change = other.may_change and not known.get("is_enough")
     is_anomaly = known["student"] > MORE_LIKELY_THAN_NOT
     status = "provisional" if may_change else "open"
-    return Decision(other.pattern_id, other.route, known["student"], "student", status, known["student_reason"], is_anomaly, may_change)
+    return Decision(other.pattern_id, other.route, known["student"], "student", status, reason, is_anomaly, may_change)
 
 
 def by_model(name: str, routed: Mapping[str, Any], raw: float, by: Thresholds, no_verdict: Cause) -> Decision:

@@ -16,8 +16,9 @@ WITHOUT: Row = dict.fromkeys(("student", "student_reason", "overruled", "is_enou
 
 
 def probabilities(verdicts: Iterable[Mapping[str, Any]], answers: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
-    """Return question id → probability of an anomaly, of verdicts and of answers, as `decisions` takes them."""
-    of_llm = {row["question_id"]: Verdict(row["question_id"], row["label"], row["confidence"], "").probability for row in verdicts}
+    """Return question id → probability of an anomaly, of verdicts and of answers, as `decisions` takes them. "Unclear" is no verdict."""
+    clear = (row for row in verdicts if row["label"] != "unclear")
+    of_llm = {row["question_id"]: Verdict(row["question_id"], row["label"], row["confidence"], "").probability for row in clear}
     return of_llm, {row["question_id"]: float(row["answer"] == "anomalous") for row in answers}
 
 
@@ -45,8 +46,9 @@ def with_student(
         return cleared, None
     student = SystemStudent.of(lake, system, ds, of_llm.keys() | of_analysts.keys())
     question_of = {row["pattern_id"]: row["question_id"] for row in patterns}
-    may_be_asked = {question_of.get(row["pattern_id"]) for row in routes if row["route"] == "proprietary"}
-    judged = student.judge(of_llm, of_analysts, {name for name in may_be_asked if name is not None})
+    asked = {row["question_id"] for row in verdicts}
+    may_be_asked = {question_of.get(row["pattern_id"], "") for row in routes if row["route"] == "proprietary"} - asked
+    judged = student.judge(of_llm, of_analysts, may_be_asked)
     told = {row["question_id"]: f"{row['label']}: {row['reason']}" for row in verdicts}
     told |= {row["question_id"]: f"{row['answer']}: {row['told']}" for row in answers}
     found, n_judged = [], int(judged.is_judged.sum())
