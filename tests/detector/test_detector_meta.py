@@ -10,7 +10,7 @@ import pytest
 import torch
 from detector_help import DIMENSIONS, QUICK, SHAPE, toy_source
 from nightlog.detector.examples import Examples
-from nightlog.detector.meta import Trainer, class_loss, domain_loss, meta_train
+from nightlog.detector.meta import Trainer, class_loss, class_mix, domain_loss, meta_train
 from nightlog.detector.network import Network
 from nightlog.detector.patterns import Patterns
 from nightlog.detector.predict import predict
@@ -58,7 +58,7 @@ def loss_at(network: Network, run: Trainer, numbers: np.ndarray, target: np.ndar
     features, _ = network.features(vectors, lengths)
     known, foreign = features[: len(numbers)], features[len(numbers) :]
     loss = run.config.gamma * class_loss(run.network, known, targets[: len(numbers)])
-    return loss - run.config.beta * domain_loss(run.discriminator, known, foreign) if len(target) else loss
+    return loss - run.config.beta * domain_loss(run.discriminator, known, foreign, run.mix[numbers]) if len(target) else loss
 
 
 # The adversary
@@ -70,12 +70,12 @@ def test_the_reversed_gradient_reaches_the_body_whole() -> None:
     run.discriminator.eval()
     features = run.features(run.batch(np.concatenate([TRAIN, TARGET])))
     targets = torch.zeros(len(TRAIN))
-    plain = flat(gradients(domain_loss(run.discriminator, features[:16], features[16:]), run.network))
-    turned = flat(gradients(run.loss(features, targets), run.network))
+    plain = flat(gradients(domain_loss(run.discriminator, features[:16], features[16:], run.mix[TRAIN]), run.network))
+    turned = flat(gradients(run.loss(features, targets, run.mix[TRAIN]), run.network))
     assert float(plain.norm()) > 1e-3
     assert torch.allclose(turned, -plain, rtol=1e-5, atol=1e-8)
     run.config = replace(run.config, beta=0.5)
-    assert torch.allclose(flat(gradients(run.loss(features, targets), run.network)), -plain / 2, rtol=1e-5, atol=1e-8)
+    assert torch.allclose(flat(gradients(run.loss(features, targets, run.mix[TRAIN]), run.network)), -plain / 2, rtol=1e-5, atol=1e-8)
 
 
 def test_a_step_moves_the_body_by_the_reversed_gradient_and_nothing_else() -> None:
@@ -115,6 +115,23 @@ def test_without_a_target_the_adversary_rests() -> None:
     first = run.step(TRAIN, TEST, NOBODY)
     assert np.isfinite(first)
     assert all(torch.equal(weight, before[name]) for name, weight in run.discriminator.state_dict().items())
+
+
+def test_the_adversary_compares_batches_of_the_same_class_mix() -> None:
+    """A batch is half anomalous, a source's patterns are not; weighed, the batch has the source's mix in each class."""
+    examples = Examples.of([toy_source("one", n=120), toy_source("two", n=80, seed=5), strange()])
+    tasks = [np.arange(120), np.arange(120, 200)]
+    mix = class_mix(examples, tasks)
+    for task in tasks:
+        drawn = examples.draw(task, 64, np.random.default_rng(0))
+        bad = examples.targets[drawn] >= 0.5
+        assert bad.mean() == 0.5 and mix[drawn].mean() == pytest.approx(1)
+        assert mix[drawn][bad].sum() / mix[drawn].sum() == pytest.approx((examples.targets[task] >= 0.5).mean())
+    run = trainer()
+    run.discriminator.eval()
+    known, foreign = torch.randn(4, 2 * SHAPE.hidden), torch.randn(4, 2 * SHAPE.hidden)
+    only_first = domain_loss(run.discriminator, known, foreign, np.array([1, 0, 0, 0], dtype=np.float32))
+    assert only_first.item() == pytest.approx(domain_loss(run.discriminator, known[:1], foreign, np.ones(1, dtype=np.float32)).item())
 
 
 # First-order MAML

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from nightlog.detector.examples import Examples
+from nightlog.detector.examples import Examples, share
 from nightlog.detector.manifest import Shape
 from nightlog.detector.network import Discriminator, Network, lay, reverse_gradient
 from nightlog.encoding.encoder import one_thread, pick_device
@@ -45,11 +45,14 @@ class Config:
 
 
 class Trainer:
-    """A network, its adversary, their optimisers, and the random numbers of one training."""
+    """A network, its adversary, their optimisers, and the random numbers of one training.
+
+    `mix` (n examples,) weighs source examples in the adversary's loss; see `class_mix`.
+    """
 
     def __init__(self, config: Config, examples: Examples, network: Network | None = None):
         torch.manual_seed(config.seed)
-        self.config, self.examples = config, examples
+        self.config, self.examples, self.mix = config, examples, np.ones(len(examples.rows), dtype=np.float32)
         self.random = np.random.default_rng(config.seed)
         self.device = pick_device(config.device)
         self.network = (network or Network(config.shape)).to(self.device).train()
@@ -80,17 +83,17 @@ class Trainer:
         features = self.features(batch)
         known, foreign = features[: len(train)], features[len(train) :]
         if len(target):
-            update(discriminate, domain_loss(self.discriminator, known.detach(), foreign.detach()))
+            update(discriminate, domain_loss(self.discriminator, known.detach(), foreign.detach(), self.mix[train]))
         update(classify, class_loss(self.network, known.detach(), batch[2][: len(train)]))
 
-        first = self.loss(features, batch[2][: len(train)])
+        first = self.loss(features, batch[2][: len(train)], self.mix[train])
         gradients = torch.autograd.grad(first, list(self.body.values()))
         fast = {
             name: (weight - self.config.inner_rate * gradient).detach().requires_grad_()
             for (name, weight), gradient in zip(self.body.items(), gradients, strict=True)
         }
         batch = self.batch(np.concatenate([test, target]))
-        second = self.loss(self.features(batch, fast), batch[2][: len(test)])
+        second = self.loss(self.features(batch, fast), batch[2][: len(test)], self.mix[test])
         outer = torch.autograd.grad(second, list(fast.values()))
         for weight, inner, other in zip(self.body.values(), gradients, outer, strict=True):
             weight.grad = inner + self.config.alpha * other
@@ -100,13 +103,15 @@ class Trainer:
             schedule.step()
         return float(first.detach())
 
-    def loss(self, features: Tensor, targets: Tensor) -> Tensor:
-        """The classifier's loss on the first `len(targets)` features, those of sources, and the adversary's on all, with its gradient
-        reversed."""
+    def loss(self, features: Tensor, targets: Tensor, mix: np.ndarray) -> Tensor:
+        """Return the classifier's loss on the first `len(targets)` features, those of sources, and the adversary's on all.
+
+        The adversary's gradient is reversed. `mix` weighs the source features in its loss.
+        """
         known, foreign = features[: len(targets)], features[len(targets) :]
         loss = self.config.gamma * class_loss(self.network, known, targets)
         if len(foreign):
-            loss = loss + self.config.beta * domain_loss(self.discriminator, reverse_gradient(known), reverse_gradient(foreign))
+            loss = loss + self.config.beta * domain_loss(self.discriminator, reverse_gradient(known), reverse_gradient(foreign), mix)
         return loss
 
 
@@ -129,13 +134,32 @@ def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.step()
 
 
-def domain_loss(discriminator: Discriminator, known: Tensor, foreign: Tensor) -> Tensor:
-    """Return how badly the adversary tells source features from target features; both domains weigh the same."""
-    losses = [
-        nn.functional.cross_entropy(discriminator(features), torch.full((len(features),), domain, device=features.device))
-        for domain, features in enumerate((known, foreign))
-    ]
+def domain_loss(discriminator: Discriminator, known: Tensor, foreign: Tensor, mix: np.ndarray) -> Tensor:
+    """Return how badly the adversary tells source features from target features; both domains weigh the same.
+
+    Args: mix (n known,), the weights of the source features.
+    """
+    weights = torch.from_numpy(mix).to(known.device), torch.ones(len(foreign), device=known.device)
+    losses = []
+    for domain, (features, weight) in enumerate(zip((known, foreign), weights, strict=True)):
+        labels = torch.full((len(features),), domain, device=features.device)
+        each = nn.functional.cross_entropy(discriminator(features), labels, reduction="none")
+        losses.append((each * weight).sum() / weight.sum())
     return (losses[0] + losses[1]) / 2
+
+
+def class_mix(examples: Examples, tasks: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the weights (n examples,) under which a drawn batch has the class mix of its source's patterns.
+
+    `Examples.draw` draws both classes alike often, but the target's patterns come as they are. An adversary that compares these two learns
+    the classes, not the systems, and hides what the classifier needs.
+    """
+    mix = np.ones(len(examples.rows), dtype=np.float32)
+    for task in tasks:
+        bad = examples.targets[task] >= 0.5
+        if 0 < bad.sum() < len(bad):
+            mix[task] = np.where(bad, 2 * bad.mean(), 2 * (1 - bad.mean()))
+    return mix
 
 
 def class_loss(network: Network, features: Tensor, targets: Tensor) -> Tensor:
@@ -153,8 +177,10 @@ def meta_train(examples: Examples, tasks: Sequence[np.ndarray], target: np.ndarr
     Deterministic for given examples, seed and device.
     """
     trainer = Trainer(config, examples)
+    trainer.mix = class_mix(examples, tasks)
+    chance = share(np.log1p(examples.sessions[target])) if len(target) else None
     for _ in range(config.steps):
         chosen = trainer.random.permutation(len(tasks))[:2]
         train, test = (examples.draw(tasks[task], config.batch, trainer.random) for task in (chosen[0], chosen[-1]))
-        trainer.step(train, test, trainer.random.choice(target, size=config.batch) if len(target) else target)
+        trainer.step(train, test, trainer.random.choice(target, size=config.batch, p=chance) if len(target) else target)
     return trainer.network.cpu().eval()

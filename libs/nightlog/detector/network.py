@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from nightlog.detector.manifest import Shape
-from nightlog.detector.recurrent import bidirectional
 
 LONGEST = 500
 
@@ -33,7 +32,8 @@ class Network(nn.Module):
     def features(self, vectors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Args: vectors (n events, d), sequences end to end; lengths (batch,) on the CPU, each at least 1, n in sum.
         Returns: features (batch, 2 hidden), attention (n events,) that sums to 1 over each sequence."""
-        states = bidirectional(self.body, self.reduce(vectors), lengths)
+        packed = nn.utils.rnn.pack_sequence(self.reduce(vectors).split(lengths.tolist()), enforce_sorted=False)
+        states = torch.cat(nn.utils.rnn.unpack_sequence(self.body(packed)[0]))
         scores = torch.tanh(self.attention(states)) @ self.guide
         inside = (torch.arange(int(lengths.max()))[None, :] < lengths[:, None]).to(scores.device)
         padded = scores.new_full(inside.shape, float("-inf")).masked_scatter(inside, scores)

@@ -90,7 +90,7 @@ def distil_system(lake: Lake, system: System, read: ReadSource, run_id: str, now
     """
     model_of_all = promoted(lake)
     if model_of_all is None:
-        raise ConfigError(f"no model serves in the lake {lake.root}: run `nightlog train` first")
+        raise ConfigError(f"no trained model in the lake {lake.root}, which a student starts from: run `nightlog train` first")
     verdicts = settled_verdicts(lake, system)
     if not verdicts or not lake.nights(PATTERNS, system.name):
         return "no verdicts yet, so nothing to distil"
