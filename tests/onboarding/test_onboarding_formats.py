@@ -129,3 +129,18 @@ def test_windows_leave_out_a_form_without_times() -> None:
     found = propose([line for pair in zip(timed, bare, strict=False) for line in pair] + timed[60:], "shop", "shop-{ds}.log", DS, False)
     assert found.trial.system.session.kind == "window"
     assert found.trial.timed_share == 1 and found.trial.matched_share == pytest.approx(200 / 260)
+
+
+def test_a_record_of_xml_begins_with_its_element() -> None:
+    lines = []
+    for n in range(120):
+        fields = {
+            "date": f"2026-03-04T10:{n // 60:02d}:{n % 60:02d}",
+            "level": "INFO",
+            "message": f"order o{1000 + n // 3} step {n % 3} is done",
+        }
+        lines += ["<record>", *(f"  <{name}>{value}</{name}>" for name, value in fields.items()), "</record>"]
+    trial = propose(lines, "shop", "shop-{ds}.log", DS, False).trial
+    assert (len(trial.events), trial.matched_share, trial.timed_share, trial.n_swallowed) == (120, 1, 1, 0)
+    assert [event.record.line for event in trial.events] == list(range(0, 600, 5))
+    assert len(trial.by_template) == 1 and len(trial.sessions) == 40

@@ -69,6 +69,7 @@ def test_continuations_that_do_not_look_like_one_are_counted() -> None:
         "java.lang.IllegalStateException: no heap",
         "\tat shop.Cart.add(Cart.java:10)",
         "Caused by: disk full",
+        "</request>",
         "",
         "2026-03-04 10:00:01 INFO ok req-b",
         "[E 04/Mar/2026 08:00:01] worker lost req-c",
@@ -78,8 +79,8 @@ def test_continuations_that_do_not_look_like_one_are_counted() -> None:
         "n_parsed": 2,
         "n_blank": 1,
         "n_unparsed": 0,
-        "n_continuation": 4,
-        "n_swallowed": 2,
+        "n_continuation": 5,
+        "n_swallowed": 1,
     }
 
 

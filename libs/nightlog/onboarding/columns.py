@@ -1,9 +1,6 @@
-"""The header that lines of text share, found column by column.
+"""The columns of a header: the most telling kind that fits what comes next in nearly all lines.
 
-From the beginning of the lines on, what comes next is described by the most telling kind that fits nearly all lines: a time stamp, a
-bracketed group, punctuation, a severity, `name[pid]:`, a number, a dotted name, else a word. Words alone never end a header: it ends
-behind the last column that is structure (an anchor), and what follows is the message. Words between anchors belong to it, as a host
-name does between time and process. Columns that a part of the lines lacks become optional where that lets more lines match.
+A column is a time stamp, a bracketed group, punctuation, a severity, `name[pid]:`, a number, a dotted name, else a word.
 """
 
 from __future__ import annotations
@@ -17,9 +14,6 @@ from nightlog.onboarding.timestamps import Form, form_of, key_of, literal, scan
 from nightlog.systems.levels import WORDS
 
 MOST = 0.85  # of the lines that are left must have a column
-ENOUGH = 0.6  # of all lines must be left at the end
-MAX_COLUMNS = 24
-WORDS_BETWEEN = 4
 FEW_LINES = 8
 # PostgreSQL's additions to a record stand in the place of its level.
 NO_LEVEL = ("detail", "hint", "context", "statement", "query")
@@ -48,38 +42,6 @@ class Piece:
     strong: bool = False
     closing: bool = False
     form: Form | None = None
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The columns of a header, without the message."""
-
-    pieces: tuple[Piece, ...]
-    tail: str = "(?P<message>.*)"
-
-    @property
-    def pattern(self) -> str:
-        """The header's regular expression."""
-        return "".join(piece.pattern for piece in self.pieces) + self.tail
-
-    def start(self) -> str | None:
-        """Return what a record begins with, as a regular expression without groups: up to the first time stamp, or else severity."""
-        for kind in ("stamp", "level"):
-            for number, piece in enumerate(self.pieces):
-                if piece.kind == kind:
-                    return re.sub(r"\(\?P<\w+>", "(?:", "".join(p.pattern for p in self.pieces[: number + 1])).rstrip(" *+?")
-        return None
-
-    def with_entry(self) -> str:
-        """The header's regular expression with one more group, `entry`: all that stands behind the first time stamp, message included."""
-        first = next((number for number, piece in enumerate(self.pieces) if piece.kind == "stamp"), -1) + 1
-        before, behind = ("".join(piece.pattern for piece in part) for part in (self.pieces[:first], self.pieces[first:]))
-        return f"{before}(?P<entry>{behind}{self.tail})"
-
-    @property
-    def stamps(self) -> list[Piece]:
-        """The columns that are time stamps."""
-        return [piece for piece in self.pieces if piece.kind == "stamp"]
 
 
 Step = tuple[Piece, Places] | None
@@ -338,74 +300,6 @@ def token_step(places: Places, names: Names) -> Step:
     return piece, behind
 
 
-def find_layout(lines: Sequence[str]) -> Layout:
-    """The columns that the lines share, each line the first of a record; no pieces where they share none."""
-    names, pieces, cut = Names(), list[Piece](), 0
-    separator, places = blanks([(line, 0) for line in dict.fromkeys(lines)])
-    if separator:
-        pieces.append(Piece(separator.replace("+", "*") if separator != " " else " *", "literal"))
-    total, words, delimiter, stamped = len(places), 0, "", False
-    while len(pieces) < MAX_COLUMNS and places:
-        step = next_step(places, names, delimiter)
-        if step is None or len(step[1]) < ENOUGH * total:
-            break
-        piece, after = step
-        # Punctuation before the first stamp or severity ends no header.
-        first = next((number for number, p in enumerate(pieces) if p.kind in ("stamp", "level")), cut)
-        closed = any(p.closing and (p.kind == "process" or number > first) for number, p in enumerate(pieces[:cut]))
-        if closed and (words or not piece.strong or piece.kind == "process") and not again(after, pieces):
-            break
-        if not piece.anchor:
-            words += piece.kind != "literal"
-            # Few different lines do not show which of their words vary.
-            sparse = stamped and total < FEW_LINES and any(p.kind == "level" for p in pieces)
-            if words > WORDS_BETWEEN * (1 if stamped else 2) or (sparse and piece.kind == "word"):
-                break
-        pieces.append(piece)
-        places = after
-        stamped = stamped or piece.kind == "stamp"
-        if piece.anchor and (words == 0 or piece.strong):
-            cut, words = len(pieces), 0
-        delimiter = delimiter_of(piece, delimiter)
-    return with_wordiest(with_dash(Layout(tuple(named_host(pieces[:cut]))), lines), delimiter, lines)
-
-
-def with_dash(layout: Layout, lines: Sequence[str]) -> Layout:
-    """End the header behind a dash that stands among the first words of nearly all messages, as in `[time] program *64 - message`."""
-    compiled = re.compile(layout.pattern, re.ASCII | re.DOTALL)
-    messages = [found["message"] for line in lines if (found := compiled.fullmatch(line))]
-    dashed = [re.match(r"((?:[^\s-]\S* +){0,2}?)- ", message) for message in messages]
-    if not layout.stamps or len(messages) < FEW_LINES or sum(found is not None for found in dashed) < 0.97 * len(messages):
-        return layout
-    return Layout((*layout.pieces, Piece(r"(?P<more>(?:[^\s-]\S* +){0,2}?)- ", "word", ("more",), anchor=True, closing=True)), layout.tail)
-
-
-def with_wordiest(layout: Layout, delimiter: str, lines: Sequence[str]) -> Layout:
-    """Let the wordiest of delimited columns be the message, if that is not the last one."""
-    compiled = re.compile(layout.pattern, re.ASCII | re.DOTALL)
-    rows = [found.groupdict() for line in lines if (found := compiled.fullmatch(line))]
-    if not delimiter or not rows or sum(piece.pattern.rstrip(" *+").endswith(delimiter) for piece in layout.pieces) < 3:
-        return layout
-
-    def wordiness(name: str) -> float:
-        return sum(len((row[name] or "").split()) for row in rows) / len(rows)
-
-    best = max((name for piece in layout.pieces for name in piece.names if piece.kind == "word"), key=wordiness, default="message")
-    if best == "message" or wordiness(best) <= 1.5 * wordiness("message"):
-        return layout
-    renamed = tuple(replace(piece, pattern=piece.pattern.replace(f"(?P<{best}>", "(?P<message>")) for piece in layout.pieces)
-    return Layout(renamed, "(?P<rest>.*)")
-
-
-def again(places: Places, pieces: Sequence[Piece]) -> bool:
-    """Return whether what stands between the columns so far stands here again, as in `time - name - severity - message`."""
-    last = next((p for p in reversed(pieces) if p.closing), None)
-    if last is None or last.kind != "literal":
-        return False
-    step = punctuation_step(places, Names())
-    return step is not None and step[0].pattern == last.pattern
-
-
 def next_step(places: Places, names: Names, delimiter: str) -> Step:
     """Return what comes next in nearly all lines."""
     for find in (stamp_step, lettered_step, day_step, group_step, punctuation_step, level_step, process_step):
@@ -414,25 +308,3 @@ def next_step(places: Places, names: Names, delimiter: str) -> Step:
     if delimiter and (found := delimited_step(places, names, delimiter)):
         return found
     return token_step(places, names)
-
-
-def delimiter_of(piece: Piece, current: str) -> str:
-    """The character that ends columns, once a column has shown it."""
-    bare = piece.pattern.replace("\\", "").strip(" *+?")
-    return bare if piece.kind == "literal" and bare in ("|", ",", ";") else "\t" if piece.pattern.endswith("\\t") else current
-
-
-def named_host(pieces: Sequence[Piece]) -> list[Piece]:
-    """The word before a process is the name of its host."""
-    found = list(pieces)
-    for number in range(1, len(found)):
-        piece = found[number - 1]
-        if found[number].kind == "process" and len(found[number].names) == 2 and piece.kind == "word":
-            found[number - 1] = replace(piece, pattern=piece.pattern.replace(f"<{piece.names[0]}>", "<host>"), names=("host",))
-    return found
-
-
-def matching(lines: Sequence[str], pattern: str) -> list[bool]:
-    """Return which lines the pattern matches whole."""
-    compiled = re.compile(pattern, re.ASCII | re.DOTALL)
-    return [compiled.fullmatch(line) is not None for line in lines]

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nightlog.onboarding.columns import SEVERITY, Layout, find_layout
+from nightlog.onboarding.columns import SEVERITY
+from nightlog.onboarding.layout import Layout, find_layout
 from nightlog.onboarding.timestamps import Form, form_of, key_of, scan
 from nightlog.parsing.structured import as_text, decoded
 from nightlog.systems.spec import WHOLE_LINE

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from nightlog.onboarding import formats, ids, keyed, standards
-from nightlog.onboarding.columns import SEVERITY, Layout, find_layout, matching
+from nightlog.onboarding import formats, keyed, sessions, standards
+from nightlog.onboarding.columns import SEVERITY
 from nightlog.onboarding.days import confirmed, reordered
-from nightlog.onboarding.mending import mend
+from nightlog.onboarding.layout import Layout, find_layout, matching, mend
 from nightlog.onboarding.timestamps import Form, form_of, key_of, scan
 from nightlog.onboarding.toml import to_toml
-from nightlog.onboarding.trial import Event, Trial, masker, try_system
+from nightlog.onboarding.trial import Event, Trial, try_system
 from nightlog.parsing.records import CONTINUES
-from nightlog.systems.spec import DEFAULT_MASKS, WHOLE_LINE, System
+from nightlog.systems.spec import WHOLE_LINE, System
 
 INDUCED = 3000  # lines that a header is found from
 HEAD = 100  # characters in which a record's first stamp is looked for
@@ -59,7 +59,7 @@ class Proposal:
 
     sections: dict[str, Any]
     trial: Trial
-    ranked: tuple[ids.Score, ...]
+    ranked: tuple[sessions.Score, ...]
     how: str
     notes: tuple[str, ...]
     first: tuple[Event, ...]  # the sample with all fields that were found, those that the proposed file has no use for as well
@@ -291,12 +291,23 @@ def split_text(lines: Sequence[str], spread: Sequence[str]) -> Split:
     strangers = sum(not begin and bool(line.strip()) for line, begin in zip(lines, begins, strict=True))
     if start is not None and strangers:
         record = {"start": start}
+    pattern, with_entry = layout.pattern, layout.with_entry()
+    if head := head_line(lines, begins):
+        record = {"start": re.escape(head).replace("\\ ", " ")}
+        pattern, with_entry = (rf"{record['start']}\s+{each.removeprefix(' *')}" for each in (pattern, with_entry))
     stamps = layout.stamps
     stamp = stamp_section(stamps[0].names, stamps[0].form) if stamps and stamps[0].form else None
     doubtful = bool(stamps and stamps[0].form and stamps[0].form.doubtful)
     names = tuple(n for n in re.findall(r"\(\?P<(\w+)>", layout.pattern) if not re.fullmatch(r"(?:time\d*(?:_year)?|level\d*)", n))
-    header = {"pattern": layout.pattern}
-    return Split("text with columns", record, header, stamp, names, with_entry=layout.with_entry(), doubtful=doubtful)
+    return Split("text with columns", record, {"pattern": pattern}, stamp, names, with_entry=with_entry, doubtful=doubtful)
+
+
+def head_line(lines: Sequence[str], begins: Sequence[bool]) -> str | None:
+    """Return the line that stands before nearly each line that begins a record, the first one too, as `<record>` does in XML."""
+    before = [lines[n - 1] if n and not begins[n - 1] else "" for n, begin in enumerate(begins) if begin]
+    head = before[0] if before else ""
+    usual = before.count(head) >= max(3, 0.9 * len(before)) and lines.count(head) <= 1.1 * before.count(head)
+    return head if head.strip() and usual and not re.match(CONTINUES, head) else None
 
 
 def spelled(layout: Layout, lines: Sequence[str]) -> Layout:
@@ -356,17 +367,17 @@ def propose(lines: Sequence[str], name: str, path: str, ds: str, delivered: bool
         first = try_system(lines, System.model_validate(draft), ds)
     if split.timestamp and (zone := zone_of(first.matched[:2000], split.header.get("pattern", ""))):
         sections["timestamp"] = split.timestamp | {"timezone": zone}
-    ranked = ids.rank(first.matched, first.templates, [*dict.fromkeys(("message", *split.fields))]) if first.matched else []
-    session, notes = session_of(ranked, first, split)
+    ranked = sessions.rank(first.matched, first.templates, [*dict.fromkeys(("message", *split.fields))]) if first.matched else []
+    session, notes = sessions.session_of(ranked, first)
     if session["kind"] == "window" and split.variants:
         sections["variants"] = [each for each in split.variants if "timestamp" in each]
-    if split.with_entry and session["kind"] == "id" and elsewhere(ranked[0], first):
+    if split.with_entry and session["kind"] == "id" and sessions.elsewhere(ranked[0], first):
         session = session | {"field": "entry"}
         sections["header"] = split.header | {"pattern": split.with_entry}
     sections["session"] = session
     if split.header.get("keys"):
         sections["header"] = split.header | {"keys": kept_keys(split.header["keys"], session)}
-    masks = [*split.masks, *own_masks(first, session)]
+    masks = [*split.masks, *sessions.own_masks(first, session)]
     sections |= {"masks": masks} if masks else {}
     trial = try_system(lines, System.model_validate(sections), ds)
     if split.doubtful and split.timestamp and (delivered or not confirmed(split.timestamp, first.matched, ds)):
@@ -378,91 +389,3 @@ def propose(lines: Sequence[str], name: str, path: str, ds: str, delivered: bool
 def kept_keys(keys: dict[str, Any], session: dict[str, Any]) -> dict[str, Any]:
     """The keys that the night needs."""
     return {name: key for name, key in keys.items() if name in ("message", "level", "time", session.get("field", "message"))}
-
-
-def session_of(ranked: Sequence[ids.Score], trial: Trial, split: Split) -> tuple[dict[str, Any], list[str]]:
-    """The section of the sessions: the best candidate if it is good enough, else time windows, else each distinct message."""
-    best = ranked[0] if ranked else None
-    minutes = window(trial)
-    timed = trial.timed_share > 0.5 and trial.system.timestamp is not None
-    windows = [(str(int(e.at.timestamp()) // (60 * minutes)),) if e.at else () for e in trial.matched]
-    by_time = ids.score(ids.Candidate("time"), trial.matched, trial.templates, windows).value if timed else 0.0
-    if best is not None and best.value >= min(ids.ENOUGH, max(by_time, ids.LEAST)):
-        found = best.candidate
-        if found.pattern is not None:
-            return {"kind": "id", "pattern": found.pattern} | ({"field": found.field} if found.field != "message" else {}), []
-        # What comes back again and again is a place, and what a place happens to log is asked about without counts.
-        life = best.span < 0.2 and best.returning < 0.2 and best.n_sessions >= 20
-        return (
-            {"kind": "id", "field": found.field, "pattern": "(.+)"} if life else {"kind": "field", "field": found.field, "lookback_days": 0}
-        ), []
-    if timed:
-        return {"kind": "window", "window_minutes": minutes, "lookback_days": 0}, [
-            "no id groups the lines well: a session is a window of time. If something runs through the lines that belong together, such as "
-            "a request or a job, give its pattern in [session]"
-        ]
-    return {"kind": "field", "field": "message", "lookback_days": 0}, [
-        "neither ids nor times: each distinct message is a session of its own, and nothing is seen of what belongs together"
-    ]
-
-
-def elsewhere(best: ids.Score, trial: Trial) -> bool:
-    """Return whether the ids stand in other fields, too, so that the sessions are better where these are looked through as well."""
-    if best.candidate.pattern is None:
-        return False
-    pattern = re.compile(best.candidate.pattern, re.ASCII)
-    group = min(1, pattern.groups)
-    whole = [tuple(dict.fromkeys(m[group] for m in pattern.finditer(event.record.text) if m[group])) for event in trial.matched]
-    wider = ids.score(best.candidate, trial.matched, trial.templates, whole)
-    return wider.coverage >= best.coverage + 0.01 and wider.value > best.value
-
-
-def window(trial: Trial) -> int:
-    """Minutes of a window: an hour, less where a sample of many lines lasts shorter than a day."""
-    times = sorted(event.at for event in trial.matched if event.at is not None)
-    hours = (times[-1] - times[0]).total_seconds() / 3600 if times else 0
-    return 60 if hours >= 24 or len(times) < 500 else 10 if hours >= 2 else 1
-
-
-def own_masks(trial: Trial, session: dict[str, Any]) -> list[dict[str, Any]]:
-    """Masks for ids and addresses of mail that the masks of every system leave in many forms."""
-    found: list[dict[str, Any]] = []
-    mask = masker(DEFAULT_MASKS)
-    pattern = session.get("pattern")
-    if session["kind"] == "id" and pattern and session.get("field", "message") in ("message", "entry"):
-        compiled = re.compile(pattern, re.ASCII)
-        group = min(1, compiled.groups)
-        values = {m[group] for e in trial.matched for m in compiled.finditer(e.fields["message"])}
-        if len({mask(value) for value in values}) > max(3, 0.02 * len(values)):
-            found.append({"name": "ID", "pattern": bare(pattern)})
-    mail = re.compile(r"(?<=<)[^<>\s]*@[^<>\s]*(?=>)|[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
-    with_mail = sum(mail.search(e.fields["message"]) is not None for e in trial.matched)
-    if with_mail >= 0.01 * max(1, len(trial.matched)):
-        found.append({"name": "MAIL", "pattern": mail.pattern})
-    return found
-
-
-def bare(pattern: str) -> str:
-    """A session pattern as a mask: of a pattern with a group, the group with what stands around it as a condition where that is fixed.
-
-    >>> bare(r"<(\\w{16})>"), bare(r"req (\\d+)"), bare(r"(?<!x)(\\w{13,14}):")
-    ('(?<=<)(?:\\\\w{16})(?=>)', '(?<=req )(?:\\\\d+)', '(?<!x)(?:\\\\w{13,14})\\\\b')
-    """
-    group = re.search(r"(?<!\\)\((?!\?)", pattern)
-    if group is None:
-        return pattern
-    depth, end = 0, group.start()
-    for end in range(group.start(), len(pattern)):
-        depth += {"(": 1, ")": -1}.get(pattern[end], 0) if pattern[end - 1] != "\\" else 0
-        if depth == 0:
-            break
-    before, inner, after = pattern[: group.start()], pattern[group.start() + 1 : end], pattern[end + 1 :]
-    conditions = re.match(r"(?:\\b|\(\?[=!<][^()]*(?:\([^()]*\)[^()]*)*\))*", before)
-    kept = conditions[0] if conditions else ""
-    fixed = before[len(kept) :]
-    ahead = re.search(r"(?:\(\?=[^()]*\))+$", fixed)
-    kept, fixed = (kept, fixed) if not ahead else (kept + ahead[0], fixed[: ahead.start()])
-    if re.fullmatch(r"\\?[^\w\s\\]", after) and not fixed:
-        after = r"\b"  # a mark behind an id in one place is none in another
-    behind = f"(?={after})" if after and not after.startswith(("(?", r"\b")) else after
-    return (f"(?<={fixed})" if fixed else "") + kept + f"(?:{inner})" + behind

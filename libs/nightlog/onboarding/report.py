@@ -18,9 +18,9 @@ from nightlog.llm.prompt import outgoing_events
 from nightlog.onboarding.cost import estimate, items_of
 from nightlog.onboarding.days import Origin, origin_of
 from nightlog.onboarding.findings import findings, shorten
-from nightlog.onboarding.ids import rank
 from nightlog.onboarding.propose import Proposal, propose
 from nightlog.onboarding.sample import Sample, read_sample
+from nightlog.onboarding.sessions import rank
 from nightlog.onboarding.trial import Trial, try_system
 from nightlog.settings import Settings
 from nightlog.systems.catalog import load_catalog, parse_system

@@ -11,10 +11,9 @@ import pyarrow.compute as pc
 
 from nightlog.systems.spec import LONGEST_RECORD, Record
 
-# A continuation line that looks like one: indented, a frame or a cause of a stack trace, a closing bracket.
-CONTINUES = r"^(?:\s|at |Caused by|Traceback|\.\.\.|[\])}>|]|#\d|---|===)"
-
-
+# A continuation line that looks like one: indented, a frame, a cause or the error of a stack trace, a closing bracket or tag.
+THROWN = r"(?:[\w$]+\.)*[\w$]*(?:Exception|Error|Throwable)(?::|$)"
+CONTINUES = rf"^(?:\s|at |Caused by|Traceback|\.\.\.|[\])}}>|]|</|#\d|---|===|{THROWN})"
 COLOUR = r"\x1b\[[0-9;]*[A-Za-z]"
 
 

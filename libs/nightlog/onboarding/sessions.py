@@ -15,8 +15,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
-from nightlog.onboarding.trial import Event
+from nightlog.onboarding.trial import Event, Trial, masker
+from nightlog.systems.spec import DEFAULT_MASKS
 
 LOOKED_AT = 3000  # events in which candidates are looked for
 MAX_CANDIDATES = 40
@@ -225,3 +227,91 @@ def rank(events: Sequence[Event], templates: dict[str, str], fields: Sequence[st
     return sorted(
         scored, key=lambda s: (-round(s.value, 4), s.candidate.pattern is not None, len(s.candidate.pattern or ""), s.candidate.field)
     )
+
+
+def session_of(ranked: Sequence[Score], trial: Trial) -> tuple[dict[str, Any], list[str]]:
+    """The section of the sessions: the best candidate if it is good enough, else time windows, else each distinct message."""
+    best = ranked[0] if ranked else None
+    minutes = window(trial)
+    timed = trial.timed_share > 0.5 and trial.system.timestamp is not None
+    windows = [(str(int(e.at.timestamp()) // (60 * minutes)),) if e.at else () for e in trial.matched]
+    by_time = score(Candidate("time"), trial.matched, trial.templates, windows).value if timed else 0.0
+    if best is not None and best.value >= min(ENOUGH, max(by_time, LEAST)):
+        found = best.candidate
+        if found.pattern is not None:
+            return {"kind": "id", "pattern": found.pattern} | ({"field": found.field} if found.field != "message" else {}), []
+        # What comes back again and again is a place, and what a place happens to log is asked about without counts.
+        life = best.span < 0.2 and best.returning < 0.2 and best.n_sessions >= 20
+        return (
+            {"kind": "id", "field": found.field, "pattern": "(.+)"} if life else {"kind": "field", "field": found.field, "lookback_days": 0}
+        ), []
+    if timed:
+        return {"kind": "window", "window_minutes": minutes, "lookback_days": 0}, [
+            "no id groups the lines well: a session is a window of time. If something runs through the lines that belong together, such as "
+            "a request or a job, give its pattern in [session]"
+        ]
+    return {"kind": "field", "field": "message", "lookback_days": 0}, [
+        "neither ids nor times: each distinct message is a session of its own, and nothing is seen of what belongs together"
+    ]
+
+
+def elsewhere(best: Score, trial: Trial) -> bool:
+    """Return whether the ids stand in other fields, too, so that the sessions are better where these are looked through as well."""
+    if best.candidate.pattern is None:
+        return False
+    pattern = re.compile(best.candidate.pattern, re.ASCII)
+    group = min(1, pattern.groups)
+    whole = [tuple(dict.fromkeys(m[group] for m in pattern.finditer(event.record.text) if m[group])) for event in trial.matched]
+    wider = score(best.candidate, trial.matched, trial.templates, whole)
+    return wider.coverage >= best.coverage + 0.01 and wider.value > best.value
+
+
+def window(trial: Trial) -> int:
+    """Minutes of a window: an hour, less where a sample of many lines lasts shorter than a day."""
+    times = sorted(event.at for event in trial.matched if event.at is not None)
+    hours = (times[-1] - times[0]).total_seconds() / 3600 if times else 0
+    return 60 if hours >= 24 or len(times) < 500 else 10 if hours >= 2 else 1
+
+
+def own_masks(trial: Trial, session: dict[str, Any]) -> list[dict[str, Any]]:
+    """Masks for ids and addresses of mail that the masks of every system leave in many forms."""
+    found: list[dict[str, Any]] = []
+    mask = masker(DEFAULT_MASKS)
+    pattern = session.get("pattern")
+    if session["kind"] == "id" and pattern and session.get("field", "message") in ("message", "entry"):
+        compiled = re.compile(pattern, re.ASCII)
+        group = min(1, compiled.groups)
+        values = {m[group] for e in trial.matched for m in compiled.finditer(e.fields["message"])}
+        if len({mask(value) for value in values}) > max(3, 0.02 * len(values)):
+            found.append({"name": "ID", "pattern": bare(pattern)})
+    mail = re.compile(r"(?<=<)[^<>\s]*@[^<>\s]*(?=>)|[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+    with_mail = sum(mail.search(e.fields["message"]) is not None for e in trial.matched)
+    if with_mail >= 0.01 * max(1, len(trial.matched)):
+        found.append({"name": "MAIL", "pattern": mail.pattern})
+    return found
+
+
+def bare(pattern: str) -> str:
+    """A session pattern as a mask: of a pattern with a group, the group with what stands around it as a condition where that is fixed.
+
+    >>> bare(r"<(\\w{16})>"), bare(r"req (\\d+)"), bare(r"(?<!x)(\\w{13,14}):")
+    ('(?<=<)(?:\\\\w{16})(?=>)', '(?<=req )(?:\\\\d+)', '(?<!x)(?:\\\\w{13,14})\\\\b')
+    """
+    group = re.search(r"(?<!\\)\((?!\?)", pattern)
+    if group is None:
+        return pattern
+    depth, end = 0, group.start()
+    for end in range(group.start(), len(pattern)):
+        depth += {"(": 1, ")": -1}.get(pattern[end], 0) if pattern[end - 1] != "\\" else 0
+        if depth == 0:
+            break
+    before, inner, after = pattern[: group.start()], pattern[group.start() + 1 : end], pattern[end + 1 :]
+    conditions = re.match(r"(?:\\b|\(\?[=!<][^()]*(?:\([^()]*\)[^()]*)*\))*", before)
+    kept = conditions[0] if conditions else ""
+    fixed = before[len(kept) :]
+    ahead = re.search(r"(?:\(\?=[^()]*\))+$", fixed)
+    kept, fixed = (kept, fixed) if not ahead else (kept + ahead[0], fixed[: ahead.start()])
+    if re.fullmatch(r"\\?[^\w\s\\]", after) and not fixed:
+        after = r"\b"  # a mark behind an id in one place is none in another
+    behind = f"(?={after})" if after and not after.startswith(("(?", r"\b")) else after
+    return (f"(?<={fixed})" if fixed else "") + kept + f"(?:{inner})" + behind
