@@ -33,7 +33,7 @@ from nightlog.pages.words import is_unseen, visible
 from nightlog.parsing.events import parse_table
 from nightlog.parsing.shapes import MAX_MESSAGE, LineParser
 from nightlog.parsing.timestamps import EPOCH, LATEST, MICROSECOND, reader
-from nightlog.quality.drift import bounds
+from nightlog.quality.outliers import bounds
 from nightlog.sessions.group import COUNTS, Assignment, group_sessions, pattern_id, powers_of_two
 from nightlog.systems.catalog import load_catalog, parse_system
 from nightlog.systems.spec import Header, Input, Mask, Session, System, Timestamp

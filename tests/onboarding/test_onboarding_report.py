@@ -20,7 +20,7 @@ from nightlog.onboarding.days import origin_of
 from nightlog.onboarding.formats import ready_formats
 from nightlog.onboarding.report import report_of
 from nightlog.onboarding.sample import blocks, read_sample
-from nightlog.quality.drift import beyond_limits
+from nightlog.quality.outliers import beyond_limits
 from nightlog.settings import Settings
 from nightlog.systems.catalog import load_catalog, parse_system
 from nightlog.systems.spec import Gates, Header, Input, Session, System

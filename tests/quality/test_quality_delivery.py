@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 
 import pytest
-from nightlog.quality.drift import expected_hosts, hosts_come_and_go, is_due
+from nightlog.quality.outliers import expected_hosts, hosts_come_and_go, is_due
 
 
 def nights(*hosts: str) -> dict[str, set[str]]:

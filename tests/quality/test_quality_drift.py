@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from nightlog.quality.drift import Outlier, beyond_limits, drift, history, mark_approved, missing_hosts
+from nightlog.quality.outliers import Outlier, beyond_limits, drift, history, mark_approved, missing_hosts
 from nightlog.systems.spec import Gates
 
 GATES = Gates()

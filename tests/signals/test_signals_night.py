@@ -13,7 +13,7 @@ from nightlog.lake.lake import Lake
 from nightlog.lake.tables import MESSAGES, NIGHTS, NUMBERS, OUTCOMES, SIGNALS, TEMPLATE_COUNTS, TEMPLATES
 from nightlog.pages.page import write_pages
 from nightlog.parsing.parse import parse
-from nightlog.signals.night import find_signals, missing_signals, signals
+from nightlog.signals.find import find_signals, missing_signals, signals
 from nightlog.systems.spec import Header, Input, Session, Signals, System, Timestamp
 from nights import small_system
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import date, timedelta
 
 import pytest
-from nightlog.signals.rules import Signal, alike, new_templates, ranked, rates, silences, silent_system, system_rate, variations
+from nightlog.signals.kinds import Signal, alike, new_templates, ranked, rates, silences, silent_system, system_rate, variations
 
 DS = "2026-03-04"
 

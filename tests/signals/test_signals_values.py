@@ -6,7 +6,7 @@ import random
 from datetime import date, timedelta
 
 import pytest
-from nightlog.signals.rules import NumberPlace, Range, values_out_of_range
+from nightlog.signals.kinds import NumberPlace, Range, values_out_of_range
 
 PLACE = NumberPlace("t", 2, 1)
 TEXTS = {"t": "took <NUM> ms for <NUM>/<NUM> rows"}

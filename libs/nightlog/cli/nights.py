@@ -246,8 +246,8 @@ def signals(
     """
     from nightlog.cli.night_state import open_night
     from nightlog.lake.tables import SIGNALS
-    from nightlog.signals.night import missing_signals
-    from nightlog.signals.night import signals as read
+    from nightlog.signals.find import missing_signals
+    from nightlog.signals.find import signals as read
 
     tables, state = open_night(lake, ds, system)
     rows = read(tables, state.ds, system) if state.ds else []

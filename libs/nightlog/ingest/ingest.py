@@ -21,7 +21,7 @@ from nightlog.lake.lake import Lake
 from nightlog.lake.parts import Part, write_part
 from nightlog.lake.tables import FILES, LABELS, LINES_TABLE, NIGHTS
 from nightlog.outcomes import is_published
-from nightlog.quality.drift import is_due
+from nightlog.quality.outliers import is_due
 from nightlog.systems.paths import glob_of
 from nightlog.systems.spec import Labels, System
 

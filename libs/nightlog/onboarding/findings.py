@@ -11,7 +11,7 @@ from nightlog.onboarding.keyed import LABEL_NAME
 from nightlog.onboarding.propose import Proposal
 from nightlog.onboarding.sample import Sample
 from nightlog.onboarding.trial import Event, Trial
-from nightlog.quality.drift import LOOSE
+from nightlog.quality.outliers import LOOSE
 from nightlog.templates.miner import is_word
 
 COVERED = 0.9  # of the records must belong to a session, else it is a finding

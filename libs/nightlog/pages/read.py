@@ -29,7 +29,7 @@ from nightlog.pages.model import (
     sampled,
     telling,
 )
-from nightlog.signals.night import signals
+from nightlog.signals.find import signals
 
 if TYPE_CHECKING:
     import duckdb

@@ -17,8 +17,8 @@ from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE, MESSAG
 from nightlog.parsing.events import SHOWN_UNPARSED, Parsed, joined, parse_part, part_tasks
 from nightlog.parsing.number_ranges import of_templates
 from nightlog.parsing.readings import GONE, LINES, RULES, Readings
-from nightlog.sessions.night import earlier_days, write_sessions
 from nightlog.sessions.waiting import WaitingList
+from nightlog.sessions.write import earlier_days, write_sessions
 from nightlog.systems.spec import System
 from nightlog.templates.miner import WILDCARD, mine, mine_templates
 

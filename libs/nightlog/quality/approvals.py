@@ -13,7 +13,8 @@ import pandas as pd
 from nightlog.errors import GateFailed
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import APPROVALS, FILES, NIGHTS, QUARANTINE, TEMPLATES
-from nightlog.quality.drift import (
+from nightlog.quality.gates import check, night_expectations
+from nightlog.quality.outliers import (
     COUNTED,
     Outlier,
     beyond_limits,
@@ -28,7 +29,6 @@ from nightlog.quality.drift import (
     share,
     with_text,
 )
-from nightlog.quality.gates import check, night_expectations
 from nightlog.systems.spec import System
 
 AFTER = {

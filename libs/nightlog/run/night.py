@@ -158,7 +158,7 @@ def report(run: Context) -> dict[str, str]:
     """
     from nightlog.handoff.handoff import hand_off
     from nightlog.pages.page import write_pages
-    from nightlog.signals.night import find_signals
+    from nightlog.signals.find import find_signals
 
     reasons: dict[str, list[str]] = {}
     names = [system.name for system in run.systems]

@@ -94,7 +94,7 @@ def parse(lake: Lake, run: Context, system: System, versions: Versions, progress
     """Parse the night, then check its counts by the gate."""
     from nightlog.parsing.parse import parse as split
     from nightlog.quality.approvals import check_parsed
-    from nightlog.sessions.night import LONG_SESSION
+    from nightlog.sessions.write import LONG_SESSION
 
     counts, notes = split(lake, system, run.ds, run.run_id)
     n_long = counts.pop("n_long_sessions")

@@ -42,7 +42,7 @@ class Assignment:
 
     @classmethod
     def of(cls, rows: Iterable[tuple[int, str]]) -> Assignment:
-        """From pairs of message id and template id."""
+        """Return the assignment of pairs of message id and template id."""
         found = sorted(rows)
         names = sorted({name for _, name in found})
         numbers = {name: number for number, name in enumerate(names)}
@@ -50,7 +50,7 @@ class Assignment:
         return cls(ids, np.array([numbers[name] for _, name in found], dtype=np.int64), names)
 
     def template_of(self, message_ids: np.ndarray) -> np.ndarray:
-        """The place of each message's template, -1 where it has none."""
+        """Return the position of each message's template, -1 if it has none."""
         if not len(self.message_ids):
             return np.full(len(message_ids), -1)
         at = np.minimum(np.searchsorted(self.message_ids, message_ids), len(self.message_ids) - 1)
@@ -96,66 +96,98 @@ def group_sessions(
         due: ids of sessions that the night takes over from earlier nights.
         elsewhere: SESSIONS that other nights have judged, by night. Those of nights before `ds` count if the session has no event of `ds`.
     """
-    named = counts.column("session_id").combine_chunks().dictionary_encode()
-    named = named.combine_chunks() if isinstance(named, pa.ChunkedArray) else named
-    names = named.dictionary
-    code = np.asarray(named.indices, dtype=np.int64)
-    own_rows = counts.column("own").to_numpy(zero_copy_only=False)
-    has_own, is_due = np.zeros(len(names), dtype=bool), np.zeros(len(names), dtype=bool)
-    has_own[code[own_rows]] = True
+    ids = counts.column("session_id").combine_chunks().dictionary_encode()
+    ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+    names, session = ids.dictionary, np.asarray(ids.indices, dtype=np.int64)
+    own = counts.column("own").to_numpy(zero_copy_only=False)
+    has_own, is_due, has_template = (np.zeros(len(names), dtype=bool) for _ in range(3))
+    has_own[session[own]] = True
     if due is not None and len(due):
         is_due = pc.is_in(names, due).to_numpy(zero_copy_only=False)
     accounted = has_own | is_due
     template = assignment.template_of(counts.column("message_id").to_numpy())
-    keep = (template >= 0) & accounted[code]
-    session = code[keep]
-    has_template = np.zeros(len(names), dtype=bool)
-    has_template[session] = True
+    kept = (template >= 0) & accounted[session]
+    has_template[session[kept]] = True
     n_ids, n_due, n_outside = (int(mask.sum()) for mask in (accounted, is_due, accounted & ~has_template))
-    if not len(session):
+    if not kept.any():
         empty = SESSIONS.empty_table()
         return Grouped(empty, empty, UNCHANGED.empty_table(), {}, pa.array([], pa.string()), n_ids, n_due, n_outside)
-    width = max(1, len(assignment.template_ids))
-    key = session * width + template[keep]
-    order = np.argsort(key, kind="stable")
-    key = key[order]
-    starts = np.flatnonzero(np.diff(key, prepend=-1))
-    n = np.add.reduceat(counts.column("n").to_numpy()[keep][order], starts)
-    first = np.minimum.reduceat(micros(counts.column("first_at"), NEVER_FIRST)[keep][order], starts)
-    last = np.maximum.reduceat(micros(counts.column("last_at"), NEVER_LAST)[keep][order], starts)
-    is_earlier = np.maximum.reduceat(~own_rows[keep][order], starts)
-    session, template = key[starts] // width, key[starts] % width
-
-    bounds = np.flatnonzero(np.diff(session, prepend=-1))
-    session, started = session[bounds], np.minimum.reduceat(first, bounds)
-    exponent = powers_of_two(n)
-    which, patterns = distinct_patterns(template, exponent, bounds, assignment.template_ids)
-    rows = pa.table(
-        {
-            "session_id": names.take(pa.array(session)),
-            "pattern_id": pa.array(list(patterns), pa.string()).take(pa.array(which)),
-            "started_at": times(started, NEVER_FIRST),
-            "ended_at": times(np.maximum.reduceat(last, bounds), NEVER_LAST),
-            "n_events": np.add.reduceat(n, bounds),
-        }
-    )
+    needed = counts.select(["n", "first_at", "last_at", "own"]).filter(pa.array(kept))
+    totals = Totals.of(needed, session[kept], template[kept], len(assignment.template_ids))
+    numbers, rows, patterns = session_rows(totals, names, assignment.template_ids)
     waits = np.zeros(len(rows), dtype=bool)
     if window is not None:
-        waits = ~is_due[session] & (started >= window[0]) & (started < window[1])
+        started = np.minimum.reduceat(totals.first, totals.bounds)
+        waits = ~is_due[numbers] & (started >= window[0]) & (started < window[1])
     same, judged_ds = np.zeros(len(rows), dtype=bool), np.full(len(rows), None, dtype=object)
     for night, others in (elsewhere or {}).items():
         found = ~same & ~waits & same_rows(rows, others)
         if night < ds:
-            found &= ~has_own[session]
+            found &= ~has_own[numbers]
         same |= found
         judged_ds[found] = night
-    judged = rows.filter(pa.array(~waits & ~same))
-    again = rows.column("session_id").filter(pa.array(~waits & ~same & np.maximum.reduceat(is_earlier, bounds)))
+    is_judged = ~waits & ~same
+    judged = rows.filter(pa.array(is_judged))
+    has_earlier = np.maximum.reduceat(totals.is_earlier, totals.bounds)
+    again = rows.column("session_id").filter(pa.array(is_judged & has_earlier)).combine_chunks()
     sizes = judged.group_by("pattern_id").aggregate([([], "count_all"), ("session_id", "min")]).to_pylist()
     sized = {row["pattern_id"]: Pattern(patterns[row["pattern_id"]], row["count_all"], row["session_id_min"]) for row in sizes}
-    waiting = rows.filter(pa.array(waits))
     unchanged = rows.append_column("judged_ds", pa.array(judged_ds, pa.string())).filter(pa.array(same))
-    return Grouped(judged, waiting, unchanged, sized, again.combine_chunks(), n_ids, n_due, n_outside)
+    return Grouped(judged, rows.filter(pa.array(waits)), unchanged, sized, again, n_ids, n_due, n_outside)
+
+
+@dataclass
+class Totals:
+    """Events per session and template, in the order of sessions, then of templates: arrays of one row each.
+
+    `session`, `template`: their numbers; `n`: events; `first`, `last`: microseconds since 1970; `is_earlier`: some are of earlier days.
+    `bounds`: the row at which each session begins.
+    """
+
+    session: np.ndarray
+    template: np.ndarray
+    n: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    is_earlier: np.ndarray
+    bounds: np.ndarray
+
+    @classmethod
+    def of(cls, counts: pa.Table, session: np.ndarray, template: np.ndarray, n_templates: int) -> Totals:
+        """Add up the rows of COUNTS. Args: session and template of each row."""
+        key = session * max(1, n_templates) + template
+        order = np.argsort(key, kind="stable")
+        starts = np.flatnonzero(np.diff(key[order], prepend=-1))
+        own = counts.column("own").to_numpy(zero_copy_only=False)
+        first_rows = order[starts]
+        return cls(
+            session[first_rows],
+            template[first_rows],
+            np.add.reduceat(counts.column("n").to_numpy()[order], starts),
+            np.minimum.reduceat(micros(counts.column("first_at"), NEVER_FIRST)[order], starts),
+            np.maximum.reduceat(micros(counts.column("last_at"), NEVER_LAST)[order], starts),
+            np.maximum.reduceat(~own[order], starts),
+            np.flatnonzero(np.diff(session[first_rows], prepend=-1)),
+        )
+
+
+def session_rows(
+    totals: Totals, names: pa.Array, template_ids: Sequence[str]
+) -> tuple[np.ndarray, pa.Table, dict[str, tuple[tuple[str, int], ...]]]:
+    """Return the number of each session, its row (SESSIONS), and the patterns by their id. Args: names: session ids by number."""
+    bounds = totals.bounds
+    which, patterns = distinct_patterns(totals.template, powers_of_two(totals.n), bounds, template_ids)
+    numbers = totals.session[bounds]
+    rows = pa.table(
+        {
+            "session_id": names.take(pa.array(numbers)),
+            "pattern_id": pa.array(list(patterns), pa.string()).take(pa.array(which)),
+            "started_at": times(np.minimum.reduceat(totals.first, bounds), NEVER_FIRST),
+            "ended_at": times(np.maximum.reduceat(totals.last, bounds), NEVER_LAST),
+            "n_events": np.add.reduceat(totals.n, bounds),
+        }
+    )
+    return numbers, rows, patterns
 
 
 def same_rows(rows: pa.Table, others: pa.Table) -> np.ndarray:
@@ -184,18 +216,18 @@ def fingerprint(counts: pa.Table) -> int:
 
 
 def micros(at: pa.ChunkedArray, never: int) -> np.ndarray:
-    """Times as microseconds since 1970, `never` where there is none."""
+    """Return times as microseconds since 1970, `never` for null."""
     numbers: np.ndarray = at.cast(pa.int64()).fill_null(never).to_numpy()
     return numbers
 
 
 def times(at: np.ndarray, never: int) -> pa.Array:
-    """The reverse of `micros`."""
+    """Return microseconds since 1970 as times, null for `never`."""
     return pa.array(at, pa.int64(), mask=at == never).cast(AT)
 
 
 def powers_of_two(counts: np.ndarray) -> np.ndarray:
-    """The exponent of the greatest power of two in each count, by its bits: logarithms of doubles are not exact.
+    """Return the exponent of the greatest power of two in each count, by its bits: logarithms of doubles are not exact.
 
     >>> powers_of_two(np.array([1, 2, 3, 2**62 - 1])).tolist()
     [0, 1, 1, 61]
@@ -211,9 +243,9 @@ def powers_of_two(counts: np.ndarray) -> np.ndarray:
 def distinct_patterns(
     template: np.ndarray, exponent: np.ndarray, bounds: np.ndarray, names: Sequence[str]
 ) -> tuple[np.ndarray, dict[str, tuple[tuple[str, int], ...]]]:
-    """Return which pattern each session has, and the patterns: pattern_id → (template id, count) in order of the ids.
+    """Return the number of each session's pattern, and the patterns: pattern_id → (template id, count) in order of the ids.
 
-    Args: template and exponent of the count, one row a template of a session; bounds: where each session's rows begin.
+    Args: template and exponent of the count, one row per template of a session; bounds: the row at which each session begins.
     Sessions are distinguished by 128 bits that are added up over their rows.
     """
     row = (template * 64 + exponent).astype(np.uint64)
@@ -229,7 +261,7 @@ def distinct_patterns(
 
 
 def mixed(numbers: np.ndarray) -> np.ndarray:
-    """Numbers of 64 bits with their bits mixed well (splitmix64)."""
+    """Return numbers of 64 bits with their bits mixed well (splitmix64)."""
     with np.errstate(over="ignore"):
         numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -238,12 +270,12 @@ def mixed(numbers: np.ndarray) -> np.ndarray:
 
 
 def digest(value: Any) -> str:
-    """The first 16 hex digits of the SHA-256 of a value as JSON."""
+    """Return the first 16 hex digits of the SHA-256 of a value as JSON."""
     return hashlib.sha256(json.dumps(value, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
 def pattern_id(events: Sequence[tuple[str, int]]) -> str:
-    """Hash of a multiset of templates that is in order.
+    """Return the hash of a multiset of templates that is in order.
 
     >>> pattern_id([("t-a", 1), ("t-b", 2)])
     '2047a7b501c004b7'
@@ -252,12 +284,12 @@ def pattern_id(events: Sequence[tuple[str, int]]) -> str:
 
 
 def question_id(events: Sequence[tuple[str, int]], counted: bool) -> str:
-    """Return what is asked about a pattern: the pattern, or where counts tell nothing the hash of its set of templates."""
+    """Return the id of the question about a pattern: the pattern's id, or, if counts do not matter, the hash of its set of templates."""
     return pattern_id(events) if counted else digest([name for name, _ in events])
 
 
 def merged(found: Iterable[Mapping[str, Pattern]]) -> dict[str, Pattern]:
-    """The patterns of several groups of sessions as of one."""
+    """Return the patterns of several groups of sessions as of one."""
     whole: dict[str, Pattern] = {}
     for each in found:
         for name, pattern in each.items():

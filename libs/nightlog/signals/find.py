@@ -12,7 +12,7 @@ from nightlog.errors import NightlogError, outcome_of
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import MESSAGES, NIGHTS, NUMBERS, OUTCOMES, SIGNALS, TEMPLATE_COUNTS, TEMPLATES
 from nightlog.outcomes import OutcomeKind, Stage, is_published
-from nightlog.signals.rules import (
+from nightlog.signals.kinds import (
     ORDER,
     READY_NIGHTS,
     NumberPlace,
