@@ -34,7 +34,7 @@ const frame = document.getElementById("page"), began = performance.now();
 frame.onload = () => {
   const page = frame.contentDocument, tall = page.body.offsetHeight, loaded = performance.now() - began;
   const name = (each) => each.id || each.querySelector(".reason").textContent;
-  const shown = () => [...page.querySelectorAll(".kind")].filter((each) => each.checkVisibility()).map(name);
+  const shown = () => [...page.querySelectorAll(".finding")].filter((each) => each.checkVisibility()).map(name);
   const choose = (name, value) => {
     const field = page.querySelector("form.filter").elements.namedItem(name);
     field.value = value;
@@ -82,8 +82,8 @@ def test_the_filter_shows_what_is_asked_for(pages: str, tmp_path: Path) -> None:
     })"""
     result = driven(tmp_path, f"{pages}/shop.html", steps)["result"]
     assert result["all"] == ["p-lost", "p-evil", "p-slow", "p-hush"] and result["visible"]
-    assert result["text"] == [["p-lost"], "1 of 4 kinds", True]
-    assert result["nothing"] == [[], "0 of 4 kinds", False]
+    assert result["text"] == [["p-lost"], "1 of 4 findings", True]
+    assert result["nothing"] == [[], "0 of 4 findings", False]
     assert result["line"][0] == ["p-slow", "p-hush"] and result["id"][0] == ["p-evil"]
     assert result["by"][0] == ["p-lost", "p-hush"] and result["both"][0] == ["p-hush"] and result["new"][0] == ["p-lost"]
 
@@ -126,4 +126,4 @@ def test_the_page_of_300_000_sessions_opens_in_two_seconds_and_filters(tmp_path:
         seen = driven(tmp_path, f"{folder}/{name}.html", steps)
         found, took = seen["result"]
         assert seen["loaded"] < 2000 and took < 500
-        assert len(found[0]) == 1 and found[1].endswith("kinds on this page, 3,000 in all")
+        assert len(found[0]) == 1 and found[1].endswith("findings on this page, 3,000 in all")

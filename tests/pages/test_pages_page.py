@@ -32,9 +32,9 @@ def words(page: str) -> str:
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", body)))
 
 
-def kind(page: str, pattern: str) -> str:
-    """The part of a system's page about one kind."""
-    return re.split(r'<details class="kind"', page.partition(f'id="{pattern}"')[2])[0].partition("<section")[0]
+def finding(page: str, pattern: str) -> str:
+    """The part of a system's page about one finding."""
+    return re.split(r'<details class="finding"', page.partition(f'id="{pattern}"')[2])[0].partition("<section")[0]
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +47,21 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 def test_sessions_of_a_kind_are_one_row_and_what_waits_comes_behind(lake: Lake) -> None:
     page = read(lake, "shop")
-    assert re.findall(r'<details class="kind" id="([^"]+)"', page) == ["p-lost", "p-evil", "p-slow", "p-hush"]
-    lost = words(kind(page, "p-lost"))
+    assert re.findall(r'<details class="finding" id="([^"]+)"', page) == ["p-lost", "p-evil", "p-slow", "p-hush"]
+    lost = words(finding(page, "p-lost"))
     assert "0.90" in lost and "a disk was lost" in lost and "9 sessions · LLM · proprietary" in lost
     assert "4 sessions more" in lost and "p-lost-4" in lost and "p-lost-5" not in lost
     for command in ("nightlog show p-lost", "nightlog label p-lost normal", "nightlog suppress p-lost"):
         assert f"{command} --system shop --ds {DS}" in lost
-    assert "provisional: the LLM has not judged it yet" in words(kind(page, "p-slow"))
-    assert "suppressed" in words(kind(page, "p-hush")) and "analyst" in words(kind(page, "p-evil"))
-    assert "13 of 55 sessions are anomalous, of 4 kinds. 1 kind was not there the night before. 1 session is provisional" in words(page)
+    assert "provisional: the LLM has not judged it yet" in words(finding(page, "p-slow"))
+    assert "suppressed" in words(finding(page, "p-hush")) and "analyst" in words(finding(page, "p-evil"))
+    assert "13 of 55 sessions are anomalous, in 4 findings. 1 finding is new since the night before. 1 session is provisional" in words(
+        page
+    )
 
 
 def test_lines_that_tell_most_stand_out_with_their_times(lake: Lake) -> None:
-    lost = kind(read(lake, "shop"), "p-lost")
+    lost = finding(read(lake, "shop"), "p-lost")
     lines = re.findall(r'<li( class="marked")?><time>([\d:.]+)</time> (?:<mark>)?<code dir="ltr">(.*?)</code>', lost)
     assert [bool(marked) for marked, _, _ in lines] == [False] * 5 + [True] * 2
     assert all("disk &lt;NUM&gt; lost" in text for marked, _, text in lines if marked)
@@ -69,26 +71,26 @@ def test_lines_that_tell_most_stand_out_with_their_times(lake: Lake) -> None:
 
 def test_a_kind_is_compared_with_the_nearest_normal_pattern(lake: Lake) -> None:
     def change(pattern: str) -> list[str]:
-        return re.findall(r'<li class="((?:more|less)">.*?)</li>', kind(read(lake, "shop"), pattern))
+        return re.findall(r'<li class="((?:more|less)">.*?)</li>', finding(read(lake, "shop"), pattern))
 
     (more,) = change("p-lost")
     assert more.startswith("more") and "2×" in more and "disk &lt;NUM&gt; lost" in more, "against p-normal, not against p-rare"
-    assert "40 sessions" in words(kind(read(lake, "shop"), "p-lost"))
+    assert "40 sessions" in words(finding(read(lake, "shop"), "p-lost"))
     added, missing = change("p-hush")
     assert "slow answer" in added and missing.startswith("less") and "open &lt;FILE&gt;" in missing, "as the LLM was shown it"
-    assert "first unclear, 0.50" in words(kind(read(lake, "shop"), "p-hush"))
+    assert "first unclear, 0.50" in words(finding(read(lake, "shop"), "p-hush"))
 
 
 def test_a_kind_has_its_history_and_the_night_what_is_new_in_it(lake: Lake) -> None:
     page = read(lake, "shop")
-    slow, lost = words(kind(page, "p-slow")), words(kind(page, "p-lost"))
+    slow, lost = words(finding(page, "p-slow")), words(finding(page, "p-lost"))
     assert f"First seen {WEEK}" in slow and f"Last seen {DS} on 3 nights" in slow
     assert f"First seen {DS}" in lost and "on 1 night" in lost and "new since the night before" in lost
     assert "new since" not in slow
-    assert f'sessions of this kind by night; {WEEK}: 1; 2026-03-03: 1; {DS}: 1"' in page
+    assert f'sessions of this finding by night; {WEEK}: 1; 2026-03-03: 1; {DS}: 1"' in page
     said = words(page)
-    assert "the night before (2026-03-03): 1 new kind with 9 sessions; 0 kinds of then are gone" in said
-    assert f"a week before ({WEEK}): 3 new kinds with 12 sessions" in said
+    assert "the night before (2026-03-03): 1 new finding with 9 sessions; 0 findings of that night no longer occur" in said
+    assert f"a week before ({WEEK}): 3 new findings with 12 sessions" in said
     assert re.search(r"1 template that no earlier night had\..*disk <NUM> lost 9 9", said)
     assert f"anomalous sessions by night; {WEEK}: 1; 2026-03-03: 4; {DS}: 13" in page
 
@@ -104,7 +106,7 @@ def test_the_page_of_the_night_names_every_system_and_why_it_failed(lake: Lake) 
     page = read(lake)
     said = words(page)
     assert (
-        "13 anomalous sessions of 4 kinds in 4 systems. 1 session is provisional. void had no input. mail stopped at a quality gate."
+        "13 anomalous sessions in 4 findings of 4 systems. 1 session is provisional. void had no input. mail stopped at a quality gate."
         in said
     )
     assert "void : no input: no file matches void.log" in said and "stage parse: 20 of 61 lines do not match" in said
@@ -193,7 +195,7 @@ def test_the_page_follows_later_runs(tmp_path: Path) -> None:
     lake.append(OUTCOMES, [failed | {"at": late}])
     write_pages(lake, DS)
     said = words(read(lake))
-    assert "22 anomalous sessions of 5 kinds" in said and "void had no input" not in said and "shop failed." in said
+    assert "22 anomalous sessions in 5 findings" in said and "void had no input" not in said and "shop failed." in said
     shop = words(read(lake, "shop"))
     assert "The last run did not publish (failed in stage parse); this is what an earlier run found." in shop
     assert "the file is cut" in shop and "p-lost-0" in shop
@@ -233,19 +235,19 @@ def test_300_000_anomalous_sessions_make_a_small_page_that_says_where_the_rest_i
     lake = big_lake(str(tmp_path / "lake"))
     write_pages(lake, DS)
     page = read(lake, "big")
-    kinds = re.findall(r'<details class="kind" id="([^"]+)"', page)
-    assert kinds == [f"p{number:015d}" for number in range(2999, 2799, -1)]
+    findings = re.findall(r'<details class="finding" id="([^"]+)"', page)
+    assert findings == [f"p{number:015d}" for number in range(2999, 2799, -1)]
     assert len(page) < 2_000_000 and len(read(lake)) < 500_000
     said = words(page)
-    assert "300,000 of 3,000,000 sessions are anomalous, of 3,000 kinds" in said and "95 sessions more" in said
-    rest = re.search(r"2,800 kinds more: nightlog query \"([^\"]+)\"", said)
+    assert "300,000 of 3,000,000 sessions are anomalous, in 3,000 findings" in said and "95 sessions more" in said
+    rest = re.search(r"2,800 findings more: nightlog query \"([^\"]+)\"", said)
     assert rest is not None
     hidden = query(lake, rest[1]).to_pydict()["pattern_id"]
-    assert len(hidden) == 2800 and not set(hidden) & set(kinds)
-    of_kind = re.search(r"All of them, with their lines: nightlog query \"([^\"]+)\"", words(kind(page, kinds[0])))
+    assert len(hidden) == 2800 and not set(hidden) & set(findings)
+    of_kind = re.search(r"All of them, with their lines: nightlog query \"([^\"]+)\"", words(finding(page, findings[0])))
     assert of_kind is not None
     assert query(lake, of_kind[1]).num_rows == 100
-    assert "2,900 kinds more" in words(read(lake))
+    assert "2,900 findings more" in words(read(lake))
 
 
 # The pure parts

@@ -132,7 +132,7 @@ def anomalies(
         best = max((row for row in rows if row["status"] == "open"), key=lambda row: row["score"], default=rows[0])
         there = "" if lake is None else f" --lake {lake}"
         command = f"nightlog show {best['pattern_id']} --system {best['system']} --ds {state.ds}{there}"
-        out.print(safe(f"The whole story of a kind, here the surest: {command}"), soft_wrap=True)
+        out.print(safe(f"The whole story of a finding, here the most certain: {command}"), soft_wrap=True)
     raise typer.Exit(state.exit_code)
 
 
@@ -147,7 +147,7 @@ def show_anomalies(rows: list[dict[str, Any]], ds: str, limit: int, unjudged: st
     )
     from rich.table import Table
 
-    title = f"{len(rows):,} anomalous sessions of {len(groups):,} kinds on {ds}"
+    title = f"{len(rows):,} anomalous sessions in {len(groups):,} findings on {ds}"
     table = Table(title=f"{unjudged}; {title}" if unjudged else title, show_lines=True, expand=True)
     table.add_column("session", ratio=2, overflow="fold")
     table.add_column("score", min_width=11)
@@ -166,7 +166,7 @@ def show_anomalies(rows: list[dict[str, Any]], ds: str, limit: int, unjudged: st
         )
     out.print(table)
     if len(ranked) > limit:
-        out.print(f"{len(ranked) - limit:,} kinds more: --limit, --format json, or `nightlog query`")
+        out.print(f"{len(ranked) - limit:,} more findings: --limit, --format json, or `nightlog query`")
 
 
 @app.command()

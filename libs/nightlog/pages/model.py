@@ -48,7 +48,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Session:
-    """One of a kind's sessions."""
+    """One of a finding's sessions."""
 
     session_id: str
     started_at: datetime | None
@@ -57,7 +57,7 @@ class Session:
 
 
 @dataclass(frozen=True)
-class Kind:
+class Finding:
     """The night's anomalous sessions of one pattern."""
 
     system: str
@@ -73,7 +73,7 @@ class Kind:
     new_since_day: bool = False
     new_since_week: bool = False
     nights: Mapping[str, int] = field(default_factory=dict)
-    said: Mapping[str, Any] | None = None
+    verdict: Mapping[str, Any] | None = None
     change: Change | None = None
     evidence: tuple[Mapping[str, Any], ...] = ()
     sessions: tuple[Session, ...] = ()
@@ -83,7 +83,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Against:
-    """Tonight's kinds against an earlier night: how many are new (and their sessions), how many are gone. `known`: that night is there."""
+    """Tonight's findings against an earlier night: how many are new (and their sessions), how many are gone. `known`: it is there."""
 
     ds: str
     known: bool
@@ -105,9 +105,9 @@ class Outcome:
 class SystemNight:
     """One system's night.
 
-    `night`: its row of gold.nights, all None where there is none; `totals`: sessions by status and by who decided; `trend`: anomalies of
-    the last nights, None for those that are not in the lake; `kinds`: the first by rank; `n_kinds`: how many there are; `signals`: rows of
-    gold.signals, in their order.
+    `night`: its row of gold.nights, all None if there is none; `totals`: sessions by status and by who decided; `trend`: anomalies of
+    the last nights, None for those that are not in the lake; `findings`: the first by rank, of `n_findings`;
+    `signals`: rows of gold.signals, in their order.
     """
 
     ds: str
@@ -116,9 +116,9 @@ class SystemNight:
     night: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     n_anomalies: int = 0
-    n_kinds: int = 0
+    n_findings: int = 0
     totals: Mapping[str, int] = field(default_factory=dict)
-    kinds: tuple[Kind, ...] = ()
+    findings: tuple[Finding, ...] = ()
     day_before: Against | None = None
     week_before: Against | None = None
     trend: tuple[tuple[str, int | None], ...] = ()

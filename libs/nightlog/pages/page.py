@@ -20,12 +20,12 @@ from nightlog.lake.storage import write_file
 from nightlog.outcomes import SUCCESSES
 from nightlog.pages import words
 from nightlog.pages.charts import CHART_STYLE, Bar, Column, Series, bars, columns, square
-from nightlog.pages.model import Kind, SystemNight, day, merged_trend, summed
+from nightlog.pages.model import Finding, SystemNight, day, merged_trend, summed
 from nightlog.pages.read import TREND_NIGHTS, read_night
 
 log = logging.getLogger(__name__)
 
-KINDS_OF_ALL = 100  # kinds on the page of the night
+FINDINGS_OF_ALL = 100  # findings on the page of the night
 SHOWN_EVIDENCE = 30
 SIGNALS_OF_ALL = 30  # signals on the page of the night
 Trend = Sequence[tuple[str, int | None]]
@@ -93,9 +93,9 @@ def system_page(night: SystemNight) -> str:
         curve=tau_chart(night.night),
         times=Markup(bars(seconds, max(bar.value for bar in seconds) or 1.0, "seconds by stage")) if seconds else "",
         shown_evidence=SHOWN_EVIDENCE,
-        more_kinds=sql(
+        more_findings=sql(
             "select pattern_id, count(*), max(score), min(reason) from v_anomalies "
-            f"where {equal} group by all order by 3 desc, 2 desc offset {len(night.kinds)}"
+            f"where {equal} group by all order by 3 desc, 2 desc offset {len(night.findings)}"
         ),
         more_templates=sql(f"select * from v_templates where system = {sql_string(night.system)} and first_ds = {sql_string(night.ds)}"),
         set_aside=sql(f"select * from ops.quarantine where {equal}"),
@@ -103,8 +103,8 @@ def system_page(night: SystemNight) -> str:
 
 
 def night_page(ds: str, nights: Sequence[SystemNight], failed: Mapping[str, str]) -> str:
-    """The page of the night: what became of each system, and the first kinds of all."""
-    kinds = sorted((kind for night in nights for kind in night.kinds), key=rank)
+    """The page of the night: what became of each system, and the first findings of all."""
+    findings = sorted((finding for night in nights for finding in night.findings), key=rank)
     merged = merged_trend(nights)
     signals = [row for night in nights for row in night.signals if not row["first"]]
     return render(
@@ -116,14 +116,14 @@ def night_page(ds: str, nights: Sequence[SystemNight], failed: Mapping[str, str]
         complete=words.is_complete(nights) and not failed,
         day_before=day(ds, -1),
         week_before=day(ds, -7),
-        kinds=kinds[:KINDS_OF_ALL],
-        n_kinds=sum(night.n_kinds for night in nights),
+        findings=findings[:FINDINGS_OF_ALL],
+        n_findings=sum(night.n_findings for night in nights),
         first_signals=[row for night in nights for row in night.signals if row["first"]][:SIGNALS_OF_ALL],
         signals=signals[:SIGNALS_OF_ALL],
         n_signals=len(signals),
         has_trend=sum(n is not None for _, n in merged) > 1,
         trend=trend_chart(merged, words.trend_words(nights)),
-        more_kinds=sql(
+        more_findings=sql(
             "select system, pattern_id, count(*), max(score), min(reason) from v_anomalies "
             f"where ds = {sql_string(ds)} group by all order by 4 desc, 3 desc"
         ),
@@ -131,10 +131,10 @@ def night_page(ds: str, nights: Sequence[SystemNight], failed: Mapping[str, str]
     )
 
 
-def rank(kind: Kind) -> tuple[Any, ...]:
-    """The order of kinds, as `page_read` has it in a system: open, provisional, suppressed; then the surest, then the most sessions."""
-    score = -1.0 if kind.score is None else kind.score
-    return kind.status == "suppressed", kind.status == "provisional", -score, -kind.n_sessions, kind.system, kind.pattern_id
+def rank(finding: Finding) -> tuple[Any, ...]:
+    """The order of findings, as `page_read` has it in a system: open, provisional, suppressed; then the surest, then the most sessions."""
+    score = -1.0 if finding.score is None else finding.score
+    return finding.status == "suppressed", finding.status == "provisional", -score, -finding.n_sessions, finding.system, finding.pattern_id
 
 
 def sql(text: str) -> str:
@@ -142,17 +142,17 @@ def sql(text: str) -> str:
     return f'nightlog query "{text}"'
 
 
-def kind_query(kind: Kind, ds: str) -> str:
-    """The command that shows all sessions of a kind."""
+def finding_query(finding: Finding, ds: str) -> str:
+    """The command that shows all sessions of a finding."""
     return sql(
-        f"select session_id, lines from v_anomalies where ds = {sql_string(ds)} and system = {sql_string(kind.system)} "
-        f"and pattern_id = {sql_string(kind.pattern_id)}"
+        f"select session_id, lines from v_anomalies where ds = {sql_string(ds)} and system = {sql_string(finding.system)} "
+        f"and pattern_id = {sql_string(finding.pattern_id)}"
     )
 
 
-def kind_options(kind: Kind, ds: str, label: str = "") -> str:
-    """Return what names a kind to a command. Its pattern's id and its system are plain words, which a session's id need not be."""
-    return " ".join(part for part in (kind.pattern_id, label, f"--system {kind.system} --ds {ds}") if part)
+def finding_options(finding: Finding, ds: str, label: str = "") -> str:
+    """Return what names a finding to a command. Its pattern's id and its system are plain words, which a session's id need not be."""
+    return " ".join(part for part in (finding.pattern_id, label, f"--system {finding.system} --ds {ds}") if part)
 
 
 def trend_chart(trend: Trend, about: str) -> Markup:
@@ -172,11 +172,11 @@ def small_trend(trend: Trend, about: str) -> Markup:
     )
 
 
-def kind_trend(kind: Kind, ds: str, trend: Trend) -> Markup:
-    """Sessions of a kind on the last nights that the lake has."""
-    known = {at for at, n in trend if n is not None} | set(kind.nights)
+def finding_trend(finding: Finding, ds: str, trend: Trend) -> Markup:
+    """Sessions of a finding on the last nights that the lake has."""
+    known = {at for at, n in trend if n is not None} | set(finding.nights)
     days = [day(ds, n) for n in range(1 - TREND_NIGHTS, 1)]
-    return small_trend([(at, kind.nights.get(at, 0) if at in known else None) for at in days], "sessions of this kind by night")
+    return small_trend([(at, finding.nights.get(at, 0) if at in known else None) for at in days], "sessions of this finding by night")
 
 
 def tau_chart(night: Mapping[str, Any]) -> Markup:
@@ -222,9 +222,9 @@ def pages() -> Environment:
         "of": of,
         "page_name": page_name,
         "small_trend": small_trend,
-        "kind_trend": kind_trend,
-        "kind_query": kind_query,
-        "kind_options": kind_options,
+        "finding_trend": finding_trend,
+        "finding_query": finding_query,
+        "finding_options": finding_options,
         "troubled": words.troubled,
         "spent": lambda costs, column: summed(costs, [column])[column],
     }

@@ -18,7 +18,7 @@ from nightlog.outcomes import is_published
 from nightlog.pages.model import (
     Against,
     Change,
-    Kind,
+    Finding,
     Line,
     NormalPatterns,
     Outcome,
@@ -34,8 +34,8 @@ from nightlog.signals.find import signals
 if TYPE_CHECKING:
     import duckdb
 
-KINDS = 200  # kinds with all details on a system's page
-SESSIONS = 5  # sessions named of each kind
+FINDINGS = 200  # findings with all details on a system's page
+SESSIONS = 5  # sessions named of each finding
 TEMPLATES_SHOWN = 40
 TREND_NIGHTS = 14
 NORMAL_PATTERNS = 1000  # the night's commonest, for the comparison
@@ -98,7 +98,7 @@ class NightReader:
         return tuple((ds, found.get(ds)) for ds in (day(self.ds, n) for n in range(1 - TREND_NIGHTS, 1)))
 
     def with_anomalies(self, night: SystemNight) -> SystemNight:
-        """The night with its kinds, what is new in it, and its new templates."""
+        """The night with its findings, what is new in it, and its new templates."""
         name = night.system
         self.connection.execute(
             """create or replace temp table tonight as
@@ -111,14 +111,14 @@ class NightReader:
             "select status as of, sum(n_sessions)::bigint as n from tonight group by all union all "
             "select decided_by, sum(n_sessions)::bigint from tonight group by all"
         )
-        counted = self.sql("select count(*) as n_kinds, coalesce(sum(n_sessions), 0)::bigint as n_anomalies from tonight")[0]
+        counted = self.sql("select count(*) as n_findings, coalesce(sum(n_sessions), 0)::bigint as n_anomalies from tonight")[0]
         texts = {row["template_id"]: row["text"] for row in self.lake.rows(TEMPLATES, ["template_id", "text"], system=name)}
         new, n_new = self.new_templates(name, texts)
         return replace(
             night,
             **counted,
             totals={row["of"]: row["n"] for row in totals},
-            kinds=tuple(self.kinds(name, texts)),
+            findings=tuple(self.findings(name, texts)),
             day_before=self.against(name, day(self.ds, -1)),
             week_before=self.against(name, day(self.ds, -7)),
             templates=new,
@@ -126,7 +126,7 @@ class NightReader:
         )
 
     def against(self, name: str, ds: str) -> Against:
-        """Tonight's kinds against those of an earlier night."""
+        """Tonight's findings against those of an earlier night."""
         known = any((row["system"], row["ds"]) == (name, ds) and is_published(row["outcome"]) for row in self.nights)
         if not known:
             return Against(ds, False)
@@ -144,11 +144,11 @@ class NightReader:
         )
         return Against(ds, True, **new, **gone)
 
-    def kinds(self, name: str, texts: Mapping[str, str]) -> Iterator[Kind]:
-        """The first kinds: open ones before provisional ones before suppressed ones, then by score, then by sessions."""
+    def findings(self, name: str, texts: Mapping[str, str]) -> Iterator[Finding]:
+        """The first findings: open ones before provisional ones before suppressed ones, then by score, then by sessions."""
         rows = self.sql(
             f"""select * from tonight
-            order by status = 'suppressed', status = 'provisional', score desc nulls last, n_sessions desc, pattern_id limit {KINDS}"""
+            order by status = 'suppressed', status = 'provisional', score desc nulls last, n_sessions desc, pattern_id limit {FINDINGS}"""
         )
         if not rows:
             return
@@ -169,17 +169,17 @@ class NightReader:
         lines = self.placed(name, sessions)
         for row in rows:
             pattern = row["pattern_id"]
-            said, change = changes.get(pattern, (None, None))
+            verdict, change = changes.get(pattern, (None, None))
             example = raw.get(examples[pattern], {})
             evidence = tuple(example.get("evidence") or ())
             marked = telling(evidence, change)
             example_text = example_lines(example.get("lines") or (), lines, marked)
-            yield Kind(
+            yield Finding(
                 system=name,
                 new_since_day=day(self.ds, -1) in known and pattern not in earlier[day(self.ds, -1)],
                 new_since_week=day(self.ds, -7) in known and pattern not in earlier[day(self.ds, -7)],
                 nights=nights.get(pattern, {}),
-                said=said,
+                verdict=verdict,
                 change=change,
                 evidence=evidence,
                 sessions=tuple(sessions[pattern]),
@@ -265,7 +265,7 @@ class NightReader:
         return {row["question_id"]: row for row in rows}
 
     def placed(self, name: str, sessions: Mapping[str, Sequence[Session]]) -> dict[tuple[str, int], tuple[datetime | None, str]]:
-        """(file, line_no) → (time, template id) of the lines of the first session of each kind."""
+        """(file, line_no) → (time, template id) of the lines of the first session of each finding."""
         first = [found[0] for found in sessions.values()]
         began = min((utc(each.started_at).date().isoformat() for each in first if each.started_at is not None), default=self.ds)
         days = [at for at in (day(self.ds, -n) for n in range(LOOK_BACK_DAYS + 1)) if at >= began or at == self.ds]

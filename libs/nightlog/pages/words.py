@@ -175,10 +175,10 @@ def head_line(night: SystemNight) -> str:
         sentences.append(f"None of {others}{n_of(judged, 'session')} is anomalous{' so far' * may_change(night)}.")
     else:
         verb = "is" if night.n_anomalies == 1 else "are"
-        sentences += [f"{night.n_anomalies:,} of {n_of(total, 'session')} {verb} anomalous, of {n_of(night.n_kinds, 'kind')}."]
-    if night.day_before is not None and night.day_before.known and night.n_kinds:
+        sentences += [f"{night.n_anomalies:,} of {n_of(total, 'session')} {verb} anomalous, in {n_of(night.n_findings, 'finding')}."]
+    if night.day_before is not None and night.day_before.known and night.n_findings:
         n = night.day_before.n_new
-        sentences.append(f"{n_of(n, 'kind') if n else 'No kind'} {'was' if n in (0, 1) else 'were'} not there the night before.")
+        sentences.append(f"{n_of(n, 'finding') if n else 'No finding'} {'is' if n in (0, 1) else 'are'} new since the night before.")
     if waiting := night.night.get("n_provisional") or 0:
         verb, them = ("is", "it") if waiting == 1 else ("are", "them")
         sentences.append(f"{n_of(waiting, 'session')} {verb} provisional: the LLM has not judged {them} yet.")
@@ -210,15 +210,15 @@ def troubled(night: SystemNight) -> str:
 def night_head_line(nights: Sequence[SystemNight], unread: Sequence[str]) -> str:
     """The night of all systems in words."""
     total = sum(night.n_anomalies for night in nights)
-    kinds = sum(night.n_kinds for night in nights)
-    of_kinds = f" of {n_of(kinds, 'kind')}" if kinds else ""
+    findings = sum(night.n_findings for night in nights)
+    in_findings = f" in {n_of(findings, 'finding')}" if findings else ""
     sentences = []
     if (sentence := night_sentence([{"system": night.system, **night.night} for night in nights if night.published])) is not None:
         steps = dict.fromkeys(step for night in nights if (step := next_step(night.night)) is not None)
         sentences = [f"{sentence}.", f"To do: {'; '.join(steps)}."]
     if names := [night.system for night in nights if night.published and input_sentence(night.night) is not None]:
         sentences.append(f"{listed(names)} had no input: only sessions that had waited are judged.")
-    sentences.append(f"{n_of(total, 'anomalous session')}{of_kinds} in {n_of(len(nights) + len(unread), 'system')}.")
+    sentences.append(f"{n_of(total, 'anomalous session')}{in_findings} of {n_of(len(nights) + len(unread), 'system')}.")
     if waiting := sum(night.night.get("n_provisional") or 0 for night in nights):
         sentences.append(f"{n_of(waiting, 'session')} {'is' if waiting == 1 else 'are'} provisional.")
     for outcomes, words in (

@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const kinds = [...document.querySelectorAll(".kind")];
+  const findings = [...document.querySelectorAll(".finding")];
   const form = document.querySelector("form.filter");
   const open = () => {
     const named = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
@@ -12,19 +12,19 @@
   };
   if (form) {
     const texts = new Map();
-    const text = (kind) => {
-      if (!texts.has(kind)) texts.set(kind, `${kind.id} ${kind.textContent}`.toLowerCase());
-      return texts.get(kind);
+    const text = (finding) => {
+      if (!texts.has(finding)) texts.set(finding, `${finding.id} ${finding.textContent}`.toLowerCase());
+      return texts.get(finding);
     };
     const apply = () => {
       const wanted = [...new FormData(form)].filter(([, value]) => value.trim());
       let shown = 0;
-      for (const kind of kinds) {
-        kind.hidden = !wanted.every(([name, value]) =>
-          name === "q" ? value.toLowerCase().split(/\s+/).every((word) => text(kind).includes(word)) : kind.dataset[name] === value);
-        shown += !kind.hidden;
+      for (const finding of findings) {
+        finding.hidden = !wanted.every(([name, value]) =>
+          name === "q" ? value.toLowerCase().split(/\s+/).every((word) => text(finding).includes(word)) : finding.dataset[name] === value);
+        shown += !finding.hidden;
       }
-      form.querySelector("output").textContent = `${shown.toLocaleString("en")} of ${kinds.length.toLocaleString("en")} kinds`
+      form.querySelector("output").textContent = `${shown.toLocaleString("en")} of ${findings.length.toLocaleString("en")} findings`
         + (form.dataset.total ? ` on this page, ${form.dataset.total} in all` : "");
       document.querySelector(".none").hidden = shown > 0;
     };
