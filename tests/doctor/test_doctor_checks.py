@@ -72,8 +72,23 @@ def test_packages_that_are_missing_or_others_are_named() -> None:
     assert states(machine.packages(["a==1.0"], version)) == ["ok"]
     found = told(machine.packages(["a==1.0", "b==2.0", "c==3.0; python_version<'4'"], version))
     assert (
-        "error: 1 packages are missing: c" in found and "warning: 1 packages are not those that were tested: b 2.1 instead of 2.0" in found
+        "error: 1 packages are missing: c" in found
+        and "warning: 1 packages are not those that were tested: b 2.1 instead of ==2.0" in found
     )
+
+
+def test_an_installation_without_any_package_of_jobs_only_reads() -> None:
+    there = {"a": "1.5", "b": "2.1"}
+
+    def version(name: str) -> str:
+        if name not in there:
+            raise PackageNotFoundError(name)
+        return there[name]
+
+    (reading,) = machine.packages(["a>=1,<2", 'c>=3; extra == "jobs"', 'd; extra == "jobs"'], version)
+    assert reading.state == State.OK and "pip install 'nightlog[jobs]'" in reading.what
+    half = told(machine.packages(["a>=1,<2", 'b>=2; extra == "jobs"', 'd; extra == "jobs"'], version))
+    assert "error: 1 packages are missing: d" in half
 
 
 def test_memory_and_disk_have_room_for_a_night(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from nightlog.doctor import CheckResult, State, endpoint, error, machine, systems, tables
+from nightlog.doctor import CheckResult, State, endpoint, error, machine, ok, systems, tables
 from nightlog.errors import ConfigError, SettingsError
 from nightlog.ingest.discover import data_folder, find_days
 from nightlog.lake.lake import Lake
@@ -41,16 +41,20 @@ def guarded(area: str, check: Callable[[], Iterable[CheckResult]]) -> Iterator[C
     try:
         yield from check()
     except Exception as trouble:
+        if isinstance(trouble, ModuleNotFoundError) and machine.reads_only():
+            yield ok(area, f"not checked without {trouble.name}; {machine.READS_ONLY}", "")
+            return
         yield error(area, f"could not be checked: {tables.short(trouble)}", "", tables.RECOVER)
 
 
 def of_machine(settings: Settings, lake: Lake, java_home: str | None) -> Iterator[CheckResult]:
     """Check the machine."""
     yield machine.python(sys.version_info[:3])
-    yield machine.java(machine.ask_java(java_home))
-    yield from machine.packages(machine.pinned())
-    yield machine.jars()
-    yield machine.memory(machine.total_memory(), settings.driver_memory)
+    yield from machine.packages(machine.requirements())
+    if not machine.reads_only():
+        yield machine.java(machine.ask_java(java_home))
+        yield machine.jars()
+        yield machine.memory(machine.total_memory(), settings.driver_memory)
     if "://" not in lake.root:
         place = next(each for each in (Path(lake.root), *Path(lake.root).parents) if each.exists())
         yield machine.disk(shutil.disk_usage(place).free, str(place))

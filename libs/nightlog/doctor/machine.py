@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from nightlog.doctor import CheckResult, error, ok, warning
 from nightlog.errors import ConfigError
 from nightlog.spark import JARS, delta_jars
 
 AREA = "machine"
 JAVA = 17
+READS_ONLY = "this installation reads lakes; to run nights: pip install 'nightlog[jobs]'"
 SETUP = "run `make setup`"
 GIB = 1 << 30
 # Below the first a night is likely to end with a full disk; below the second it does.
@@ -63,30 +66,44 @@ def ask_java(home: str | None) -> str:
 
 
 def packages(wanted: Iterable[str], version_of: Callable[[str], str] = metadata.version) -> Iterator[CheckResult]:
-    """Check that the packages are those that were tested. Args: wanted: NAME==VERSION; version_of raises PackageNotFoundError."""
-    missing, others, n = [], [], 0
-    for pinned in wanted:
-        name, _, version = pinned.partition(";")[0].strip().partition("==")
-        n += 1
-        try:
-            if version and (found := version_of(name)) != version:
-                others.append(f"{name} {found} instead of {version}")
-        except metadata.PackageNotFoundError:
-            missing.append(name)
+    """Check that the packages are there, in versions that were tested. Without any package of the extra `jobs` an installation only reads.
+
+    Args: wanted: requirements, as in a package's metadata; version_of raises PackageNotFoundError.
+    """
+    requirements = [Requirement(each) for each in wanted]
+    absent = {each.name for each in requirements if installed(each.name, version_of) is None}
+    jobs = {each.name for each in requirements if each.marker is not None and "extra" in str(each.marker)}
+    reads_only = bool(jobs) and jobs <= absent
+    missing = sorted(absent - jobs if reads_only else absent)
+    found = {each: installed(each.name, version_of) for each in requirements if each.name not in absent}
+    others = [f"{each.name} {version} instead of {each.specifier}" for each, version in found.items() if version not in each.specifier]
     if missing:
         yield error(AREA, f"{len(missing)} packages are missing: {', '.join(missing)}", sys.prefix, SETUP)
     if others:
         yield warning(AREA, f"{len(others)} packages are not those that were tested: {', '.join(others)}", sys.prefix, SETUP)
     if not missing and not others:
-        yield ok(AREA, f"{n} packages as pinned", sys.prefix)
+        yield ok(AREA, f"{len(found)} packages in tested versions{f'; {READS_ONLY}' if reads_only else ''}", sys.prefix)
 
 
-def pinned() -> list[str]:
-    """Return the requirements of Nightlog's own installation."""
+def installed(name: str, version_of: Callable[[str], str] = metadata.version) -> str | None:
+    """Return the version of a package; None: it is not there."""
+    try:
+        return version_of(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def requirements() -> list[str]:
+    """Return the requirements of Nightlog's own installation, those of its extras included."""
     try:
         return list(metadata.requires("nightlog") or ())
     except metadata.PackageNotFoundError:
         return []
+
+
+def reads_only() -> bool:
+    """Return whether the packages that run nights are missing, some or all."""
+    return any(installed(Requirement(each).name) is None for each in requirements())
 
 
 def jars() -> CheckResult:
