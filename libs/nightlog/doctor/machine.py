@@ -71,12 +71,13 @@ def packages(wanted: Iterable[str], version_of: Callable[[str], str] = metadata.
     Args: wanted: requirements, as in a package's metadata; version_of raises PackageNotFoundError.
     """
     requirements = [Requirement(each) for each in wanted]
-    absent = {each.name for each in requirements if installed(each.name, version_of) is None}
+    versions = {each.name: installed(each.name, version_of) for each in requirements}
+    absent = {name for name, version in versions.items() if version is None}
     jobs = {each.name for each in requirements if each.marker is not None and "extra" in str(each.marker)}
     reads_only = bool(jobs) and jobs <= absent
     missing = sorted(absent - jobs if reads_only else absent)
-    found = {each: installed(each.name, version_of) for each in requirements if each.name not in absent}
-    others = [f"{each.name} {version} instead of {each.specifier}" for each, version in found.items() if version not in each.specifier]
+    found = [(each, version) for each in requirements if (version := versions[each.name]) is not None]
+    others = [f"{each.name} {version} instead of {each.specifier}" for each, version in found if version not in each.specifier]
     if missing:
         yield error(AREA, f"{len(missing)} packages are missing: {', '.join(missing)}", sys.prefix, SETUP)
     if others:
