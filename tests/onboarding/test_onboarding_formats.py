@@ -144,3 +144,22 @@ def test_a_record_of_xml_begins_with_its_element() -> None:
     assert (len(trial.events), trial.matched_share, trial.timed_share, trial.n_swallowed) == (120, 1, 1, 0)
     assert [event.record.line for event in trial.events] == list(range(0, 600, 5))
     assert len(trial.by_template) == 1 and len(trial.sessions) == 40
+
+
+def test_a_refused_request_of_iis_and_squid_is_another_template_than_a_served_one() -> None:
+    fields = "date time s-ip cs-method cs-uri-stem cs-uri-query s-port cs-username c-ip cs(User-Agent) sc-status time-taken"
+    iis = ["#Software: Microsoft Internet Information Services 10.0", "#Version: 1.0", f"#Fields: {fields}"]
+    squid = []
+    for n in range(100):
+        at, status = f"10:{n // 60:02d}:{n % 60:02d}", 500 if n % 9 == 0 else 200
+        iis.append(f"2026-03-04 {at} 10.0.0.1 GET /shop/cart/{n % 7} - 443 - 10.0.{n % 5}.9 Mozilla/5.0 {status} {n}")
+        squid.append(
+            f"{1772600767 + n}.000   {n} 10.0.{n % 5}.9 TCP_{'DENIED/403' if n % 9 == 0 else 'MISS/200'} 99 GET http://a.example.com/"
+        )
+    for lines, templates in (
+        (iis, {"GET <PATH> - SERVER_ERROR": 12, "GET <PATH> - <NUM>": 88}),
+        (squid, {"GET http://a.example.com/ TCP_DENIED": 12, "GET http://a.example.com/ TCP_MISS": 88}),
+    ):
+        trial = propose(lines, "shop", "shop-{ds}.log", DS, False).trial
+        assert trial.by_template == templates
+        assert "GET" in trial.matched[0].fields["message"] and trial.matched[0].fields["message"].endswith(("500", "TCP_DENIED"))

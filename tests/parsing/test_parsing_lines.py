@@ -68,6 +68,16 @@ def test_more_than_nine_groups_are_told_apart() -> None:
     assert (row.session_ids, row.message) == (("x10",), "$<NUM> done")
 
 
+def test_the_end_of_a_message_may_stand_elsewhere_in_the_line() -> None:
+    header = Header(pattern=r"(?P<message>\S+ \S+) (?P<client>\S+)(?: (?P<message_end>\d+))? \d+ms")
+    refused = Mask(name="REFUSED", pattern=r"(?<= )4\d\d$", word=True)
+    system = make_system(header=header, timestamp=None, masks=(refused,), session=Session(kind="field", field="client"))
+    lines, whole = parsed_lines(system, ["GET /cart?id=17 c1 200 5ms", "GET /cart?id=3 c2 404 7ms", "GET /cart?id=3 c3 7ms"])
+    assert [line.message for line in lines] == ["GET /cart?id=<NUM> <NUM>", "GET /cart?id=<NUM> REFUSED", "GET /cart?id=<NUM>"]
+    numbers = whole.numbers[0].to_pylist()
+    assert sorted((row["nth"], row["low"], row["high"]) for row in numbers) == [(0, 3, 3), (0, 3, 3), (0, 17, 17)]
+
+
 def test_text_that_looks_like_the_internal_separator_is_only_text() -> None:
     system = make_system(header=Header(pattern=r"(?P<level>\S+) (?P<node>\S+) (?P<message>.*)"), timestamp=None, session=ANY)
     by_node = system.model_copy(update={"session": Session(kind="field", field="node")})

@@ -23,6 +23,7 @@ INDUCED = 3000  # lines that a header is found from
 HEAD = 100  # characters in which a record's first stamp is looked for
 MIXED = 0.5  # of the lines, where a file holds records of several forms
 STANDARD_WORDS = ("TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL")
+NO_SESSION = ("time", "date", "level", "rest", "data", "message_end")  # fields that make no sessions
 STATUS_MASKS = (("CLIENT_ERROR", "4"), ("SERVER_ERROR", "5"))
 
 
@@ -124,7 +125,7 @@ def split_ready(found: formats.Recognised) -> Split:
     """The sections for a ready format."""
     ready = found.ready
     record = {"start": ready.start} if found.spans or ready.lines > 1 else None
-    names = tuple(name for name in re.findall(r"\(\?P<(\w+)>", ready.pattern) if name not in ("time", "level"))
+    names = tuple(name for name in re.findall(r"\(\?P<(\w+)>", ready.pattern) if name not in NO_SESSION)
     stamp = {"value": ready.value, "format": ready.format}
     pattern = ready.pattern if found.share == 1 else formats.lenient(ready.pattern)
     return Split(ready.name, record, {"pattern": pattern}, stamp, names, any_continuation=ready.lines > 1)
@@ -189,8 +190,8 @@ def apart(pattern: str, taken: set[str]) -> str:
 def split_standard(found: standards.Standard) -> Split:
     """The sections for a standard."""
     stamp = {"value": found.time, "format": found.format} if found.time else None
-    names = tuple(name for name in re.findall(r"\(\?P<(\w+)>", found.pattern) if name not in ("time", "date", "level", "rest", "data"))
-    masks = tuple({"name": name, "pattern": rf'(?<=" ){digit}\d\d$', "word": True} for name, digit in STATUS_MASKS) if found.status else ()
+    names = tuple(name for name in re.findall(r"\(\?P<(\w+)>", found.pattern) if name not in NO_SESSION)
+    masks = tuple({"name": name, "pattern": rf"(?<= ){digit}\d\d$", "word": True} for name, digit in STATUS_MASKS) if found.status else ()
     query = ({"name": "QUERY", "pattern": r'\?[^\s"]*'},) if found.status else ()
     return Split(found.name, None, {"pattern": found.pattern}, with_day(stamp, ""), names, (*masks, *query))
 

@@ -89,12 +89,15 @@ def w3c(lines: Sequence[str]) -> Standard | None:
         last = near[-1]
     if first >= len(plain):
         return None
-    groups = [f"(?P<{name if re.match('[a-z]', name) else 'c_' + name}>{column})" for name in plain]
+    end = plain.index("sc_status") if "sc_status" in plain[last + 1 :] else None
+    named = ["message_end" if n == end else name if re.match("[a-z]", name) else f"c_{name}" for n, name in enumerate(plain)]
+    groups = [f"(?P<{name}>{column})" for name in named]
     gap = r"\t" if tabs else " "
     message = f"(?P<message>{gap.join([column] * (last - first + 1))})"
     pattern = gap.join([*groups[:first], message, *groups[last + 1 :]]) + r"\s*"
     good = sum(re.fullmatch(pattern, line, re.ASCII) is not None for line in lines if not line.startswith("#"))
-    return Standard("W3C", pattern, value, form) if good >= MOSTLY * sum(not line.startswith("#") for line in lines) else None
+    status = end is not None or plain[last] == "sc_status"
+    return Standard("W3C", pattern, value, form, status) if good >= MOSTLY * sum(not line.startswith("#") for line in lines) else None
 
 
 def table(lines: Sequence[str]) -> Standard | None:

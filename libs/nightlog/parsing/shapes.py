@@ -59,6 +59,7 @@ class LineParser:
         self.ids = re.compile(system.session.pattern, re.ASCII) if system.session.pattern is not None else None
         self.pieces = stamp_pieces(system)
         self.fields = system.header.fields
+        self.has_end = "message_end" in self.fields
         patterns = [self.header, *[mask for mask, _ in self.masks], *([self.ids] if self.ids else [])]
         self.alike, self.kept = digits_alike(patterns)
 
@@ -77,8 +78,7 @@ class LineParser:
         found = self.header.fullmatch(text)
         if found is None or blank:
             return Shape(blank, False, True)
-        message = found["message"] or ""
-        masked = message[:MAX_MESSAGE]
+        masked = self.message_of(found)
         for mask, name in self.masks:
             masked = mask.sub(name, masked)
         masked = masked.strip(" ")
@@ -95,6 +95,11 @@ class LineParser:
                 stamp.append((place(max(start, 0)), place(max(end, 0))))
         return Shape(blank, True, exact, masked, level, ids, tuple(stamp))
 
+    def message_of(self, found: re.Match[str]) -> str:
+        """Return the message of a line that matches the header: the group, and what `message_end` appends to it."""
+        message = found["message"] or ""
+        return (f"{message} {found['message_end'] or ''}" if self.has_end else message)[:MAX_MESSAGE]
+
     def numbers(self, text: str) -> tuple[Number, ...]:
         """Return where the numbers stand that the mask NUM takes out of a line, or of all lines of a shape; none where it says <NUM>
         itself.
@@ -102,7 +107,7 @@ class LineParser:
         found = self.header.fullmatch(text) if self.numbered else None
         if found is None:
             return ()
-        message, moves = (found["message"] or "")[:MAX_MESSAGE], list[list[Span]]()
+        message, moves = self.message_of(found), list[list[Span]]()
         for mask, name in self.masks[:-1]:
             if hits := [each.span() for each in mask.finditer(message)]:
                 moves.append(moved(hits, len(name)))
@@ -112,8 +117,8 @@ class LineParser:
         spans = [each.span() for each in itertools.islice(self.masks[-1][0].finditer(message), MOST_NUMBERS)]
         for each in reversed(moves):
             spans = [(back(start, each), back(end - 1, each) + 1) for start, end in spans]
-        place, begin = bytes_of(text), found.start("message")
-        return tuple(number_of(text[begin + start : begin + end], place(begin + end)) for start, end in spans)
+        place, begin, own = bytes_of(text), found.start("message"), len(found["message"] or "")
+        return tuple(number_of(text[begin + start : begin + end], place(begin + end)) for start, end in spans if end <= own)
 
     def id_spans(self, text: str, found: re.Match[str]) -> Iterator[Span]:
         """Yield where the session ids stand in a line, empty ones left out; the same id may stand there twice."""

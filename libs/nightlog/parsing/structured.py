@@ -63,6 +63,8 @@ def split_fields(texts: pa.StringArray, header: Header, names: Sequence[str]) ->
     body = fields.pop("message")
     blank = np.asarray(pc.equal(pc.utf8_trim(texts, " "), ""))
     if header.kind == "pattern":
+        if "message_end" in fields:
+            body = pc.binary_join_element_wise(body, fields.pop("message_end"), " ")
         return fields | {"message": body}, holds & ~blank
     keys = {name: str(header.keys[name]) for name in names if name in header.keys and name != "message"}
     values = VALUES[header.kind](body, list(dict.fromkeys([*header.message_keys, *keys.values()])))

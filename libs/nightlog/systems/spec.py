@@ -70,7 +70,8 @@ class Record(Section):
 class Header(Section):
     """The split of a record into fields, of which `message` is parsed.
 
-    `pattern` is a regular expression with named groups that matches the whole record. With a `kind` other than "pattern", its group
+    `pattern` is a regular expression with named groups that matches the whole record. What a group `message_end` matches, such as a
+    request's status, is appended to the message. With a `kind` other than "pattern", its group
     `message` holds named values: "json" (an object), "logfmt" (key=value, key="value") or "export" (journald's: KEY=value on
     a line each). Then `keys` says under which key each field is; in JSON a key that begins with $ is a path such as $.http.status.
     `message` may be a list of keys: the first one's value and, where present, key=value of the others.
