@@ -15,9 +15,8 @@ from nightlog.detector.registry import promote, save
 from nightlog.encoding.encoder import DIMENSIONS, ENCODER
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ALL_TABLES, TableSpec
-from nightlog.outcomes import Stage
+from nightlog.outcomes import Outcome, Stage
 from nightlog.run.night import Night
-from nightlog.run.stages import Outcome
 from nightlog.settings import Settings
 from nightlog.systems.spec import Header, Input, Session, System
 

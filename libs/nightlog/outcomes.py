@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 EXIT_DONE = 0
@@ -111,3 +112,20 @@ def exit_code(kinds: Iterable[str], n_systems: int = 0) -> int:
     if n_systems and found.count(OutcomeKind.NO_INPUT) >= n_systems:
         found.append(OutcomeKind.FAILED)
     return next((code for kind, code in EXIT_CODES.items() if kind in found), EXIT_DONE)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of one system in one stage."""
+
+    system: str
+    stage: Stage
+    outcome: OutcomeKind
+    detail: str | None
+    counts: dict[str, int]
+    seconds: float
+
+    @property
+    def exit_kind(self) -> str:
+        """The outcome that counts for the exit code."""
+        return exit_kind(self.outcome, self.counts)

@@ -18,10 +18,9 @@ from nightlog.encoding.encoder import DIMENSIONS, ENCODER
 from nightlog.ingest.splits import MAX_LINE
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, MESSAGES, PATTERNS, ROUTES, SESSIONS, TEMPLATES, VECTORS
-from nightlog.outcomes import Stage
+from nightlog.outcomes import Outcome, Stage
 from nightlog.routing.router import SourceTemplates, route
 from nightlog.run.night import Night
-from nightlog.run.stages import Outcome
 from nightlog.settings import Settings
 from nightlog.spark import start_spark
 from nightlog.systems.spec import System

@@ -15,10 +15,9 @@ from nightlog.lake.lake import Lake
 from nightlog.lake.parts import schema_of, write_part
 from nightlog.lake.tables import MESSAGES, NIGHTS, OUTCOMES, SCORES, TEMPLATES, TableSpec
 from nightlog.lake.transaction import Transaction, commit_together
-from nightlog.outcomes import OutcomeKind, Stage
+from nightlog.outcomes import Outcome, OutcomeKind, Stage
 from nightlog.run.commit_window import CommitWindow
 from nightlog.run.night import Night
-from nightlog.run.stages import Outcome
 from nightlog.settings import Settings
 
 DS = "2026-03-04"

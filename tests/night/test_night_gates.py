@@ -12,10 +12,9 @@ from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import run_outcomes
 from nightlog.lake.tables import ALL_TABLES, ANOMALIES, ANSWERS, APPROVALS, NIGHTS, OUTCOMES
-from nightlog.outcomes import Stage, exit_code
+from nightlog.outcomes import Outcome, Stage, exit_code
 from nightlog.quality.approvals import Approval
 from nightlog.run.night import Night
-from nightlog.run.stages import Outcome
 from nightlog.run.upkeep import approve
 from nightlog.settings import Settings
 from nightlog.systems.spec import Gates, System

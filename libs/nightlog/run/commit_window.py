@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from nightlog.errors import outcome_of
 from nightlog.lake.lake import Lake
 from nightlog.lake.storage import storage_error
 from nightlog.lake.transaction import Transaction, commit_together
+from nightlog.outcomes import Outcome
 from nightlog.run.progress import Progress
-from nightlog.run.stages import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class CommitWindow:
         """
         with self.locks:
             outcomes = commit_outcomes(self.lake, self.waiting)
-            self.progress.add([row_of(each) for each in outcomes])
+            self.progress.add(outcomes)
         self.waiting, self.locks, self.since = [], ExitStack(), time.monotonic()
         return outcomes
 
@@ -76,9 +76,3 @@ def commit_outcomes(lake: Lake, waiting: Sequence[tuple[Outcome | None, Transact
         elif outcome is not None:
             outcomes.append(outcome)
     return outcomes
-
-
-def row_of(outcome: Outcome) -> dict[str, Any]:
-    """Return an outcome as a row of ops.outcomes, without run, day and time."""
-    row: dict[str, Any] = {"system": outcome.system, "stage": outcome.stage.value, "outcome": outcome.outcome.value}
-    return row | {"detail": outcome.detail, "counts": outcome.counts, "seconds": outcome.seconds}

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, get_args
 from nightlog.errors import NightlogError, is_transient
 from nightlog.lake.lake import Lake
 from nightlog.lake.storage import clear_storage_errors
-from nightlog.outcomes import EXIT_DONE, EXIT_TRANSIENT, Stage, exit_code
+from nightlog.outcomes import EXIT_DONE, EXIT_TRANSIENT, Outcome, Stage, exit_code
 from nightlog.run.context import utc_now
 from nightlog.run.night import Night
-from nightlog.run.stages import STEPS, Outcome
+from nightlog.run.stages import STEPS
 from nightlog.settings import Profile, Settings, read_settings
 from nightlog.systems.catalog import choose, load_catalog, own_files, parse_system
 from nightlog.systems.spec import System

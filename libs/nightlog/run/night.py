@@ -12,12 +12,12 @@ from nightlog.lake.lake import Lake
 from nightlog.lake.storage import clear_storage_errors, free, locked
 from nightlog.lake.tables import NIGHTS, ROUTES, SCORES
 from nightlog.lake.transaction import Transaction
-from nightlog.outcomes import SUCCESSES, OutcomeKind, Stage
+from nightlog.outcomes import SUCCESSES, Outcome, OutcomeKind, Stage
 from nightlog.publishing.account import next_step, unjudged_sentence
-from nightlog.run.commit_window import CommitWindow, row_of
+from nightlog.run.commit_window import CommitWindow
 from nightlog.run.context import Context, Versions, check_ds
 from nightlog.run.progress import Progress
-from nightlog.run.stages import STEPS, Outcome, Step
+from nightlog.run.stages import STEPS, Step
 from nightlog.settings import Settings
 from nightlog.systems.spec import System
 
@@ -99,7 +99,7 @@ class Night:
                     window.add(outcome, transaction)
                 elif stage == Stage.PUBLISH:
                     transaction = Transaction(self.context.lake)
-                    self.note_unpublished(transaction, system, failed["outcome"], failed["detail"])
+                    self.note_unpublished(transaction, system, failed.outcome, failed.detail)
                     window.add(None, transaction)
                 if window.is_due:
                     yield from window.commit()
@@ -145,7 +145,7 @@ class Night:
             detail = failures.get(system.name)
             kind = OutcomeKind.DONE if detail is None else OutcomeKind.FAILED
             outcomes.append(Outcome(system.name, Stage.REPORT, kind, detail, {}, seconds))
-        self.progress.add([row_of(each) for each in outcomes if not self.progress.overtaken_by(self.context.system(each.system))])
+        self.progress.add([each for each in outcomes if not self.progress.overtaken_by(self.context.system(each.system))])
         yield from outcomes
 
 

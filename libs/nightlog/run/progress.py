@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from nightlog.lake.tables import OUTCOMES
-from nightlog.outcomes import SUCCESSES, OutcomeKind, Stage
+from nightlog.outcomes import SUCCESSES, Outcome, OutcomeKind, Stage
 from nightlog.run.context import Context, Versions
 from nightlog.systems.spec import System
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True)
+class RecordedOutcome(Outcome):
+    """A row of ops.outcomes: an outcome, the run that recorded it, and when."""
+
+    run_id: str
+    at: datetime
+
+    @staticmethod
+    def from_row(row: Mapping[str, Any]) -> RecordedOutcome:
+        """Return a row of the table, typed. An outcome that is not known counts as failed. Raises ValueError if the stage is not known."""
+        kind = OutcomeKind(row["outcome"]) if row["outcome"] in list(OutcomeKind) else OutcomeKind.FAILED
+        counts = {name: int(count) for name, count in dict(row["counts"] or ()).items()}
+        seconds = float(row["seconds"] or 0)
+        return RecordedOutcome(row["system"], Stage(row["stage"]), kind, row["detail"], counts, seconds, row["run_id"], row["at"])
 
 
 class Progress:
@@ -19,7 +34,7 @@ class Progress:
 
     def __init__(self, context: Context):
         self.context = context
-        self.latest: dict[tuple[str, str], Row] = {}
+        self.latest: dict[tuple[str, Stage], RecordedOutcome] = {}
         self.begun: set[str] = set()
         self.pinned: dict[str, Versions] = {}
         self.refresh()
@@ -28,13 +43,14 @@ class Progress:
         """Read the table again: another run may have added rows."""
         rows = sorted(self.context.lake.rows(OUTCOMES, ds=self.context.ds), key=lambda row: row["at"])
         own = [row for row in rows if row["run_id"] == self.context.run_id]
-        self.latest = {(str(row["system"]), str(row["stage"])): row for row in rows}
+        recorded = [RecordedOutcome.from_row(row) for row in rows if row["stage"] in list(Stage)]
+        self.latest = {(each.system, each.stage): each for each in recorded}
         self.begun = {str(row["system"]) for row in own if row["stage"] == Stage.INGEST}
         self.pinned |= {str(row["system"]): versions for row in own if (versions := Versions.from_row(row)) is not None}
 
-    def of(self, system: System) -> list[Row]:
-        """Return the last rows of a system, in the order of the stages."""
-        return [row for stage in Stage if (row := self.latest.get((system.name, stage.value))) is not None]
+    def of(self, system: System) -> list[RecordedOutcome]:
+        """Return the last outcomes of a system, in the order of the stages."""
+        return [each for stage in Stage if (each := self.latest.get((system.name, stage))) is not None]
 
     def versions(self, system: System, pins: Sequence[str]) -> Versions:
         """Return the versions that a stage uses: those that the run has pinned for the system, with the ones named by `pins` as of now."""
@@ -46,23 +62,28 @@ class Progress:
         self.pinned[system.name] = pinned
         return pinned
 
-    def add(self, rows: Sequence[Row]) -> None:
-        """Add rows of ops.outcomes (system, stage, outcome, detail, counts, seconds), each with run, day, versions and time.
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        """Add outcomes to the table, each with run, day, versions and time.
 
         Rows are ordered by `at`, so each is later than all rows of the night in the lake: a run on a machine whose clock was ahead must not
         look later than the runs after it.
         """
         context = self.context
         last = max((row["at"] for row in context.lake.rows(OUTCOMES, ["at"], ds=context.ds)), default=None)
-        added = []
-        for row in rows:
-            now, versions = context.clock(), self.pinned.get(row["system"])
+        rows = []
+        for outcome in outcomes:
+            now, versions = context.clock(), self.pinned.get(outcome.system)
             last = now if last is None else max(now, last + timedelta(microseconds=1))
-            stored = {"versions": versions.as_map() if versions is not None else None, "at": last}
-            added.append({"run_id": context.run_id, "ds": context.ds} | row | stored)
-        context.lake.append(OUTCOMES, added)
-        for row in added:
-            self.latest[row["system"], row["stage"]] = row
+            stored = {
+                "run_id": context.run_id,
+                "ds": context.ds,
+                "at": last,
+                "versions": versions.as_map() if versions is not None else None,
+            }
+            rows.append(asdict(outcome) | stored)
+        context.lake.append(OUTCOMES, rows)
+        for row in rows:
+            self.latest[row["system"], row["stage"]] = RecordedOutcome.from_row(row)
 
     def overtaken_by(self, system: System) -> str | None:
         """Return the id of a run that began the system's night after this one did; None if there is none.
@@ -70,43 +91,44 @@ class Progress:
         Two runs of a night never mix: the later one runs all of its stages, the earlier one runs and adds nothing more. A stage that is run
         alone, under a run id of its own, does not begin a night.
         """
-        first = self.latest.get((system.name, Stage.INGEST.value))
-        if first is None or first["run_id"] == self.context.run_id or system.name not in self.begun:
+        first = self.latest.get((system.name, Stage.INGEST))
+        if first is None or first.run_id == self.context.run_id or system.name not in self.begun:
             return None
-        return str(first["run_id"])
+        return first.run_id
 
     def is_finished(self, system: System, stage: Stage) -> bool:
         """Return True if this run has finished the stage for the system, and no stage was run for the system since.
 
         So a retry of a task goes on with the systems that are left, and a run that is started again does everything again.
         """
-        own = self.latest.get((system.name, stage.value))
-        if own is None or own["run_id"] != self.context.run_id or own["outcome"] not in SUCCESSES:
+        own = self.latest.get((system.name, stage))
+        if own is None or own.run_id != self.context.run_id or own.outcome not in SUCCESSES:
             return False
-        return all(row["at"] <= own["at"] for row in self.of(system))
+        return all(each.at <= own.at for each in self.of(system))
 
-    def failed_before(self, system: System, stage: Stage) -> Row | None:
-        """Return the first earlier stage without success for the system, as its row; None if all succeeded."""
+    def failed_before(self, system: System, stage: Stage) -> Outcome | None:
+        """Return the outcome of the first earlier stage without success for the system; None if all succeeded."""
         for earlier in stage.before:
-            row = self.latest.get((system.name, earlier.value))
-            if row is None:
-                return {"outcome": OutcomeKind.FAILED.value, "detail": f"stage {earlier} was never run for this night"}
-            if row["outcome"] not in SUCCESSES:
-                return row
+            found = self.latest.get((system.name, earlier))
+            if found is None:
+                return Outcome(system.name, earlier, OutcomeKind.FAILED, f"stage {earlier} was never run for this night", {}, 0.0)
+            if found.outcome not in SUCCESSES:
+                return found
         return None
 
     def counts(self, system: System) -> dict[str, int]:
         """Return the counts of the system's stages, from their last successful outcomes."""
         found: dict[str, int] = {}
-        for row in self.of(system):
-            if row["outcome"] in SUCCESSES:
-                found |= {name: int(count) for name, count in dict(row["counts"] or ()).items()}
+        for each in self.of(system):
+            if each.outcome in SUCCESSES:
+                found |= each.counts
         return found
 
     def seconds(self, system: System) -> float:
         """Return the wall time of the system's stages."""
-        return round(sum(float(row["seconds"] or 0) for row in self.of(system)), 3)
+        return round(sum(each.seconds for each in self.of(system)), 3)
 
     def llm_trouble(self, system: System) -> str | None:
         """Return the trouble with the LLM, in words, None if there was none."""
-        return self.latest.get((system.name, Stage.LABEL.value), {}).get("detail")
+        labelled = self.latest.get((system.name, Stage.LABEL))
+        return labelled.detail if labelled is not None else None

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from nightlog.errors import GateFailed, NoInput
 from nightlog.lake.lake import Lake
-from nightlog.outcomes import OutcomeKind, Stage, exit_kind
+from nightlog.outcomes import OutcomeKind, Stage
 from nightlog.run.context import Context, Versions
 from nightlog.run.progress import Progress
 from nightlog.systems.spec import System
@@ -28,23 +28,6 @@ class Result(NamedTuple):
 
 Need = Literal["spark", "gpu"]
 Work = Callable[[Lake, Context, System, Versions, Progress], Result]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The outcome of one system in one stage."""
-
-    system: str
-    stage: Stage
-    outcome: OutcomeKind
-    detail: str | None
-    counts: dict[str, int]
-    seconds: float
-
-    @property
-    def exit_kind(self) -> str:
-        """The outcome that counts for the exit code."""
-        return exit_kind(self.outcome, self.counts)
 
 
 @dataclass(frozen=True)

@@ -9,30 +9,28 @@ from nightlog.errors import ConfigError, NightlogError
 from nightlog.lake.lake import Lake
 from nightlog.lake.maintain import Retention, maintain
 from nightlog.lake.tables import LINES_TABLE
-from nightlog.outcomes import SUCCESSES, OutcomeKind, Stage
+from nightlog.outcomes import SUCCESSES, Outcome, OutcomeKind, Stage
 from nightlog.quality.approvals import Approval, find_outliers, read_past, record_approval
 from nightlog.run.context import utc_now
 from nightlog.run.entry import new_run_id, open_lake
 from nightlog.run.night import Night
-from nightlog.run.progress import Row
-from nightlog.run.stages import Outcome
 from nightlog.sessions.waiting import overdue
 from nightlog.settings import Settings
 from nightlog.systems.catalog import load_catalog
 from nightlog.systems.spec import System
 
 
-def held_at(night: Night, system: System) -> tuple[Stage, Row]:
-    """Return the stage whose gate holds the night back, and its outcome. Raises ConfigError if no gate does."""
+def held_at(night: Night, system: System) -> Outcome:
+    """Return the outcome of the stage whose gate holds the night back. Raises ConfigError if no gate does."""
     where = f"{system.name} {night.context.ds}"
     for stage in Stage.REPORT.before:
-        row = night.progress.latest.get((system.name, stage.value))
-        if row is None:
+        found = night.progress.latest.get((system.name, stage))
+        if found is None:
             raise ConfigError(f"{where}: stage {stage} was never run, so there is nothing to approve: run the night first")
-        if row["outcome"] == OutcomeKind.GATED:
-            return stage, row
-        if row["outcome"] not in SUCCESSES:
-            raise ConfigError(f"{where}: no gate stopped it, stage {stage} ended as {row['outcome']}: {row['detail']}")
+        if found.outcome == OutcomeKind.GATED:
+            return found
+        if found.outcome not in SUCCESSES:
+            raise ConfigError(f"{where}: no gate stopped it, stage {stage} ended as {found.outcome}: {found.detail}")
     raise ConfigError(f"{where}: nothing to approve, the night is published")
 
 
@@ -43,18 +41,17 @@ def approve(night: Night, approval: Approval) -> Iterator[Outcome]:
     """
     context, progress = night.context, night.progress
     (system,) = context.systems
-    stage, row = held_at(night, system)
-    counts = {name: int(n) for name, n in dict(row["counts"] or ()).items()}
-    found = []
-    if counts:
-        found = find_outliers(context.lake, system, context.ds, stage.value, progress.counts(system) | counts, read_past(context.lake))
-    if held := [each for each in found if each.severity == "critical"]:
-        record_approval(context.lake, system.name, context.ds, stage.value, held, approval, context.clock(), context.run_id)
+    held = held_at(night, system)
+    stage, found = held.stage, []
+    if held.counts:
+        counts = progress.counts(system) | held.counts
+        found = find_outliers(context.lake, system, context.ds, stage.value, counts, read_past(context.lake))
+    if critical := [each for each in found if each.severity == "critical"]:
+        record_approval(context.lake, system.name, context.ds, stage.value, critical, approval, context.clock(), context.run_id)
     if stage == Stage.PARSE:
         why = f": {approval.reason}" if approval.reason else ""
-        detail = "; ".join([f"approved by {approval.by}{why}", *(each.text for each in held)])
-        approved = {"system": system.name, "stage": stage.value, "outcome": OutcomeKind.DONE.value}
-        progress.add([approved | {"detail": detail, "counts": counts, "seconds": row["seconds"]}])
+        detail = "; ".join([f"approved by {approval.by}{why}", *(each.text for each in critical)])
+        progress.add([Outcome(system.name, stage, OutcomeKind.DONE, detail, held.counts, held.seconds)])
     for later in night.stages_from(stage.onwards[stage == Stage.PARSE]):
         yield from night.run_stage(later)
 
