@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
+from pathlib import Path
+
 import pytest
 from nightlog.errors import ConfigError
 from nightlog.outcomes import EXIT_PERMANENT, EXIT_TRANSIENT, Stage
 from nightlog.run.entry import ended, run_stage, settings_from
-from nightlog.settings import read_settings
+from nightlog.settings import file_text, read_settings, sources
 
 
 def test_wrong_settings_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,3 +51,77 @@ def test_an_empty_path_is_not_the_working_folder(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv(f"NIGHTLOG_{name}", "")
     with pytest.raises(ConfigError, match=f"NIGHTLOG_{name}: .*is empty, expected a path"):
         read_settings()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder without settings in the environment."""
+    for name in [name for name in os.environ if name.startswith(("NIGHTLOG_", "OPENAI_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_file_gives_settings_the_environment_goes_before_it_and_an_option_before_both(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = 'lake = "tables"\ndata = "/var/log"\nllm = "off"\nllm_at_once = 3\nopenai_base_url = "http://127.0.0.1:1/v1"\n'
+    (folder / "nightlog.toml").write_text(text)
+    found = settings_from()
+    assert (found.lake, found.data, found.llm, found.llm_at_once) == (folder / "tables", Path("/var/log"), "off", 3)
+    assert found.openai_base_url == "http://127.0.0.1:1/v1"
+    monkeypatch.setenv("NIGHTLOG_LLM_AT_ONCE", "5")
+    assert settings_from().llm_at_once == 5
+    assert settings_from(lake=Path("/other")).lake == Path("/other")
+    elsewhere = folder / "etc"
+    elsewhere.mkdir()
+    (elsewhere / "my.toml").write_text('lake = "s3://bucket/lake"\nmetrics = "night.prom"\n')
+    monkeypatch.setenv("NIGHTLOG_CONFIG", "etc/my.toml")
+    found = settings_from()
+    assert (str(found.lake), found.metrics, found.llm) == ("s3:/bucket/lake", elsewhere / "night.prom", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("laek = 'x'", "no such setting; did you mean `lake`"),
+        ("openai_api_key = 'sk-secret'", "set OPENAI_API_KEY in the environment"),
+        ("llm = 'opnai'", "llm in "),
+        ("llm = ", "cannot be read as TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_words(folder: Path, text: str, words: str) -> None:
+    (folder / "nightlog.toml").write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        read_settings()
+    assert words in str(refused.value) and "sk-secret" not in str(refused.value)
+
+
+def test_a_file_that_is_named_and_not_there_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHTLOG_CONFIG", str(folder / "none.toml"))
+    with pytest.raises(ConfigError, match=r"none\.toml"):
+        read_settings()
+
+
+def test_the_file_of_init_changes_nothing_and_is_valid_without_its_comment_signs(folder: Path) -> None:
+    before = read_settings()
+    text = file_text()
+    (folder / "nightlog.toml").write_text(text)
+    assert read_settings() == before
+    given = [line.removeprefix("# ") for line in text.splitlines() if re.match(r"# \w+ = .", line)]
+    (folder / "nightlog.toml").write_text("\n".join(given))
+    same = read_settings().model_dump(exclude={"lake"})
+    assert len(given) > 20 and same == before.model_dump(exclude={"lake"})
+
+
+def test_the_source_of_each_setting_is_known(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sources() == []
+    (folder / "nightlog.toml").write_text('lake = "tables"\nllm = "off"\n')
+    monkeypatch.setenv("NIGHTLOG_LLM", "recorded")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    path = str(folder / "nightlog.toml")
+    assert sources() == [
+        ("lake", str(folder / "tables"), path),
+        ("llm", "recorded", "environment"),
+        ("openai_api_key", "(not shown)", "environment"),
+    ]

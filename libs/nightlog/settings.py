@@ -1,14 +1,16 @@
-"""Settings of a run. This module alone reads the environment; order: command line > environment > default."""
+"""Settings of a run. This module alone reads the environment and nightlog.toml; order: command line > environment > file > default."""
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
+import tomllib
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from nightlog.errors import SettingsError
 
@@ -64,9 +66,15 @@ class HandOff(NamedTuple):
 
 
 class Settings(BaseSettings):
-    """The settings of Nightlog. Every field is `NIGHTLOG_<NAME>` in the environment."""
+    """The settings of Nightlog. Every field is `NIGHTLOG_<NAME>` in the environment, and `<name>` in nightlog.toml."""
 
     model_config = SettingsConfigDict(env_prefix="NIGHTLOG_", extra="ignore", frozen=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, env_settings: PydanticBaseSettingsSource, **_: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, InitSettingsSource(settings_cls, read_file())
 
     lake: Path = Field(Path("lake"), description="folder of the tables; a local one, or an object store's address")
     data: Path | None = Field(None, description="folder of the log files; default: the sample corpus that ships with Nightlog")
@@ -201,11 +209,96 @@ class Settings(BaseSettings):
 
 
 def read_settings() -> Settings:
-    """Return the settings of the environment. Raises SettingsError, with each variable that is wrong."""
+    """Return the settings of environment and file. Raises SettingsError, with each one that is wrong."""
     try:
         return Settings()
     except ValidationError as error:
-        raise SettingsError([(variable(each["loc"]), each["msg"]) for each in error.errors(include_input=False)]) from None
+        raise SettingsError([(where(each["loc"]), each["msg"]) for each in error.errors(include_input=False)]) from None
+
+
+def where(place: tuple[str | int, ...]) -> str:
+    """Return the place of a wrong value: its environment variable, or its key and the file."""
+    name, path = variable(place), settings_file()
+    return name if name in os.environ or path is None else f"{name.removeprefix('NIGHTLOG_').lower()} in {path}"
+
+
+def settings_file() -> Path | None:
+    """Return the file that holds settings: the one that NIGHTLOG_CONFIG names, else nightlog.toml in the working folder if it is there."""
+    named = os.environ.get("NIGHTLOG_CONFIG")
+    here = Path(named or "nightlog.toml")
+    return here.absolute() if named or here.is_file() else None
+
+
+def read_file() -> dict[str, Any]:
+    """Return the settings of the file, by the names that the environment has for two of them; a relative path begins at the file.
+
+    Raises SettingsError if the file cannot be read, has an unknown key, or holds a secret.
+    """
+    path = settings_file()
+    if path is None:
+        return {}
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError([(str(path), f"cannot be read as TOML: {error}")]) from None
+    fields = Settings.model_fields
+    wrong = []
+    for key in found:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, 1)
+            wrong.append((f"{key} in {path}", f"no such setting{f'; did you mean `{near[0]}`?' if near else ''}"))
+        elif is_secret(key):
+            wrong.append((f"{key} in {path}", f"a secret; set {variable_of(key)} in the environment instead"))
+    if wrong:
+        raise SettingsError(wrong)
+    return {str(fields[key].validation_alias or key): from_folder(path.parent, key, value) for key, value in found.items()}
+
+
+def from_folder(folder: Path, key: str, value: Any) -> Any:
+    """Return a value of the file; a relative path is taken from the file's folder."""
+    is_path = Path in (Settings.model_fields[key].annotation, *getattr(Settings.model_fields[key].annotation, "__args__", ()))
+    return str(folder / value) if is_path and isinstance(value, str) and value and "://" not in value else value
+
+
+def is_secret(name: str) -> bool:
+    """Return whether a field holds a secret."""
+    annotation = Settings.model_fields[name].annotation
+    return SecretStr in (annotation, *getattr(annotation, "__args__", ()))
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of a field.
+
+    >>> variable_of("llm_mode"), variable_of("openai_base_url")
+    ('NIGHTLOG_LLM_MODE', 'OPENAI_BASE_URL')
+    """
+    return str(Settings.model_fields[name].validation_alias or variable((name,)))
+
+
+def sources() -> list[tuple[str, str, str]]:
+    """Return (field, value, source) of each setting that the environment or the file gives; a secret's value is left out."""
+    settings, path = read_settings(), settings_file()
+    in_file = tomllib.loads(path.read_text(encoding="utf-8")) if path is not None else {}
+    found = []
+    for name in Settings.model_fields:
+        source = "environment" if variable_of(name) in os.environ else str(path) if name in in_file else None
+        if source is not None:
+            found.append((name, "(not shown)" if is_secret(name) else str(getattr(settings, name)), source))
+    return found
+
+
+def file_text() -> str:
+    """Return a settings file that says and changes nothing: each setting with its meaning and default, commented out."""
+    parts = [
+        "# Settings of Nightlog. The environment goes before this file, options of a command before both. A relative path begins at this",
+        "# file's folder. Secrets belong into the environment: OPENAI_API_KEY, NIGHTLOG_WEBHOOK_URL.",
+        "",
+    ]
+    for name, field in Settings.model_fields.items():
+        if not is_secret(name):
+            default = field.default if not isinstance(field.default, Path) else str(field.default)
+            parts += [f"# {field.description}", f"# {name} = {json.dumps(default) if default is not None else ''}".rstrip(), ""]
+    return "\n".join(parts)
 
 
 def variable(place: tuple[str | int, ...]) -> str:

@@ -106,6 +106,25 @@ def restore(
 
 
 @app.command()
+def init(to: Annotated[str, typer.Option("--out", help="The file to write; it must not exist yet.")] = "nightlog.toml") -> None:
+    """Write a file for settings, each commented out with its meaning and default; edit it, then see `nightlog doctor`.
+
+    Example: nightlog init
+    """
+    from pathlib import Path
+
+    from nightlog.errors import ConfigError
+    from nightlog.settings import file_text
+
+    try:
+        with Path(to).open("x", encoding="utf-8") as file:
+            file.write(file_text())
+    except OSError as error:
+        raise ConfigError(f"{to} cannot be written: {error.strerror}; name another file by --out, or remove it first") from None
+    out.print(f"{to}: edit it; it is read from the working folder, or from where NIGHTLOG_CONFIG says", soft_wrap=True)
+
+
+@app.command()
 def doctor(
     online: Annotated[
         bool, typer.Option("--online", help="Ask the LLM's endpoint for its models and one made-up question; no log text is sent.")

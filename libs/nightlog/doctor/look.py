@@ -14,13 +14,14 @@ from nightlog.errors import ConfigError, SettingsError
 from nightlog.ingest.discover import data_folder, find_days
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import OUTCOMES
-from nightlog.settings import Settings
+from nightlog.settings import Settings, sources
 
 
 def look(settings: Settings, java_home: str | None, now: datetime, online: bool) -> list[CheckResult]:
     """Check everything that a night needs. Nothing is changed and, unless `online`, no endpoint is asked."""
     lake = Lake(settings.lake)
     checks: list[tuple[str, Callable[[], Iterable[CheckResult]]]] = [
+        ("settings", lambda: [ok("settings", f"{name} = {value}", source) for name, value, source in sources()]),
         (machine.AREA, lambda: of_machine(settings, lake, java_home)),
         (tables.AREA, lambda: tables.folder(lake)),
         (tables.AREA, lambda: tables.tables(lake, settings.replay_days)),
@@ -33,7 +34,7 @@ def look(settings: Settings, java_home: str | None, now: datetime, online: bool)
 
 def of_settings(trouble: SettingsError) -> list[CheckResult]:
     """Return the settings that are wrong; nothing else can be checked then."""
-    return [error("settings", f"{name}: {why}", "the environment", "correct or unset it") for name, why in trouble.wrong]
+    return [error("settings", f"{name}: {why}", "environment or nightlog.toml", "correct or unset it") for name, why in trouble.wrong]
 
 
 def guarded(area: str, check: Callable[[], Iterable[CheckResult]]) -> Iterator[CheckResult]:

@@ -157,8 +157,11 @@ SETTINGS_HEAD = f"""# Settings
 
 {NOTE}
 
-All settings come from environment variables; options of a command (`--lake`, `--data`, `--master`) override them. Secrets are never
-printed, logged or stored.
+Settings come from environment variables, or from the file `nightlog.toml` in the working folder (or where `NIGHTLOG_CONFIG` says). The
+environment goes before the file, options of a command (`--lake`, `--data`, `--master`) before both. In the file a setting has the name
+of its variable in small letters, without `NIGHTLOG_`: `lake = "/srv/nightlog/lake"`. A relative path begins at the file's folder. An
+unknown key is refused. `nightlog init` writes such a file with every setting commented out, and `nightlog doctor` shows where each value
+came from. Secrets belong into the environment; they are never printed, logged or stored.
 
 """
 
