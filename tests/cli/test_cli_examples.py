@@ -23,7 +23,7 @@ COMMANDS: dict[str, Command] = dict(typer.main.get_command(app).commands)  # typ
 # Examples that are not run here, and why.
 NOT_RUN = {
     "train": "teaches on labelled logs for minutes: tests/detector",
-    "evaluate": "an hour on public labelled logs: tests/evaluation",
+    "evaluate": "minutes on all labelled systems: tests/evaluation",
     "collect": "needs an endpoint: test_cli.py has it with one",
     "doctor": "its example asks an endpoint: tests/doctor",
     "approve": "needs a night that was held back: tests/night",

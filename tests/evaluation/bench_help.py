@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nightlog.evaluation.corpus import BENCHMARKS, Corpus, read_corpus
+from nightlog.evaluation.corpus import BENCHMARKS, plain_spec, read_public
+from nightlog.evaluation.labelled import Labelled, labelled_system
 from nightlog.llm.items import Answer, Item, Verdict
 from nightlog.systems.spec import System
 
 TEMPLATES = {
     "hdfs": ["block <*> is written", "block <*> is read by <*>", "block <*> is deleted", "write error on <*>", "block <*> was lost"],
     "bgl": ["node card <*> is fine", "cache line flushed", "torus <*> up", "kernel error at <*>", "ddr parity lost"],
+    "trainticket": ["order <*> placed", "seat <*> booked", "ticket <*> paid", "payment error", "order <*> lost"],
     "openstack": ["instance <*> boots", "instance <*> runs", "instance <*> stops", "boot error of <*>", "image <*> lost"],
 }
 BAD = (3, 4)
@@ -64,8 +66,18 @@ def encode(texts: Sequence[str]) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def read(folder: Path, name: str) -> Corpus:
-    return read_corpus(folder, BENCHMARKS[name], encode)
+def read(folder: Path, name: str) -> Labelled:
+    return read_public(folder, BENCHMARKS[name])
+
+
+def made_up(name: str, seed: int = 0, n: int = 3000) -> Labelled:
+    """Sessions of five usual kinds, and rare ones that fail."""
+    random = np.random.default_rng(seed)
+    usual = [[("begin", 1), ("work", 1 << i), ("end", 1)] for i in range(4)] + [[("begin", 1), ("check", 1), ("end", 1)]]
+    bad = [[("begin", 1), ("disk failure", 1)], [("begin", 1), ("work", 1), ("timed out", 2)], [("begin", 1), ("work", 2)]]
+    events = [[(f"{name} {text}", count) for text, count in each] for each in [*usual, *bad]]
+    pattern = random.choice(8, n, p=[0.3, 0.25, 0.2, 0.12, 0.1, 0.01, 0.01, 0.01])
+    return labelled_system(name, events, pattern, random.random(n) < 0.5, pattern >= 5, spec=plain_spec(name))
 
 
 class KeywordJudge:

@@ -7,80 +7,65 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_help import TEMPLATES, read, sessions, write_all, write_system
+from bench_help import encode, made_up, read
 from nightlog.detector.patterns import Source
 from nightlog.errors import GateFailed
-from nightlog.evaluation.audit import Audit, audit, shuffled
-from nightlog.evaluation.case import Case
-from nightlog.evaluation.corpus import Corpus
-from nightlog.evaluation.protocols import Split, split
+from nightlog.evaluation.audit import audit, shuffled
+from nightlog.evaluation.case import Analyst, case_of
 
 
-def case_of(target: Split, *sources: Corpus) -> Case:
-    return Case(
-        target=target.corpus.bench.name,
-        seed=0,
-        system=target.corpus.bench.spec(),
-        sources=tuple(corpus.source() for corpus in sources),
-        adaptation=target.patterns(target.adaptation),
-        test=target.patterns(target.test),
-        judge=None,
-    )
-
-
-def checked(target: Split, *sources: Corpus) -> Audit:
-    return audit(case_of(target, *sources), target, sources)
-
-
-def test_a_sound_case_passes_and_is_counted(folder: Path) -> None:
-    target = split(read(folder, "hdfs_blocks"), "deployment", 0)
-    found = checked(target, read(folder, "bgl_nodes"), read(folder, "openstack_vms"))
+def test_a_sound_target_passes_and_is_counted(folder: Path) -> None:
+    found = audit(read(folder, "hdfs_blocks"), [read(folder, name) for name in ("bgl_nodes", "openstack_vms")])
     assert (found.adaptation_sessions + found.test_sessions, found.source_sessions) == (300, 600)
-    assert found.templates_in_sources == 0
+    assert found.templates_in_sources == found.patterns_in_sources == 0
     assert 0 < found.test_patterns_in_adaptation < found.test_patterns
+    assert found.row()["sources"] == "bgl_nodes, openstack_vms"
 
 
 def test_a_source_cut_from_the_same_lines_stops_the_run(folder: Path) -> None:
-    target = split(read(folder, "bgl_hours"), "deployment", 0)
     for source in ("bgl_nodes", "bgl_hours"):
         with pytest.raises(GateFailed, match=f"{source} is cut from the same lines"):
-            checked(target, read(folder, source))
+            audit(read(folder, "bgl_hours"), [read(folder, source)])
 
 
-def test_target_sessions_copied_into_a_source_stop_the_run(tmp_path: Path) -> None:
-    write_all(tmp_path)
-    target = read(tmp_path, "hdfs_blocks")
-    number = {text: event for event, text in enumerate(["instance <*> boots", *TEMPLATES["hdfs"]])}
-    theirs = [(event, text) for text, event in number.items()]
-    one = next(row for row in sessions("hdfs_blocks") if len(row["events"]) > 2)
-    copied = {"session_id": "renamed", "label": 0, "events": [number[TEMPLATES["hdfs"][event]] for event in one["events"]]}
-    plain = [{"session_id": f"{n}", "label": n % 2, "events": [0] * n} for n in range(1, 9)]
-    write_system(tmp_path, "openstack_vms", [*plain, copied], theirs)
-    with pytest.raises(GateFailed, match="copied into it"):
-        checked(split(target, "deployment", 0), read(tmp_path, "openstack_vms"))
-    write_system(tmp_path, "openstack_vms", plain, theirs)
-    assert checked(split(target, "deployment", 0), read(tmp_path, "openstack_vms")).source_sessions == 8
+def test_target_sessions_copied_into_a_source_stop_the_run(folder: Path) -> None:
+    target = read(folder, "hdfs_blocks")
+    with pytest.raises(GateFailed, match="copied into the source other"):
+        audit(target, [replace(target, name="other", family="other")])
 
 
-def test_a_session_in_both_parts_stops_the_run(folder: Path) -> None:
-    target = split(read(folder, "hdfs_blocks"), "deployment", 0)
-    overlapping = replace(target, adaptation=np.append(target.adaptation, target.test[3]))
-    with pytest.raises(GateFailed, match=r"1 sessions, such as hdfs_blocks-\d+, are in the adaptation part and in the test part"):
-        checked(overlapping, read(folder, "bgl_nodes"))
+def test_a_held_out_source_and_an_empty_part_stop_the_run(folder: Path) -> None:
+    target, source = read(folder, "hdfs_blocks"), read(folder, "bgl_nodes")
+    with pytest.raises(GateFailed, match="held out"):
+        audit(target, [replace(source, held_out=True)])
+    with pytest.raises(GateFailed, match="no sessions"):
+        audit(replace(target, counts=target.counts * np.array([[1], [0]])), [source])
 
 
-def test_labels_in_what_the_mode_sees_stop_the_run(folder: Path) -> None:
-    target, source = split(read(folder, "hdfs_blocks"), "deployment", 0), read(folder, "bgl_nodes")
-    case = case_of(target, source)
-    labelled = Source(**vars(case.test), anomalous=np.zeros(len(case.test.ids)))
-    with pytest.raises(GateFailed, match="carries labels"):
-        audit(replace(case, test=labelled), target, (source,))
-    with pytest.raises(GateFailed, match="sessions"):
-        audit(replace(case, test=case.test.take(range(5))), target, (source,))
+def test_a_case_holds_no_label_of_the_target() -> None:
+    system = made_up("one")
+    turned = replace(system, counts=system.counts[:, :, ::-1])
+    one, other = (case_of(each, [], encode, 0) for each in (system, turned))
+    for part in ("adaptation", "test"):
+        assert not isinstance(getattr(one, part), Source)
+        assert getattr(one, part).ids == getattr(other, part).ids
+        assert getattr(one, part).sessions.tolist() == getattr(other, part).sessions.tolist()
+
+
+def test_the_analyst_answers_for_the_majority_and_at_most_as_often_as_agreed() -> None:
+    system = made_up("one")
+    questions = system.patterns.column("question_id").to_pylist()
+    analyst = Analyst(system, 3)
+    bad, good = questions[int(np.argmax(system.share))], questions[int(np.argmin(system.share))]
+    assert (analyst([bad]), analyst([good]), analyst([bad, good])) == (True, False, False)
+    with pytest.raises(GateFailed, match="more answers"):
+        analyst([bad])
+    with pytest.raises(GateFailed, match="does not have"):
+        Analyst(system, 1)(["nonsense"])
 
 
 def test_shuffled_labels_keep_their_number_and_lose_their_place(folder: Path) -> None:
-    source = read(folder, "hdfs_blocks").source()
+    source = read(folder, "hdfs_blocks").source(encode)
     lied = shuffled(source, 3)
     assert (lied.anomalous * lied.sessions).sum() == pytest.approx((source.anomalous * source.sessions).sum())
     assert lied.ids == source.ids and not np.array_equal(lied.anomalous, source.anomalous)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,15 +10,14 @@ import numpy as np
 
 from nightlog.detector.patterns import Source
 from nightlog.errors import GateFailed
-from nightlog.evaluation.case import Case
-from nightlog.evaluation.corpus import Corpus
-from nightlog.evaluation.protocols import Split
+from nightlog.evaluation.labelled import ADAPTATION, TEST, Labelled
+
+COPIED = 0.05  # share of the target's patterns, of at least two templates, from which a source counts as a copy of it
 
 
 @dataclass(frozen=True)
 class Audit:
-    """A case without a leak: sources share templates with the target (counted), but no pattern and no session; the parts of the target
-    share patterns (counted), but no session."""
+    """A target without a leak: its sources are of other families and hold no copy of it; the templates, patterns and sessions counted."""
 
     target: str
     sources: tuple[str, ...]
@@ -26,6 +26,8 @@ class Audit:
     test_sessions: int
     templates: int
     templates_in_sources: int
+    patterns: int
+    patterns_in_sources: int
     test_patterns: int
     test_patterns_in_adaptation: int
 
@@ -34,57 +36,51 @@ class Audit:
         return vars(self) | {"sources": ", ".join(self.sources)}
 
 
-def audit(case: Case, target: Split, sources: tuple[Corpus, ...]) -> Audit:
-    """Hold a case against the labelled data that it was made from.
+def audit(system: Labelled, sources: Sequence[Labelled]) -> Audit:
+    """Check a target against the labelled systems that teach.
 
-    Raises: GateFailed where a source is the target, is cut from the same lines or holds a pattern of it; where a session is in both
-    parts; where a part carries labels or is not the part that is scored.
+    Raises: GateFailed if a source is the target, is held out, is cut from the same lines or holds a copy of the target; or if a part of the
+    target is empty.
     """
-    bench = target.corpus.bench
-    if tuple(source.name for source in case.sources) != tuple(corpus.bench.name for corpus in sources):
-        raise leak(case, f"the sources of the case are not those that were read: {', '.join(source.name for source in case.sources)}")
-    for corpus in sources:
-        if corpus.bench.name == bench.name or corpus.bench.family == bench.family:
-            raise leak(case, f"the source {corpus.bench.name} is cut from the same lines: choose sources of other families")
-    own = set(target.corpus.patterns.ids)
-    for source in case.sources:
-        if shared := own & set(source.ids):
-            names = f"such as {min(shared)}"
-            raise leak(case, f"{len(shared)} of its patterns, {names}, are in the source {source.name}: its sessions were copied into it")
-    both = np.intersect1d(names_of(target, target.adaptation), names_of(target, target.test))
-    if len(both):
-        raise leak(case, f"{len(both)} sessions, such as {both[0]}, are in the adaptation part and in the test part")
-    for part, sessions in ((case.adaptation, target.adaptation), (case.test, target.test)):
-        if isinstance(part, Source) or hasattr(part, "anomalous"):
-            raise leak(case, "a part of the target carries labels")
-        if int(part.sessions.sum()) != len(sessions) or not own.issuperset(part.ids):
-            raise leak(case, f"a part of {len(sessions)} sessions was given to the mode as {int(part.sessions.sum())} sessions")
-    texts = set(case.test.texts)
+    for source in sources:
+        if source.name == system.name or source.family == system.family:
+            raise leak(system, f"the source {source.name} is cut from the same lines: choose sources of other families")
+        if source.held_out:
+            raise leak(system, f"the source {source.name} is held out: it may teach nothing")
+    own = dict(zip(*(system.patterns.column(name).to_pylist() for name in ("pattern_id", "events")), strict=True))
+    telling = {name for name, events in own.items() if len(events) > 1}
+    shared: set[str] = set()
+    for source in sources:
+        same = own.keys() & set(source.patterns.column("pattern_id").to_pylist())
+        if len(same & telling) > COPIED * max(1, len(telling)):
+            raise leak(system, f"{len(same)} of its patterns, such as {min(same)}, were copied into the source {source.name}")
+        shared |= same
+    sessions = system.counts.sum(axis=2)
+    if not sessions.sum(axis=0).all():
+        raise leak(system, "one of its parts has no sessions")
+    texts, known = set(system.templates.text), {text for source in sources for text in source.templates.text}
     return Audit(
-        target=case.target,
-        sources=tuple(source.name for source in case.sources),
-        source_sessions=sum(len(corpus.session_ids) for corpus in sources),
-        adaptation_sessions=len(target.adaptation),
-        test_sessions=len(target.test),
+        target=system.name,
+        sources=tuple(source.name for source in sources),
+        source_sessions=int(sum(source.counts.sum() for source in sources)),
+        adaptation_sessions=int(sessions[:, ADAPTATION].sum()),
+        test_sessions=int(sessions[:, TEST].sum()),
         templates=len(texts),
-        templates_in_sources=len(texts & {text for source in case.sources for text in source.texts}),
-        test_patterns=len(case.test.ids),
-        test_patterns_in_adaptation=len(set(case.test.ids) & set(case.adaptation.ids)),
+        templates_in_sources=len(texts & known),
+        patterns=len(own),
+        patterns_in_sources=len(shared),
+        test_patterns=int((sessions[:, TEST] > 0).sum()),
+        test_patterns_in_adaptation=int((sessions > 0).all(axis=1).sum()),
     )
 
 
-def names_of(target: Split, part: np.ndarray) -> np.ndarray:
-    """The session ids of a part."""
-    return np.array([target.corpus.session_ids[s] for s in part])
-
-
-def leak(case: Case, what: str) -> GateFailed:
+def leak(system: Labelled, fault: str) -> GateFailed:
     """The error that stops the run."""
-    return GateFailed(f"leakage audit of {case.target}: {what}; no score of this run may be used")
+    return GateFailed(f"leakage audit of {system.name}: {fault}; no score of this run may be used")
 
 
 def shuffled(source: Source, seed: int) -> Source:
-    """The negative control: the same number of anomalous sessions, dealt out at random. What is learnt from it must be worth nothing."""
+    """The negative control: the same number of anomalous sessions, dealt out at random. A model taught by it must know nothing."""
     random = np.random.default_rng(seed)
     anomalous = random.multivariate_hypergeometric(
         source.sessions, round(float((source.anomalous * source.sessions).sum())), method="marginals"

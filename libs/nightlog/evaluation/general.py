@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from nightlog.evaluation.labelled import labelled_systems
+from nightlog.evaluation.corpus import Places, labelled_systems
 from nightlog.evaluation.metrics import Scored, average_precision
 from nightlog.evaluation.simulate import Subject
 from nightlog.history.channels import UNLIKENESS
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     held_out = {family.name for family in families() if family.held_out}
     recorded = {*SAMPLE, *(family.name for family in families())}
-    subjects = [Subject.of(system) for system in labelled_systems(given.sessions)]
+    subjects = [Subject.of(system) for system in labelled_systems(Places(given.sessions))]
     blind = [each.system.name for each in subjects if not each.system.is_scorable]
     subjects = [each for each in subjects if each.system.is_scorable]
     train = [each for each in subjects if each.system.name in recorded - held_out]

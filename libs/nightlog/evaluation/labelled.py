@@ -1,41 +1,34 @@
-"""Labelled systems as history detectors see them: patterns with log levels, in an adaptation part and a test part.
-
-Systems: the session sets of the benchmark, TrainTicket, the sample's three programs, and recorded families under `sample/families`, parsed
-in this process. Labels stay in `Labelled.counts`.
-"""
+"""A labelled system: its patterns in an adaptation part and a test part. Labels stay in `Labelled.counts`."""
 
 from __future__ import annotations
 
-import gzip
-import tomllib
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from nightlog.evaluation.corpus import BENCHMARKS, Benchmark, read_corpus
+from nightlog.detector.patterns import Patterns, Source
 from nightlog.evaluation.metrics import Scored, average_precision
-from nightlog.evaluation.protocols import in_first_half
 from nightlog.history.channels import Templates
 from nightlog.history.reference import EVENTS, Reference
-from nightlog.onboarding.trial import try_system
 from nightlog.sessions.group import pattern_id, question_id
-from nightlog.systems.catalog import read_label_file
 from nightlog.systems.spec import System
 
-TRAINTICKET = Benchmark("trainticket_traces", "trainticket", "trainticket", "id", main=False)
-SAMPLE = Path(__file__).parents[1] / "sample"
+Encode = Callable[[Sequence[str]], np.ndarray]
+
 ADAPTATION, TEST = 0, 1
 SCORABLE = 0.5  # average precision with the labels of patterns known
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A labelled system. `patterns` has pattern_id, question_id and events; `counts[i, part, label]` are the sessions of pattern i in a
-    part (ADAPTATION, TEST) with a label (0 normal, 1 anomalous)."""
+    """A labelled system.
+
+    `patterns` has pattern_id, question_id and events; the id of a template is its text. `counts[i, part, label]` are the sessions of
+    pattern i in a part (ADAPTATION, TEST) with a label (0 normal, 1 anomalous). `counted`: counts of templates are used. `spec` is what a
+    judge reads about the system. A `held_out` system teaches nothing. `split` says how the parts were made.
+    """
 
     name: str
     family: str
@@ -43,6 +36,9 @@ class Labelled:
     patterns: pa.Table
     templates: Templates
     counts: np.ndarray
+    spec: System | None = None
+    held_out: bool = False
+    split: str = "hash"
 
     def reference(self, with_test: bool = False) -> Reference:
         """The adaptation part, without labels; `with_test` adds the test part as a night that is scored."""
@@ -60,13 +56,19 @@ class Labelled:
         counts[:, ADAPTATION] = drawn.reshape(-1, 2)
         return replace(self, counts=counts)
 
+    def balanced(self, seed: int) -> Labelled:
+        """The system with as many normal as anomalous sessions, by its labels: the papers' protocol. The seed draws the larger class."""
+        totals = self.counts.sum(axis=(0, 1))
+        larger = int(np.argmax(totals))
+        cells = self.counts[:, :, larger].reshape(-1)
+        drawn = np.random.default_rng(seed).multivariate_hypergeometric(cells, int(totals.min()), method="marginals")
+        counts = self.counts.copy()
+        counts[:, :, larger] = drawn.reshape(-1, 2)
+        return replace(self, counts=counts)
+
     def clean(self) -> Labelled:
         """The system without its anomalous sessions."""
         return replace(self, counts=self.counts * np.array([1, 0]))
-
-    def swapped(self) -> Labelled:
-        """The system with its two parts exchanged."""
-        return replace(self, counts=self.counts[:, ::-1])
 
     @property
     def share(self) -> np.ndarray:
@@ -94,84 +96,65 @@ class Labelled:
         """A mask of the patterns that do not occur in the adaptation part."""
         return np.asarray(self.counts[:, ADAPTATION].sum(axis=1) == 0)
 
+    def part(self, part: int, encode: Encode) -> tuple[Patterns, np.ndarray]:
+        """Return the patterns of a part without labels, for models that learn from sources, and their numbers."""
+        sessions = self.counts[:, part].sum(axis=1)
+        numbers = np.flatnonzero(sessions)
+        return self._placed(sessions, encode).take(numbers), numbers
 
-def labelled_systems(sessions: Path | None, names: Sequence[str] = ()) -> Iterator[Labelled]:
-    """Read all labelled systems that are there, or those named.
+    def source(self, encode: Encode) -> Source:
+        """Return all patterns with their labels, for other systems to learn from."""
+        whole = self._placed(self.counts.sum(axis=(1, 2)), encode)
+        chosen = np.flatnonzero(whole.sessions)
+        return Source(**vars(whole.take(chosen)), anomalous=self.share[chosen])
 
-    Args: sessions, the folder of the session sets; None leaves these out.
-    """
-    for bench in (*BENCHMARKS.values(), TRAINTICKET) if sessions is not None else ():
-        assert sessions is not None
-        if (not names or bench.name in names) and (sessions / f"{bench.name}.sessions.jsonl.gz").is_file():
-            yield from_sessions(sessions, bench)
-    shipped = [(path, SAMPLE / "logs") for path in sorted((SAMPLE / "systems").glob("*.toml"))]
-    recorded = [(path, SAMPLE / "families") for path in sorted((SAMPLE / "families").glob("*/system.toml"))]
-    for path, root in (*shipped, *recorded):
-        system = System.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-        if (not names or system.name in names) and system.labels is not None and system.labels.file and days_of(system, root):
-            yield from_logs(system, root)
-
-
-def from_sessions(folder: Path, bench: Benchmark) -> Labelled:
-    """Read a set of session sequences, split by a hash of the session's id as the benchmark does: they have no times and no levels."""
-    corpus = read_corpus(folder, bench, lambda texts: np.zeros((len(texts), 1), dtype=np.float32))
-    texts = corpus.patterns.texts
-    events = [[(texts[row], count if bench.counted else 1) for row, count in pattern] for pattern in corpus.patterns.events]
-    first = in_first_half(corpus.session_ids)
-    return table_of(bench.name, bench.family, bench.counted, events, dict.fromkeys(texts, ""), corpus.pattern, ~first, corpus.anomalous)
-
-
-def days_of(system: System, root: Path) -> list[Path]:
-    """The log files of a recorded system, in order."""
-    return sorted(root.glob(system.input.path.replace("{ds}", "*")))
+    def _placed(self, sessions: np.ndarray, encode: Encode) -> Patterns:
+        events = self.patterns.column("events").to_pylist()
+        texts = tuple(sorted({event["template_id"] for pattern in events for event in pattern}))
+        rows = {text: row for row, text in enumerate(texts)}
+        return Patterns(
+            name=self.name,
+            vectors=encode(texts),
+            texts=texts,
+            ids=tuple(self.patterns.column("pattern_id").to_pylist()),
+            events=tuple(tuple(sorted((rows[event["template_id"]], event["count"]) for event in pattern)) for pattern in events),
+            sessions=sessions,
+            counted=self.counted,
+            questions=tuple(self.patterns.column("question_id").to_pylist()),
+        )
 
 
-def from_logs(system: System, root: Path) -> Labelled:
-    """Parse the recorded logs of a system; the last day is the test part. A session belongs to the day of its first event."""
-    assert system.labels is not None and system.labels.file is not None
-    lines: list[str] = []
-    day: list[int] = []
-    files = days_of(system, root)
-    for number, path in enumerate(files):
-        with gzip.open(path, "rt", encoding="utf-8", errors="replace", newline="\n") as opened:
-            own = [line.rstrip("\n") for line in opened]
-        lines += own
-        day += [number] * len(own)
-    trial = try_system(lines, system, files[0].name.removesuffix(".log.gz")[-10:])
-    labels = read_label_file(root / system.labels.file, system.name)
-    levels: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for event in trial.matched:
-        levels[trial.templates[event.message]][event.fields.get("level", "")] += 1
-    level = {text: count.most_common(1)[0][0] for text, count in levels.items()}
-    names = [name for name in trial.sessions if name in labels]
-    counted = system.session.kind == "id"
-    events = [list(trial.sessions[name].pattern) for name in names]
-    last = np.array([day[trial.events[trial.sessions[name].events[0]].record.line] == len(files) - 1 for name in names], dtype=bool)
-    anomalous = np.array([labels[name] for name in names], dtype=bool)
-    return table_of(system.name, system.name, counted, events, level, np.arange(len(names)), last, anomalous)
-
-
-def table_of(
+def labelled_system(
     name: str,
-    family: str,
-    counted: bool,
     events: Sequence[Sequence[tuple[str, int]]],
-    level: dict[str, str],
     pattern: np.ndarray,
     is_test: np.ndarray,
     anomalous: np.ndarray,
+    *,
+    family: str = "",
+    counted: bool = True,
+    level: Mapping[str, str] | None = None,
+    spec: System | None = None,
+    held_out: bool = False,
+    split: str = "hash",
 ) -> Labelled:
-    """Make distinct patterns of events by text; session s has `events[pattern[s]]`. A template's id is its text."""
-    events = [[(text, count if counted else 1) for text, count in sorted(each)] for each in events]
-    ids = [pattern_id(each) for each in events]
-    distinct = dict(zip(ids, events, strict=True))
+    """Make a labelled system of sessions.
+
+    Session s has `events[pattern[s]]` (template text, count), is in the test part if `is_test[s]`, and has the label `anomalous[s]`. Counts
+    are rounded down to powers of two; without `counted` they are 1.
+    """
+    rounded = [[(text, 1 << (count.bit_length() - 1) if counted else 1) for text, count in sorted(each)] for each in events]
+    ids = [pattern_id(each) for each in rounded]
+    distinct = dict(zip(ids, rounded, strict=True))
     ordered = sorted(distinct)
     number = {each: i for i, each in enumerate(ordered)}
-    own = np.array([number[each] for each in ids])[pattern]
+    own = np.array([number[each] for each in ids], dtype=np.int64)[pattern]
     counts = np.zeros((len(ordered), 2, 2), dtype=np.int64)
     np.add.at(counts, (own, is_test.astype(int), anomalous.astype(int)), 1)
     rows = [[{"template_id": text, "count": count} for text, count in distinct[each]] for each in ordered]
     questions = [question_id(distinct[each], counted) for each in ordered]
     patterns = pa.table({"pattern_id": ordered, "question_id": questions, "events": pa.array(rows, EVENTS)})
-    templates = Templates({text: text for text in level}, {text: value for text, value in level.items() if value})
-    return Labelled(name, family, counted, patterns, templates, counts)
+    texts = sorted({text for each in distinct.values() for text, _ in each})
+    levels = {text: value for text, value in (level or {}).items() if value}
+    templates = Templates({text: text for text in texts}, levels)
+    return Labelled(name, family or name, counted, patterns, templates, counts, spec, held_out, split)

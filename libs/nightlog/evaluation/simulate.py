@@ -1,112 +1,118 @@
-"""Simulate answers: an analyst and a recorded LLM are asked about a labelled system in the order of the history's student."""
+"""Simulate answers: an analyst and an LLM are asked about a labelled system in the order of the history's student."""
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
-from nightlog.errors import ConfigError
-from nightlog.evaluation.corpus import BENCHMARKS
+from nightlog.evaluation.judged import Verdicts, items_of
 from nightlog.evaluation.labelled import ADAPTATION, Labelled
 from nightlog.evaluation.metrics import f1
-from nightlog.history.answers import BATCH, ENOUGH, UNCERTAIN, Student, fuse, next_questions, open_doubt
+from nightlog.feedback.groups import rank_questions
+from nightlog.history.answers import BATCH, ENOUGH, Student, fuse, next_questions, open_doubt
 from nightlog.history.reference import Multisets
 from nightlog.history.score import Scored, Scorer
+from nightlog.llm.items import Verdict
+from nightlog.llm.rounds import group_keys
 
-ANSWERS = (0, 10, 20)
 STOP, ALL = 9_999, 10_000  # until the stop rule holds; about every pattern
-QUESTIONS = (20, 40, 80, STOP, ALL)
 
-Verdicts = Mapping[tuple[str, frozenset[tuple[str, int]]], tuple[float, float | None, str | None]]
+
+@dataclass(frozen=True)
+class Outcome:
+    """Scores and flags of all patterns of a system, (n,) each; flags are None for a ranking alone.
+
+    `asked` counts the LLM's questions, `answers` the analyst's.
+    """
+
+    score: np.ndarray
+    flagged: np.ndarray | None
+    asked: int = 0
+    answers: int = 0
+    note: str = ""
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A labelled system with the scores of its patterns, and of the system without its anomalies."""
+    """A labelled system with the history's scores of its patterns."""
 
     system: Labelled
     scorer: Scorer
     patterns: Multisets
     scored: Scored
-    clean: Scored
 
     @staticmethod
     def of(system: Labelled, with_test: bool = False) -> Subject:
         """Fit to the adaptation part, or to both as on a night, and score all patterns."""
-        scorer, clean = (Scorer(each.reference(with_test), each.templates) for each in (system, system.clean()))
-        patterns, other = (each.channels.read(system.patterns.column("events")) for each in (scorer, clean))
-        return Subject(system, scorer, patterns, scorer.score(patterns), clean.score(other))
+        scorer = Scorer(system.reference(with_test), system.templates)
+        patterns = scorer.channels.read(system.patterns.column("events"))
+        return Subject(system, scorer, patterns, scorer.score(patterns))
+
+    @cached_property
+    def without_anomalies(self) -> Subject:
+        """The system without its anomalous sessions."""
+        return Subject.of(self.system.clean())
+
+    @property
+    def clean(self) -> Scored:
+        """The scores of the system without its anomalous sessions."""
+        return self.without_anomalies.scored
+
+    def f1(self, flagged: np.ndarray) -> float:
+        """F1 of the test part."""
+        true = int(self.system.anomalous[flagged].sum())
+        return f1(true, int(self.system.normal[flagged].sum()), int(self.system.anomalous.sum()) - true)
+
+    def alarms(self, flagged: np.ndarray) -> float:
+        """Alarms per 1,000 sessions of the test part without its anomalies, by flags on the system without them."""
+        return 1000 * float(self.system.normal[flagged].sum()) / max(1, int(self.system.normal.sum()))
 
     @cached_property
     def is_anomalous(self) -> np.ndarray:
-        """Return what an analyst answers about each pattern: most of its sessions are anomalous."""
+        """Return the analyst's answer about each pattern: True if most of its sessions are anomalous."""
         total = self.system.counts.sum(axis=1)
         return np.asarray(2 * total[:, 1] > total.sum(axis=1))
 
-    def f1(self, flagged: np.ndarray, only: np.ndarray | None = None) -> float:
-        """F1 of the test part, or of some of its patterns."""
-        chosen = flagged if only is None else flagged & only
-        anomalous = self.system.anomalous if only is None else self.system.anomalous * only
-        true = int(anomalous[chosen].sum())
-        return f1(true, int(self.system.normal[chosen].sum()), int(anomalous.sum()) - true)
 
-    def alarms(self, flagged: np.ndarray) -> float:
-        """Alarms per 1,000 sessions of the test part without its anomalies, for flags given by `clean`."""
-        return 1000 * float(self.system.normal[flagged].sum()) / max(1, int(self.system.normal.sum()))
-
-
-@dataclass
-class Curve:
-    """Probabilities and flags of all patterns after each number of questions, and how many were asked, with those of the second round."""
-
-    probability: dict[int, np.ndarray] = field(default_factory=dict)
-    flagged: dict[int, np.ndarray] = field(default_factory=dict)
-    questions: dict[int, int] = field(default_factory=dict)
-
-
-def with_answers(subject: Subject, steps: Sequence[int] = ANSWERS) -> Curve:
+def with_answers(subject: Subject, steps: Sequence[int]) -> dict[int, Outcome]:
     """Ask an analyst about patterns of the adaptation part, one at a time; each answer counts at once."""
     student = Student(subject.patterns, subject.scored.prior)
     sessions = subject.system.counts[:, ADAPTATION].sum(axis=1)
     judged: list[int] = []
-    curve = Curve()
-    for number in range(max(steps) + 1):
+    outcomes = {}
+    for number in range(max(steps, default=-1) + 1):
         posterior = student.posterior(judged, subject.is_anomalous[judged].astype(float))
         if number in steps:
-            curve.probability[number] = posterior.probability
-            curve.flagged[number] = posterior.probability > 0.5 if judged else subject.scored.flagged
+            flagged = posterior.probability > 0.5 if judged else subject.scored.flagged
+            outcomes[number] = Outcome(posterior.probability if judged else subject.scored.score, flagged, answers=number)
         is_open = np.ones(len(sessions), dtype=bool)
         is_open[judged] = False
         judged += next_questions(student, posterior, sessions, is_open)
-    return curve
+    return outcomes
 
 
-def with_questions(subject: Subject, verdict: np.ndarray, group: Sequence[str | None], steps: Sequence[int] = QUESTIONS) -> Curve:
+def with_questions(subject: Subject, verdicts: Verdicts, steps: Sequence[int]) -> dict[int, Outcome]:
     """Ask an LLM about patterns of both parts, in batches, and fuse its verdicts with the history; the student judges the rest.
 
-    A group of the second round is one more question.
-
-    Args: verdict (n,), the recorded probability of each pattern; group, the name of its group in the second round, None without one.
+    A group of the second round is one more question. `steps` are budgets of questions, or STOP, or ALL.
     """
     student = Student(subject.patterns, subject.scored.prior)
     sessions = subject.system.counts.sum(axis=(1, 2))
     judged: list[int] = []
-    curve = Curve()
+    outcomes = {}
 
     def asked() -> int:
-        return len(judged) + len({group[i] for i in judged} - {None})
+        return len(judged) + len({verdicts.group[i] for i in judged} - {None})
 
     for step in sorted(steps):
         is_open = np.ones(len(sessions), dtype=bool)
         while asked() < step:
             is_open[judged] = False
-            posterior = student.posterior(judged, verdict[judged])
+            posterior = student.posterior(judged, verdicts.final[judged])
             if step == STOP and open_doubt(posterior, sessions, is_open) <= ENOUGH:
                 break
             batch = next_questions(student, posterior, sessions, is_open, BATCH if step < ALL else len(sessions))
@@ -117,15 +123,15 @@ def with_questions(subject: Subject, verdict: np.ndarray, group: Sequence[str | 
                     is_open[number] = False
             if not batch:
                 break
-        curve.probability[step], curve.flagged[step] = judged_with(subject, student, judged, verdict, sessions)
-        curve.questions[step] = asked()
-    return curve
+        score, flagged = judged_with(subject, student, judged, verdicts.final, sessions)
+        outcomes[step] = Outcome(score, flagged, asked=asked())
+    return outcomes
 
 
 def judged_with(
     subject: Subject, student: Student, judged: Sequence[int], verdict: np.ndarray, sessions: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return probabilities and flags of all patterns: verdicts fused with the history if there are any, else the student taught by them."""
+    """Return probabilities and flags of all patterns: verdicts fused with the history, and the student that they teach for the rest."""
     known = np.full(len(verdict), np.nan)
     known[judged] = verdict[judged]
     flagged = fuse(known, subject.scored.unlikeness, subject.scored.tail, sessions)
@@ -134,45 +140,47 @@ def judged_with(
     return probability, np.where(np.isnan(known), probability > 0.5, flagged)
 
 
-def fusionlog(subject: Subject, verdict: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return probabilities and flags if the LLM judges the adaptation part alone and the student what is new in the test part."""
+def fusionlog(subject: Subject, verdicts: Verdicts) -> Outcome:
+    """The LLM judges the adaptation part alone, and the student what is new in the test part."""
     sessions = subject.system.counts[:, ADAPTATION].sum(axis=1)
+    judged = np.flatnonzero(sessions).tolist()
     student = Student(subject.patterns, subject.scored.prior)
-    return judged_with(subject, student, np.flatnonzero(sessions).tolist(), verdict, sessions)
+    score, flagged = judged_with(subject, student, judged, verdicts.final, sessions)
+    return Outcome(score, flagged, asked=len(judged) + len({verdicts.group[i] for i in judged} - {None}))
 
 
-def read_verdicts(path: Path) -> Verdicts:
-    """Recorded verdicts: (system, set of (template, count or 0)) → probability in the first round, in the second, name of the group.
+def with_verdicts_and_answers(subject: Subject, verdicts: Verdicts, steps: Sequence[int]) -> dict[int, Outcome]:
+    """The LLM judges everything; then an analyst answers about groups of doubtful verdicts, the ones where an answer changes most.
 
-    Raises: ConfigError if there is no such file.
+    An answer is the majority of the sessions of the group, and replaces its verdicts.
     """
-    if not path.is_file():
-        raise ConfigError(f"no recorded verdicts at {path}")
-    found: dict[tuple[str, frozenset[tuple[str, int]]], tuple[float, float | None, str | None]] = {}
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    for row in sorted(rows, key=lambda row: row.get("round", 1)):
-        if row.get("kind") == "event":
-            continue
-        key = (row["system"], frozenset((event["template"], event.get("count", 0)) for event in row["events"]))
-        probability = {"normal": 1 - row["confidence"], "anomalous": row["confidence"]}.get(row["label"], 0.5)
-        first = found[key][0] if key in found else probability
-        found[key] = (first, probability, row.get("group")) if row.get("round", 1) == 2 else (probability, None, None)
-    return found
+    system = subject.system
+    sessions, total = system.counts[:, ADAPTATION].sum(axis=1), system.counts.sum(axis=(1, 2))
+    number = {name: i for i, name in enumerate(system.patterns.column("question_id").to_pylist())}
+    given = {name: as_verdict(name, float(verdicts.final[i]), verdicts.group[i]) for name, i in number.items()}
+    keys = group_keys(items_of(system), given)
+    groups = rank_questions(system.name, given, {name: int(sessions[i]) for name, i in number.items()}, keys)
+    student = Student(subject.patterns, subject.scored.prior)
+    known, everything, outcomes = verdicts.final.copy(), list(range(len(total))), {}
+    for step in range(max(steps, default=-1) + 1):
+        if step in steps:
+            score, flagged = judged_with(subject, student, everything, known, total)
+            outcomes[step] = Outcome(score, flagged, sum(verdicts.asked), min(step, len(groups)))
+        if step < len(groups):
+            rows = [number[question] for question in groups[step].questions]
+            normal, anomalous = system.counts[rows].sum(axis=(0, 1))
+            known[rows] = float(anomalous > normal)
+    return outcomes
 
 
-def verdicts_of(subject: Subject, verdicts: Verdicts) -> tuple[np.ndarray, list[str | None]] | None:
-    """Final verdict and group of each pattern; None if the recording does not have all of them."""
-    if subject.system.name not in BENCHMARKS:
-        return None
-    named, final, groups = BENCHMARKS[subject.system.name].system, [], list[str | None]()
-    for events in subject.system.patterns.column("events").to_pylist():
-        counted = subject.system.counted
-        known = verdicts.get((named, frozenset((event["template_id"], event["count"] if counted else 0) for event in events)))
-        if known is None:
-            return None
-        first, second, group = known
-        doubtful = UNCERTAIN[0] <= round(first, 6) <= UNCERTAIN[1]
-        final.append(second if second is not None and doubtful else first)
-        groups.append((group or f"alone {len(groups)}") if doubtful else None)
-    return np.array(final), groups
+def as_verdict(question: str, probability: float, group: str | None) -> Verdict:
+    """Return a final verdict of the two rounds; a pattern that was alone in its group has no group's name."""
+    name = None if group is None or group.startswith("alone ") else group
+    label, confidence = ("anomalous", probability) if probability > 0.5 else ("normal", 1 - probability)
+    return Verdict(question, label, confidence, "", 1 if group is None else 2, name)  # type: ignore[arg-type]
+
+
+def settled_by_llm(verdicts: Verdicts, rounds: int) -> Outcome:
+    """The LLM alone, after one round or two; an uncertain verdict flags if an anomaly is the likelier label."""
+    score = verdicts.first if rounds == 1 else verdicts.final
+    return Outcome(score, score > 0.5, sum(verdicts.asked[:rounds]))

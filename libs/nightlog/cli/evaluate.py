@@ -1,0 +1,121 @@
+"""The command that evaluates: the modes on labelled systems, or what was flagged on nights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from nightlog.cli.app import DataOption, Format, FormatOption, LakeOption, app, err, out, print_rows, safe, settings_from
+
+if TYPE_CHECKING:
+    from nightlog.evaluation.run import Options
+    from nightlog.settings import Settings
+
+TargetsOption = Annotated[
+    str,
+    typer.Option("--targets", help="Labelled systems: names, session files, or systems with nights in the lake; default: all that ship."),
+]
+ModesOption = Annotated[str, typer.Option("--modes", help="Separated by commas; default: all.")]
+SharedOption = Annotated[
+    Path | None,
+    typer.Option("--shared", envvar="NIGHTLOG_SHARED", help="Folder with data/sessions (public sets) and llm (recorded verdicts)."),
+]
+
+
+@app.command()
+def evaluate(
+    system: Annotated[str | None, typer.Option("--system", help="A labelled system whose nights were run; with --ds.")] = None,
+    ds: Annotated[str | None, typer.Option("--ds", help="Nights, separated by commas; with --system.")] = None,
+    targets: TargetsOption = "",
+    modes: ModesOption = "",
+    quick: Annotated[bool, typer.Option("--quick", help="One seed, all systems, without the slow modes; minutes.")] = False,
+    answers: Annotated[str, typer.Option("--answers", help="Numbers of an analyst's answers, separated by commas.")] = "0,10,20",
+    questions: Annotated[str, typer.Option("--questions", help="Numbers of questions to the LLM, separated by commas.")] = "20,40,80",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Repetitions of what depends on chance.")] = 5,
+    protocol: Annotated[str, typer.Option("--protocol", help="deployment, paper (classes balanced by labels) or both.")] = "deployment",
+    verdicts: Annotated[Path | None, typer.Option("--verdicts", help="Recorded verdicts of an LLM; default: the endpoint.")] = None,
+    results: Annotated[Path, typer.Option("--out", help="Folder of results.json, results.md and audit.json.")] = Path("build/evaluation"),
+    shared: SharedOption = None,
+    lake: LakeOption = None,
+    data: DataOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Evaluate the modes on labelled systems, or compare what was flagged on some nights with the system's labels.
+
+    Nothing else ever reads a target's labels. A session file has JSON lines: session_id, label (0 or 1), events (template texts, or text
+    and count), and optionally time.
+
+    Example: nightlog evaluate --quick --answers 0,10,20
+
+    Example: nightlog evaluate --targets mine.jsonl.gz --modes history
+
+    Example: nightlog evaluate --system hdfs --ds 2008-11-09,2008-11-10,2008-11-11
+    """
+    from nightlog.errors import ConfigError
+    from nightlog.evaluation.run import Options
+
+    settings = settings_from(lake=lake, data=data)
+    if (system is None) != (ds is None):
+        raise ConfigError("nights are evaluated by --system and --ds together; the evaluation of modes needs neither")
+    if system is not None and ds is not None:
+        from nightlog.evaluation.nights import evaluate_nights
+        from nightlog.lake.lake import Lake
+        from nightlog.run.context import check_ds
+        from nightlog.systems.catalog import choose, load_catalog
+
+        chosen = choose(load_catalog(settings.systems), [system])[0]
+        rows = evaluate_nights(Lake(settings.lake), chosen, [check_ds(day.strip()) for day in ds.split(",")], settings.logs)
+        print_rows(rows, list(rows[0]), form)
+        return
+    options = Options.of(targets, modes, protocol, seeds, answers, questions, quick)
+    run_evaluation(settings, options, results, shared, verdicts, form)
+
+
+def run_evaluation(settings: Settings, options: Options, folder: Path, shared: Path | None, verdicts: Path | None, form: Format) -> None:
+    """Run the modes, write the files, and print the summary."""
+    from nightlog.evaluation.case import KeptVectors
+    from nightlog.evaluation.corpus import Places, sessions_folder
+    from nightlog.evaluation.judged import source_of_verdicts
+    from nightlog.evaluation.report import results_markdown, summary
+    from nightlog.evaluation.run import prepare, write
+
+    sets = sessions_folder(settings.logs.resolve(), shared)
+    if sets is None:
+        err.print(safe(f"no public session sets in or beside {settings.logs}: the recorded systems alone are evaluated"), soft_wrap=True)
+    places = Places(sets, settings.lake, settings.logs, settings.systems)
+    recorded = verdicts or (shared / "llm" / "verdicts.jsonl.gz" if shared is not None else None)
+    verdicts_of = source_of_verdicts(settings, recorded, explicit=verdicts is not None, folder=folder)
+    for name in options.left_out:
+        err.print(safe(f"left out of this run: {name}"), soft_wrap=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = prepare(options, places, verdicts_of, KeptVectors(folder, settings.device), settings.device)
+    records: list[dict[str, Any]] = []
+    with err.status("evaluating") as status:
+        for number, found in enumerate(run.records(), 1):
+            records += found
+            status.update(f"{number} of {len(run.targets)} systems: {found[0]['target'] if found else ''}")
+    hidden = [each.name for each in run.targets if not each.is_scorable]
+    held_out = [each.name for each in run.targets if each.held_out]
+    write(folder / "results.json", json.dumps(records, indent=1))
+    write(folder / "results.md", results_markdown(records, run.audits, hidden, held_out, options.left_out))
+    write(folder / "audit.json", json.dumps([each.row() for each in run.audits.values()], indent=1))
+    rows = summary(records, hidden)
+    if form == Format.TABLE:
+        from rich.table import Table
+
+        for protocol in options.protocols:
+            table = Table(title=f"{protocol} protocol: means over families of systems")
+            for number, column in enumerate(list(rows[0])[1:]):
+                table.add_column(column.replace("_", " "), no_wrap=not number)
+            for row in rows:
+                if row["protocol"] == protocol:
+                    table.add_row(*[safe("–" if value is None else str(value)) for value in list(row.values())[1:]])
+            out.print(table)
+    else:
+        print_rows(rows, list(rows[0]), form)
+    for name, what in (("results.md", "tables"), ("results.json", "records"), ("audit.json", "leakage audit")):
+        err.print(Text(f"{what}: {folder / name}"), soft_wrap=True)
