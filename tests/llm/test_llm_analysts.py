@@ -7,15 +7,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from nightlog.detector.manifest import OF_GENERAL
 from nightlog.errors import ConfigError
 from nightlog.feedback.questions import answers_by_question, questions, record_answer, system_answers
 from nightlog.feedback.store import current_statements, take_back
+from nightlog.history.night import score_night
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANSWERS, VERDICTS
 from nightlog.llm.prompt import prompt_hash
 from nightlog.llm.verdicts import latest_verdicts
+from nightlog.publishing.decide import Thresholds, decisions, llm_cause
+from nightlog.publishing.publish import learn, read_judged, verdicts_and_answers
 from nightlog.systems.spec import System
 
+DS = "2008-11-10"
 NOON = datetime(2026, 3, 5, 12, tzinfo=UTC)
 
 
@@ -85,7 +90,7 @@ def test_questions_say_what_where_and_how_much(judged: Lake, system: System, sys
         "decision": "anomalous",
         "probability": 0.675,
         "answer": None,
-        "weight": 13.0,
+        "weight": 2.05548,
         "example": "+2× fan-2; -close",
     }
     assert (second["what"], second["patterns"], second["sessions"], second["example"]) == ("about alone", 1, 20, "1× open")
@@ -125,3 +130,40 @@ def test_an_unknown_group_is_told(judged: Lake, system: System) -> None:
     with pytest.raises(ConfigError, match=r"no group `1234`: `nightlog questions`"):
         record_answer(judged, [system], "1234", "normal", "kim", NOON)
     assert not judged.exists(ANSWERS)
+
+
+def flagged(lake: Lake, system: System) -> set[str]:
+    """Return the patterns that the next publishing flags, without an LLM."""
+    night = read_judged(lake, system, DS)
+    verdicts, answers = verdicts_and_answers(lake, system, prompt_hash(system), None)
+    learn(lake, system, DS, night, verdicts, answers)
+    scores = [{"pattern_id": row["pattern_id"], "probability": 0.1} for row in night.patterns]
+    given = (night.patterns, night.routes, scores, verdicts, answers, Thresholds.of(OF_GENERAL), llm_cause(system, None))
+    return {each.pattern_id for each in decisions(*given, night.history) if each.anomalous}
+
+
+def test_without_an_llm_unjudged_patterns_are_asked_about_and_ten_answers_change_what_is_flagged(
+    lake: Lake, put_night: Any, system: System
+) -> None:
+    """A fault hits every fifth session, so it is not rare, and its wording is harmless: the history misses it."""
+    usual = {f"usual{n}": [("open it", 1), ("read it", 1 << n % 6), (f"step {n // 6}", 1), ("close it", 1)] for n in range(24)}
+    halted = {f"halted{n}": [("open it", 1), ("read it", 1 << n % 6), ("went elsewhere", 1 + n // 6)] for n in range(12)}
+    put_night(lake, usual | halted, sessions=dict.fromkeys(usual, 100) | dict.fromkeys(halted, 50))
+    score_night(lake, system, DS)
+    assert not flagged(lake, system) & halted.keys()
+    answered = set()
+    for number in range(10):
+        first = questions(lake, [system])[0]
+        assert first["patterns"] == 1 and first["example"]
+        row = record_answer(
+            lake,
+            [system],
+            first["group"],
+            "anomalous" if "elsewhere" in first["example"] else "normal",
+            "kim",
+            NOON + timedelta(minutes=number),
+        )
+        assert not answered & set(row["questions"]), "what was answered is not asked again"
+        answered |= set(row["questions"])
+    assert {name.rstrip("0123456789") for name in answered} == {"usual", "halted"}
+    assert flagged(lake, system) == halted.keys(), "patterns that nobody answered about are flagged, too"

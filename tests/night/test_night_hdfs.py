@@ -1,6 +1,7 @@
 """Three real nights of HDFS, a target, with BGL and OpenStack as sources and recorded LLM verdicts over HTTP.
 
 Run with `-s` to see the figures. The recorded verdicts alone reach F1 0.82 on these nights (250 of 350 found, 7 false).
+With history and student it is 0.955.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def test_the_flagged_blocks_are_the_anomalous_ones(real: Real, shared: Path) -> 
     found, trivial = evaluate_nights(real.lake, HDFS, NIGHTS_OF_HDFS, shared / "data" / "raw")
     print(json.dumps([found, trivial], indent=1))
     assert found["sessions"] == 11_501
-    assert found["f1"] >= 0.80
+    assert found["f1"] >= 0.90
     assert trivial["f1"] < 0.1
 
 
@@ -102,23 +103,27 @@ def test_no_label_of_bgl_is_anywhere_but_in_bronze_labels(real: Real) -> None:
         assert not tags & set(row["text"].split())
 
 
-def test_a_night_run_again_gives_the_same_rows_and_costs_no_call(real: Real) -> None:
-    """The 9th is run again after the 10th and the 11th were run."""
+def test_a_night_run_again_costs_no_call_and_the_last_one_gives_the_same_rows(real: Real) -> None:
+    """Earlier nights may use verdicts that later ones asked for, about patterns that they left to the student."""
     before, asked = snapshot(real.lake), real.asked()
 
-    run_night(real.lake, real.settings, [HDFS], NIGHTS_OF_HDFS[0], "again")
-    run_night(real.lake, real.settings, [HDFS], NIGHTS_OF_HDFS[1], "again")
+    run_night(real.lake, real.settings, [HDFS], NIGHTS_OF_HDFS[2], "again")
 
     after = snapshot(real.lake)
     for name, rows in before.items():
         assert after[name] == rows, f"{name} differs: {sorted(set(rows) ^ set(after[name]))[:2]}"
     assert real.asked() == asked
+    before = {row["session_id"] for row in rows_of(real.lake, ANOMALIES, system="hdfs")}
     for ds in NIGHTS_OF_HDFS[:2]:
+        run_night(real.lake, real.settings, [HDFS], ds, "again")
         night = rows_of(real.lake, NIGHTS, system="hdfs", ds=ds)[0]
         assert (night["run_id"], night["run_llm_calls"], night["run_n_embedded"]) == ("again", 0, 0)
+    after = {row["session_id"] for row in rows_of(real.lake, ANOMALIES, system="hdfs")}
+    assert len(before ^ after) <= 0.05 * len(before)
+    assert real.asked() == asked
 
 
-def test_nights_in_reverse_order_flag_the_same_blocks(real: Real, spark: SparkSession, tmp_path: Path) -> None:
+def test_nights_in_reverse_order_flag_nearly_the_same_blocks(real: Real, spark: SparkSession, tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake", spark)
     model = rows_of(real.lake, MODELS)
     shutil.copytree(f"{real.lake.root}/models", f"{lake.root}/models")
@@ -131,10 +136,11 @@ def test_nights_in_reverse_order_flag_the_same_blocks(real: Real, spark: SparkSe
             {row["session_id"]: row["decided_by"] for row in rows_of(each, ANOMALIES, system="hdfs", ds=ds)} for each in (real.lake, lake)
         )
         print(ds, len(forward), "flagged; in reverse order", len(backward), "differences", sorted(forward.items() ^ backward.items()))
-        assert forward.keys() == backward.keys()
+        # The student of a night knows the verdicts that this night and earlier ones asked for, so that a few blocks depend on the order.
+        assert len(forward.keys() ^ backward.keys()) <= 0.15 * len(forward.keys() | backward.keys())
 
 
-def test_the_distilled_model_judges_known_patterns_without_the_llm(real: Real, shared: Path) -> None:
+def test_a_distilled_model_saves_the_llm_and_known_patterns_keep_their_verdicts(real: Real, shared: Path) -> None:
     print(distilled(real, shared, "retrain"))
     asked = real.asked()
     for ds in NIGHTS_OF_HDFS:
@@ -143,8 +149,8 @@ def test_the_distilled_model_judges_known_patterns_without_the_llm(real: Real, s
     found, _ = evaluate_nights(real.lake, HDFS, NIGHTS_OF_HDFS, shared / "data" / "raw")
     print(json.dumps(found, indent=1))
     assert real.asked() == asked
-    assert {row["decided_by"] for row in rows_of(real.lake, ANOMALIES, system="hdfs")} == {"small_model"}
-    assert found["f1"] >= 0.80
+    assert {row["decided_by"] for row in rows_of(real.lake, ANOMALIES, system="hdfs")} <= {"llm", "student"}
+    assert found["f1"] >= 0.90
 
 
 def test_three_answers_of_an_analyst_are_followed(real: Real, shared: Path) -> None:
@@ -155,7 +161,7 @@ def test_three_answers_of_an_analyst_are_followed(real: Real, shared: Path) -> N
     for row in rows_of(real.lake, SESSIONS, system="hdfs"):
         sessions.setdefault(questions[row["ds"], row["pattern_id"]], []).append(truth[row["session_id"]])
     for number in range(3):
-        group = groups_of(HDFS, system_questions(real.lake, HDFS), False)[0]
+        group = groups_of(real.lake, HDFS, system_questions(real.lake, HDFS), False)[0]
         labels = [label for question in group.questions for label in sessions[question]]
         label = "anomalous" if 2 * sum(labels) > len(labels) else "normal"
         record_answer(real.lake, [HDFS], group.id, label, "analyst", datetime(2026, 3, 2, number, tzinfo=UTC))
@@ -167,7 +173,7 @@ def test_three_answers_of_an_analyst_are_followed(real: Real, shared: Path) -> N
     found, _ = evaluate_nights(real.lake, HDFS, NIGHTS_OF_HDFS, shared / "data" / "raw")
     print(json.dumps(found, indent=1))
     assert "feedback" in {row["decided_by"] for row in rows_of(real.lake, ANOMALIES, system="hdfs")} or label == "normal"
-    assert found["f1"] >= 0.80
+    assert found["f1"] >= 0.90
 
 
 def distilled(real: Real, shared: Path, run_id: str) -> str:

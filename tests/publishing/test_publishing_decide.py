@@ -49,10 +49,10 @@ def expected(route: str, label: str | None, probability: float, answer: str | No
     """(decided_by, status, score) of an anomalous pattern, None of a normal one."""
     if answer is not None:
         return ("feedback", "open", 1.0) if answer == "anomalous" else None
-    if route == "general":
-        return ("small_model", "open", probability) if probability >= GENERAL else None
     if label in ("anomalous", "normal"):
         return ("llm", "open", 0.66) if label == "anomalous" else None
+    if route == "general":
+        return ("small_model", "open", probability) if probability >= GENERAL else None
     if probability < FOREIGN:
         return None
     return ("small_model", "open" if label == "unclear" else "provisional", probability)
@@ -86,7 +86,7 @@ def test_the_llm_is_quoted_and_the_small_model_explains_itself(decided: dict[str
     assert decided["proprietary/anomalous/0.3/None"].reason == "the LLM's reason"
     assert decided["proprietary/normal/0.3/anomalous"].reason == decided["general/None/0.3/anomalous"].reason == "kim answered"
     for name, words in {
-        "general/normal/0.7/None": ("0.70", "threshold 0.50", "labelled systems", "0.25"),
+        "general/None/0.7/None": ("0.70", "threshold 0.50", "labelled systems", "0.25"),
         "proprietary/unclear/0.9/None": ("0.90", "threshold 0.80", "could not tell", "0.25"),
         "proprietary/None/0.9/None": ("0.90", "threshold 0.80", "not judged it yet", "0.25"),
     }.items():

@@ -45,7 +45,9 @@ def questions(
     lake: LakeOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """List the open questions to analysts: groups of patterns that the LLM is unsure of, first those in which one answer changes most.
+    """List the open questions to analysts, first those whose answers teach most.
+
+    These are groups of patterns that the LLM is unsure of, and patterns that nobody has judged, at most 100 of a system.
 
     Example: nightlog questions --system shop
     """

@@ -1,32 +1,38 @@
-"""Questions to analysts and their answers: an answer decides a group, and outranks LLM and small model."""
+"""Questions to analysts and their answers: an answer decides a group, teaches the student, and outranks LLM and small model."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
 from nightlog.errors import NotThere
 from nightlog.feedback.groups import Group, group_ids, rank_questions
 from nightlog.feedback.store import current_statements, key_of, record
+from nightlog.history.student import SystemStudent
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANSWERS, PATTERNS
+from nightlog.llm.items import Label, Verdict
 from nightlog.llm.prompt import prompt_hash
 from nightlog.llm.verdicts import latest_verdicts, stored_verdict
 from nightlog.systems.spec import System
 
 Answered = Literal["normal", "anomalous"]
+MOST_SHOWN = 100
 
 
 @dataclass(frozen=True)
 class SystemQuestions:
-    """A system's questions: the last verdict row of each, their sessions over all nights, and the answers by question."""
+    """A system's questions: the last verdict row of each, their sessions over all nights, the answers by question, and the student of the
+    last night, None before the first one."""
 
     verdicts: Mapping[str, dict[str, Any]]
     sessions: Mapping[str, int]
     answers: Mapping[str, dict[str, Any]]
+    student: SystemStudent | None = None
 
 
 def answers_by_question(rows: Iterable[dict[str, Any]], groups: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -63,50 +69,78 @@ def system_questions(lake: Lake, system: System) -> SystemQuestions:
     sessions = Counter[str]()
     for row in lake.rows(PATTERNS, ["question_id", "n_sessions"], system=system.name):
         sessions[row["question_id"]] += row["n_sessions"]
-    return SystemQuestions(verdicts, dict(sessions), system_answers(lake, system, verdicts))
+    nights = lake.nights(PATTERNS, system.name)
+    student = SystemStudent.of(lake, system, max(nights)) if nights else None
+    return SystemQuestions(verdicts, dict(sessions), system_answers(lake, system, verdicts), student)
 
 
-def groups_of(system: System, about: SystemQuestions, with_answer: bool) -> list[Group]:
-    """Return the system's groups, ranked: those without an answer, or those with one."""
+def groups_of(lake: Lake, system: System, about: SystemQuestions, with_answer: bool) -> list[Group]:
+    """Return the system's groups: those with an answer, by weight, or those without one, in the order in which answers teach most.
+
+    Without an answer are groups of uncertain verdicts, and each pattern that nobody judged. Their weight is the root of the sessions times
+    the student's doubt; groups that are like one that comes before them come later.
+    """
     chosen = {name: stored_verdict(row) for name, row in about.verdicts.items() if (name in about.answers) == with_answer}
-    return rank_questions(system.name, chosen, about.sessions, keys_of(about.verdicts))
+    groups = rank_questions(system.name, chosen, about.sessions, keys_of(about.verdicts))
+    student = about.student
+    if with_answer or student is None:
+        return groups
+    verdicts = {name: verdict.probability for name, verdict in chosen.items() if verdict.label != "unclear"}
+    judged = student.judge(verdicts, {name: float(row["label"] == "anomalous") for name, row in about.answers.items()})
+    doubt = dict(zip(student.questions, judged.posterior.doubt.tolist(), strict=True))
+    probability = dict(zip(student.questions, judged.posterior.probability.tolist(), strict=True))
+    for number, name in enumerate(student.questions):
+        if not judged.is_judged[number] and name not in chosen and name not in about.answers:
+            label: Label = "unclear" if not judged.judges else "anomalous" if probability[name] > 0.5 else "normal"
+            own_id = group_ids(system.name, {name: Verdict(name, label, 0.0, "")}, {})[name]
+            groups.append(Group(own_id, None, label, round(probability[name], 6), 0.0, about.sessions.get(name, 0), (name,)))
+    weighed = []
+    for group in groups:
+        sessions = {name: about.sessions.get(name, 0) for name in group.questions}
+        wrong = sum(n * doubt.get(name, min(group.probability, 1 - group.probability)) for name, n in sessions.items())
+        weighed.append(replace(group, weight=round(wrong / math.sqrt(max(1, group.sessions)), 6)))
+    order = student.spread({group.questions[0]: group.weight for group in weighed})
+    rank = {name: number for number, name in enumerate(order)}
+    return sorted(weighed, key=lambda group: (rank.get(group.questions[0], len(rank)), -group.weight, group.id))
 
 
 COLUMNS = ("system", "group", "what", "patterns", "sessions", "decision", "probability", "answer", "weight", "example")
 
 
-def questions(lake: Lake, systems: Sequence[System], with_answer: bool = False) -> list[dict[str, Any]]:
-    """Return the questions to the analysts, over all systems, in the order of `rank_questions`.
+def questions(lake: Lake, systems: Sequence[System], with_answer: bool = False, limit: int = MOST_SHOWN) -> list[dict[str, Any]]:
+    """Return the questions to the analysts, of each system in the order of `groups_of`, the systems by turns.
 
-    Args: with_answer, list the groups that were answered instead of the open ones.
+    Args: with_answer, list the groups that were answered instead of the open ones; limit, at most so many of each system.
     """
-    found: list[dict[str, Any]] = []
+    found: list[tuple[int, dict[str, Any]]] = []
     for system in systems:
         about = system_questions(lake, system)
-        for group in groups_of(system, about, with_answer):
-            first = about.verdicts[group.questions[0]]
+        groups = groups_of(lake, system, about, with_answer)[:limit]
+        unjudged = [group.questions[0] for group in groups if group.questions[0] not in about.verdicts]
+        told = about.student.described(unjudged) if about.student is not None else {}
+        for number, group in enumerate(groups):
+            first = about.verdicts.get(group.questions[0]) or told.get(group.questions[0], {"reason": None})
             given = about.answers.get(group.questions[0])
-            found.append(
-                {
-                    "system": system.name,
-                    "group": group.id,
-                    "what": group.name or first["reason"],
-                    "patterns": len(group.questions),
-                    "sessions": group.sessions,
-                    "decision": group.label,
-                    "probability": group.probability,
-                    "answer": given["label"] if given is not None else None,
-                    "weight": group.weight,
-                    "example": example(first),
-                }
-            )
-    return sorted(found, key=lambda row: (-row["weight"], row["group"]))
+            row = {
+                "system": system.name,
+                "group": group.id,
+                "what": group.name or first["reason"] or "nobody has judged it",
+                "patterns": len(group.questions),
+                "sessions": group.sessions,
+                "decision": group.label,
+                "probability": group.probability,
+                "answer": given["label"] if given is not None else None,
+                "weight": group.weight,
+                "example": example(first),
+            }
+            found.append((number, row))
+    return [row for _, row in sorted(found, key=lambda each: (each[0], -each[1]["weight"], each[1]["group"]))]
 
 
 def example(row: Mapping[str, Any]) -> str:
     """Return the difference of a question to the normal as one text, or all of its templates if no difference is known."""
-    changes = [("+", event) for event in row["added"] or ()] + [("-", event) for event in row["missing"] or ()]
-    shown = changes or [("", event) for event in row["events"] or ()]
+    changes = [("+", event) for event in row.get("added") or ()] + [("-", event) for event in row.get("missing") or ()]
+    shown = changes or [("", event) for event in row.get("events") or ()]
     return "; ".join(f"{sign}{event['count'] or ''}{'× ' if event['count'] else ''}{event['template']}" for sign, event in shown)
 
 
@@ -116,7 +150,7 @@ def record_answer(
     """Keep an analyst's answer about a group, once. Returns the row. Raises: NotThere if no system has such a group."""
     for system in systems:
         about = system_questions(lake, system)
-        for found in groups_of(system, about, False) + groups_of(system, about, True):
+        for found in groups_of(lake, system, about, False) + groups_of(lake, system, about, True):
             if found.id == group:
                 of = {"system": system.name, "kind": "answer", "about": "group", "group": group, "name": found.name}
                 said = {"questions": list(found.questions), "label": label, "note": note}

@@ -10,10 +10,12 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from nightlog.history.answers import ENOUGH, Posterior, Student, fuse, next_questions, open_doubt
 from nightlog.history.night import patterns_until, scorer_of
@@ -80,8 +82,8 @@ class SystemStudent:
         self.tonight, self.sessions = tonight[kept], sessions[kept]
         self.number = {name: number for number, name in enumerate(self.questions)}
         self.scorer = scorer
-        events = rows.column("events").take(pa.array(first[kept]))
-        patterns = scorer.channels.read(events)
+        self._rows = rows.select(["pattern_id", "events"]).take(pa.array(first[kept]))
+        patterns = scorer.channels.read(self._rows.column("events"))
         self.scored = scorer.score(patterns)
         self._student = Student(patterns, self.scored.prior)
 
@@ -89,7 +91,8 @@ class SystemStudent:
     def of(lake: Lake, system: System, ds: str, known: Collection[str] | None = None) -> SystemStudent:
         """Read the questions of the night, and `known`: those of earlier nights that are judged. All of the last nights if it is None."""
         rows = patterns_until(lake, system, ds)
-        return SystemStudent(rows, scorer_of(lake, system, ds, rows), ds, known)
+        with threadpool_limits(1):  # threads that wait for each other on busy cores take a hundred times as long
+            return SystemStudent(rows, scorer_of(lake, system, ds, rows), ds, known)
 
     def judge(self, verdicts: Mapping[str, float], answers: Mapping[str, float], may_be_asked: Collection[str] | None = None) -> Judgement:
         """Judge all questions.
@@ -111,7 +114,8 @@ class SystemStudent:
         label = np.where(is_overruled, 1 - np.where(is_judged, label, 0.5), label)
         judged = np.flatnonzero(is_judged)
         taught = np.sort(judged[np.argsort(-self.sessions[judged], kind="stable")[:MOST_JUDGED]])
-        posterior = self._student.posterior(taught, label[taught])
+        with threadpool_limits(1):
+            posterior = self._student.posterior(taught, label[taught])
         posterior.probability[judged] = label[judged]
         nearest, likeness = np.full(len(label), -1), np.zeros(len(label))
         if len(taught):
@@ -133,6 +137,26 @@ class SystemStudent:
         is_open = ~judgement.is_judged & self._mask(may_be_asked)
         weight = self.tonight if sessions is None else sessions
         return [self.questions[number] for number in next_questions(self._student, judgement.posterior, weight, is_open, batch)]
+
+    def spread(self, weight: Mapping[str, float], most: int = 200) -> list[str]:
+        """Return questions in the order of falling weight, those that are like an earlier one later; at most `most`."""
+        gain = np.zeros(len(self.questions))
+        for name, value in weight.items():
+            if name in self.number:
+                gain[self.number[name]] = value
+        as_given = Posterior(gain, gain, np.full(len(gain), 0.5))  # the same doubt about all: the weight alone counts
+        return [self.questions[number] for number in next_questions(self._student, as_given, gain**2, gain > 0, most)]
+
+    def described(self, questions: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return question id → its `reason` by the history, and its `events` (template, count)."""
+        numbers = [self.number[name] for name in questions if name in self.number]
+        rows, texts = self._rows.take(pa.array(numbers, pa.int64())), self.scorer.channels.templates.text
+        found = {}
+        for number, row, scored in zip(numbers, rows.to_pylist(), self.scorer.table(rows).to_pylist(), strict=True):
+            events = [{"template": texts.get(e["template_id"], e["template_id"]), "count": e["count"]} for e in row["events"] or ()]
+            reason = "; ".join(each["text"] for each in scored["reasons"]) or None
+            found[self.questions[number]] = {"reason": reason, "events": events}
+        return found
 
     def is_judged(self, judgement: Judgement, question: str) -> bool:
         """Return True if somebody judged a question."""

@@ -21,8 +21,9 @@ class AskingOrder:
     While the history is learning there is no student: all are asked at once, in the order in which they are given.
 
     Args: questions, in the order that holds without a student; failed, question → the runs in which it had no answer: it comes after
-    those with fewer; answers, an analyst's, question or pattern id → 0 or 1: those questions are not asked; batch, questions at a
-    time. `left`: questions that need no answer, after the last call.
+    those with fewer; answers, an analyst's, question or pattern id → 0 or 1: those questions are not asked; known, questions with a
+    verdict; later, those of them that a later night asked: the student does not learn from them; batch, questions at a time.
+    `left`: questions that need no answer, after the last call.
     """
 
     def __init__(
@@ -33,7 +34,8 @@ class AskingOrder:
         questions: Sequence[str],
         failed: Mapping[str, Collection[object]],
         answers: Mapping[str, float],
-        known: Mapping[str, Verdict],
+        known: Collection[str],
+        later: Collection[str],
         batch: int = BATCH,
     ):
         self.left: set[str] = set()
@@ -41,7 +43,8 @@ class AskingOrder:
         self._failures = {name: len(runs) for name, runs in failed.items()}
         self._answers = answers
         self._batch = batch
-        open_questions = set(questions) - known.keys()
+        self._later = later
+        open_questions = set(questions) - set(known)
         self._student = SystemStudent.of(lake, system, ds, {*known, *answers}) if open_questions else None
 
     def __call__(self, open_questions: Collection[str], verdicts: Mapping[str, Verdict]) -> Sequence[str]:
@@ -49,8 +52,8 @@ class AskingOrder:
         student = self._student
         if student is None or not student.scorer.is_usable:
             return [name for name in self._questions if name in open_questions]
-        probabilities = {name: verdict.probability for name, verdict in verdicts.items() if verdict.label != "unclear"}
-        judgement = student.judge(probabilities, self._answers, open_questions)
+        clear = {name: verdict for name, verdict in verdicts.items() if verdict.label != "unclear" and name not in self._later}
+        judgement = student.judge({name: verdict.probability for name, verdict in clear.items()}, self._answers, open_questions)
         is_open = {name for name in open_questions if not student.is_judged(judgement, name)}
         if judgement.is_enough or not is_open:
             self.left = set(open_questions)
@@ -76,7 +79,9 @@ def asking_order(
 
     Args: submits, True if all questions go by one batch, whose verdicts come on another day.
     """
-    answered = system_answers(lake, system, latest_verdicts(lake, system, prompt_hash(system), llm))
+    rows = latest_verdicts(lake, system, prompt_hash(system), llm)
+    later = {question for question, row in rows.items() if (row["ds"] or "") > ds}
+    answered = system_answers(lake, system, rows)
     answers = {name: float(row["label"] == "anomalous") for name, row in answered.items()}
     questions = [item.id for item in items]
-    return AskingOrder(lake, system, ds, questions, failed, answers, known, max(BATCH, len(questions)) if submits else BATCH)
+    return AskingOrder(lake, system, ds, questions, failed, answers, known, later, max(BATCH, len(questions)) if submits else BATCH)

@@ -98,14 +98,15 @@ def decisions(
 ) -> Iterator[Decision]:
     """Yield the decision about each pattern.
 
-    An analyst's label on the pattern outranks all, then an answer about its question. The small model judges general patterns, the LLM's
-    verdict proprietary ones (GeneralLog, arXiv 2511.05882). If the LLM has not answered yet, others stand in, and the verdict may change.
-    "Unclear" is no verdict; what neither student nor history flags then is left to the small model.
+    An analyst's label on the pattern outranks all, then an answer about its question, then the LLM's verdict. Of patterns without a
+    verdict the LLM is asked about the proprietary ones alone (GeneralLog, arXiv 2511.05882); until it has answered, others stand in, and
+    the verdict may change. "Unclear" is no verdict; what neither student nor history flags then is left to the small model.
 
     Once the history has seen enough sessions, it decides what the LLM has not judged. With enough judged patterns its student judges all
     others, and overrules verdicts that leave a doubt on the normal side of a pattern that is unusual in its system; it removes no flag.
     Before that, what the history flags is anomalous, and what it only ranks is never called normal by it. On proprietary patterns it takes
-    the place of the small model, whose threshold does not carry over. A model that was made for this system alone decides general patterns.
+    the place of the small model, whose threshold does not carry over; on general ones it adds nothing to a model that was made for this
+    system alone.
 
     On proprietary patterns the small model's probability is calibrated for, and compared with the threshold of, systems that it never saw;
     if the LLM could not tell, it must also find the anomaly more likely than not. A small model that no probability can make flag does not
@@ -129,21 +130,20 @@ def decisions(
             yield by_analyst(name, routed, answer)
         elif routed is None or probability is None:
             yield unjudged(name, routed, None, "no_score", False)
-        elif verdict is not None and routed["route"] == "proprietary" and verdict["label"] in ("normal", "anomalous"):
-            known = known_of.get(name)
-            yield by_fusion(name, verdict, known) if known is not None and known.get("overruled") else by_llm(name, verdict)
+        elif verdict is not None and verdict["label"] in ("normal", "anomalous"):
+            known = known_of.get(name, {})
+            yield by_fusion(name, routed, verdict, known) if known.get("overruled") else by_llm(name, routed, verdict)
         else:
             unclear = verdict is not None and routed["route"] == "proprietary"
             decided = by_model(name, routed, probability, by, "unclear" if unclear else no_verdict)
-            known = known_of.get(name)
-            if known is None or (by.is_own and routed["route"] == "general"):
-                yield decided
-            elif known.get("student") is not None:
+            known = known_of.get(name, {"flagged": None})
+            learnt_here = by.is_own and routed["route"] == "general"
+            if known.get("student") is not None:
                 yield by_student(decided, known, unclear)
-            elif known["flagged"] or not unclear:
-                yield by_history(decided, known, no_verdict)
-            else:
+            elif known["flagged"] is None or learnt_here or (unclear and not known["flagged"]):
                 yield decided
+            else:
+                yield by_history(decided, known, no_verdict)
 
 
 def by_analyst(name: str, routed: Mapping[str, Any] | None, answer: Mapping[str, Any]) -> Decision:
@@ -153,19 +153,19 @@ def by_analyst(name: str, routed: Mapping[str, Any] | None, answer: Mapping[str,
     return Decision(name, route, float(is_anomaly), "feedback", "open", answer["told"], is_anomaly)
 
 
-def by_llm(name: str, verdict: Mapping[str, Any]) -> Decision:
+def by_llm(name: str, routed: Mapping[str, Any], verdict: Mapping[str, Any]) -> Decision:
     """Return the decision of the LLM."""
     is_anomaly = verdict["label"] == "anomalous"
     score = verdict["confidence"] if is_anomaly else 1 - verdict["confidence"]
-    return Decision(name, "proprietary", score, "llm", "open", verdict["reason"], is_anomaly)
+    return Decision(name, routed["route"], score, "llm", "open", verdict["reason"], is_anomaly)
 
 
-def by_fusion(name: str, verdict: Mapping[str, Any], known: Mapping[str, Any]) -> Decision:
+def by_fusion(name: str, routed: Mapping[str, Any], verdict: Mapping[str, Any], known: Mapping[str, Any]) -> Decision:
     """Return the decision on a pattern whose verdict leaves a doubt on the normal side, which the history outweighs."""
     doubt = f"the LLM judged it {verdict['label']} ({verdict['confidence']:.2f}): {verdict['reason']}"
     reasons = "; ".join(known["reasons"] or ["its score is high"])
     reason = f"the history outweighs a doubtful verdict; {doubt}; history: {reasons}"
-    return Decision(name, "proprietary", known["student"], "student", "open", reason)
+    return Decision(name, routed["route"], known["student"], "student", "open", reason)
 
 
 def by_student(other: Decision, known: Mapping[str, Any], unclear: bool) -> Decision:

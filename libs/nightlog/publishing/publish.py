@@ -118,7 +118,7 @@ class Publication:
 def verdicts_and_answers(lake: Lake, system: System, prompt: str, llm: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return what the LLM (see `latest_verdicts`) and what analysts say of the system's questions, as `decide` takes them."""
     found = latest_verdicts(lake, system, prompt, llm)
-    verdicts = [{"question_id": name} | {key: row[key] for key in ("label", "confidence", "reason")} for name, row in found.items()]
+    verdicts = [{"question_id": name} | {key: row[key] for key in ("label", "confidence", "reason", "ds")} for name, row in found.items()]
     answers = [
         {"question_id": name, "answer": row["label"], "told": statement(row)} for name, row in system_answers(lake, system, found).items()
     ]

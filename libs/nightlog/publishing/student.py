@@ -16,7 +16,7 @@ WITHOUT: Row = dict.fromkeys(("student", "student_reason", "overruled", "is_enou
 
 
 def probabilities(verdicts: Iterable[Mapping[str, Any]], answers: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
-    """Return question id → probability of an anomaly, of verdicts and of answers, as `decisions` takes them. "Unclear" is no verdict."""
+    """Return question id → probability of an anomaly, of verdicts and of answers. "Unclear" is no verdict."""
     clear = (row for row in verdicts if row["label"] != "unclear")
     of_llm = {row["question_id"]: Verdict(row["question_id"], row["label"], row["confidence"], "").probability for row in clear}
     return of_llm, {row["question_id"]: float(row["answer"] == "anomalous") for row in answers}
@@ -34,14 +34,14 @@ def with_student(
 ) -> tuple[list[Row], str | None]:
     """Return the rows of silver.history of a night with what the student knows of each pattern, and the version of the student.
 
-    The student learns from all verdicts and answers that are known about the nights up to this one. The version is None, and rows are as
-    they were, if nothing is judged or the history is still learning.
+    The student learns from the verdicts of this night and of earlier ones, and from all answers. The version is None, and rows are as they
+    were, if nothing is judged or the history is still learning.
 
     Args: patterns (pattern_id, question_id); routes (pattern_id, route); history, the rows of the night; verdicts and answers as
-    `decisions` takes them.
+    `decisions` takes them, verdicts with `ds`, the night that asked.
     """
     cleared = [{**row, **WITHOUT} for row in history]
-    of_llm, of_analysts = probabilities(verdicts, answers)
+    of_llm, of_analysts = probabilities((row for row in verdicts if (row["ds"] or "") <= ds), answers)
     if not (of_llm or of_analysts) or all(row["flagged"] is None for row in history):
         return cleared, None
     student = SystemStudent.of(lake, system, ds, of_llm.keys() | of_analysts.keys())
