@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from nightlog.errors import ConfigError
 from nightlog.outcomes import EXIT_PERMANENT, EXIT_TRANSIENT, Stage
-from nightlog.run.entry import ended, run_stage, settings_from
+from nightlog.run.entry import exit_code_of, run_stage, settings_from
 from nightlog.settings import file_text, read_settings, sources
 
 
@@ -41,9 +41,9 @@ def test_what_a_library_raises_is_transient_a_crash_or_permanent() -> None:
     def crash() -> int:
         raise ZeroDivisionError
 
-    assert (ended(lambda: 0), ended(lost), ended(wrong)) == (0, EXIT_TRANSIENT, EXIT_PERMANENT)
+    assert (exit_code_of(lambda: 0), exit_code_of(lost), exit_code_of(wrong)) == (0, EXIT_TRANSIENT, EXIT_PERMANENT)
     with pytest.raises(ZeroDivisionError):
-        ended(crash)
+        exit_code_of(crash)
 
 
 @pytest.mark.parametrize("name", ["LAKE", "DATA", "SYSTEMS"])

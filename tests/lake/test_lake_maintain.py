@@ -14,7 +14,7 @@ import pytest
 from deltalake import DeltaTable
 from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
-from nightlog.lake.maintain import Retention, expired, last_runs, maintain
+from nightlog.lake.maintain import Retention, expired_nights, last_runs, maintain
 from nightlog.lake.tables import (
     ALL_TABLES,
     ANOMALIES,
@@ -57,9 +57,9 @@ def days(n: int) -> date:
 
 def test_a_night_is_as_old_as_its_day_or_its_last_run() -> None:
     nights = [("a", str(days(n))) for n in (0, 29, 30, 31, 99)] + [("b", str(days(99))), ("src", str(days(99)))]
-    found = expired([*nights, *nights], {("a", str(days(99))): days(3), ("b", str(days(99))): days(60)}, NOW.date(), 30, {"src"})
+    found = expired_nights([*nights, *nights], {("a", str(days(99))): days(3), ("b", str(days(99))): days(60)}, NOW.date(), 30, {"src"})
     assert found == {"a": [str(days(31))], "b": [str(days(99))]}
-    assert expired(nights, {}, NOW.date(), 30)["a"] == [str(days(99)), str(days(31))]
+    assert expired_nights(nights, {}, NOW.date(), 30)["a"] == [str(days(99)), str(days(31))]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from nightlog.errors import SchemaMismatch
-from nightlog.lake.delta import where
+from nightlog.lake.delta import sql_condition
 from nightlog.lake.lake import Lake
 from nightlog.lake.schema import spark_schema
 from nightlog.lake.tables import ALL_TABLES, ANOMALIES, EVENTS_TABLE, MODELS, NIGHTS, OUTCOMES, QUARANTINE, SESSIONS, VERDICTS
@@ -67,7 +67,7 @@ def test_values_with_quotes_are_values_and_not_sql(bare: Lake) -> None:
         bare.replace(QUARANTINE, [aside(name, "1", "new")], system=name, ds="1")
         assert shown(bare, system=name) == [(name, "1", "new")]
     assert len(shown(bare)) == len(odd)
-    assert where({"system": "it's", "ds": "1"}) == "system = 'it''s' and ds = '1'"
+    assert sql_condition({"system": "it's", "ds": "1"}) == "system = 'it''s' and ds = '1'"
 
 
 def verdict(pattern: str, label: str, prompt: str = "p1") -> dict[str, Any]:

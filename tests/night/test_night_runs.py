@@ -11,7 +11,7 @@ import pytest
 from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import run_outcomes
-from nightlog.lake.storage import free, locked
+from nightlog.lake.storage import is_free, locked
 from nightlog.lake.tables import NIGHTS, OUTCOMES, SCORES
 from nightlog.outcomes import Stage
 from nightlog.pages.model import outcome_of
@@ -80,7 +80,7 @@ def test_who_waits_for_another_has_committed_and_holds_nothing(tmp_path: Path, w
             assert next(outcomes).system == "mail"
             later = pool.submit(next, outcomes)
             assert [row["system"] for row in Lake(root).rows(OUTCOMES)] == ["mail"]
-            assert free(root, "mail") and not free(root, "shop") and not later.done()
+            assert is_free(root, "mail") and not is_free(root, "shop") and not later.done()
         assert later.result(timeout=30).outcome == "done"
     assert sorted(row["system"] for row in Lake(root).rows(OUTCOMES)) == ["mail", "shop"]
 

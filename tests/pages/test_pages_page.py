@@ -14,7 +14,7 @@ from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import query
 from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES
-from nightlog.pages.model import Change, Gap, Line, NormalPatterns, outcome_of, sampled, telling
+from nightlog.pages.model import Change, Gap, Line, NormalPatterns, outcome_of, sample_lines, telling_templates
 from nightlog.pages.page import write_pages
 from page_lake import DS, NOON, WEEK, big_lake, note, put_night, small_lake
 from tags import Tags
@@ -255,20 +255,20 @@ def test_300_000_anomalous_sessions_make_a_small_page_that_says_where_the_rest_i
 
 def test_long_sessions_are_sampled_around_what_tells() -> None:
     lines = [Line(None, "f", n, "x", 100 <= n < 130) for n in range(400)]
-    shown = sampled(lines)
+    shown = sample_lines(lines)
     kept = [each for each in shown if isinstance(each, Line)]
     assert len(kept) == 12 and [kept[0].line_no, kept[-1].line_no] == [0, 399]
     assert sum(line.marked for line in kept) >= 8 and {100, 129} <= {line.line_no for line in kept}
     assert len(kept) + sum(each.n_lines for each in shown if isinstance(each, Gap)) == 400
-    assert len([each for each in sampled([line._replace(marked=False) for line in lines]) if isinstance(each, Line)]) == 12
-    assert sampled(lines[:3]) == tuple(lines[:3]) and sampled([]) == ()
+    assert len([each for each in sample_lines([line._replace(marked=False) for line in lines]) if isinstance(each, Line)]) == 12
+    assert sample_lines(lines[:3]) == tuple(lines[:3]) and sample_lines([]) == ()
 
 
 def test_what_tells_is_the_difference_else_the_attention() -> None:
     evidence = [{"template_id": "a", "template": "A", "weight": 0.7}, {"template_id": "b", "template": "B", "weight": 0.3}]
-    assert telling(evidence, Change("llm", (("B", 1),), ())) == {"b"}
-    assert telling(evidence, Change("llm", (), (("C", 1),))) == {"a"}
-    assert telling(evidence, None) == {"a"} and telling([], None) == set()
+    assert telling_templates(evidence, Change("llm", (("B", 1),), ())) == {"b"}
+    assert telling_templates(evidence, Change("llm", (), (("C", 1),))) == {"a"}
+    assert telling_templates(evidence, None) == {"a"} and telling_templates([], None) == set()
 
 
 def test_of_equally_near_normal_patterns_the_commonest_is_taken() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from nightlog.parsing.events import spark_hash
-from nightlog.sessions.group import COUNTS, Assignment, group_sessions, merged, pattern_id, powers_of_two, question_id
+from nightlog.sessions.group import COUNTS, Assignment, group_sessions, merge_patterns, pattern_id, powers_of_two, question_id
 from nightlog.sessions.waiting import settle_window
 from nightlog.systems.spec import System
 from pyspark.sql import SparkSession
@@ -183,7 +183,7 @@ def test_patterns_count_their_sessions_and_show_the_first() -> None:
 def test_groups_of_sessions_are_put_together() -> None:
     events = [event for event in happenings() if event[1] is not None]
     halves = [[event for event in events if hash(event[1]) % 2 == half] for half in range(2)]
-    found = merged(group_sessions(as_counts(half, DAYS[2], 1), ASSIGNMENT).patterns for half in halves)
+    found = merge_patterns(group_sessions(as_counts(half, DAYS[2], 1), ASSIGNMENT).patterns for half in halves)
     assert found == group_sessions(as_counts(events, DAYS[2], 1), ASSIGNMENT).patterns
 
 

@@ -7,7 +7,17 @@ from collections.abc import Callable
 from datetime import date, timedelta
 
 import pytest
-from nightlog.signals.kinds import Signal, alike, new_templates, ranked, rates, silences, silent_system, system_rate, variations
+from nightlog.signals.kinds import (
+    Signal,
+    comparable_nights,
+    new_templates,
+    rank_signals,
+    rates,
+    silences,
+    silent_system,
+    system_rate,
+    variations,
+)
 
 DS = "2026-03-04"
 
@@ -36,8 +46,8 @@ TONIGHT = {f"t{at}": usual(at) for at in range(12)}
 
 def test_nights_of_the_weekday_are_compared_where_there_are_enough() -> None:
     few, many = quiet(14), quiet(28)
-    assert alike(DS, few) == sorted(few)
-    assert [date.fromisoformat(night).weekday() for night in alike(DS, many)] == [2, 2, 2, 2]
+    assert comparable_nights(DS, few) == sorted(few)
+    assert [date.fromisoformat(night).weekday() for night in comparable_nights(DS, many)] == [2, 2, 2, 2]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -127,4 +137,4 @@ def test_wordings_vary_more_than_they_used_to(tonight: int, before: Callable[[in
 
 def test_silences_come_first_and_the_strongest_of_a_kind() -> None:
     found = [Signal(kind, name, 1, 0, strength, "") for kind, name, strength in (("rate", "a", 5), ("rate", "b", 9), ("silence", "c", 1))]  # type: ignore[arg-type]
-    assert [each.template_id for each in ranked(found)] == ["c", "b", "a"]
+    assert [each.template_id for each in rank_signals(found)] == ["c", "b", "a"]

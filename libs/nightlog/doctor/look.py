@@ -45,7 +45,7 @@ def guarded(area: str, check: Callable[[], Iterable[CheckResult]]) -> Iterator[C
         if isinstance(trouble, ModuleNotFoundError) and machine.reads_only():
             yield ok(area, f"not checked without {trouble.name}; {machine.READS_ONLY}", "")
             return
-        yield error(area, f"could not be checked: {tables.short(trouble)}", "", tables.RECOVER)
+        yield error(area, f"could not be checked: {tables.one_line(trouble)}", "", tables.RECOVER)
 
 
 def of_machine(settings: Settings, lake: Lake, java_home: str | None) -> Iterator[CheckResult]:

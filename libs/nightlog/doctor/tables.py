@@ -19,7 +19,7 @@ from nightlog.history.general import general
 from nightlog.lake.lake import Lake
 from nightlog.lake.maintain import leftovers
 from nightlog.lake.schema import missing_columns
-from nightlog.lake.storage import half_written, read_file
+from nightlog.lake.storage import half_written_files, read_file
 from nightlog.lake.tables import ALL_TABLES, MODELS, TableSpec
 from nightlog.systems.spec import System
 
@@ -66,7 +66,7 @@ def remote(root: str) -> Iterator[CheckResult]:
         files, inside = FileSystem.from_uri(root)
         there = files.get_file_info(inside).type == FileType.Directory
     except Exception as trouble:
-        yield error(AREA, f"cannot be reached: {short(trouble)}", root, "see the credentials and the address of the object store")
+        yield error(AREA, f"cannot be reached: {one_line(trouble)}", root, "see the credentials and the address of the object store")
         return
     yield (
         ok(AREA, "can be reached", root)
@@ -118,7 +118,7 @@ def table(lake: Lake, spec: TableSpec, replay_days: int) -> Iterator[CheckResult
         protocol = opened.protocol()
         opened.schema()
     except Exception as trouble:
-        yield error(AREA, f"{spec.name} cannot be read: {short(trouble)}", where, f"restore it; {RECOVER}")
+        yield error(AREA, f"{spec.name} cannot be read: {one_line(trouble)}", where, f"restore it; {RECOVER}")
         return
     if protocol.min_reader_version > READER or protocol.min_writer_version > WRITER:
         message = f"{spec.name} has protocol {protocol.min_reader_version}/{protocol.min_writer_version}, expected {READER}/{WRITER}"
@@ -130,7 +130,7 @@ def table(lake: Lake, spec: TableSpec, replay_days: int) -> Iterator[CheckResult
         gone = [] if "://" in where else [path for path in files if not Path(path.removeprefix("file://")).exists()]
         left = leftovers(lake, spec, replay_days)
     except Exception as trouble:
-        yield error(AREA, f"{spec.name} cannot be listed: {short(trouble)}", where, f"restore it; {RECOVER}")
+        yield error(AREA, f"{spec.name} cannot be listed: {one_line(trouble)}", where, f"restore it; {RECOVER}")
         return
     if gone:
         yield error(AREA, f"{spec.name} lacks {len(gone)} of its {len(files)} files, e.g. {gone[0]}", where, f"restore them; {RECOVER}")
@@ -150,7 +150,7 @@ def columns(spec: TableSpec, opened: DeltaTable, where: str) -> Iterator[CheckRe
         yield warning(AREA, f"{spec.name} has unknown columns: {', '.join(strange)}", where, "see who writes into the lake")
 
 
-def short(trouble: Exception) -> str:
+def one_line(trouble: Exception) -> str:
     """Return an error in one line."""
     message = str(trouble) if isinstance(trouble, NightlogError) else f"{type(trouble).__name__}: {trouble}"
     return " ".join(message.split())[:300]
@@ -164,7 +164,7 @@ def models(lake: Lake) -> Iterator[CheckResult]:
         yield ok(MODELS_AREA, shipped, lake.root)
     for row in sorted(rows, key=lambda row: str(row["system"])):
         yield model(f"{lake.root}/models/{row['version']}.safetensors", row)
-    if parts := half_written(f"{lake.root}/models"):
+    if parts := half_written_files(f"{lake.root}/models"):
         yield warning(MODELS_AREA, f"{len(parts)} half-written model files", parts[0], "remove .*.part there: a training broke off")
 
 

@@ -36,8 +36,8 @@ def export_night(lake: Lake, ds: str, folder: Path) -> Path:
         schema = schema_of(view)
         narrow = [field.name for field in schema if not pa.types.is_nested(field.type)]
         with (
-            in_place(place / f"{name}.parquet") as parquet,
-            in_place(place / f"{name}.csv") as csv,
+            atomic_file(place / f"{name}.parquet") as parquet,
+            atomic_file(place / f"{name}.csv") as csv,
             pq.ParquetWriter(parquet, schema) as out,
             csv.open("w", encoding="utf-8", newline="") as text,
         ):
@@ -71,7 +71,7 @@ def batches(lake: Lake, view: View, ds: str, schema: pa.Schema) -> Iterator[pa.R
 
 
 @contextmanager
-def in_place(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """A file to write aside, put in its place once it is whole."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:

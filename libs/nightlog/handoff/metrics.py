@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nightlog.handoff.export import in_place
+from nightlog.handoff.export import atomic_file
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import is_input_missing
 from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES
@@ -81,7 +81,7 @@ def write_metrics(lake: Lake, path: Path) -> Path:
         counted = {each: statuses.count(each) for each in STATUSES}
         found.append(SystemMetrics(night, outcome, is_input_missing(runs), published.get(system), counted, money))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with in_place(path) as aside:
+    with atomic_file(path) as aside:
         aside.write_text(metrics(found), encoding="utf-8")
     return path
 

@@ -139,10 +139,10 @@ def sql_string(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def where(values: Slice) -> str:
+def sql_condition(values: Slice) -> str:
     """Return the SQL condition that each named column has its value, or one of its values.
 
-    >>> where({"system": "hdfs", "ds": ["2008-11-09", "2008-11-10"]})
+    >>> sql_condition({"system": "hdfs", "ds": ["2008-11-09", "2008-11-10"]})
     "system = 'hdfs' and ds in ('2008-11-09', '2008-11-10')"
     """
     return " and ".join(
@@ -182,7 +182,7 @@ def write_rows(tables: DeltaTables, spec: TableSpec, rows: pa.Table, replaced: S
         target, parted = tables.path(spec), list(spec.partition) or None
         make = partial(write_deltalake, target, rows, mode="append", partition_by=parted, configuration=PROPERTIES)
     elif replaced:
-        make = partial(write_deltalake, there, in_columns_of(there, rows), mode="overwrite", predicate=where(replaced))
+        make = partial(write_deltalake, there, in_columns_of(there, rows), mode="overwrite", predicate=sql_condition(replaced))
     else:
         make = partial(write_deltalake, there, in_columns_of(there, rows), mode="append")
     commit_once(tables.path(spec), make)
@@ -211,7 +211,7 @@ def commit_parts(tables: DeltaTables, spec: TableSpec, slices: Sequence[tuple[Se
 
     for parts, place in slices:
         if stray := next((part for part in parts if not part.lies_in(place)), None):
-            raise SchemaMismatch(f"{spec.name}: {stray.path} lies outside the slice that it is to replace, {where(place)}")
+            raise SchemaMismatch(f"{spec.name}: {stray.path} lies outside the slice that it is to replace, {sql_condition(place)}")
     parts = [part for of_slice, _ in slices for part in of_slice]
     if (table := tables.writable(spec)) is None:
         DeltaTable.create(tables.path(spec), delta_schema(spec), partition_by=list(spec.partition), configuration=PROPERTIES)

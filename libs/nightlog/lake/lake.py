@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nightlog.lake.delta import DeltaTables, Write, commit_writes, where
+from nightlog.lake.delta import DeltaTables, Write, commit_writes, sql_condition
 from nightlog.lake.parts import Part, Slice, parts_in, write_parts
 from nightlog.lake.runner import LOCAL_BYTES, Runner
 from nightlog.lake.schema import Row, arrow_schema, row_dict, rows_table, spark_schema
@@ -92,7 +92,7 @@ class Lake(DeltaTables):
             return spark.createDataFrame([], schema)
         paths = [f"{self.path(spec)}/{part.path}" for part in parts]
         rows = spark.read.schema(schema).option("basePath", self.path(spec)).parquet(*paths).select(*spec.names)
-        return rows.where(where(equal)) if equal else rows
+        return rows.where(sql_condition(equal)) if equal else rows
 
     # Write
 

@@ -28,7 +28,7 @@ def find_session(lake: Lake, session_id: str, system: str = "", ds: str = "") ->
     """The session, on its last night where no night is given. Raises: NotThere if there is none, ConfigError if several systems have it."""
     found = last_of(lake, SESSIONS, "session_id", session_id, system, ds)
     if not found:
-        raise NotThere(f"no session `{session_id}`{searched(lake, system, ds)} in {lake.root}: {ADVICE}")
+        raise NotThere(f"no session `{session_id}`{searched_place(lake, system, ds)} in {lake.root}: {ADVICE}")
     return PatternNight(found["system"], found["ds"], found["pattern_id"], session_id)
 
 
@@ -38,7 +38,7 @@ def find_target(lake: Lake, target: str, system: str = "", ds: str = "") -> Patt
         return PatternNight(found["system"], found["ds"], found["pattern_id"], target)
     if found := last_of(lake, PATTERNS, "pattern_id", target, system, ds):
         return PatternNight(found["system"], found["ds"], target, None)
-    raise NotThere(f"`{target}` is no session and no pattern{searched(lake, system, ds)} in {lake.root}: {ADVICE}")
+    raise NotThere(f"`{target}` is no session and no pattern{searched_place(lake, system, ds)} in {lake.root}: {ADVICE}")
 
 
 def find_template(lake: Lake, system: str, template: str) -> tuple[str, str]:
@@ -79,7 +79,7 @@ def last_of(lake: Lake, spec: TableSpec, column: str, value: str, system: str, d
     return {}
 
 
-def searched(lake: Lake, system: str, ds: str) -> str:
+def searched_place(lake: Lake, system: str, ds: str) -> str:
     """Return the place that was searched, in words; for a system that has no session, the name that was probably meant."""
     known = {found["system"] for found in lake.table(SESSIONS).partitions()} if lake.exists(SESSIONS) else set()
     hint = nearest(system, known) if system and system not in known else ""

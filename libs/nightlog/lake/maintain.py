@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from nightlog.errors import ConfigError
-from nightlog.lake.delta import PROPERTIES, where
+from nightlog.lake.delta import PROPERTIES, sql_condition
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ALL_TABLES, OUTCOMES, TableSpec
 
@@ -46,7 +46,7 @@ class Retention:
         return None if spec.retention is None else int(getattr(self, spec.retention))
 
 
-def expired(
+def expired_nights(
     nights: Iterable[Night], last_run: Mapping[Night, date], today: date, days: int, kept: Collection[str] = ()
 ) -> dict[str, list[str]]:
     """Return the nights (system, ds) that are older than `days`, by system, in order.
@@ -54,7 +54,7 @@ def expired(
     A night is as old as its day or, where it was run later, as its last run: an old day that was backfilled yesterday is not dropped today.
     Systems in `kept` lose nothing.
 
-    >>> expired([("a", "2026-01-01"), ("a", "2026-03-01"), ("b", "2026-01-01")], {}, date(2026, 3, 4), 30, ["b"])
+    >>> expired_nights([("a", "2026-01-01"), ("a", "2026-03-01"), ("b", "2026-01-01")], {}, date(2026, 3, 4), 30, ["b"])
     {'a': ['2026-01-01']}
     """
     oldest = today - timedelta(days=days)
@@ -109,14 +109,14 @@ def maintain(
         if not lake.exists(spec):
             continue
         days = retention.days(spec)
-        old = expired(nights_in(lake, spec), runs, now.date(), days, sources) if days is not None else {}
+        old = expired_nights(nights_in(lake, spec), runs, now.date(), days, sources) if days is not None else {}
         old = {system: ds for system, ds in old.items() if not systems or system in systems}
         dropped = [f"{system}: {len(ds)} nights from {ds[0]} to {ds[-1]}" for system, ds in old.items()]
         if dry_run:
             tell(f"{spec.name}: would drop {'; '.join(dropped) or 'nothing'}")
             continue
         if old:
-            lake.table(spec).delete(" or ".join(f"({where({'system': system, 'ds': ds})})" for system, ds in old.items()))
+            lake.table(spec).delete(" or ".join(f"({sql_condition({'system': system, 'ds': ds})})" for system, ds in old.items()))
         n_compacted = compact(lake, spec) if spec.retention == "gold" or "ds" not in spec.partition else 0
         n_removed = vacuum(lake, spec, retention.replay)
         tell(f"{spec.name}: dropped {'; '.join(dropped) or 'nothing'}; {n_compacted} small files compacted, {n_removed} old files removed")

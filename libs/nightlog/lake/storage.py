@@ -61,7 +61,7 @@ def read_file(place: str) -> bytes:
     return content
 
 
-def half_written(folder: str) -> list[str]:
+def half_written_files(folder: str) -> list[str]:
     """The files of a local folder that a process which broke off has left aside; an object store has none."""
     return [] if "://" in folder else sorted(str(path) for path in Path(folder).glob(".*.part"))
 
@@ -83,7 +83,7 @@ def locked(root: str, name: str, wait_s: float = WAIT_S) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + wait_s
     with path.open("a", encoding="utf-8") as file:
-        while not taken(file.fileno()):
+        while not try_lock(file.fileno()):
             if time.monotonic() > deadline:
                 raise TransientError(
                     f"another process has worked on {name} for {wait_s:.0f} s (its lock is {path}); this one tries again later"
@@ -92,7 +92,7 @@ def locked(root: str, name: str, wait_s: float = WAIT_S) -> Iterator[None]:
         yield
 
 
-def free(root: str, name: str) -> bool:
+def is_free(root: str, name: str) -> bool:
     """Return true if nobody holds the lock of this name at this moment."""
     try:
         with locked(root, name, 0.0):
@@ -101,7 +101,7 @@ def free(root: str, name: str) -> bool:
         return False
 
 
-def taken(number: int) -> bool:
+def try_lock(number: int) -> bool:
     """Try to lock an open file for this process. Returns true if it holds the lock."""
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -152,7 +152,7 @@ def storage_error(error: BaseException, root: str) -> NightlogError | None:
     said = str(error)
     if found := FULL.search(said):
         places = [(root, "the lake"), (tempfile.gettempdir(), "temporary files")]
-        left = "; ".join(f"{place} ({what}): {room(place)}" for place, what in places)
+        left = "; ".join(f"{place} ({what}): {free_space(place)}" for place, what in places)
         return LakeFull(
             f"{found[0]}: nothing was published of what was being written. {left}. Free space, then run the stage again: it goes on there"
         )
@@ -173,7 +173,7 @@ def store_error(said: str, root: str) -> NightlogError:
     return TransientError(f"the object store of the lake {root} cannot be reached: {why}; it is tried again, or {ADVICE}")
 
 
-def room(place: str) -> str:
+def free_space(place: str) -> str:
     """Return the free space on the disk of a folder, in words."""
     if "://" in place or not Path(place).exists():
         return "unknown"

@@ -36,7 +36,7 @@ class PastLake(Lake):
         if not super().exists(spec):
             return False
         history = super().table(spec).history()
-        return version_at(history, self.at) is not None or not begins(history)
+        return version_at(history, self.at) is not None or not holds_first_commit(history)
 
     def table(self, spec: TableSpec) -> DeltaTable:
         table = super().table(spec)
@@ -75,7 +75,7 @@ def version_at(history: Iterable[Mapping[str, Any]], at: datetime) -> int | None
     return max((int(row["version"]) for row in history if row["timestamp"] <= until), default=None)
 
 
-def begins(history: Iterable[Mapping[str, Any]]) -> bool:
+def holds_first_commit(history: Iterable[Mapping[str, Any]]) -> bool:
     """Return true if a history holds the first commit of the table: before it there was no table."""
     return any(row["version"] == 0 for row in history)
 

@@ -168,7 +168,7 @@ def outcome_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Outcome, tuple[str, .
     return Outcome(before["outcome"]), warnings, times
 
 
-def telling(evidence: Sequence[Mapping[str, Any]], change: Change | None) -> set[str]:
+def telling_templates(evidence: Sequence[Mapping[str, Any]], change: Change | None) -> set[str]:
     """The template ids whose lines stand out: what the session has more than the nearest normal pattern; where that is not known or says
     nothing, the templates with at least half of the greatest attention."""
     if change is not None and (added := {template for template, _ in change.added}):
@@ -179,17 +179,17 @@ def telling(evidence: Sequence[Mapping[str, Any]], change: Change | None) -> set
     return {row["template_id"] for row in evidence if (row["weight"] or 0) >= greatest / 2}
 
 
-def sampled(lines: Sequence[Line], limit: int = SHOWN_LINES, limit_marked: int = MARKED_LINES) -> tuple[Line | Gap, ...]:
+def sample_lines(lines: Sequence[Line], limit: int = SHOWN_LINES, limit_marked: int = MARKED_LINES) -> tuple[Line | Gap, ...]:
     """At most `limit` lines in their order, with gaps: the first and the last, evenly chosen marked ones, then lines beside marked ones.
 
     >>> lines = [Line(None, "f", n, "x", n == 5) for n in range(9)]
-    >>> [line.line_no if isinstance(line, Line) else f"{line.n_lines} more" for line in sampled(lines, limit=4)]
+    >>> [line.line_no if isinstance(line, Line) else f"{line.n_lines} more" for line in sample_lines(lines, limit=4)]
     [0, '3 more', 4, 5, '2 more', 8]
     """
     if len(lines) <= limit:
         return tuple(lines)
     marked = [n for n, line in enumerate(lines) if line.marked]
-    kept = {0, len(lines) - 1} | set(evenly(marked, limit_marked))
+    kept = {0, len(lines) - 1} | set(spread_evenly(marked, limit_marked))
     near = sorted(set(range(len(lines))) - kept, key=lambda n: (min((abs(n - m) for m in marked), default=n), n))
     kept |= set(near[: max(0, limit - len(kept))])
     found: list[Line | Gap] = []
@@ -202,10 +202,10 @@ def sampled(lines: Sequence[Line], limit: int = SHOWN_LINES, limit_marked: int =
     return tuple(found)
 
 
-def evenly(values: Sequence[int], limit: int) -> list[int]:
+def spread_evenly(values: Sequence[int], limit: int) -> list[int]:
     """At most `limit` of the values, evenly spread, the first and the last among them.
 
-    >>> evenly(list(range(10)), 4)
+    >>> spread_evenly(list(range(10)), 4)
     [0, 3, 6, 9]
     """
     if len(values) <= limit:
@@ -240,7 +240,7 @@ def merged_trend(nights: Sequence[SystemNight]) -> tuple[tuple[str, int | None],
     return tuple(sorted(total.items()))
 
 
-def summed(rows: Iterable[Mapping[str, Any]], columns: Collection[str]) -> dict[str, float]:
+def sum_columns(rows: Iterable[Mapping[str, Any]], columns: Collection[str]) -> dict[str, float]:
     """The sums of some columns, as of a bill."""
     found = Counter[str]()
     for row in rows:

@@ -20,7 +20,7 @@ from nightlog.lake.storage import write_file
 from nightlog.outcomes import SUCCESSES
 from nightlog.pages import words
 from nightlog.pages.charts import CHART_STYLE, Bar, Column, Series, bars, columns, square
-from nightlog.pages.model import Finding, SystemNight, day, merged_trend, summed
+from nightlog.pages.model import Finding, SystemNight, day, merged_trend, sum_columns
 from nightlog.pages.read import TREND_NIGHTS, read_night
 
 log = logging.getLogger(__name__)
@@ -226,7 +226,7 @@ def pages() -> Environment:
         "finding_query": finding_query,
         "finding_options": finding_options,
         "troubled": words.troubled,
-        "spent": lambda costs, column: summed(costs, [column])[column],
+        "spent": lambda costs, column: sum_columns(costs, [column])[column],
     }
     folder = Path(__file__).with_name("templates")
     css = CHART_STYLE + (folder / "page.css").read_text(encoding="utf-8")

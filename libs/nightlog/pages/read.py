@@ -26,8 +26,8 @@ from nightlog.pages.model import (
     SystemNight,
     day,
     outcome_of,
-    sampled,
-    telling,
+    sample_lines,
+    telling_templates,
 )
 from nightlog.signals.find import signals
 
@@ -166,13 +166,13 @@ class NightReader:
         examples = {pattern: found[0].session_id for pattern, found in sessions.items()}
         changes = self.changes(name, shown, texts)
         raw = {row["session_id"]: row for row in self.stream(ANOMALIES, [self.ds], name, list(examples.values()), ["evidence", "lines"])}
-        lines = self.placed(name, sessions)
+        lines = self.events_by_line(name, sessions)
         for row in rows:
             pattern = row["pattern_id"]
             verdict, change = changes.get(pattern, (None, None))
             example = raw.get(examples[pattern], {})
             evidence = tuple(example.get("evidence") or ())
-            marked = telling(evidence, change)
+            marked = telling_templates(evidence, change)
             example_text = example_lines(example.get("lines") or (), lines, marked)
             yield Finding(
                 system=name,
@@ -184,7 +184,7 @@ class NightReader:
                 evidence=evidence,
                 sessions=tuple(sessions[pattern]),
                 n_lines=len(example_text),
-                lines=sampled(example_text),
+                lines=sample_lines(example_text),
                 **row,
             )
 
@@ -244,7 +244,7 @@ class NightReader:
         for row in own:
             verdict = said.get(row["question_id"])
             if verdict is not None and verdict["added"] is not None:
-                change: Change | None = Change("llm", asked(verdict["added"]), asked(verdict["missing"]))
+                change: Change | None = Change("llm", verdict_events(verdict["added"]), verdict_events(verdict["missing"]))
             else:
                 change = references.nearest(pattern_events(row, texts))
             found[row["pattern_id"]] = verdict, change
@@ -264,7 +264,7 @@ class NightReader:
         )
         return {row["question_id"]: row for row in rows}
 
-    def placed(self, name: str, sessions: Mapping[str, Sequence[Session]]) -> dict[tuple[str, int], tuple[datetime | None, str]]:
+    def events_by_line(self, name: str, sessions: Mapping[str, Sequence[Session]]) -> dict[tuple[str, int], tuple[datetime | None, str]]:
         """(file, line_no) → (time, template id) of the lines of the first session of each finding."""
         first = [found[0] for found in sessions.values()]
         began = min((utc(each.started_at).date().isoformat() for each in first if each.started_at is not None), default=self.ds)
@@ -313,15 +313,15 @@ class NightReader:
 
 
 def example_lines(
-    rows: Sequence[Mapping[str, Any]], placed: Mapping[tuple[str, int], tuple[datetime | None, str]], marked: set[str]
+    rows: Sequence[Mapping[str, Any]], events: Mapping[tuple[str, int], tuple[datetime | None, str]], marked: set[str]
 ) -> list[Line]:
     """Return the raw lines of a session, each with its time and whether it stands out; a line that continues a record stands out with it.
 
-    Args: rows as in gold.anomalies; placed: see `NightReader.placed`; marked: ids of the templates that stand out.
+    Args: rows as in gold.anomalies; events: see `NightReader.events_by_line`; marked: ids of the templates that stand out.
     """
     found: list[Line] = []
     for row in rows:
-        event = placed.get((row["file"], row["line_no"]))
+        event = events.get((row["file"], row["line_no"]))
         continues = event is None and bool(found) and found[-1].file == row["file"]
         at, template = event or (None, "")
         found.append(Line(at, row["file"], row["line_no"], row["text"] or "", found[-1].marked if continues else template in marked))
@@ -333,7 +333,7 @@ def utc(at: datetime) -> datetime:
     return at.astimezone(UTC) if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
-def asked(events: Sequence[Mapping[str, Any]] | None) -> Events:
+def verdict_events(events: Sequence[Mapping[str, Any]] | None) -> Events:
     """Events as `silver.verdicts` has them."""
     return tuple((row["template"], row["count"]) for row in events or ())
 

@@ -39,8 +39,8 @@ from nightlog.lake.tables import (
 )
 from nightlog.llm.verdicts import stored_verdict
 from nightlog.outcomes import is_published
-from nightlog.pages.model import Change, Gap, Line, NormalPatterns, day, sampled, telling
-from nightlog.pages.read import LOOK_BACK_DAYS, NORMAL_PATTERNS, asked, pattern_events, utc
+from nightlog.pages.model import Change, Gap, Line, NormalPatterns, day, sample_lines, telling_templates
+from nightlog.pages.read import LOOK_BACK_DAYS, NORMAL_PATTERNS, pattern_events, utc, verdict_events
 from nightlog.publishing.decide import Cause, Decision, Thresholds, decisions
 from nightlog.publishing.evidence import records_of_part
 from nightlog.systems.spec import LONGEST_RECORD
@@ -97,7 +97,7 @@ def read_story(lake: Lake, place: PatternNight, n_lines: int, today: str, record
             name: [{"template": text, "count": n} for text, n in events]
             for name, events in (("more", change.added), ("less", change.missing))
         },
-        "events": events_of(lake, about, telling(evidence, change), n_lines, record_start),
+        "events": events_of(lake, about, telling_templates(evidence, change), n_lines, record_start),
         "feedback": [row for row in history(said, today) if is_about(row, about, verdicts)],
         "nights": nights_of(lake, place),
     }
@@ -225,7 +225,7 @@ def nearest_normal(lake: Lake, about: About, verdicts: Sequence[Row]) -> Change 
     """The difference to the nearest normal pattern: what the LLM was shown, else the nearest of the night's commonest."""
     for row in verdicts:
         if row["added"] is not None:
-            return Change("llm", asked(row["added"]), asked(row["missing"]))
+            return Change("llm", verdict_events(row["added"]), verdict_events(row["missing"]))
     if not about.pattern:
         return None
     of_night = {"system": about.place.system, "ds": about.place.ds}
@@ -253,7 +253,7 @@ def events_of(lake: Lake, about: About, marked: set[str], limit: int, record_sta
     template_of = {row["message_id"]: row["template_id"] for row in named if row["message_id"] in messages}
     by_line = {(row["file"], row["line_no"]): (row["ds"], template_of.get(row["message_id"], "")) for row in rows}
     lines = [Line(row["at"], row["file"], row["line_no"], "", template_of.get(row["message_id"]) in marked) for row in rows]
-    kept = sampled(lines, limit, max(1, limit * 2 // 3))
+    kept = sample_lines(lines, limit, max(1, limit * 2 // 3))
     texts = published_texts(about.anomaly.get("lines") or (), by_line)
     wanted = [(by_line[each.file, each.line_no][0], each) for each in kept if isinstance(each, Line)]
     texts |= texts_of(lake, place.system, wanted, record_start)

@@ -105,7 +105,7 @@ def find_outliers(lake: Lake, system: System, ds: str, stage: str, counts: Mappi
     return mark_approved(found, [row for row in approvals if row["ds"] == ds])
 
 
-def hold(system: System, ds: str, found: Iterable[Outlier], counts: Mapping[str, int], look: str) -> list[str]:
+def stop_unless_approved(system: System, ds: str, found: Iterable[Outlier], counts: Mapping[str, int], look: str) -> list[str]:
     """Raise GateFailed, with what to do, where something critical is not approved; return the rest as warnings.
 
     Args: look: where an operator sees what is the matter.
@@ -132,7 +132,7 @@ def check_parsed(lake: Lake, system: System, ds: str, counts: Mapping[str, int],
     breaches = check(pd.DataFrame([shares]), night_expectations())
     found = find_outliers(lake, system, ds, "parse", counts, past)
     look = next((LOOK[each.measure] for each in found if each.severity == "critical" and each.measure in LOOK), LOOK["unparsed"])
-    return [each.text for each in breaches] + hold(system, ds, found, counts, look)
+    return [each.text for each in breaches] + stop_unless_approved(system, ds, found, counts, look)
 
 
 def check_account(system: str, ds: str, counts: Mapping[str, int]) -> None:
@@ -153,7 +153,7 @@ def check_anomalies(
     Args: counts: n_sessions and n_anomalies; kinds: (pattern, sessions, reason) of the anomalies, the commonest first.
     """
     most = "; ".join(f"{n:,} of pattern {pattern}: {reason[:200]}" for pattern, n, reason in kinds[:3])
-    return hold(system, ds, find_outliers(lake, system, ds, "publish", counts, past), counts, f"Most of them: {most}")
+    return stop_unless_approved(system, ds, find_outliers(lake, system, ds, "publish", counts, past), counts, f"Most of them: {most}")
 
 
 def record_approval(

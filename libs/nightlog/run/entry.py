@@ -105,7 +105,7 @@ def show(outcome: Outcome) -> None:
     print(f"{outcome.system} {outcome.stage} {outcome.outcome} {outcome.seconds:.1f}s {counts} {outcome.detail or ''}".rstrip(), flush=True)
 
 
-def ended(work: Callable[[], int]) -> int:
+def exit_code_of(work: Callable[[], int]) -> int:
     """The exit code of a job's work: its own, or that of what it raises. What is neither ours nor known to pass is a crash, and raised."""
     log_to_stderr()
     try:
@@ -129,7 +129,7 @@ def run_teaching(work: Callable[[Settings, str, Callable[[str], None]], None], d
         work(settings, given.systems, lambda text: print(text, flush=True))
         return EXIT_DONE
 
-    return ended(teach)
+    return exit_code_of(teach)
 
 
 def run_stage(stage: Stage, description: str, argv: Sequence[str] | None = None) -> int:
@@ -153,4 +153,4 @@ def run_stage(stage: Stage, description: str, argv: Sequence[str] | None = None)
                 kinds.append(outcome.exit_kind)
             return exit_code(kinds, len(systems))
 
-    return ended(run)
+    return exit_code_of(run)

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from nightlog.errors import GateFailed, NightlogError, NoInput, first_line, outcome_of
 from nightlog.lake.lake import Lake
-from nightlog.lake.storage import clear_storage_errors, free, locked
+from nightlog.lake.storage import clear_storage_errors, is_free, locked
 from nightlog.lake.tables import NIGHTS, ROUTES, SCORES
 from nightlog.lake.transaction import Transaction
 from nightlog.outcomes import SUCCESSES, Outcome, OutcomeKind, Stage
@@ -90,7 +90,7 @@ class Night:
                     detail = f"run {other} began this night after this run did, so this run leaves the night to it"
                     yield Outcome(system.name, stage, OutcomeKind.FAILED, detail, {}, 0.0)
                 elif failed is None:
-                    if window.waiting and not free(self.context.lake.root, system.name):
+                    if window.waiting and not is_free(self.context.lake.root, system.name):
                         yield from window.commit()  # nothing is locked while this run waits for another
                     transaction = Transaction(self.context.lake)
                     outcome = self.attempt(step, system, versions[system.name], transaction, window)

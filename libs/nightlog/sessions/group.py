@@ -204,14 +204,14 @@ def same_rows(rows: pa.Table, others: pa.Table) -> np.ndarray:
 
 def fingerprint(counts: pa.Table) -> int:
     """Return a sum over rows (bucket, message_id, n, first_at, last_at) of silver.counts, modulo 2**64: their order does not matter."""
-    mix = mixed(counts.column("message_id").to_numpy().astype(np.uint64))
+    mix = mix_bits(counts.column("message_id").to_numpy().astype(np.uint64))
     for column in (
         counts.column("bucket").to_numpy(),
         counts.column("n").to_numpy(),
         micros(counts.column("first_at"), NEVER_FIRST),
         micros(counts.column("last_at"), NEVER_LAST),
     ):
-        mix = mixed(mix + column.astype(np.uint64))
+        mix = mix_bits(mix + column.astype(np.uint64))
     return int(mix.sum(dtype=np.uint64))
 
 
@@ -249,7 +249,7 @@ def distinct_patterns(
     Sessions are distinguished by 128 bits that are added up over their rows.
     """
     row = (template * 64 + exponent).astype(np.uint64)
-    sums = np.stack([np.add.reduceat(mixed(row + np.uint64(seed)), bounds) for seed in (0x9E3779B97F4A7C15, 0x3C6EF372FE94F82A)], axis=1)
+    sums = np.stack([np.add.reduceat(mix_bits(row + np.uint64(seed)), bounds) for seed in (0x9E3779B97F4A7C15, 0x3C6EF372FE94F82A)], axis=1)
     _, at, which = np.unique(np.ascontiguousarray(sums).view("V16").ravel(), return_index=True, return_inverse=True)
     ends = np.append(bounds[1:], len(template))
     patterns = {}
@@ -260,7 +260,7 @@ def distinct_patterns(
     return which, patterns
 
 
-def mixed(numbers: np.ndarray) -> np.ndarray:
+def mix_bits(numbers: np.ndarray) -> np.ndarray:
     """Return numbers of 64 bits with their bits mixed well (splitmix64)."""
     with np.errstate(over="ignore"):
         numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -288,7 +288,7 @@ def question_id(events: Sequence[tuple[str, int]], counted: bool) -> str:
     return pattern_id(events) if counted else digest([name for name, _ in events])
 
 
-def merged(found: Iterable[Mapping[str, Pattern]]) -> dict[str, Pattern]:
+def merge_patterns(found: Iterable[Mapping[str, Pattern]]) -> dict[str, Pattern]:
     """Return the patterns of several groups of sessions as of one."""
     whole: dict[str, Pattern] = {}
     for each in found:

@@ -80,7 +80,7 @@ class WaitingList:
         tables = [NONE_DUE]
         for since in sorted(self.open_days | set(days)):
             if since < ds and len(entries := self.entries(since)):
-                ids = entries.filter(takes(entries, ds)).column("session_id")
+                ids = entries.filter(is_taken_by(entries, ds)).column("session_id")
                 tables.append(pa.table({"session_id": ids, "since": pa.array([since] * len(ids), pa.string())}))
         return pa.concat_tables(tables)
 
@@ -88,7 +88,7 @@ class WaitingList:
         """Note that the night judges what is due."""
         for since in due.column("since").unique().to_pylist():
             entries = self.entries(since)
-            judged = pc.if_else(takes(entries, ds), ds, entries.column("judged_ds"))
+            judged = pc.if_else(is_taken_by(entries, ds), ds, entries.column("judged_ds"))
             self.put(since, entries.set_column(entries.schema.get_field_index("judged_ds"), "judged_ds", judged))
 
     def leave(self, ds: str, waiting: pa.Table, unchanged: pa.Table) -> list[str]:
@@ -147,7 +147,7 @@ class WaitingList:
         self.lake.replace(WAITING, parts, system=self.system, ds=sorted(self.changed))
 
 
-def takes(entries: pa.Table, ds: str) -> pa.ChunkedArray:
+def is_taken_by(entries: pa.Table, ds: str) -> pa.ChunkedArray:
     """Return a mask of the entries that wait, or that the night took over."""
     judged = entries.column("judged_ds")
     return pc.or_(pc.is_null(judged), pc.fill_null(pc.equal(judged, ds), False))

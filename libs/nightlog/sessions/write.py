@@ -19,7 +19,7 @@ from nightlog.lake.tables import COUNTS_TABLE, MESSAGES, PATTERNS, SESSIONS
 from nightlog.parsing.events import BUCKETS
 from nightlog.parsing.readings import Readings
 from nightlog.sessions import group
-from nightlog.sessions.group import Assignment, Grouped, Pattern, fingerprint, group_sessions, merged, question_id
+from nightlog.sessions.group import Assignment, Grouped, Pattern, fingerprint, group_sessions, merge_patterns, question_id
 from nightlog.sessions.waiting import LONGEST_WAIT_DAYS, NONE_DUE, WaitingList, days_between, settle_window
 from nightlog.systems.spec import System
 
@@ -95,7 +95,7 @@ def write_sessions(
         result = group_night(lake, system, ds, days, due, others, assignment)
         grouped = result.grouped
         done[ds] = result.parts
-        found = merged([found, grouped.patterns])
+        found = merge_patterns([found, grouped.patterns])
         if grouped.patterns:
             table = patterns_table(grouped.patterns, system.session.kind == "id")
             patterns.append(write_part(lake.root, PATTERNS, table, system=system.name, ds=ds))
@@ -164,7 +164,7 @@ def group_night(
         write,
     )
     n_due = len(due.column("session_id").unique())
-    return joined(lake.runner.run(tasks, partial(group_buckets, shared=shared), COUNT_BYTES * n), n_due)
+    return join_results(lake.runner.run(tasks, partial(group_buckets, shared=shared), COUNT_BYTES * n), n_due)
 
 
 def group_buckets(buckets: tuple[int, int], shared: Task) -> Result:
@@ -190,7 +190,7 @@ def group_buckets(buckets: tuple[int, int], shared: Task) -> Result:
     return Result(grouped, written, n_long, content)
 
 
-def joined(results: Sequence[Result], n_due: int) -> Result:
+def join_results(results: Sequence[Result], n_due: int) -> Result:
     """Return several tasks' results as one. Of `n_due` sessions those that no task has seen have no events left: no rule can judge them."""
     empty, again = group.SESSIONS.empty_table(), [each.grouped.again for each in results]
     none_unchanged = group.UNCHANGED.empty_table()
@@ -199,7 +199,7 @@ def joined(results: Sequence[Result], n_due: int) -> Result:
         empty,
         pa.concat_tables([empty, *(each.grouped.waiting for each in results)]),
         pa.concat_tables([none_unchanged, *(each.grouped.unchanged for each in results)]),
-        merged(each.grouped.patterns for each in results),
+        merge_patterns(each.grouped.patterns for each in results),
         pa.concat_arrays([pa.array([], pa.string()), *again]),
         n_gone + sum(each.grouped.n_ids for each in results),
         n_due,

@@ -18,10 +18,10 @@ from nightlog.signals.kinds import (
     NumberPlace,
     Range,
     Signal,
+    is_ready,
     new_templates,
-    ranked,
+    rank_signals,
     rates,
-    ready,
     silences,
     silent_system,
     system_rate,
@@ -68,12 +68,12 @@ def system_rows(lake: Lake, system: System, ds: str, outcomes: Mapping[str, str]
     if not wanted.any or not (is_published(outcome) or outcome == OutcomeKind.NO_INPUT):
         return []
     nights = history_nights(outcomes, ds)
-    history = {night: counts for night, counts in counted(lake, system.name, nights).items() if counts}
-    if not ready(len(history)):
+    history = {night: counts for night, counts in template_counts(lake, system.name, nights).items() if counts}
+    if not is_ready(len(history)):
         reason = f"learning: {len(history)} of {READY_NIGHTS} nights before this one were counted; until then signals are not looked for"
         return [{"kind": LEARNING, "seen": float(len(history)), "reason": reason}]
     templates = lake.rows(TEMPLATES, ["template_id", "text", "first_ds"], system=system.name)
-    tonight = counted(lake, system.name, [ds])[ds] if is_published(outcome) else {}
+    tonight = template_counts(lake, system.name, [ds])[ds] if is_published(outcome) else {}
     if not tonight and any(row["n_events"] for row in lake.rows(NIGHTS, ["n_events"], system=system.name, ds=ds)):
         again = f"nightlog run --ds {ds} --systems {system.name} --from {Stage.PARSE}"
         raise NightlogError(f"{system.name} {ds} was parsed by an earlier version of Nightlog, which did not count templates: {again}")
@@ -105,7 +105,7 @@ def signals_of(
     if wanted.silence:
         found += silences(tonight, history)
     if wanted.value:
-        ranges = numbers(lake, system.name, [*history, ds])
+        ranges = number_ranges(lake, system.name, [*history, ds])
         texts = {row["template_id"]: row["text"] or "" for row in templates}
         found += values_out_of_range(ranges.pop(ds), ranges, texts)
     if wanted.variation:
@@ -113,7 +113,7 @@ def signals_of(
         for row in lake.rows(MESSAGES, ["template_id", "first_ds"], system=system.name):
             wordings[row["template_id"]][row["first_ds"]] += 1
         found += variations(ds, wordings, sorted(history))
-    return ranked(found)
+    return rank_signals(found)
 
 
 def history_nights(outcomes: Mapping[str, str], ds: str) -> list[str]:
@@ -126,7 +126,7 @@ def history_nights(outcomes: Mapping[str, str], ds: str) -> list[str]:
     return sorted(night for night, outcome in outcomes.items() if is_published(outcome) and since <= night < ds)
 
 
-def counted(lake: Lake, system: str, nights: Sequence[str]) -> dict[str, dict[str, int]]:
+def template_counts(lake: Lake, system: str, nights: Sequence[str]) -> dict[str, dict[str, int]]:
     """Return night → template id → how often it was logged in the night's own files."""
     found: dict[str, dict[str, int]] = {night: {} for night in nights}
     for row in lake.rows(TEMPLATE_COUNTS, ["ds", "template_id", "n"], system=system, ds=list(nights)) if nights else ():
@@ -134,7 +134,7 @@ def counted(lake: Lake, system: str, nights: Sequence[str]) -> dict[str, dict[st
     return found
 
 
-def numbers(lake: Lake, system: str, nights: Sequence[str]) -> dict[str, dict[NumberPlace, Range]]:
+def number_ranges(lake: Lake, system: str, nights: Sequence[str]) -> dict[str, dict[NumberPlace, Range]]:
     """Night → place → between which values the numbers there lay."""
     import pyarrow.compute as pc
 

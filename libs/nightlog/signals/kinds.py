@@ -36,12 +36,12 @@ class Signal:
     reason: str
 
 
-def ready(n_nights: int) -> bool:
+def is_ready(n_nights: int) -> bool:
     """The readiness rule: whether enough nights were seen to say what is usual."""
     return n_nights >= READY_NIGHTS
 
 
-def alike(ds: str, history: Mapping[str, Counts]) -> list[str]:
+def comparable_nights(ds: str, history: Mapping[str, Counts]) -> list[str]:
     """The nights to compare with: those of the same weekday where there are enough, else all."""
     weekday = date.fromisoformat(ds).weekday()
     same = [night for night in sorted(history) if date.fromisoformat(night).weekday() == weekday]
@@ -69,7 +69,7 @@ def busyness(tonight: Counts, usual: Mapping[str, float]) -> float:
 
 def system_rate(ds: str, tonight: Counts, history: Mapping[str, Counts]) -> list[Signal]:
     """Return the signal of a system that logged far more or far less than on nights alike, all templates together."""
-    nights = alike(ds, history)
+    nights = comparable_nights(ds, history)
     before = [sum(history[night].values()) for night in nights]
     seen, expected = sum(tonight.values()), float(median(before)) if before else 0.0
     if not seen or not before or (strength := rate_strength(seen, expected, before)) is None:
@@ -101,7 +101,7 @@ def rates(ds: str, tonight: Counts, history: Mapping[str, Counts]) -> list[Signa
 
     How busy the night was as a whole is taken out: `system_rate` is about that. A template that is not logged at all is a silence.
     """
-    nights = alike(ds, history)
+    nights = comparable_nights(ds, history)
     names = tonight.keys() | {name for night in nights for name in history[night]}
     counts = {name: [history[night].get(name, 0) for night in nights] for name in names}
     usual = {name: median(before) for name, before in counts.items()} if nights else {}
@@ -152,7 +152,7 @@ def variations(ds: str, wordings: Mapping[str, Mapping[str, int]], nights: Seque
     return found
 
 
-def ranked(signals: Sequence[Signal]) -> list[Signal]:
+def rank_signals(signals: Sequence[Signal]) -> list[Signal]:
     """The order in which people read them: silences, new templates, rates, values, variations; the strongest of each first."""
     return sorted(signals, key=lambda each: (ORDER.index(each.kind), -each.strength, each.template_id))
 
@@ -195,23 +195,24 @@ def values_out_of_range(
             continue
         usual = min(each.low for each in nights), max(each.high for each in nights)
         of_place = (
-            (beyond([each.high for each in nights], now.high), now.high, now.high_at, usual[1]),
-            (beyond([-each.low for each in nights], -now.low), now.low, now.low_at, usual[0]),
+            (deviations_beyond([each.high for each in nights], now.high), now.high, now.high_at, usual[1]),
+            (deviations_beyond([-each.low for each in nights], -now.low), now.low, now.low_at, usual[0]),
         )
         strength, value, at, bound = max(of_place)
         before = found.get(place.template_id)
         if strength < LEAST_DEVIATIONS or (before is not None and before.strength >= strength):
             continue
         where = context(texts.get(place.template_id, ""), place)
-        reason = f"{where} is {plain(value)} ({at}), where {plain(usual[0])} to {plain(usual[1])} are usual ({len(nights)} nights)"
+        low, high = map(number_text, usual)
+        reason = f"{where} is {number_text(value)} ({at}), where {low} to {high} are usual ({len(nights)} nights)"
         found[place.template_id] = Signal("value", place.template_id, value, bound, round(strength, 3), reason)
     return list(found.values())
 
 
-def beyond(before: Sequence[float], now: float) -> float:
+def deviations_beyond(before: Sequence[float], now: float) -> float:
     """Return how many robust deviations a night's highest is above that of the nights before; 0 where it is not far beyond all of them.
 
-    >>> beyond([90, 100, 110, 100, 95, 105, 100], 900) > 5, beyond([90, 100, 110, 100, 95, 105, 100], 300)
+    >>> deviations_beyond([90, 100, 110, 100, 95, 105, 100], 900) > 5, deviations_beyond([90, 100, 110, 100, 95, 105, 100], 300)
     (True, 0.0)
     """
     sizes = [abs(value) for value in before if value]
@@ -253,10 +254,10 @@ def context(text: str, place: NumberPlace) -> str:
     return f"{first} in “{beside}”"
 
 
-def plain(value: float) -> str:
+def number_text(value: float) -> str:
     """A number as people write it.
 
-    >>> plain(67108864.0), plain(-0.25)
+    >>> number_text(67108864.0), number_text(-0.25)
     ('67,108,864', '-0.25')
     """
     return f"{value:,.0f}" if value == int(value) else f"{value:,.6g}"

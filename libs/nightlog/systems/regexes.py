@@ -90,12 +90,12 @@ def pumps(tree: Any, before: str = "") -> Iterator[tuple[str, str]]:
         before += example([node])
 
 
-def exploding(pattern: str) -> str | None:
+def find_exploding_text(pattern: str) -> str | None:
     """A short text on which the pattern takes twice the time or more for every character, None where none is found.
 
     Tried are texts made from the pattern itself: each repeat turned up to PUMPED times, with an end that does not match.
 
-    >>> exploding(r"(?P<message>(\\w+ ?)+)$") is None, exploding(r"(?P<time>[\\d:]+) (?P<message>.*)") is None
+    >>> find_exploding_text(r"(?P<message>(\\w+ ?)+)$") is None, find_exploding_text(r"(?P<time>[\\d:]+) (?P<message>.*)") is None
     (False, True)
     """
     compiled = re.compile(pattern)
@@ -115,13 +115,13 @@ def is_slow(compiled: re.Pattern[str], text: str) -> bool:
     return time.process_time() - started > PATIENCE_S
 
 
-def checked(pattern: str) -> str:
+def check_pattern(pattern: str) -> str:
     """The pattern, if it is a regular expression that ends on every line. Raises ValueError."""
     try:
         re.compile(pattern)
     except re.error as error:
         raise ValueError(f"not a regular expression: {error}") from error
-    if (text := exploding(pattern)) is not None:
+    if (text := find_exploding_text(pattern)) is not None:
         raise ValueError(
             f"never ends on a line such as {text!r}: a repeat inside of a repeat can match the same text in many ways; "
             "give each part its own separator, or repeat only once"

@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nightlog.systems.paths import names_day
-from nightlog.systems.regexes import checked
+from nightlog.systems.regexes import check_pattern
 from nightlog.systems.time_formats import EPOCHS, compile_format
 
 GROUP = re.compile(r"\(\?P<(\w+)>")
@@ -64,7 +64,7 @@ class Record(Section):
 
     start: str = Field(description="regular expression that the first line of a record begins with")
     lines: int = Field(50, ge=1, le=LONGEST_RECORD, description="so many of a record's lines make its text")
-    _compiles = field_validator("start")(checked)
+    _compiles = field_validator("start")(check_pattern)
 
 
 class Header(Section):
@@ -80,7 +80,7 @@ class Header(Section):
     kind: Literal["pattern", "json", "logfmt", "export"] = Field("pattern", description="what the message group holds")
     pattern: str = Field(WHOLE_LINE, description="of the whole record; its named groups are the fields")
     keys: Mapping[str, str | tuple[str, ...]] = Field({}, description="field → key of the named values, as `[header.keys]`")
-    _compiles = field_validator("pattern")(checked)
+    _compiles = field_validator("pattern")(check_pattern)
 
     @model_validator(mode="after")
     def has_message(self) -> Self:
@@ -154,7 +154,7 @@ class Session(Section):
     window_minutes: int = Field(60, ge=1, le=24 * 60, description='length of a session of kind = "window"')
     lookback_days: int = Field(1, ge=0, le=31, description="a session is judged on its events of so many days before, too")
     settle_minutes: int = Field(10, ge=0, le=12 * 60, description="what begins so shortly before midnight waits for the next night")
-    _compiles = field_validator("pattern")(lambda p: p if p is None else checked(p))
+    _compiles = field_validator("pattern")(lambda p: p if p is None else check_pattern(p))
 
     @model_validator(mode="after")
     def complete(self) -> Self:
@@ -172,7 +172,7 @@ class Mask(Section):
     name: str = Field(pattern=r"^[A-Z_]+$", description="capital letters and _: what stands in the text's place")
     pattern: str = Field(description="regular expression of the text that is masked")
     word: bool = Field(False, description="let it tell templates apart")
-    _compiles = field_validator("pattern")(checked)
+    _compiles = field_validator("pattern")(check_pattern)
 
     @property
     def placeholder(self) -> str:
@@ -207,7 +207,7 @@ class Labels(Section):
     file: str | None = Field(None, description="CSV with session_id and label (1 anomalous, 0 normal), relative to the data folder")
     pattern: str | None = Field(None, description="of what is cut off each line, with a group `label`")
     normal: tuple[str, ...] = Field(("-",), description="labels of normal lines")
-    _compiles = field_validator("pattern")(lambda p: p if p is None else checked(p))
+    _compiles = field_validator("pattern")(lambda p: p if p is None else check_pattern(p))
 
     @model_validator(mode="after")
     def one_kind(self) -> Self:
