@@ -39,6 +39,7 @@ def evaluate(
     protocol: Annotated[str, typer.Option("--protocol", help="deployment, paper (classes balanced by labels) or both.")] = "deployment",
     verdicts: Annotated[Path | None, typer.Option("--verdicts", help="Recorded verdicts of an LLM; default: the endpoint.")] = None,
     results: Annotated[Path, typer.Option("--out", help="Folder of results.json, results.md and audit.json.")] = Path("build/evaluation"),
+    public: Annotated[Path | None, typer.Option("--public", help="Folder of HDFS.log, anomaly_label.csv, BGL.log as published.")] = None,
     shared: SharedOption = None,
     lake: LakeOption = None,
     data: DataOption = None,
@@ -50,6 +51,8 @@ def evaluate(
     and count), and optionally time.
 
     Example: nightlog evaluate --quick --answers 0,10,20
+
+    Example: nightlog evaluate --quick --public /data/loghub
 
     Example: nightlog evaluate --targets mine.jsonl.gz --modes history
 
@@ -72,20 +75,42 @@ def evaluate(
         print_rows(rows, list(rows[0]), form)
         return
     options = Options.of(targets, modes, protocol, seeds, answers, questions, quick)
-    run_evaluation(settings, options, results, shared, verdicts, form)
+    run_evaluation(settings, options, results, sets_of(settings, public, shared, results), shared, verdicts, form)
 
 
-def run_evaluation(settings: Settings, options: Options, folder: Path, shared: Path | None, verdicts: Path | None, form: Format) -> None:
+def cell(value: object) -> str:
+    """A cell of the summary."""
+    return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def sets_of(settings: Settings, public: Path | None, shared: Path | None, folder: Path) -> Path | None:
+    """Return the folder of the public session sets, built from the published files if these are named."""
+    from nightlog.evaluation.corpus import sessions_folder
+
+    if public is not None:
+        from nightlog.evaluation.public import build_sets
+
+        with err.status("building session sets from the published files"):
+            built, missing = build_sets(public, folder / "sessions")
+        for text in (f"built in {folder / 'sessions'}: {', '.join(built)}", *missing):
+            err.print(safe(text), soft_wrap=True)
+        return folder / "sessions"
+    sets = sessions_folder(settings.logs.resolve(), shared)
+    if sets is None:
+        err.print(safe("no public session sets: the recorded systems alone are evaluated; --public DIR builds them"), soft_wrap=True)
+    return sets
+
+
+def run_evaluation(
+    settings: Settings, options: Options, folder: Path, sets: Path | None, shared: Path | None, verdicts: Path | None, form: Format
+) -> None:
     """Run the modes, write the files, and print the summary."""
     from nightlog.evaluation.case import KeptVectors
-    from nightlog.evaluation.corpus import Places, sessions_folder
+    from nightlog.evaluation.corpus import Places
     from nightlog.evaluation.judged import source_of_verdicts
     from nightlog.evaluation.report import results_markdown, summary
     from nightlog.evaluation.run import prepare, write
 
-    sets = sessions_folder(settings.logs.resolve(), shared)
-    if sets is None:
-        err.print(safe(f"no public session sets in or beside {settings.logs}: the recorded systems alone are evaluated"), soft_wrap=True)
     places = Places(sets, settings.lake, settings.logs, settings.systems)
     recorded = verdicts or (shared / "llm" / "verdicts.jsonl.gz" if shared is not None else None)
     verdicts_of = source_of_verdicts(settings, recorded, explicit=verdicts is not None, folder=folder)
@@ -113,7 +138,7 @@ def run_evaluation(settings: Settings, options: Options, folder: Path, shared: P
                 table.add_column(column.replace("_", " "), no_wrap=not number)
             for row in rows:
                 if row["protocol"] == protocol:
-                    table.add_row(*[safe("–" if value is None else str(value)) for value in list(row.values())[1:]])
+                    table.add_row(*[safe(cell(value)) for value in list(row.values())[1:]])
             out.print(table)
     else:
         print_rows(rows, list(rows[0]), form)

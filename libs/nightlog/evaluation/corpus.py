@@ -18,7 +18,7 @@ import numpy as np
 from nightlog.errors import ConfigError, FormatError
 from nightlog.evaluation.labelled import Labelled, labelled_system
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import EVENTS_TABLE, LABELS, PATTERNS, SESSIONS, TEMPLATES
+from nightlog.lake.tables import EVENTS_TABLE, LABELS, PATTERNS, SESSIONS, TEMPLATE_COUNTS, TEMPLATES
 from nightlog.onboarding.trial import try_system
 from nightlog.sample import FAMILIES, families
 from nightlog.systems.catalog import load_catalog, nearest, parse_system, read_label_file
@@ -291,6 +291,7 @@ def from_lake(lake: Lake, system: System, data: Path) -> Labelled:
     texts = {row["template_id"]: row["text"] for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
     patterns = {row["pattern_id"]: row["events"] for row in lake.rows(PATTERNS, ["pattern_id", "events"], system=system.name)}
     place = {name: number for number, name in enumerate(patterns)}
+    levels = {row["template_id"]: row["level"] for row in lake.rows(TEMPLATE_COUNTS, ["template_id", "level"], system=system.name)}
     first_test = nights[-max(1, round(len(nights) * TEST_SHARE))]
     return labelled_system(
         system.name,
@@ -299,6 +300,7 @@ def from_lake(lake: Lake, system: System, data: Path) -> Labelled:
         np.array([str(row["ds"]) >= first_test for row, _ in judged], dtype=bool),
         np.array([label for _, label in judged], dtype=bool),
         counted=system.session.kind == "id",
+        level={texts[name]: level for name, level in levels.items() if level and name in texts},
         spec=system,
         split="time",
     )

@@ -23,6 +23,14 @@ ABOUT = (
     "hash. No point adjustment. Means are over families, systems of a family averaged first. Intervals (95 %) are a bootstrap over "
     "patterns. Nothing is chosen by labels of a target, except as listed under Choices."
 )
+REPRODUCE = """```
+nightlog evaluate --quick --answers 0,10,20     # all systems that are here
+nightlog evaluate --quick --public DIR          # builds the session sets of HDFS_v1 and BGL from the published files below DIR
+nightlog evaluate --targets mine.jsonl.gz       # your own labelled sessions, or the name of a labelled system in the lake
+```
+
+`--public` needs `HDFS.log` and `anomaly_label.csv` of HDFS_v1, and `BGL.log` (https://github.com/logpai/loghub). A
+session of BGL is then a day of a node."""
 CHOICES = (
     "The form of the history's score (the strongest of four channels, severity as a factor) has the best average precision, mean over "
     "families. Its first form was chosen on seven families. `ablation:form_of_other_families` repeats the choice without the target's.",
@@ -189,6 +197,7 @@ def results_markdown(
     parts += ["## Choices that were made looking at a target", "\n".join(f"- {choice}" for choice in CHOICES)]
     parts += ["## Leakage audit", AUDITED, audit_table(audits)]
     known = {**KNOWN, **{f"baseline:{name}": note for name, (_, note) in BASELINES.items()}}
+    parts += ["## How to reproduce", REPRODUCE]
     parts += ["## What each mode knows", "\n".join(f"- `{name}`: {note}." for name, note in known.items())]
     if paper_records := [record for record in records if record["protocol"] == "paper"]:
         paper = Results(paper_records, hidden)
