@@ -22,7 +22,8 @@ STARTING = 0.5  # of the lines must begin a record, unless the others look like 
 class Ready:
     """A ready format: its header pattern, how its time is put together and read, and sample records.
 
-    `lines` is how many lines a record has at least. `needs`: one of these words stands in a part of the lines.
+    `lines` is how many lines a record has at least. `needs`: one of these words stands in a part of the lines. `status`: the message ends
+    in a status of HTTP. A format without time stamps has the `format` "".
     """
 
     name: str
@@ -31,6 +32,7 @@ class Ready:
     value: str = "{time}"
     lines: int = 1
     needs: tuple[str, ...] = ()
+    status: bool = False
     sample: tuple[str, ...] = ()
 
     @property
@@ -98,11 +100,11 @@ def end_of_group(pattern: str, begin: int) -> int:
     raise ValueError(f"a group of {pattern} does not end")
 
 
-def recognise(lines: Sequence[str]) -> Recognised | None:
-    """Return the ready format that nearly all records have, None if there is none."""
+def recognise(lines: Sequence[str], names: Sequence[str] = ()) -> Recognised | None:
+    """Return the ready format that nearly all records have, None if there is none. Args: names: only these formats."""
     total = sum(bool(line.strip()) for line in lines)
     best: Recognised | None = None
-    for ready in ready_formats():
+    for ready in (each for each in ready_formats() if not names or each.name in names):
         start = re.compile(ready.start, re.ASCII)
         firsts = [start.match(line) is not None for line in lines]
         if sum(firsts) < max(1, 0.002 * total):

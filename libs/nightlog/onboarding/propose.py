@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from nightlog.onboarding import formats, keyed, sessions, standards
+from nightlog.onboarding import formats, keyed, sessions, tables
 from nightlog.onboarding.columns import SEVERITY
 from nightlog.onboarding.days import confirmed, reordered
 from nightlog.onboarding.layout import Layout, find_layout, matching, mend
@@ -24,6 +24,7 @@ HEAD = 100  # characters in which a record's first stamp is looked for
 MIXED = 0.5  # of the lines, where a file holds records of several forms
 STANDARD_WORDS = ("TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL")
 NO_SESSION = ("time", "date", "level", "rest", "data", "message_end")  # fields that make no sessions
+ACCESS = ("access-log-vhost", "access-log")
 STATUS_MASKS = (("CLIENT_ERROR", "4"), ("SERVER_ERROR", "5"))
 
 
@@ -79,14 +80,12 @@ def thin(lines: Sequence[str], n: int = INDUCED) -> list[str]:
 
 
 def split_of(lines: Sequence[str], spread: Sequence[str]) -> Split:
-    """Return how the lines are split: by a standard or by named values where they keep to one, else by the columns that they share."""
+    """Return how the lines are split: by a ready format, as a table, by named values, else by the columns that they share."""
     block = lines[: 4 * INDUCED]
-    if found := standards.recognise(thin(lines)):
-        return split_standard(found)
     if ready := formats.recognise(block):
         return nested(split_ready(ready), block)
-    if named := keyed.recognise(block):
-        return split_keyed(named)
+    if table := tables.recognise(thin(lines)):
+        return split_ready(formats.Recognised(table, 1.0, False))
     if named := keyed.recognise(block, MIXED):
         return split_keyed(named)
     return nested(split_text(lines, spread), block)
@@ -126,9 +125,11 @@ def split_ready(found: formats.Recognised) -> Split:
     ready = found.ready
     record = {"start": ready.start} if found.spans or ready.lines > 1 else None
     names = tuple(name for name in re.findall(r"\(\?P<(\w+)>", ready.pattern) if name not in NO_SESSION)
-    stamp = {"value": ready.value, "format": ready.format}
+    stamp = {"value": ready.value, "format": ready.format} if ready.format else None
     pattern = ready.pattern if found.share == 1 else formats.lenient(ready.pattern)
-    return Split(ready.name, record, {"pattern": pattern}, stamp, names, any_continuation=ready.lines > 1)
+    status: list[dict[str, Any]] = [{"name": name, "pattern": rf"(?<= ){digit}\d\d$", "word": True} for name, digit in STATUS_MASKS]
+    masks = (*status, {"name": "QUERY", "pattern": r'\?[^\s"]*'}) if ready.status else ()
+    return Split(ready.name, record, {"pattern": pattern}, stamp, names, masks, any_continuation=ready.lines > 1)
 
 
 def nested(split: Split, lines: Sequence[str]) -> Split:
@@ -143,11 +144,11 @@ def nested(split: Split, lines: Sequence[str]) -> Split:
     taken = set(re.findall(r"\(\?P<(\w+)>", pattern)) - {"message"}
     outer = pattern.removesuffix("(?P<message>.*)")
     incomplete = split.timestamp is None or "{ds" in split.timestamp["value"]
-    if inner := standards.access(messages):
-        inner_pattern = apart(inner.pattern, taken - {"time"})
+    if inner := formats.recognise(messages, ACCESS):
+        own = split_ready(inner)
+        inner_pattern = apart(own.header["pattern"], taken - {"time"})
         outer = outer.replace("(?P<time>", "(?P<logged>") if incomplete else outer
         inner_pattern = inner_pattern if incomplete else inner_pattern.replace("(?P<time>", "(?P<requested>")
-        own = split_standard(inner)
         stamp = own.timestamp if incomplete else split.timestamp
         names = (*split.fields, *(name for name in own.fields if name not in split.fields))
         return replace(split, header={"pattern": outer + inner_pattern}, timestamp=stamp, fields=names, masks=own.masks, with_entry=None)
@@ -185,15 +186,6 @@ def nested(split: Split, lines: Sequence[str]) -> Split:
 def apart(pattern: str, taken: set[str]) -> str:
     """A pattern whose groups do not have names that are taken."""
     return re.sub(r"\(\?P<(\w+)>", lambda group: f"(?P<{group[1]}{'_2' if group[1] in taken else ''}>", pattern)
-
-
-def split_standard(found: standards.Standard) -> Split:
-    """The sections for a standard."""
-    stamp = {"value": found.time, "format": found.format} if found.time else None
-    names = tuple(name for name in re.findall(r"\(\?P<(\w+)>", found.pattern) if name not in NO_SESSION)
-    masks = tuple({"name": name, "pattern": rf"(?<= ){digit}\d\d$", "word": True} for name, digit in STATUS_MASKS) if found.status else ()
-    query = ({"name": "QUERY", "pattern": r'\?[^\s"]*'},) if found.status else ()
-    return Split(found.name, None, {"pattern": found.pattern}, with_day(stamp, ""), names, (*masks, *query))
 
 
 def with_day(stamp: dict[str, str] | None, without: str) -> dict[str, str] | None:

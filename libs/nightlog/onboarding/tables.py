@@ -1,4 +1,4 @@
-"""Line formats that are fixed by a standard: access logs (NCSA), syslog of RFC 5424, tables with a delimiter (RFC 4180)."""
+"""Lines that are rows of a table: W3C extended logs and Zeek's, and tables with a delimiter (RFC 4180)."""
 
 from __future__ import annotations
 
@@ -6,63 +6,21 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from nightlog.onboarding.columns import SEVERITY
+from nightlog.onboarding.formats import Ready
 from nightlog.onboarding.timestamps import form_of, scan
 
 MOSTLY = 0.8
-ACCESS = re.compile(r'(?:\S+ )?\S+ \S+ (?:\S+|"[^"]*") \[[^\]]+\] "(?:[^"\\]|\\.)*" (?:\d{3}|-)(?: .*)?')
-RFC5424 = re.compile(r"<\d{1,3}>\d{1,2} \S+ \S+ \S+ \S+ \S+ (?:-|\[).*", re.S)
 
 
-@dataclass(frozen=True)
-class Standard:
-    """A format that needs no search: its header pattern, the fields of its time, and the format of these as Spark reads it."""
-
-    name: str
-    pattern: str
-    time: str
-    format: str
-    status: bool = False  # the message ends in the status of HTTP
-
-
-def recognise(lines: Sequence[str]) -> Standard | None:
-    """The standard that nearly all lines keep to; None where there is none."""
+def recognise(lines: Sequence[str]) -> Ready | None:
+    """Return the format of the table that nearly all lines are rows of, None if there is none."""
     full = [line for line in lines if line.strip()]
-    return access(full) or rfc5424(full) or w3c(full) or table(full)
+    return w3c(full) or table(full)
 
 
-def access(lines: Sequence[str]) -> Standard | None:
-    """An access log, common or combined, with or without the virtual host in front: the message is request and status."""
-    good = [line for line in lines if ACCESS.fullmatch(line)]
-    if len(good) < MOSTLY * max(1, len(lines)):
-        return None
-    stamps = [found for line in good if (found := scan(line, line.index("[") + 1))]
-    form = form_of(stamps)
-    if form is None or len(stamps) < 0.9 * len(good):
-        return None
-    hosts = sum(re.match(r"\S+ \S+ \S+ \S+ \[", line) is not None and re.match(r"\S+ \S+ \S+ \[", line) is None for line in good)
-    host = r"(?P<vhost>\S+) " if hosts >= 0.9 * len(good) else ""
-    request = r'(?P<message>"[^"\\]*(?:\\.[^"\\]*)*" (?:\d{3}|-))'
-    pattern = rf"{host}(?P<client>\S+) \S+ (?P<user>.+?) \[(?P<time>{form[0].pattern})\] {request}(?P<rest>(?: .*)?)"
-    return Standard("access log", pattern, "{time}", form[0].format, status=True)
-
-
-def rfc5424(lines: Sequence[str]) -> Standard | None:
-    """Syslog of RFC 5424; what relays put in front of it counts as a part."""
-    good = [line for line in lines if RFC5424.fullmatch(line)]
-    if len(good) < MOSTLY * max(1, len(lines)):
-        return None
-    form = form_of([found for line in good if (found := scan(line, line.index(" ") + 1))])
-    if form is None:
-        return None
-    data = r'(?:-|(?:\[[^\]"]*(?:"[^"\\]*(?:\\.[^"\\]*)*"[^\]"]*)*\])+)'
-    head = rf"<(?P<pri>\d+)>\d+ (?P<time>{form[0].pattern}|-) (?P<host>\S+) (?P<process>\S+) (?P<pid>\S+) (?P<kind>\S+)"
-    return Standard("syslog (RFC 5424)", rf"{head} (?P<data>{data})(?: \ufeff?)?(?P<message>.*)", "{time}", form[0].format)
-
-
-def w3c(lines: Sequence[str]) -> Standard | None:
+def w3c(lines: Sequence[str]) -> Ready | None:
     """W3C extended logs and Zeek's: a line `#Fields:` names the columns. What stands from method to query is the message."""
     head = next((line for line in lines if re.match(r"#fields[:\t]", line, re.I)), None)
     if head is None:
@@ -97,10 +55,10 @@ def w3c(lines: Sequence[str]) -> Standard | None:
     pattern = gap.join([*groups[:first], message, *groups[last + 1 :]]) + r"\s*"
     good = sum(re.fullmatch(pattern, line, re.ASCII) is not None for line in lines if not line.startswith("#"))
     status = end is not None or plain[last] == "sc_status"
-    return Standard("W3C", pattern, value, form, status) if good >= MOSTLY * sum(not line.startswith("#") for line in lines) else None
+    return Ready("W3C", pattern, form, value, status=status) if good >= MOSTLY * sum(not line.startswith("#") for line in lines) else None
 
 
-def table(lines: Sequence[str]) -> Standard | None:
+def table(lines: Sequence[str]) -> Ready | None:
     """A table with a delimiter, as spreadsheets and Windows write: cells in quotes, or a first line of names."""
     tables = []
     for delimiter in ("\t", ";", ","):
@@ -128,7 +86,7 @@ def is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     )
 
 
-def columns_of(rows: Sequence[Sequence[str]], header: Sequence[str], lines: Sequence[str], delimiter: str) -> Standard | None:
+def columns_of(rows: Sequence[Sequence[str]], header: Sequence[str], lines: Sequence[str], delimiter: str) -> Ready | None:
     """The table's pattern: its time is the column that holds stamps, its message the one with the most words."""
     body = rows[1:] if header else rows
     columns = list(zip(*body, strict=True))
@@ -152,7 +110,7 @@ def columns_of(rows: Sequence[Sequence[str]], header: Sequence[str], lines: Sequ
     shape = {"always": rf'"(?P<{{}}>{inner})"', "never": rf"(?P<{{}}>[^{d}]*)", "mixed": rf'(?P<{{}}>"{inner}"|[^{d}]*)'}
     pattern = d.join(shape[cells_in_quotes[n]].replace("{}", name) for n, name in enumerate(names))
     form = form_of([s for c in columns[times[0]] if (s := scan(c))]) if times else None
-    return Standard("table", pattern, "{time}" if form else "", form[0].format if form else "")
+    return Ready("table", pattern, form[0].format if form else "")
 
 
 def quoting(lines: Sequence[str], delimiter: str, column: int) -> str:
