@@ -2,9 +2,9 @@
 
 Fields of the truth, per file: `first_at`, `last_at` (ISO times, or lists of them; `--MM-DDT…` has no year, `T…` no day) of the records that
 begin in `first_line`, `last_line`; `record_starts` (the first lines), `n_records`, `optional_lines` (may be records); `message_first`,
-`level_first` (texts, or lists of them), `message_has`, `message_lacks`; `refused` (no log). If there is a folder `second`, its files are
-the first lines as if written on another day, which the same proposal must read. Times count within a second, messages without colours and
-runs of blanks.
+`level_first` (texts, or lists of them), `message_has`, `message_lacks`; `refused` (no log). Times count within a second, messages without
+colours and runs of blanks. `second`: the same proposal must read the first lines as if written on other days; they are the files of a folder
+`second`, or else rewritten here.
 
 A file is good if all of its fields but `second` are right. FOLDER is ../shared/data/formats by default. `--verbose` prints what is wrong.
 """
@@ -30,6 +30,8 @@ from nightlog.systems.spec import System
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = ("times", "records", "message", "level", "second")
 FIRST_RECORDS = 20
+SECOND_DAYS = {"d3": (3, (5, 7, 9)), "d23": (23, (15, 47, 39))}
+MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 
 
 def as_list(value: Any) -> list[Any]:
@@ -98,16 +100,40 @@ def scores_of(trial: Trial, truth: dict[str, Any]) -> dict[str, bool]:
     return right
 
 
+def of_day(line: str, day: int, clock: tuple[int, int, int]) -> str:
+    """Return a line as if written on another day of its month, with the usual forms of stamps in their own style."""
+    hour, minute, second = clock
+
+    def named(found: re.Match[str]) -> str:
+        blanks, digits = found[2], found[3]
+        padded = f"{day:02d}" if digits[0] == "0" else f"{day:2d}" if len(blanks + digits) == 3 else str(day)
+        return f"{found[1]} {padded}"
+
+    def timed(found: re.Match[str]) -> str:
+        half = found[2] and found[2][:-2] + ("PM" if hour >= 12 else "AM")
+        shown = f"{hour % 12 if half else hour:02d}"
+        return f"{shown if len(found[1]) == 2 else shown.lstrip('0')}:{minute:02d}:{second:02d}{half or ''}"
+
+    line = re.sub(r"\b((?:19|20)\d\d([-/.])\d\d\2)\d\d(?!\d)", rf"\g<1>{day:02d}", line)
+    line = re.sub(r"(?<!\d)(20\d\d\d\d)\d\d(?=[T :-]\d)", rf"\g<1>{day:02d}", line)
+    line = re.sub(rf"\b((?:{MONTHS})[a-z]*)( +)(\d{{1,2}})(?=[ ,])", named, line)
+    line = re.sub(rf"(?<!\d)\d\d([-/ ](?:{MONTHS})\b)", rf"{day:02d}\1", line)
+    return re.sub(r"(?<![\d:.])(\d{1,2}):\d\d:\d\d(?![\d:])( ?[AP]M)?", timed, line)
+
+
 def reads_second_day(system: System, lines: Sequence[str], truth: dict[str, Any], folder: Path, ds: str) -> bool:
     """Return whether a system reads the lines of other days as well as those that it was proposed for."""
     before = try_system(lines[:200], system, ds)
     for day, at in truth["second"].items():
-        text = (folder / f"{Path(truth['file']).stem}.{day}.log").read_text(encoding="utf-8", errors="replace")
-        after = try_system(text.splitlines(), system, ds)
+        if folder.is_dir():
+            text = (folder / f"{Path(truth['file']).stem}.{day}.log").read_text(encoding="utf-8", errors="replace")
+            after = try_system(text.splitlines(), system, ds)
+        else:
+            after = try_system([of_day(line, *SECOND_DAYS[day]) for line in lines[:200]], system, ds)
         if after.matched_share < before.matched_share - 0.005 or after.timed_share < before.timed_share - 0.005 or not before.timed_share:
             return False
         event = events_of(after).get(truth["first_line"])
-        if at is not None and not (event is not None and is_time(event.at, at)):
+        if folder.is_dir() and at is not None and not (event is not None and is_time(event.at, at)):
             return False
     return True
 
@@ -130,7 +156,7 @@ def score(path: Path, truth: dict[str, Any], second: Path) -> tuple[dict[str, bo
     if truth.get("refused"):
         return {"records": False}, found
     right = scores_of(trial, truth)
-    if truth.get("second") and second.is_dir():
+    if truth.get("second"):
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         right["second"] = reads_second_day(trial.system, lines, truth, second, found["ds"])
     return right, found

@@ -9,6 +9,7 @@ from collections import defaultdict
 import pytest
 from nightlog.onboarding.propose import Proposal, propose
 from nightlog.onboarding.toml import to_toml
+from nightlog.onboarding.trial import try_system
 from nightlog.systems.catalog import parse_system
 from styles import STYLES, lines_in, steps
 
@@ -163,3 +164,18 @@ def test_a_refused_request_of_iis_and_squid_is_another_template_than_a_served_on
         trial = propose(lines, "shop", "shop-{ds}.log", DS, False).trial
         assert trial.by_template == templates
         assert "GET" in trial.matched[0].fields["message"] and trial.matched[0].fields["message"].endswith(("500", "TCP_DENIED"))
+
+
+def test_an_access_log_behind_syslog_is_read_on_other_days() -> None:
+    def lines(day: int) -> list[str]:
+        request = '"GET /cart HTTP/1.1" 200 17 "-" "curl/8.0"'
+        times = [f"10:00:{n:02d}" for n in range(40)]
+        return [f"Mar {day:2d} {at} web1 nginx[7]: 192.0.2.3 - - [{day:02d}/Mar/2026:{at} +0100] {request}" for at in times]
+
+    system = propose(lines(23), "shop", "shop-{ds}.log", "2026-03-23", False).trial.system
+    for day in (3, 23):
+        trial = try_system(lines(day), system, f"2026-03-{day:02d}")
+        assert trial.matched_share == trial.timed_share == 1
+        assert {event.at.hour for event in trial.matched if event.at} == {9}
+        assert {event.fields["message"] for event in trial.matched} == {'"GET /cart HTTP/1.1" 200'}
+        assert trial.matched[3].fields["client"] == "192.0.2.3"
