@@ -91,10 +91,10 @@ def test_a_night_without_a_model_says_to_train(tmp_path: Path) -> None:
     assert done.returncode == 30
 
 
-def test_anomalies_are_shown_by_kind_with_reason_evidence_and_line(published: Path) -> None:
+def test_anomalies_are_shown_by_finding_with_reason_evidence_and_line(published: Path) -> None:
     done = nightlog("anomalies", "--ds", DS, "--lake", str(published))
     assert done.returncode == 0
-    for word in ("3 anomalous sessions of 2 kinds", "1 more alike", "the disk went away", "3× disk <NUM> gone", "a.log:7"):
+    for word in ("3 anomalous sessions in 2 findings", "1 more alike", "the disk went away", "3× disk <NUM> gone", "a.log:7"):
         assert word in done.stdout
     assert "[bold]" in done.stdout
     assert "\x1b[31m" not in done.stdout and "\u202e" not in done.stdout
@@ -167,7 +167,7 @@ def doubted(tmp_path: Path) -> Path:
     said = {"label": "anomalous", "confidence": 0.6, "reason": "why", "round": 2, "group": HOSTILE, "events": []}
     said["added"] = [{"template": "fan <NUM> slow", "count": 2}]
     lake.append(VERDICTS, [asked | said | {"question_id": name} for name in ("q1", "q2")])
-    lake.append(PATTERNS, [{"system": "hdfs", "ds": DS, "pattern_id": n, "question_id": n, "n_sessions": 7} for n in ("q1", "q2", "q3")])
+    lake.append(PATTERNS, [{"system": "hdfs", "ds": DS, "pattern_id": n, "question_id": n, "n_sessions": 7} for n in ("q1", "q2")])
     return tmp_path / "lake"
 
 

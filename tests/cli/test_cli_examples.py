@@ -29,7 +29,7 @@ NOT_RUN = {
     "approve": "needs a night that was held back: tests/night",
 }
 # Commands without --format: their answer is a sentence.
-IN_WORDS = {"approve"}
+IN_WORDS = {"approve", "init"}
 
 
 def examples(name: str) -> list[str]:
