@@ -3,8 +3,8 @@
 Fields of the truth, per file: `first_at`, `last_at` (ISO times, or lists of them; `--MM-DDT…` has no year, `T…` no day) of the records that
 begin in `first_line`, `last_line`; `record_starts` (the first lines), `n_records`, `optional_lines` (may be records); `message_first`,
 `level_first` (texts, or lists of them), `message_has`, `message_lacks`; `refused` (no log). Times count within a second, messages without
-colours and runs of blanks. `second`: the same proposal must read the first lines as if written on other days; they are the files of a folder
-`second`, or else rewritten here.
+colours and runs of blanks. `second`: the same proposal must read the first lines as if written on other days; they are the files of a
+folder `second`, or else rewritten here.
 
 A file is good if all of its fields but `second` are right. FOLDER is ../shared/data/formats by default. `--verbose` prints what is wrong.
 """

@@ -179,3 +179,9 @@ def test_an_access_log_behind_syslog_is_read_on_other_days() -> None:
         assert {event.at.hour for event in trial.matched if event.at} == {9}
         assert {event.fields["message"] for event in trial.matched} == {'"GET /cart HTTP/1.1" 200'}
         assert trial.matched[3].fields["client"] == "192.0.2.3"
+
+
+def test_the_id_of_an_audit_record_is_its_time() -> None:
+    lines = [json.dumps({"ID": f"{1772600767 + n}.843:{30826 + n}", "SYSCALL": {"exe": "/usr/sbin/nft", "pid": n % 9}}) for n in range(60)]
+    trial = propose(lines, "shop", "shop-{ds}.log", DS, False).trial
+    assert trial.timed_share == 1 and f"{trial.matched[0].at:%H:%M:%S.%f}" == "05:06:07.843000"

@@ -33,6 +33,7 @@ TROUBLE = re.compile(r"(?i)^(?:err|error|exception|exc_info|cause|reason|stack|s
 # What a label of known truth is usually called.
 LABEL_NAME = re.compile(r"(?i)(?:is_?)?(?:labels?|anomal(?:y|ous)|attack|malicious|faulty?|ground_?truth)")
 ELEMENT = re.compile(r"<[\w:.-]+ ([^<>]*?)/?>\s*")  # of XML, whose attributes are pairs
+AUDIT = re.compile(r"^(\d{10}\.\d{3}):\d+$")  # time and serial number of an audit record
 MOSTLY = 0.8
 MAX_KEYS = 40
 Values = dict[str, str]
@@ -180,7 +181,8 @@ def roles(records: Sequence[Values]) -> Roles:
 
     times = {}
     for key, found in usual.items():
-        seen = [stamp for value in found if (stamp := scan(value)) and stamp.end == len(value)]
+        values_only = [AUDIT.sub(r"\1", value) for value in found]
+        seen = [stamp for value in values_only if (stamp := scan(value)) and stamp.end == len(value)]
         if len(seen) >= 0.9 * len(found) and len(found) >= 0.5 * n and (voted := form_of(seen)):
             same = sum(key_of(stamp) == voted[1] for stamp in seen) / len(found)
             times[key] = (hinted("time", key), same, len(set(found)) / len(found), len(found)), voted[0]

@@ -23,6 +23,7 @@ MICROSECOND = timedelta(microseconds=1)
 DAY = 24 * 3600 * 1_000_000
 # A time stamp outside of these is an error, and pandas and Python could not hold it.
 EARLIEST, LATEST = 0, (datetime(2262, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
+SERIAL = r":[0-9]+$"
 PLAIN = r"^[0-9]{1,15}(\.[0-9]+)?$"
 NUMBER = re.compile(r"[ \t]*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?[dDfF]?[ \t]*")
 
@@ -42,7 +43,8 @@ def reader(stamp: Timestamp) -> Read:
 
 
 def since_1970(stamps: pa.StringArray, per_second: int) -> pa.Int64Array:
-    """Numbers of seconds, or of parts of one, since 1970, as Spark casts strings to doubles."""
+    """Return numbers of seconds, or of parts of one, since 1970. A serial number behind a colon, as audit has it, is left out."""
+    stamps = pc.replace_substring_regex(stamps, SERIAL, "")
     plain = pc.match_substring_regex(stamps, PLAIN)
     numbers = pc.cast(pc.if_else(plain, stamps, None), pa.float64())
     if not pc.all(plain).as_py():
