@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -130,7 +131,7 @@ def anomalies(
         show_anomalies(rows, state.ds, limit, night_sentence(nights))
     if form == Format.TABLE and rows:
         best = max((row for row in rows if row["status"] == "open"), key=lambda row: row["score"], default=rows[0])
-        there = "" if lake is None else f" --lake {lake}"
+        there = "" if lake is None else f" --lake {quote(str(lake))}"
         command = f"nightlog show {best['pattern_id']} --system {best['system']} --ds {state.ds}{there}"
         out.print(safe(f"The whole story of a finding, here the most certain: {command}"), soft_wrap=True)
     raise typer.Exit(state.exit_code)
