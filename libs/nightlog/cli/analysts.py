@@ -37,7 +37,7 @@ class Label(StrEnum):
     ANOMALOUS = "anomalous"
 
 
-@app.command()
+@app.command(rich_help_panel="Feedback")
 def questions(
     system: SystemOption = "",
     with_answer: Annotated[bool, typer.Option("--answered", help="Those that were answered.")] = False,
@@ -66,7 +66,7 @@ def questions(
     raise typer.Exit(state.exit_code)
 
 
-@app.command()
+@app.command(rich_help_panel="Feedback")
 def answer(
     group: Annotated[str, typer.Argument(help="The group, as `nightlog questions` names it.")],
     label: Annotated[Label | None, typer.Argument(help="normal or anomalous.")] = None,
@@ -101,7 +101,7 @@ def answer(
     out.print(safe(f"{row['system']}: {row['name'] or 'one pattern'} ({len(row['questions']):,} patterns) {state}"), soft_wrap=True)
 
 
-@app.command()
+@app.command(rich_help_panel="Feedback")
 def label(
     session: Annotated[str, typer.Argument(help="The session, or a pattern's id.")],
     is_a: Annotated[Label | None, typer.Argument(metavar="[normal|anomalous]", help="normal or anomalous.")] = None,
@@ -138,7 +138,7 @@ def label(
     print_change(row, is_new, f"{place.system}: pattern {place.pattern_id}{of} {state}", f"nightlog label {session}", form)
 
 
-@app.command()
+@app.command(rich_help_panel="Feedback")
 def suppress(
     target: Annotated[str | None, typer.Argument(help="The session whose kind is to be hidden, or a pattern's id.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="The last night to hide it in, YYYY-MM-DD.", callback=checked_day)] = None,
@@ -194,7 +194,7 @@ def suppress(
     print_change(row, is_new, f"{system}: {shown} {state}", command, form)
 
 
-@app.command()
+@app.command(rich_help_panel="Feedback")
 def feedback(
     system: SystemOption = "",
     with_all: Annotated[bool, typer.Option("--all/--holding", help="All feedback, or only what is still in force.")] = True,

@@ -26,7 +26,7 @@ SharedOption = Annotated[
 ]
 
 
-@app.command()
+@app.command(rich_help_panel="Models")
 def evaluate(
     system: Annotated[str | None, typer.Option("--system", help="A labelled system whose nights were run; with --ds.")] = None,
     ds: Annotated[str | None, typer.Option("--ds", help="Nights, separated by commas; with --system.")] = None,

@@ -24,7 +24,7 @@ from nightlog.cli.app import (
 )
 
 
-@app.command()
+@app.command(rich_help_panel="Models")
 def train(
     systems: Systems = "",
     lake: LakeOption = None,
@@ -44,7 +44,7 @@ def train(
     messages.finish()
 
 
-@app.command()
+@app.command(rich_help_panel="Models")
 def retrain(
     systems: Systems = "",
     lake: LakeOption = None,
@@ -64,7 +64,7 @@ def retrain(
     messages.finish()
 
 
-@app.command()
+@app.command(rich_help_panel="Nights")
 def collect(systems: Systems = "", lake: LakeOption = None, form: FormatOption = Format.TABLE) -> None:
     """Collect what batches of earlier nights have brought (NIGHTLOG_LLM_MODE=batch); every night does it by itself too.
 
@@ -98,7 +98,7 @@ def collect(systems: Systems = "", lake: LakeOption = None, form: FormatOption =
     raise typer.Exit(EXIT_TRANSIENT if any(row["trouble"] and row["open"] for row in rows) else EXIT_DONE)
 
 
-@app.command()
+@app.command(rich_help_panel="Nights")
 def cost(
     since: Annotated[str | None, typer.Option("--since", help="First night, YYYY-MM-DD.", callback=checked_day)] = None,
     until: Annotated[str | None, typer.Option("--until", help="Last night, YYYY-MM-DD.", callback=checked_day)] = None,

@@ -39,7 +39,7 @@ NIGHT_COLUMNS = ["ds", "system", "outcome", "n_lines", "n_sessions", "n_unjudged
 SHOWN_COLUMNS = [name for name in NIGHT_COLUMNS if name not in ("n_provisional", "run_id")]
 
 
-@app.command()
+@app.command(rich_help_panel="Nights")
 def run(
     ds: Ds,
     systems: Systems = "",
@@ -105,7 +105,7 @@ def run(
     raise typer.Exit(exit_code(kinds.values(), len(chosen)))
 
 
-@app.command()
+@app.command(rich_help_panel="Investigate")
 def anomalies(
     ds: NightOption = "",
     system: SystemOption = "",
@@ -170,7 +170,7 @@ def show_anomalies(rows: list[dict[str, Any]], ds: str, limit: int, unjudged: st
         out.print(f"{len(ranked) - limit:,} more findings: --limit, --format json, or `nightlog query`")
 
 
-@app.command()
+@app.command(rich_help_panel="Nights")
 def outcomes(
     ds: Annotated[str, typer.Option("--ds", help="The night, YYYY-MM-DD; default: the last that was begun.", callback=checked_day)] = "",
     run_id: Annotated[str, typer.Option("--run-id", help="The run; default: the last one of the night.")] = "",
@@ -206,7 +206,7 @@ def outcomes(
     raise typer.Exit(exit_code(kinds or ["failed"], len(kinds)))
 
 
-@app.command()
+@app.command(rich_help_panel="Nights")
 def nights(
     system: SystemOption = "",
     limit: Limit = 30,
@@ -231,7 +231,7 @@ def nights(
         raise typer.Exit(state.exit_code)
 
 
-@app.command()
+@app.command(rich_help_panel="Investigate")
 def signals(
     ds: NightOption = "",
     system: SystemOption = "",
@@ -265,7 +265,7 @@ def signals(
     raise typer.Exit(code)
 
 
-@app.command()
+@app.command(rich_help_panel="Nights")
 def report(
     ds: NightOption = "",
     with_open: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,

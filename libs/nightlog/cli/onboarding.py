@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SHARES = (("matched", "matched"), ("swallowed", "swallowed"), ("timed", "timed"), ("in a session", "in_session"))
 
 
-@app.command("try")
+@app.command("try", rich_help_panel="Systems")
 def try_files(
     files: Annotated[list[Path], typer.Argument(help="Log files of one system: plain, .gz, .xz, .bz2, .zst or .zip.")],
     to: Annotated[Path | None, typer.Option("--out", help="Write the proposed file here, e.g. my-systems/shop.toml.")] = None,

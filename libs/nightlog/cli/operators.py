@@ -27,7 +27,7 @@ from nightlog.cli.app import (
 )
 
 
-@app.command()
+@app.command(rich_help_panel="Nights")
 def approve(
     ds: Ds,
     system: Annotated[str, typer.Option("--system", help="The system that was held back.")],
@@ -64,7 +64,7 @@ def approve(
     raise typer.Exit(exit_code(outcomes))
 
 
-@app.command()
+@app.command(rich_help_panel="Lake and machine")
 def restore(
     table: Annotated[str, typer.Argument(help="The table, e.g. gold.anomalies.")],
     to: Annotated[
@@ -105,7 +105,7 @@ def restore(
     out.print(f"{table} is as it was in version {go_back(tables, specs[table], point)}")
 
 
-@app.command()
+@app.command(rich_help_panel="Lake and machine")
 def init(to: Annotated[str, typer.Option("--out", help="The file to write; it must not exist yet.")] = "nightlog.toml") -> None:
     """Write a file for settings, each commented out with its meaning and default; edit it, then see `nightlog doctor`.
 
@@ -124,7 +124,7 @@ def init(to: Annotated[str, typer.Option("--out", help="The file to write; it mu
     out.print(f"{to}: edit it; it is read from the working folder, or from where NIGHTLOG_CONFIG says", soft_wrap=True)
 
 
-@app.command()
+@app.command(rich_help_panel="Lake and machine")
 def doctor(
     online: Annotated[
         bool, typer.Option("--online", help="Ask the LLM's endpoint for its models and one made-up question; no log text is sent.")
@@ -166,7 +166,7 @@ def doctor(
     raise typer.Exit(int(worst(found) == "error"))
 
 
-@app.command()
+@app.command(rich_help_panel="Investigate")
 def query(
     sql: Annotated[str, typer.Argument(help="SQL of DuckDB, e.g. over gold.anomalies.")],
     lake: LakeOption = None,
@@ -182,7 +182,7 @@ def query(
     print_rows(found.to_pylist(), found.column_names, form, grouped=False)
 
 
-@app.command()
+@app.command(rich_help_panel="Systems")
 def systems(form: FormatOption = Format.TABLE) -> None:
     """List the known systems: their role, the path of their files, and if their text may go to the LLM.
 
@@ -205,7 +205,7 @@ def systems(form: FormatOption = Format.TABLE) -> None:
     print_rows(rows, list(rows[0]) if rows else [], form)
 
 
-@app.command()
+@app.command(rich_help_panel="Lake and machine")
 def maintain(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the nights that are too old.")] = False,
     systems: Systems = "",

@@ -31,7 +31,7 @@ from nightlog.sanitize import as_json, escaped
 MOST_EVENTS = 1000
 
 
-@app.command()
+@app.command(rich_help_panel="Investigate")
 def show(
     session: Annotated[str, typer.Argument(help="The session, or a pattern's id: then its first session.")],
     system: ItsSystem = "",
@@ -181,7 +181,7 @@ def moment(at: Any) -> str:
     return "no time" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
 
 
-@app.command()
+@app.command(rich_help_panel="Investigate")
 def compare(
     before: Annotated[str, typer.Argument(help="The earlier night, YYYY-MM-DD.", callback=checked_day)],
     after: Annotated[str, typer.Argument(help="The later night.", callback=checked_day)],
@@ -232,7 +232,7 @@ def shortened(text: str, most: int = 160) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-@app.command()
+@app.command(rich_help_panel="Investigate")
 def replay(
     session: Annotated[str | None, typer.Argument(help="The session; without it all of the night, with --ds and --system.")] = None,
     ds: LastNight = "",
