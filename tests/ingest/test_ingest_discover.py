@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
-import lzma
 import random
 import re
-import zipfile
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from ingest_help import make_system, put_file
+from ingest_help import PACKERS, make_system, put_file, zipped
 from nightlog.errors import ConfigError, FormatError
 from nightlog.ingest.discover import data_folder, find_days, find_files, log_files, relative
 from nightlog.ingest.splits import plan, read_piece
@@ -166,34 +160,6 @@ def test_names_in_the_lake_do_not_depend_on_where_the_data_folder_lies(tmp_path:
     assert relative(Path("/elsewhere/a.log"), tmp_path) == "/elsewhere/a.log"
 
 
-def zst(content: bytes) -> bytes:
-    packed = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(packed, "zstd") as out:
-        out.write(content)
-    return packed.getvalue().to_pybytes()  # type: ignore[no-any-return]
-
-
-def zipped(*contents: bytes, flags: int = 0) -> bytes:
-    """Return a zip archive of members a, b, …; bit 1 of the flags says that they are encrypted."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.mkdir("folder")
-        for number, content in reversed(list(enumerate(contents))):
-            archive.writestr(f"folder/{'abc'[number]}.log", content)
-    data = bytearray(packed.getvalue())
-    for mark, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
-        for found in re.finditer(re.escape(mark), bytes(data)):
-            data[found.start() + place] |= flags
-    return bytes(data)
-
-
-PACKERS = {
-    "gz": lambda content: gzip.compress(content, mtime=0),
-    "xz": lzma.compress,
-    "bz2": bz2.compress,
-    "zst": zst,
-    "zip": zipped,
-}
 CONTENT = random.Random(1).randbytes(50_000) + b"line\n" * 10_000
 
 
