@@ -97,7 +97,7 @@ class NoInput(NightlogError):
 
 
 def is_transient(error: Exception) -> bool:
-    """Return whether an error of a library is worth another try: two writers met, or a worker or the connection to Spark was lost."""
+    """Return True if an error of a library is worth another try: two writers met, or a worker or the connection to Spark was lost."""
     names = {kind.__name__ for kind in type(error).__mro__}
     text = str(error)
     # Py4J raises its base class, without a trace of the JVM's, where the JVM has ended in the middle of a call.
@@ -121,6 +121,6 @@ def outcome_of(error: Exception) -> tuple[OutcomeKind, str]:
 
 
 def first_line(error: Exception) -> str:
-    """An error of a library in one line."""
+    """Return an error of a library in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:500]

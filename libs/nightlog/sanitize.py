@@ -1,4 +1,4 @@
-"""Text of logs that steers nothing: no terminal, no spreadsheet."""
+"""Text of logs made safe: it steers no terminal and no spreadsheet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORMULA = re.compile(r"\s*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
 
 
 def escaped(text: str) -> str:
-    """JSON text in which such characters are escapes: the same data, and nothing that steers a terminal.
+    """Return JSON text in which such characters are escapes: the same data, and nothing that steers a terminal.
 
     >>> print(escaped('"a\u202eb"'))
     "a\\u202eb"
@@ -40,12 +40,12 @@ def csv_cell(value: Any) -> Any:
 
 
 def cell_value(value: Any) -> Any:
-    """A value in one cell: nested ones as JSON."""
+    """Return a value for one cell: nested ones as JSON."""
     return escaped(json.dumps(value, default=as_json, ensure_ascii=False)) if isinstance(value, list | dict) else value
 
 
 def csv_lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
-    """Return rows as lines of CSV, each value inert, see `csv_cell`; with `columns` a line of these names first, and these values alone.
+    """Return rows as lines of CSV, each value sanitized, see `csv_cell`; with `columns` a line of these names first, then these values.
 
     >>> csv_lines([{"id": "=1+1", "n": 2}], ["id", "n"])
     "id,n\\n'=1+1,2\\n"
@@ -59,5 +59,5 @@ def csv_lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) ->
 
 
 def as_json(value: Any) -> Any:
-    """Return what JSON has no form for, as text."""
+    """Return a value that JSON has no form for, as text."""
     return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -29,7 +29,7 @@ class Prices(NamedTuple):
     batch: float = 0.5
 
     def of(self, tokens_in: int, tokens_out: int, tokens_cached: int = 0, in_batch: bool = False) -> float:
-        """Return what tokens cost in US dollars; those that were cached are part of `tokens_in`.
+        """Return the cost of tokens in US dollars; those that were cached are part of `tokens_in`.
 
         >>> Prices(0.25, 0.025, 2.0).of(1_000_000, 500_000, tokens_cached=800_000)
         1.07
@@ -266,7 +266,7 @@ def from_folder(folder: Path, key: str, value: Any) -> Any:
 
 
 def is_secret(name: str) -> bool:
-    """Return whether a field holds a secret."""
+    """Return True if a field holds a secret."""
     annotation = Settings.model_fields[name].annotation
     return SecretStr in (annotation, *getattr(annotation, "__args__", ()))
 

@@ -50,7 +50,7 @@ PROFILES: dict[Profile, dict[str, str]] = {"local": LOCAL, "cluster": CLUSTER, "
 
 
 def profile_of(master: str) -> Profile:
-    """The profile of a master where none is named.
+    """Return the profile of a master, if none is named.
 
     >>> profile_of("local[*]"), profile_of("yarn")
     ('local', 'cluster')
@@ -59,9 +59,9 @@ def profile_of(master: str) -> Profile:
 
 
 def spark_options(master: str, profile: Profile | None, driver_memory: str = "4g") -> dict[str, str]:
-    """Return what a session is started with, where `spark-submit` sets nothing else.
+    """Return the options of a session, unless `spark-submit` sets others.
 
-    Raises ConfigError where profile and master do not go together: a local master has no executors that could be given a GPU.
+    Raises ConfigError if profile and master do not go together: a local master has no executors that could be given a GPU.
     """
     profile = profile or profile_of(master)
     if profile != "local" and profile_of(master) == "local":
@@ -73,7 +73,7 @@ def spark_options(master: str, profile: Profile | None, driver_memory: str = "4g
 
 
 def delta_jars(folder: Path = JARS) -> str:
-    """Delta's JARs as `make setup` resolved them. Raises ConfigError where they are missing."""
+    """Return Delta's JARs as `make setup` resolved them. Raises ConfigError if they are missing."""
     jars = sorted(folder.glob("*.jar"))
     if not jars:
         raise ConfigError(f"no Delta JARs under {folder}; run `make setup`")
@@ -81,7 +81,7 @@ def delta_jars(folder: Path = JARS) -> str:
 
 
 def start_spark(app: str, master: str = "local[*]", driver_memory: str = "4g", profile: Profile | None = None) -> SparkSession:
-    """The session of this process, started if there is none; what `spark-submit` sets goes before what is set here. Raises ConfigError."""
+    """Return the session of this process, started if there is none; options of `spark-submit` come first. Raises ConfigError."""
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 

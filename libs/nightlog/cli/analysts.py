@@ -234,7 +234,7 @@ def feedback(
 
 
 def earlier(row: dict[str, Any], is_new: bool) -> str:
-    """Return who gave the same feedback before and when, empty if it is new."""
+    """Return the author and the day of the same feedback before, empty if it is new."""
     return "" if is_new else f", by {row['answered_by']} since {row['answered_at']:%Y-%m-%d}"
 
 

@@ -103,7 +103,7 @@ def requirements() -> list[str]:
 
 
 def reads_only() -> bool:
-    """Return whether the packages that run nights are missing, some or all."""
+    """Return True if some of the packages that run nights are missing."""
     return any(installed(Requirement(each).name) is None for each in requirements())
 
 

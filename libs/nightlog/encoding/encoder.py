@@ -36,7 +36,7 @@ def one_thread() -> Iterator[None]:
 
 
 def pick_device(wanted: str) -> torch.device:
-    """The device of this process or Spark task; `auto` takes a GPU where there is one."""
+    """Return the device of this process or Spark task; `auto` takes a GPU where there is one."""
     import torch
 
     return torch.device(device_name(wanted, task_gpus(), torch.cuda.device_count()))
@@ -90,7 +90,7 @@ TEXT_BYTES = 8192  # of log text, which take as long as to embed a template
 
 
 def plain_text(template: str) -> str:
-    """Return what the encoder reads of a template: words apart, masks by their names, wildcards left out.
+    """Return a template as the encoder reads it: words apart, masks by their names, wildcards left out.
 
     >>> plain_text("PacketResponder <NUM> for block <BLK> <*>")
     'Packet Responder num for block blk'
@@ -102,7 +102,7 @@ def plain_text(template: str) -> str:
 
 
 def make_encoder(device: str) -> Callable[[np.ndarray], np.ndarray]:
-    """The predict function of one Python worker; the model is loaded once, here, from the package that carries it.
+    """Return the predict function of one Python worker; the model is loaded once, here, from the package that carries it.
 
     On a GPU it computes in half precision; vectors are float32 of unit norm wherever they come from, and are written once.
     """
@@ -132,7 +132,7 @@ def make_encoder(device: str) -> Callable[[np.ndarray], np.ndarray]:
 
 @lru_cache(maxsize=1)
 def encoder_here(device: str) -> Callable[[np.ndarray], np.ndarray]:
-    """The predict function of this process, loaded when it is first needed."""
+    """Return the predict function of this process, loaded when it is first needed."""
     return make_encoder(device)
 
 

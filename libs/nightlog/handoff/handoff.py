@@ -50,7 +50,7 @@ def hand_off(lake: Lake, ds: str, run_id: str, to: HandOff, now: Callable[[], da
 
 
 def steps(lake: Lake, ds: str, to: HandOff) -> list[tuple[str, Callable[[], Handed]]]:
-    """Return what is set up: the kind, and the work. Imports wait until it is called."""
+    """Return the configured steps: kind and function. Imports wait until it is called."""
 
     def export() -> Handed:
         from nightlog.handoff.export import export_night

@@ -33,7 +33,7 @@ class Counted:
 
 
 def change_of(before: int, after: int, total_before: int, total_after: int) -> Change | None:
-    """Return what became of something that so many of a night's sessions have, None where it is about as before.
+    """Return the change of something that so many of a night's sessions have, None if it is about as before.
 
     More and fewer are by share of the sessions, where it has at least doubled or halved and chance would hardly do so: a busier night
     alone is no change. Two proportions, pooled; 3 standard deviations.
@@ -59,7 +59,7 @@ def counted_change(before: int, after: int) -> Change | None:
 
 
 def compare(one: Counted, two: Counted) -> list[dict[str, Any]]:
-    """Return what is new, gone, more or fewer in the second night: anomalies first, then templates, then patterns; the greatest change
+    """Return the changes in the second night, new, gone, more or fewer: anomalies first, then templates, then patterns; the greatest change
     first.
 
     Returns: kind, change, id, before, after (sessions), what.

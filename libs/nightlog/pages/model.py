@@ -131,7 +131,7 @@ class SystemNight:
 
     @property
     def published(self) -> bool:
-        """Return whether there is something to show, of this run or of an earlier one."""
+        """Return True if there is something to show, of this run or of an earlier one."""
         return is_published(self.night.get("outcome"))
 
 
@@ -145,7 +145,7 @@ def day(ds: str, days: int) -> str:
 
 
 def outcome_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Outcome, tuple[str, ...], tuple[tuple[str, str, float], ...]]:
-    """Return what became of a system, from its rows of ops.outcomes for the night: the outcome, warnings, and (stage, outcome, seconds).
+    """Return the outcome of a system, from its rows of ops.outcomes for the night: the outcome, warnings, and (stage, outcome, seconds).
 
     The last row of each stage counts. A stage that was done again and had no next stage since has failed in it.
     """

@@ -151,7 +151,7 @@ def finding_query(finding: Finding, ds: str) -> str:
 
 
 def finding_options(finding: Finding, ds: str, label: str = "") -> str:
-    """Return what names a finding to a command. Its pattern's id and its system are plain words, which a session's id need not be."""
+    """Return the arguments that name a finding. Its pattern's id and its system are plain words, which a session's id need not be."""
     return " ".join(part for part in (finding.pattern_id, label, f"--system {finding.system} --ds {ds}") if part)
 
 

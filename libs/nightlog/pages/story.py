@@ -127,7 +127,7 @@ def first(lake: Lake, spec: TableSpec, **equal: str) -> Row:
 
 
 def in_force(row: Mapping[str, Any], night: Mapping[str, Any]) -> bool:
-    """Return whether the night was published under this verdict's prompt and LLM."""
+    """Return True if the night was published under this verdict's prompt and LLM."""
     versions = night.get("versions") or {}
     return row["prompt"] == versions.get("prompt") and versions.get("llm") in (None, row["llm"])
 
@@ -172,7 +172,7 @@ def thresholds_of(lake: Lake, version: str | None) -> Thresholds | None:
 
 
 def verdict_of(lake: Lake, about: About, verdicts: Sequence[Row], said: Sequence[Row]) -> Row:
-    """Return what the night said of the session: the published row; of a session that is not among them, who found it normal and why.
+    """Return the night's verdict on the session: the published row; for a normal session its judge and the reason.
 
     `held_to` is what the small model's probability must reach; `can_flag` is False if it cannot. A session that nobody judged has no label.
     """
@@ -203,7 +203,7 @@ def verdict_of(lake: Lake, about: About, verdicts: Sequence[Row], said: Sequence
 def decided_then(
     about: About, verdicts: Sequence[Row], said: Sequence[Row], by: Thresholds | None, then: datetime | None
 ) -> Decision | None:
-    """Return what `decisions` say of the pattern by what was known when the night was published; None where rows are missing."""
+    """Return the decision on the pattern by the rows of the time when the night was published; None if rows are missing."""
     if by is None or not about.pattern:
         return None
     known = [row for row in verdicts if then is None or utc(row["asked_at"]) <= utc(then)][:1]
@@ -319,7 +319,7 @@ def matching(
 
 
 def is_about(row: Mapping[str, Any], about: About, verdicts: Sequence[Row]) -> bool:
-    """Return whether what was said is about the session's pattern, one of its templates, or the group of its question. `row`: see
+    """Return True if feedback is about the session's pattern, one of its templates, or the group of its question. `row`: see
     `history`.
     """
     if row["about"] == "pattern":

@@ -44,7 +44,7 @@ BLANKS = frozenset("\u115f\u1160\u2800\u3164\uffa0\u034f\u17b4\u17b5") | {
 
 
 def is_unseen(char: str) -> bool:
-    """Return whether a character shows nothing or steers what is around it: controls, bidirectional and zero-width ones, odd spaces.
+    """Return True if a character shows nothing or steers what is around it: controls, bidirectional and zero-width ones, odd spaces.
 
     >>> [is_unseen(char) for char in ("a", " ", "\\t", "\\x1b", "\\u202e", "\\u200b", "\\ud800")]
     [False, False, False, True, True, True, True]
@@ -55,7 +55,7 @@ def is_unseen(char: str) -> bool:
 
 
 def symbol(char: str) -> str:
-    """Return what is shown for an unseen character: its number.
+    """Return the symbol of an unseen character: its number.
 
     >>> symbol("\\x1b"), symbol("\\u202e")
     ('⟨U+001B⟩', '⟨U+202E⟩')
@@ -201,7 +201,7 @@ def is_complete(nights: Sequence[SystemNight]) -> bool:
 
 
 def troubled(night: SystemNight) -> str:
-    """Return what went wrong, in a few words."""
+    """Return the trouble, in a few words."""
     has_stage = night.outcome.stage and night.outcome.outcome not in (OutcomeKind.NO_INPUT, OutcomeKind.INCOMPLETE)
     where = f" in stage {night.outcome.stage}" if has_stage else ""
     return f"{OUTCOMES.get(night.outcome.outcome, night.outcome.outcome)}{where}"

@@ -66,14 +66,14 @@ class Past:
 
 
 def read_past(lake: Lake) -> Past:
-    """The history of all systems, read once a run."""
+    """Return the history of all systems, read once per run."""
     nights = by_system(lake.rows(NIGHTS, ["ds", "system", "outcome", *COUNTED]))
     approvals = by_system(sorted(lake.rows(APPROVALS), key=lambda row: row["approved_at"]))
     return Past(nights, approvals, hosts_of_nights(lake))
 
 
 def by_system(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """System → its rows, in their order."""
+    """Return system → its rows, in their order."""
     found: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         found.setdefault(row["system"], []).append(row)
@@ -81,7 +81,7 @@ def by_system(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
 
 
 def find_outliers(lake: Lake, system: System, ds: str, stage: str, counts: Mapping[str, int], past: Past) -> list[Outlier]:
-    """Return what the gate behind a stage ("parse" or "publish") finds in the night's counts, critical or not, approved or not."""
+    """Return the outliers in the night's counts by the gate of a stage ("parse" or "publish"), critical or not, approved or not."""
     approvals = past.approvals.get(system.name, ())
     nights = past.nights.get(system.name, ())
     found = []
@@ -159,7 +159,7 @@ def check_anomalies(
 def record_approval(
     lake: Lake, system: str, ds: str, stage: str, held: Iterable[Outlier], approval: Approval, now: datetime, run_id: str
 ) -> None:
-    """Note in ops.approvals what was let through, by whom, and why."""
+    """Record in ops.approvals what was let through, by whom, and why."""
     figures = [{"measure": each.measure, "value": each.value, "low": each.low, "high": each.high} for each in held]
     row = {"ds": ds, "system": system, "stage": stage, "held": figures, "run_id": run_id, "approved_at": now}
     row |= {"new_normal": approval.new_normal, "approved_by": approval.by, "reason": approval.reason or None}

@@ -48,7 +48,7 @@ class Breach:
 
 
 def night_expectations() -> list[Any]:
-    """Return what must hold of a night's counts before any of it is used."""
+    """Return the expectations of a night's counts, before any of it is used."""
     from great_expectations import expectations as gxe
 
     return [
@@ -60,7 +60,7 @@ def night_expectations() -> list[Any]:
 
 
 def anomaly_expectations(ds: str, system: str) -> list[Any]:
-    """Return what must hold of the rows that would go to gold.anomalies."""
+    """Return the expectations of the rows for gold.anomalies."""
     from great_expectations import expectations as gxe
 
     required = ("session_id", "pattern_id", "n_events", "score", "decided_by", "route", "status", "reason", "run_id", "n_lines")
@@ -86,7 +86,7 @@ def anomaly_expectations(ds: str, system: str) -> list[Any]:
 def judged_sums(
     sessions: pa.Table, patterns: Sequence[Mapping[str, Any]], routes: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, Any]]
 ) -> dict[str, int]:
-    """Return how much is wrong in a night's slices, by the names in JUDGED; all 0 where all is well.
+    """Return the faults in a night's slices, by the names in JUDGED; all 0 if there are none.
 
     Args: sessions (session_id, pattern_id, started_at, ended_at, n_events) of silver.sessions; rows of silver.patterns (pattern_id,
     n_sessions), routes (pattern_id, route, similarity) and scores (pattern_id, probability).
@@ -113,7 +113,7 @@ def judged_sums(
 
 
 def session_sums(counts: Mapping[str, int], n_judged: int, n_left: int) -> dict[str, int]:
-    """Return how far a night's account of its sessions is from the tables, by the names in ACCOUNTED; all 0 if it holds.
+    """Return the differences between a night's account of its sessions and the tables, by the names in ACCOUNTED; all 0 if it holds.
 
     Args:
         counts: of the stage parse; without `n_ids` an earlier version of Nightlog parsed the night, and nothing is compared.
@@ -129,7 +129,7 @@ def session_sums(counts: Mapping[str, int], n_judged: int, n_left: int) -> dict[
 
 
 def within(value: float | None, low: float, high: float) -> bool:
-    """Return whether a number is there and in a range, but for what rounding does to it.
+    """Return True if a number is there and in a range, except for rounding.
 
     >>> within(1.0000001, 0, 1), within(float("nan"), 0, 1), within(None, 0, 1)
     (True, False, False)
@@ -162,9 +162,9 @@ def check(frame: pd.DataFrame, expectations: Sequence[Any]) -> list[Breach]:
 
 
 def check_sums(sums: Mapping[str, int], severities: Mapping[str, str]) -> list[Breach]:
-    """Validate sums, each of which must be none. Great Expectations is asked only where one is not.
+    """Validate sums, each of which must be zero. Great Expectations is asked only if one is not.
 
-    Args: severities: name of a sum → how bad it is that it is not none.
+    Args: severities: name of a sum → severity if it is not zero.
     """
     if not any(sums.values()):
         return []
@@ -176,7 +176,7 @@ def check_sums(sums: Mapping[str, int], severities: Mapping[str, str]) -> list[B
 
 
 def breach(result: Any) -> Breach:
-    """One failed expectation in words."""
+    """Return one failed expectation in words."""
     config = result.expectation_config
     about = {name: value for name, value in config.kwargs.items() if name != "batch_id" and value is not None}
     rows = tuple(int(row) for row in result.result.get("unexpected_index_list") or ())

@@ -65,7 +65,7 @@ class Outlier:
 
 
 def share(part: int, whole: int) -> float:
-    """A part of a whole, 0 where there is no whole; never above 1.
+    """Return a part of a whole, 0 if there is no whole; never above 1.
 
     >>> share(1, 4), share(0, 0), share(3, 2)
     (0.25, 0.0, 1.0)
@@ -74,7 +74,7 @@ def share(part: int, whole: int) -> float:
 
 
 def with_text(counts: Counts) -> int:
-    """Lines that are not blank."""
+    """Return the number of lines that are not blank."""
     return counts.get("n_lines", 0) - counts.get("n_blank", 0)
 
 
@@ -97,7 +97,7 @@ def measured(counts: Counts) -> dict[str, tuple[float, int]]:
 
 
 def bounds(history: Sequence[float], deviations: float, slack: float) -> tuple[float, float]:
-    """Return what a value may lie between: `deviations` robust standard deviations around the median, or as far as two nights went, and
+    """Return the bounds of a value: `deviations` robust standard deviations around the median, or as far as two nights went, and
     `slack`.
 
     >>> bounds([10, 11, 9, 10, 10, 40, 10], 4, 2)
@@ -146,7 +146,7 @@ def drift(counts: Counts, before: Sequence[Counts], gates: Gates, measures: Iter
 
 
 def beyond_limits(counts: Counts, gates: Gates) -> list[Outlier]:
-    """Return what is beyond the limits that hold from the first night: unparsed and swallowed lines, carriage returns inside of lines."""
+    """Return the figures beyond the limits of every night: unparsed and swallowed lines, carriage returns inside of lines."""
     total = with_text(counts)
     found = []
     value = share(counts["n_unparsed"], total)
@@ -203,7 +203,7 @@ WORDS = {
 
 
 def drift_text(measure: str, value: float, low: float, high: float, before: Sequence[float]) -> str:
-    """An outlier in words.
+    """Return an outlier in words.
 
     >>> drift_text("sessions", 12.0, 100.4, 900.2, [300.0, 310.0])
     'the number of sessions is 12, expected 101 to 900: on the 2 nights before the median was 305'
@@ -217,7 +217,7 @@ def drift_text(measure: str, value: float, low: float, high: float, before: Sequ
 
 
 def nights_before(ds: str, days: int) -> tuple[str, str]:
-    """The first and the last day of a night's history.
+    """Return the first and the last day of a night's history.
 
     >>> nights_before("2026-03-04", 28)
     ('2026-02-04', '2026-03-03')
@@ -263,7 +263,7 @@ def mark_approved(outliers: Iterable[Outlier], approvals: Iterable[Mapping[str, 
 
 
 def covers(held: Mapping[str, Any], outlier: Outlier) -> bool:
-    """Return whether what was approved takes in what is found now."""
+    """Return True if an approval covers an outlier."""
     if held["measure"] != outlier.measure:
         return False
     value = float(held["value"])

@@ -32,7 +32,7 @@ LINES = {
 
 
 def line_sums(parts: Iterable[pa.Table], n_read: int, n_null: int) -> dict[str, int]:
-    """Return how much is wrong in a night's lines, by the names in LINES.
+    """Return the faults in a night's lines, by the names in LINES.
 
     Args: parts: (file, line_no) of each part of the slice; n_read: the lines that were read from the files; n_null: nulls in the slice.
     """
@@ -81,28 +81,28 @@ class Rules:
 
     @property
     def severities(self) -> dict[str, str]:
-        """Name of each sum → how bad it is that it is not none."""
+        """Return name of each sum → severity if it is not zero."""
         names = [*self.broken, *(["repeated"] if self.key is not None else [])]
         return {f"{self.spec.name}: {name}": self.severity for name in names}
 
 
 def missing(*columns: str) -> Callable[[Row], bool]:
-    """Return whether one of these is null."""
+    """Return the rule that none of these is null."""
     return lambda row: any(row[name] is None for name in columns)
 
 
 def unknown(column: str, *known: str | int | None) -> Callable[[Row], bool]:
-    """Return whether a column holds something else than these."""
+    """Return the rule that a column holds one of these."""
     return lambda row: row[column] not in known
 
 
 def below_zero(*columns: str) -> Callable[[Row], bool]:
-    """Return whether one of these is negative, or no number."""
+    """Return the rule that none of these is negative, or not a number."""
     return lambda row: any(row[name] is not None and not row[name] >= 0 for name in columns)
 
 
 def no_json(row: Row) -> bool:
-    """Return whether what was set aside is no JSON object."""
+    """Return True if a row that was set aside is not a JSON object."""
     try:
         return not isinstance(json.loads(row["row"] or ""), dict)
     except ValueError:
@@ -197,7 +197,7 @@ OPS = (
 
 
 def rule_sums(rules: Rules, rows: Iterable[Row]) -> dict[str, dict[str, int]]:
-    """System → name → how many rows of a table break the rule; only what is broken. Rows of no system are under ``""``."""
+    """Return system → name → rows of a table that break the rule; only broken rules. Rows of no system are under ``""``."""
     found: dict[str, Counter[str]] = {}
     keys: set[object] = set()
     for row in rows:

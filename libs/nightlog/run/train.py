@@ -51,7 +51,7 @@ def run_training(settings: Settings, names: str, tell: Callable[[str], None]) ->
 
 
 def answered(lake: Lake, system: System) -> dict[str, bool]:
-    """Return what analysts said of a system's questions and patterns: id → anomalous or not."""
+    """Return the analysts' answers on a system's questions and patterns: id → anomalous or not."""
     from nightlog.feedback.questions import system_answers
     from nightlog.llm.prompt import prompt_hash
     from nightlog.llm.verdicts import latest_verdicts

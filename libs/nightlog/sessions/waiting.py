@@ -64,7 +64,7 @@ class WaitingList:
         self.changed: set[str] = set()
 
     def entries(self, ds: str) -> pa.Table:
-        """Return what the night has left to later ones, judged since or not: ENTRIES, in the order of session ids."""
+        """Return the sessions that the night has left to later ones, judged since or not: ENTRIES, in the order of session ids."""
         if ds not in self.slices:
             parts = [part.path for part in self.parts if dict(part.partition)["ds"] == ds]
             tables = [read_part(self.lake.root, WAITING, path, ENTRIES.names).cast(ENTRIES) for path in parts]

@@ -244,7 +244,7 @@ def judged_elsewhere(
 
 
 def judged_before(lake: Lake, system: str, days: Sequence[str], done: Mapping[str, list[Part]], ids: pa.Array) -> int:
-    """Return how many of the ids were judged on one of the days.
+    """Return the number of ids that were judged on one of the days.
 
     Args:
         done: sessions that this run has written and not committed yet, by night.

@@ -37,7 +37,7 @@ class Signal:
 
 
 def is_ready(n_nights: int) -> bool:
-    """The readiness rule: whether enough nights were seen to say what is usual."""
+    """Return True if enough nights were seen to know what is usual."""
     return n_nights >= READY_NIGHTS
 
 
@@ -58,7 +58,7 @@ def new_templates(tonight: Counts, first_ds: Mapping[str, str], ds: str) -> list
 
 
 def busyness(tonight: Counts, usual: Mapping[str, float]) -> float:
-    """Return how busy the night was: the median over templates of tonight's count by the usual one; 1 where there are too few to tell.
+    """Return the busyness of the night: the median over templates of tonight's count by the usual one; 1 if there are too few templates.
 
     >>> busyness({f"t{n}": 200 for n in range(9)}, {f"t{n}": 100.0 for n in range(9)}), busyness({"t": 900}, {"t": 100.0})
     (2.0, 1.0)
@@ -210,7 +210,7 @@ def values_out_of_range(
 
 
 def deviations_beyond(before: Sequence[float], now: float) -> float:
-    """Return how many robust deviations a night's highest is above that of the nights before; 0 where it is not far beyond all of them.
+    """Return the robust deviations of a night's highest from that of the nights before; 0 if it is not far beyond all of them.
 
     >>> deviations_beyond([90, 100, 110, 100, 95, 105, 100], 900) > 5, deviations_beyond([90, 100, 110, 100, 95, 105, 100], 300)
     (True, 0.0)
@@ -232,7 +232,7 @@ def magnitude(value: float, unit: float) -> float:
 
 
 def is_counter(nights: Sequence[Range]) -> bool:
-    """Return whether a number goes on where it ended the night before, as counters, ids and times do: most nights begin above the last.
+    """Return True if a number continues from its end of the night before, as counters, ids and times do: most nights begin above the last.
 
     >>> is_counter([Range(9, n * 10, n * 10 + 9) for n in range(8)]), is_counter([Range(9, n % 3, 9) for n in range(8)])
     (True, False)
@@ -242,7 +242,7 @@ def is_counter(nights: Sequence[Range]) -> bool:
 
 
 def context(text: str, place: NumberPlace) -> str:
-    """Return which number it is, by the words beside it.
+    """Return the name of a number, by the words beside it.
 
     >>> context("took <NUM> ms at <NUM>:<NUM>", NumberPlace("t", 5, 2))
     'number 2 of “<NUM>:<NUM>” in “at <NUM>:<NUM>”'

@@ -176,7 +176,7 @@ class Mask(Section):
 
     @property
     def placeholder(self) -> str:
-        """Return what stands in the text's place."""
+        """Return the placeholder of the masked text."""
         return self.name if self.word else f"<{self.name}>"
 
 
@@ -292,7 +292,7 @@ class Signals(Section):
 
     @property
     def any(self) -> bool:
-        """Return whether any of them is wanted."""
+        """Return True if any of them is wanted."""
         return self.new_template or self.rate or self.silence or self.value or self.variation
 
 

@@ -69,7 +69,7 @@ def compile_format(form: str) -> TimeFormat:
 
 
 def is_number(piece: str) -> bool:
-    """Return whether a piece of a format stands for digits alone."""
+    """Return True if a piece of a format stands for digits alone."""
     return (piece[0] in NUMBERS and not (piece[0] in "ML" and len(piece) > 2)) or piece[0] == "S" or piece.isdecimal()
 
 

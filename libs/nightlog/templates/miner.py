@@ -136,7 +136,7 @@ def contexts(tokens: Sequence[str]) -> list[int]:
 
 
 def is_word(token: str) -> bool:
-    """Return whether a token says something: it is neither a wildcard nor a mask alone.
+    """Return True if a token has a meaning: it is neither a wildcard nor a mask alone.
 
     >>> is_word("<NUM>"), is_word("size=<NUM>"), is_word("<*>")
     (False, True, False)
@@ -145,7 +145,7 @@ def is_word(token: str) -> bool:
 
 
 def is_value(token: str) -> bool:
-    """Return whether a token looks like a value: it has a digit, a mask, a path, or an address in it.
+    """Return True if a token looks like a value: it has a digit, a mask, a path, or an address in it.
 
     >>> is_value("<NUM>"), is_value("size=<NUM>"), is_value("closed")
     (True, True, False)
@@ -154,7 +154,7 @@ def is_value(token: str) -> bool:
 
 
 def name_of(token: str) -> str:
-    """Return what a value is called where it stands: the word before an equals sign or a bracket.
+    """Return the name of a value: the word before an equals sign or a bracket.
 
     >>> name_of("rhost=<IP>"), name_of("LOGIN(uid=<NUM>)"), name_of("(uid=<NUM>)"), name_of("<IP>")
     ('rhost', 'LOGIN', '', '')
