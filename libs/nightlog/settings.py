@@ -44,6 +44,7 @@ class Prices(NamedTuple):
 
 
 PRICES = Prices()
+ALERTS_PER_NIGHT = 20
 
 
 class Limits(NamedTuple):
@@ -63,6 +64,7 @@ class HandOff(NamedTuple):
     pages_url: str = ""
     exports: Path | None = None
     metrics: Path | None = None
+    alerts: int = ALERTS_PER_NIGHT
 
 
 class Settings(BaseSettings):
@@ -139,6 +141,12 @@ class Settings(BaseSettings):
     webhook_hosts: str = Field("", description="hosts that the webhook may name, separated by commas; `.example.org` is every host in it")
     webhook_timeout_s: float = Field(10.0, gt=0, le=300, description="from the request to the end of its answer")
     pages_url: str = Field("", description="address under which the lake's folder `reports` is served, for links in messages")
+    alerts_per_night: int = Field(
+        ALERTS_PER_NIGHT,
+        ge=1,
+        le=200,
+        description="findings that the webhook sends and the night's page shows first; it changes no score and no flag",
+    )
     exports: Path | None = Field(None, description="folder that gets each night's anomalies as Parquet and CSV; default: none")
     metrics: Path | None = Field(None, description="file that gets the last night's metrics in Prometheus' text format; default: none")
 
@@ -173,7 +181,8 @@ class Settings(BaseSettings):
     @property
     def hand_off(self) -> HandOff:
         """Return the receivers of a published night besides the lake."""
-        return HandOff(self.webhook_url, self.webhook_hosts, self.webhook_timeout_s, self.pages_url, self.exports, self.metrics)
+        to = (self.webhook_url, self.webhook_hosts, self.webhook_timeout_s, self.pages_url, self.exports, self.metrics)
+        return HandOff(*to, self.alerts_per_night)
 
     @property
     def provider(self) -> Provider:

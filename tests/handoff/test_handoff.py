@@ -51,7 +51,7 @@ def hook(stub: Stub) -> str:
 
 
 def test_a_message_has_counts_outcomes_and_a_link_and_no_text_of_logs_or_llms(lake: Lake) -> None:
-    body, _ = tell_night(lake, DS, "https://pages.example.org/nightlog/")
+    body, _ = tell_night(lake, DS, "https://pages.example.org/nightlog/", 20)
     assert set(body) == {"text", "blocks"}
     lines = body["text"].splitlines()
     assert lines[0] == (
@@ -72,9 +72,9 @@ def test_a_night_of_many_systems_is_cut_and_those_that_failed_are_not(tmp_path: 
         {"ds": DS, "system": f"s{n:02}", "outcome": "done", "n_sessions": 9, "n_anomalies": n % 7, "n_provisional": 1} for n in range(50)
     ]
     lake.append(NIGHTS, [*rows, {"ds": DS, "system": "zz", "outcome": "failed"}, {"ds": DS, "system": "y" * 300, "outcome": "no_input"}])
-    body, _ = tell_night(lake, DS, "https://pages.example.org/" + "x" * 100)
+    body, _ = tell_night(lake, DS, "https://pages.example.org/" + "x" * 100, 20)
     assert len(body["blocks"][0]["text"]["text"]) < 3000
-    lines = tell_night(lake, DS, "")[0]["text"].splitlines()
+    lines = tell_night(lake, DS, "", 20)[0]["text"].splitlines()
     assert len(lines) == 32 and lines[-1] == "• and 22 more systems"
     assert lines[1].startswith("• yyy") and lines[2] == "• zz: failed" and lines[3] == "• s06: 6 of 9 sessions, 1 provisional"
 
@@ -83,11 +83,11 @@ def test_unjudged_sessions_come_first_and_a_night_without_any_result_says_so(tmp
     lake = Lake(tmp_path)
     night = {"ds": DS, "system": "shop", "outcome": "incomplete", "n_sessions": 340, "n_anomalies": 0, "n_provisional": 300}
     lake.append(NIGHTS, [night | {"n_unjudged": 300, "unjudged_why": "the LLM is off"}])
-    lines = tell_night(lake, DS, "")[0]["text"].splitlines()
+    lines = tell_night(lake, DS, "", 20)[0]["text"].splitlines()
     assert lines[0] == ("Nightlog, Wednesday 4 March 2026: 300 of 340 sessions were judged by nobody: the LLM is off; 0 anomalous sessions")
     assert lines[1] == "• shop: 0 of 340 sessions, 300 unjudged, 300 provisional"
     lake.append(NIGHTS, [{"ds": WEEK, "system": "shop", "outcome": "failed"}, {"ds": WEEK, "system": "mail", "outcome": "no_input"}])
-    head = tell_night(lake, WEEK, "")[0]["text"].splitlines()[0]
+    head = tell_night(lake, WEEK, "", 20)[0]["text"].splitlines()[0]
     assert head.endswith("2 systems not published (mail: no input, shop: failed); nothing new was published")
 
 
@@ -95,22 +95,29 @@ def test_the_head_line_is_not_calm_about_systems_whose_last_run_failed_or_had_no
     lake = Lake(tmp_path)
     lake.append(NIGHTS, [{"ds": DS, "system": "shop", "outcome": "done", "n_sessions": 9, "n_anomalies": 0, "run_at": NOW}])
     lake.append(OUTCOMES, [outcome_row("shop", "no_input", {"n_nights_before": 3})])
-    head, line = tell_night(lake, DS, "")[0]["text"].splitlines()
+    head, line = tell_night(lake, DS, "", 20)[0]["text"].splitlines()
     assert head == "Nightlog, Wednesday 4 March 2026: 1 system not published (shop: no input); nothing new was published"
     assert line == "• shop: no input; published earlier: 0 of 9 sessions"
     waited = {"ds": WEEK, "system": "shop", "outcome": "incomplete", "n_files": 0, "n_sessions": 6, "n_anomalies": 0}
     lake.append(NIGHTS, [waited])
-    head, line = tell_night(lake, WEEK, "")[0]["text"].splitlines()
+    head, line = tell_night(lake, WEEK, "", 20)[0]["text"].splitlines()
     assert "no input for shop, only sessions that had waited are judged; 0 anomalous sessions" in head
     assert line == "• shop: no input, only sessions that had waited are judged; 0 of 6 sessions"
 
 
+def test_the_findings_of_systems_that_ended_well_are_listed_up_to_the_alerts_of_a_night(lake: Lake) -> None:
+    lines = tell_night(lake, DS, "", 2)[0]["text"].splitlines()
+    at = lines.index("2 of 3 findings shown, ranked by probability × √sessions:")
+    assert lines[at + 1 :] == ["1. shop p-lost: 9 sessions, 0.90, by LLM", "2. shop p-evil: 2 sessions, 0.70, by analyst"]
+    assert "13 anomalous sessions" in lines[0], "counts are not limited"
+
+
 def test_the_same_counts_of_other_sessions_are_another_message(tmp_path: Path) -> None:
     lake = small_lake(str(tmp_path / "lake"))
-    body, before = tell_night(lake, DS, "")
+    body, before = tell_night(lake, DS, "", 20)
     rows = lake.rows(ANOMALIES, system="shop", ds=DS)
     lake.replace(ANOMALIES, [rows[0] | {"session_id": "another"}, *rows[1:]], system="shop", ds=DS)
-    again, after = tell_night(lake, DS, "")
+    again, after = tell_night(lake, DS, "", 20)
     assert body == again and before != after
 
 
@@ -122,7 +129,7 @@ def test_it_is_sent_once_and_again_when_the_night_has_changed(tmp_path: Path, re
     to = Settings(webhook_url=hook(receiver), pages_url="https://p.example.org").hand_off
     (row,) = hand_off(lake, DS, "r1", to, lambda: NOW)
     assert (row["kind"], row["outcome"], row["detail"]) == ("webhook", "done", "127.0.0.1")
-    assert receiver.requests == [tell_night(lake, DS, "https://p.example.org")[0]]
+    assert receiver.requests == [tell_night(lake, DS, "https://p.example.org", 20)[0]]
     assert hand_off(lake, DS, "r2", to, lambda: NOW) == [] and len(receiver.requests) == 1
     put_night(lake, "shop", DS, ["p-normal", "p-lost"])
     assert [row["outcome"] for row in hand_off(lake, DS, "r3", to, lambda: NOW)] == ["done"]

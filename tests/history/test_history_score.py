@@ -10,7 +10,7 @@ import pytest
 from history_help import SESSIONS, SYSTEM, TEMPLATES, random_system, scorer, table
 from nightlog.history.channels import Templates
 from nightlog.history.reference import Reference
-from nightlog.history.score import SCORES, THRESHOLD, Scored, Scorer, alerts, ranking
+from nightlog.history.score import SCORES, THRESHOLD, Scorer
 
 USUAL, MISSING, FAILED, ODD = 0, 4, 5, 6
 
@@ -110,25 +110,6 @@ def test_null_ids_and_sessions_do_not_count() -> None:
     rows = table(SYSTEM, SESSIONS)
     with_nulls = pa.concat_tables([rows, rows.set_column(0, "pattern_id", pa.nulls(len(SYSTEM), pa.string()))])
     assert Reference.of_night(with_nulls, True).n_sessions == sum(SESSIONS)
-
-
-def some(score: list[float], tail: list[float]) -> Scored:
-    n = len(score)
-    return Scored(np.array(score), np.array(tail), np.zeros((n, 4)), np.zeros(n), np.zeros(n))
-
-
-def test_flagged_patterns_of_many_sessions_come_first() -> None:
-    scored = some([1.2, 1.3, 0.2, 1.2, 1.9], [1.0, 2.0, 0.0, 1.0, 3.0])
-    assert scored.flagged.tolist() == [True, True, False, True, True]
-    assert ranking(scored, np.array([1, 1, 90_000, 400, 1])).tolist() == [3, 4, 1, 0, 2]
-
-
-def test_the_alert_budget_takes_the_first_and_changes_nothing_else() -> None:
-    scored = some([1.2, 1.3, 0.2, 1.2], [1.0, 2.0, 0.0, 1.0])
-    sessions = np.array([1, 1, 5, 1])
-    assert alerts(scored, sessions, 2).tolist() == [1, 0]
-    assert alerts(scored, sessions, 9).tolist() == [1, 0, 3]
-    assert alerts(scored, sessions, 0).tolist() == []
 
 
 @pytest.mark.slow

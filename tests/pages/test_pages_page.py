@@ -247,7 +247,7 @@ def test_300_000_anomalous_sessions_make_a_small_page_that_says_where_the_rest_i
     of_kind = re.search(r"All of them, with their lines: nightlog query \"([^\"]+)\"", words(finding(page, findings[0])))
     assert of_kind is not None
     assert query(lake, of_kind[1]).num_rows == 100
-    assert "2,900 findings more" in words(read(lake))
+    assert "2,980 findings more" in words(read(lake))
 
 
 # The pure parts
@@ -296,3 +296,19 @@ def test_nights_without_outcomes_show_what_gold_says(tmp_path: Path) -> None:
     lake.append(NIGHTS, [{"ds": DS, "system": "old", "outcome": "failed", "detail": "the disk was full"}])
     write_pages(lake, DS)
     assert "old failed." in words(read(lake)) and "the disk was full" in words(read(lake, "old"))
+
+
+def test_the_page_of_the_night_shows_the_first_findings_by_probability_and_sessions_and_the_systems_page_all(tmp_path: Path) -> None:
+    made = small_lake(str(tmp_path / "lake"))
+    rows = made.rows(ANOMALIES, system="shop", ds=DS)
+    # Two sessions at 0.7 are worth more than one at 0.95, nine at 0.9 more than both.
+    single = next(row for row in rows if row["pattern_id"] == "p-hush") | {"status": "open", "score": 0.95}
+    kept = [row for row in rows if row["pattern_id"] != "p-hush"]
+    made.replace(ANOMALIES, [*kept, single], system="shop", ds=DS)
+    write_pages(made, DS, alerts=2)
+    page = (Path(made.root) / "reports" / DS / "index.html").read_text(encoding="utf-8")
+    assert re.findall(r'href="shop.html#([^"]+)"', page) == ["p-lost", "p-evil"]
+    assert "2 of 4 findings shown, ranked by probability × √sessions" in words(page)
+    own = (Path(made.root) / "reports" / DS / "shop.html").read_text(encoding="utf-8")
+    assert re.findall(r'<details class="finding" id="([^"]+)"', own) == ["p-lost", "p-evil", "p-hush", "p-slow"]
+    assert len(made.rows(ANOMALIES, system="shop", ds=DS)) == len(rows), "what is published is not limited"

@@ -138,16 +138,18 @@ def anomalies(
 
 
 def show_anomalies(rows: list[dict[str, Any]], ds: str, limit: int, unjudged: str | None) -> None:
-    """Print one row per pattern, the most sessions first. Args: unjudged: the sentence about sessions that nobody judged."""
+    """Print one row per finding, ranked as on the page. Args: unjudged: the sentence about sessions that nobody judged."""
+    from rich.table import Table
+
+    from nightlog.pages.model import RANKED_BY, rank
+
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["system"], row["pattern_id"]), []).append(row)
     ranked = sorted(
         groups.values(),
-        key=lambda same: (same[0]["system"], ("open", "provisional", "suppressed").index(same[0]["status"]), -same[0]["score"], -len(same)),
+        key=lambda same: (*rank(same[0]["status"], same[0]["score"], len(same)), same[0]["system"], same[0]["pattern_id"]),
     )
-    from rich.table import Table
-
     title = f"{len(rows):,} anomalous sessions in {len(groups):,} findings on {ds}"
     table = Table(title=f"{unjudged}; {title}" if unjudged else title, show_lines=True, expand=True)
     table.add_column("session", ratio=2, overflow="fold")
@@ -167,7 +169,7 @@ def show_anomalies(rows: list[dict[str, Any]], ds: str, limit: int, unjudged: st
         )
     out.print(table)
     if len(ranked) > limit:
-        out.print(f"{len(ranked) - limit:,} more findings: --limit, --format json, or `nightlog query`")
+        out.print(f"{limit:,} of {len(ranked):,} findings shown, ranked by {RANKED_BY}; more: --limit, --format json, or `nightlog query`")
 
 
 @app.command(rich_help_panel="Nights")
@@ -286,7 +288,7 @@ def report(
         if form != Format.TABLE:
             print_rows([], ["page", "failed"], form)
         raise typer.Exit(state.exit_code)
-    written = write_pages(tables, state.ds)
+    written = write_pages(tables, state.ds, settings_from(lake=lake).alerts_per_night)
     for system, why in sorted(written.failed.items()):
         warn(f"{system}: no page: {why}")
     if form == Format.TABLE:

@@ -67,7 +67,7 @@ def steps(lake: Lake, ds: str, to: HandOff) -> list[tuple[str, Callable[[], Hand
     def webhook() -> Handed:
         from nightlog.handoff.webhook import post, tell_night
 
-        body, content = tell_night(lake, ds, to.pages_url)
+        body, content = tell_night(lake, ds, to.pages_url, to.alerts)
         sent = [row for row in lake.rows(HANDOFFS, ds=ds, kind="webhook") if row["outcome"] == "done"]
         if sent and max(sent, key=lambda row: row["at"])["content"] == content:
             return Handed("", content, again=True)

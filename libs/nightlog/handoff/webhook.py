@@ -1,4 +1,4 @@
-"""The webhook: a night in a few lines of Slack-compatible JSON. Counts, names of systems, outcomes and a link; no text of logs or LLMs."""
+"""The webhook: a night as Slack-compatible JSON. Counts, names, outcomes, findings by id and a link; no text of logs or LLMs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from nightlog.errors import ConfigError, TransientError
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES
 from nightlog.outcomes import SUCCESSES, OutcomeKind, is_published
-from nightlog.pages.model import outcome_of
+from nightlog.pages.model import RANKED_BY, outcome_of, rank
+from nightlog.pages.words import BY, long_day, n_of
 from nightlog.pages.words import OUTCOMES as OUTCOME_WORDS
-from nightlog.pages.words import long_day, n_of
 from nightlog.publishing.account import input_sentence, night_sentence
 
 SHOWN_SYSTEMS = 30
 SHOWN_TROUBLES = 3  # of the systems that were not published, in the head line
+SECTION_LINES = 25
 LONGEST_LINE = 90  # letters; Slack takes 3,000 in a section
 PAUSES_S = (1.0, 4.0)  # before the second and the third try
 
@@ -77,10 +78,11 @@ class SystemMessage:
         return OUTCOME_WORDS.get(self.outcome, "failed") + where
 
 
-def tell_night(lake: Lake, ds: str, pages_url: str) -> tuple[dict[str, Any], str]:
+def tell_night(lake: Lake, ds: str, pages_url: str, alerts: int) -> tuple[dict[str, Any], str]:
     """Return the message about a night as the lake has it now, and a hash of the night's findings and outcomes.
 
-    Two nights with the same counts and different findings have different hashes. Args: pages_url: where the pages are served, may be empty.
+    Two nights with the same counts and different findings have different hashes. Args: pages_url: where the pages are served, may be empty;
+    alerts: findings to list, at most.
     """
     nights = {row["system"]: row for row in lake.rows(NIGHTS, ds=ds)}
     outcomes = lake.rows(OUTCOMES, ds=ds)
@@ -93,13 +95,36 @@ def tell_night(lake: Lake, ds: str, pages_url: str) -> tuple[dict[str, Any], str
         published = night if night is not None and is_published(night["outcome"]) else None
         systems.append(SystemMessage(system, outcome, stage, published))
     link = f"{pages_url.rstrip('/')}/{ds}/index.html" if pages_url else ""
-    body = message(ds, systems, link)
     columns = ["system", "session_id", "pattern_id", "status"]
-    findings = sorted(tuple(row[name] or "" for name in columns) for row in lake.rows(ANOMALIES, columns, ds=ds))
+    well = {each.system for each in systems if each.night is not None and not each.is_ill}
+    rows = lake.rows(ANOMALIES, [*columns, "score", "decided_by"], ds=ds)
+    body = message(ds, systems, link, alert_lines([row for row in rows if row["system"] in well], alerts))
+    findings = sorted(tuple(row[name] or "" for name in columns) for row in rows)
     return body, hashlib.sha256(json.dumps([body, findings], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def message(ds: str, systems: Sequence[SystemMessage], link: str) -> dict[str, Any]:
+def alert_lines(rows: Sequence[Mapping[str, Any]], alerts: int) -> list[str]:
+    """Return how many findings are listed, and a line for each of the first, ranked as on the page; those suppressed are left out.
+
+    >>> row = {"system": "shop", "pattern_id": "0a1b", "status": "open", "score": 0.9, "decided_by": "student"}
+    >>> alert_lines([row, row, row | {"pattern_id": "2c3d", "score": 0.5}], 1)
+    ['1 of 2 findings shown, ranked by probability × √sessions:', '1. shop 0a1b: 2 sessions, 0.90, by student']
+    >>> alert_lines([], 1)
+    []
+    """
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["status"] != "suppressed":
+            groups.setdefault((row["system"], row["pattern_id"]), []).append(row)
+    order = sorted(groups, key=lambda name: (*rank(groups[name][0]["status"], groups[name][0]["score"], len(groups[name])), *name))
+    lines = [f"{min(alerts, len(order)):,} of {n_of(len(order), 'finding')} shown, ranked by {RANKED_BY}:"] if order else []
+    for number, name in enumerate(order[:alerts], 1):
+        first, n = groups[name][0], n_of(len(groups[name]), "session")
+        lines.append(f"{number}. {name[0][:40]} {name[1]}: {n}, {first['score']:.2f}, by {BY.get(first['decided_by'], '?')}")
+    return lines
+
+
+def message(ds: str, systems: Sequence[SystemMessage], link: str, findings: Sequence[str] = ()) -> dict[str, Any]:
     """Return the JSON: `text` for receivers that read only that, `blocks` for Slack.
 
     Systems that were not published come first, then those with the most unjudged, then the most anomalous sessions. The number of anomalous
@@ -122,10 +147,12 @@ def message(ds: str, systems: Sequence[SystemMessage], link: str) -> dict[str, A
     if len(ranked) > SHOWN_SYSTEMS:
         lines.append(f"and {n_of(len(ranked) - SHOWN_SYSTEMS, 'more system')}")
     text = [escaped(head), *(f"• {line}" for line in lines)]
-    if link:
-        text.append(f"<{escaped(link)}|The night's page>")
-    section = {"type": "section", "text": {"type": "mrkdwn", "text": "\n".join([f"*{text[0]}*", *text[1:]])}}
-    return {"text": "\n".join(text), "blocks": [section]}
+    listed = [escaped(line) for line in findings]
+    end = [f"<{escaped(link)}|The night's page>"] if link else []
+    sections = [[f"*{text[0]}*", *text[1:]], *(listed[at : at + SECTION_LINES] for at in range(0, len(listed), SECTION_LINES))]
+    sections[-1] = [*sections[-1], *end]
+    blocks = [{"type": "section", "text": {"type": "mrkdwn", "text": "\n".join(part)}} for part in sections]
+    return {"text": "\n".join([*text, *listed, *end]), "blocks": blocks}
 
 
 def listed_troubles(ill: Sequence[SystemMessage]) -> str:

@@ -1,4 +1,4 @@
-"""From channels to one score, its tail, a threshold without labels, and an alert budget that is separate from both.
+"""From channels to one score, its tail, and a threshold without labels.
 
     score      = the strongest of the four unlikeness channels * (1 + severity) / 2
     tail       = -log10(share of the reference's sessions with at least this score)
@@ -135,19 +135,3 @@ def location(values: np.ndarray, sessions: np.ndarray) -> tuple[float, float]:
     below = np.cumsum(sessions[order]) / sessions.sum()
     median, high = (values[order][min(int(np.searchsorted(below, share - 1e-12)), len(order) - 1)] for share in (0.5, 0.9))
     return float(median), max(float(high - median), 0.5)
-
-
-def ranking(scored: Scored, sessions: np.ndarray) -> np.ndarray:
-    """Return the numbers of the patterns in the order in which an analyst should see them.
-
-    Flagged ones come first, by probability times the root of their sessions: a pattern of many sessions is worth more than one that
-    is a little more suspicious. Of equal ones the first is taken.
-    """
-    worth = np.sqrt(np.maximum(sessions, 0)) / (1 + np.exp(-np.clip(scored.prior, -40, 40)))
-    return np.lexsort((np.arange(len(worth)), -scored.score, -worth, ~scored.flagged))
-
-
-def alerts(scored: Scored, sessions: np.ndarray, per_night: int) -> np.ndarray:
-    """Return the numbers of the flagged patterns to push, at most `per_night`. The budget changes no score and no flag."""
-    order = ranking(scored, sessions)
-    return np.asarray(order[scored.flagged[order]][: max(0, per_night)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,6 +80,21 @@ class Finding:
     sessions: tuple[Session, ...] = ()
     n_lines: int = 0
     lines: tuple[Line | Gap, ...] = ()
+
+
+RANKED_BY = "probability × √sessions"
+
+
+def rank(status: str, score: float | None, n_sessions: int) -> tuple[bool, bool, float]:
+    """Return the key that ranks findings: open, provisional, suppressed; then by probability times the root of the sessions.
+
+    A finding of many sessions is worth more than one that is a little more certain.
+
+    >>> sorted([("suppressed", 0.9, 100), ("open", 0.9, 1), ("open", 0.6, 16)], key=lambda finding: rank(*finding))
+    [('open', 0.6, 16), ('open', 0.9, 1), ('suppressed', 0.9, 100)]
+    """
+    worth = -1.0 if score is None else round(score * math.sqrt(max(0, n_sessions)), 9)
+    return status == "suppressed", status == "provisional", -worth
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ from nightlog.lake.storage import write_file
 from nightlog.outcomes import SUCCESSES
 from nightlog.pages import words
 from nightlog.pages.charts import CHART_STYLE, Bar, Column, Series, bars, columns, square
-from nightlog.pages.model import Finding, SystemNight, day, merged_trend, sum_columns
+from nightlog.pages.model import RANKED_BY, Finding, SystemNight, day, merged_trend, rank, sum_columns
 from nightlog.pages.read import TREND_NIGHTS, read_night
+from nightlog.settings import ALERTS_PER_NIGHT
 
 log = logging.getLogger(__name__)
 
-FINDINGS_OF_ALL = 100  # findings on the page of the night
 SHOWN_EVIDENCE = 30
 SIGNALS_OF_ALL = 30  # signals on the page of the night
 Trend = Sequence[tuple[str, int | None]]
@@ -38,8 +38,10 @@ class Written(NamedTuple):
     failed: dict[str, str]
 
 
-def write_pages(lake: Lake, ds: str) -> Written:
+def write_pages(lake: Lake, ds: str, alerts: int = ALERTS_PER_NIGHT) -> Written:
     """Write the pages of a night, `<lake>/reports/DS/`, from what the lake holds now. The same lake gives the same bytes.
+
+    Args: alerts, findings that the page of the night shows; the systems' pages show the others, too.
 
     A system whose page cannot be made is named with its reason on the page of the night, and the others' are written.
     Raises NotThere if the lake does not know the night.
@@ -60,7 +62,7 @@ def write_pages(lake: Lake, ds: str) -> Written:
     if not nights and not failed:
         raise NotThere(f"{lake.root} holds no night {ds}: run it first, or see `nightlog query 'select ds, system from v_nights'`")
     index = f"{lake.root}/reports/{ds}/index.html"
-    write_file(index, night_page(ds, nights, failed).encode())
+    write_file(index, night_page(ds, nights, failed, alerts).encode())
     return Written(index, failed)
 
 
@@ -95,16 +97,16 @@ def system_page(night: SystemNight) -> str:
         shown_evidence=SHOWN_EVIDENCE,
         more_findings=sql(
             "select pattern_id, count(*), max(score), min(reason) from v_anomalies "
-            f"where {equal} group by all order by 3 desc, 2 desc offset {len(night.findings)}"
+            f"where {equal} group by all order by max(score) * sqrt(count(*)) desc offset {len(night.findings)}"
         ),
         more_templates=sql(f"select * from v_templates where system = {sql_string(night.system)} and first_ds = {sql_string(night.ds)}"),
         set_aside=sql(f"select * from ops.quarantine where {equal}"),
     )
 
 
-def night_page(ds: str, nights: Sequence[SystemNight], failed: Mapping[str, str]) -> str:
-    """The page of the night: what became of each system, and the first findings of all."""
-    findings = sorted((finding for night in nights for finding in night.findings), key=rank)
+def night_page(ds: str, nights: Sequence[SystemNight], failed: Mapping[str, str], alerts: int) -> str:
+    """Return the page of the night: the outcome of each system, and the first findings of all, at most `alerts`."""
+    findings = sorted((finding for night in nights for finding in night.findings), key=ranked)
     merged = merged_trend(nights)
     signals = [row for night in nights for row in night.signals if not row["first"]]
     return render(
@@ -116,7 +118,8 @@ def night_page(ds: str, nights: Sequence[SystemNight], failed: Mapping[str, str]
         complete=words.is_complete(nights) and not failed,
         day_before=day(ds, -1),
         week_before=day(ds, -7),
-        findings=findings[:FINDINGS_OF_ALL],
+        findings=findings[:alerts],
+        ranked_by=RANKED_BY,
         n_findings=sum(night.n_findings for night in nights),
         first_signals=[row for night in nights for row in night.signals if row["first"]][:SIGNALS_OF_ALL],
         signals=signals[:SIGNALS_OF_ALL],
@@ -125,16 +128,15 @@ def night_page(ds: str, nights: Sequence[SystemNight], failed: Mapping[str, str]
         trend=trend_chart(merged, words.trend_words(nights)),
         more_findings=sql(
             "select system, pattern_id, count(*), max(score), min(reason) from v_anomalies "
-            f"where ds = {sql_string(ds)} group by all order by 4 desc, 3 desc"
+            f"where ds = {sql_string(ds)} group by all order by max(score) * sqrt(count(*)) desc"
         ),
         sql=sql(f"select * from v_anomalies where ds = {sql_string(ds)}"),
     )
 
 
-def rank(finding: Finding) -> tuple[Any, ...]:
-    """The order of findings, as `page_read` has it in a system: open, provisional, suppressed; then the surest, then the most sessions."""
-    score = -1.0 if finding.score is None else finding.score
-    return finding.status == "suppressed", finding.status == "provisional", -score, -finding.n_sessions, finding.system, finding.pattern_id
+def ranked(finding: Finding) -> tuple[Any, ...]:
+    """Return the key of a finding of any system."""
+    return *rank(finding.status, finding.score, finding.n_sessions), finding.system, finding.pattern_id
 
 
 def sql(text: str) -> str:

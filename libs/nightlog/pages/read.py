@@ -145,10 +145,10 @@ class NightReader:
         return Against(ds, True, **new, **gone)
 
     def findings(self, name: str, texts: Mapping[str, str]) -> Iterator[Finding]:
-        """The first findings: open ones before provisional ones before suppressed ones, then by score, then by sessions."""
+        """The first findings, in the order of `rank`."""
         rows = self.sql(
             f"""select * from tonight
-            order by status = 'suppressed', status = 'provisional', score desc nulls last, n_sessions desc, pattern_id limit {FINDINGS}"""
+            order by status = 'suppressed', status = 'provisional', score * sqrt(n_sessions) desc nulls last, pattern_id limit {FINDINGS}"""
         )
         if not rows:
             return
