@@ -41,6 +41,8 @@ def test_a_time_of_another_day_than_the_name_says_is_a_doubt(tmp_path: Path) -> 
     assert says(trial(tmp_path, "%Y-%m-%d %H:%M:%S", "shop-2026-03-09.log"), "of other days than the files' names say")
     assert says(trial(tmp_path, "%Y-%m-%d %H:%M:%S", "shop.log-20260305"), "as log rotation leaves them")
     assert not any("day" in each for each in trial(tmp_path, "%Y-%m-%d %H:%M:%S", "shop-2026-03-04.log")["findings"])
+    swapped = trial(tmp_path, "%Y-%m-%d %H:%M:%S", "shop-2026-04-03.log")
+    assert swapped["last"] == LAST and says(swapped, "of other days"), "after a year comes its month"
 
 
 @pytest.mark.parametrize("name", ["shop-2026-03-04.log", "shop.log"])
@@ -64,3 +66,9 @@ def test_a_time_without_a_year_is_never_later_than_the_files(tmp_path: Path, cha
     found = trial(tmp_path, "%b %d %H:%M:%S", "messages", changed)
     assert found["last"] == LAST and says(found, "the stamps have no year")
     assert parse_system(found["toml"], "x").input.delivered == LAST.date()
+
+
+def test_a_file_without_a_time_of_change_is_read_by_its_own_times(tmp_path: Path) -> None:
+    found = trial(tmp_path, "%m/%d/%Y %H:%M:%S", "shop.log", datetime(1970, 1, 1, tzinfo=UTC))
+    assert (found["timed"], found["last"], found["ds"]) == (1, LAST, "2026-03-04")
+    assert not says(found, "last change")

@@ -20,6 +20,7 @@ from nightlog.systems.time_formats import EPOCHS, compile_format
 MOST_DAYS = 2  # a night's file may begin before midnight
 A_DAY, LATE, EXACT = timedelta(days=1), timedelta(minutes=5), timedelta(minutes=1)
 LOOKED_AT = 2000  # events
+FIRST_YEAR = 1990  # an earlier change of a file is none
 # A day in a file's name, with the hour and what else of the time stands behind it.
 DAY = re.compile(
     r"(?<!\d)(?P<year>(?:19|20)\d{2})(?P<mark>[-_./]?)(?P<month>[01]\d)(?P=mark)(?P<day>[0-3]\d)"
@@ -31,17 +32,17 @@ TOKENS = re.compile(r"'[^']*'|([A-Za-z])\1*|.", re.DOTALL)
 @dataclass(frozen=True)
 class Origin:
     """Where files come from: their path in a system file, the data folder that it is under, the days in their names (in order; none if
-    a name lacks one), and when the last of them was written, UTC."""
+    a name lacks one), and when the last of them was written, UTC; None if the file system does not say, as archives with times of 1970."""
 
     path: str
     folder: Path
     days: tuple[str, ...]
-    modified: datetime
+    modified: datetime | None
 
     @property
     def ds(self) -> str:
-        """The night that the files are of: the last day in their names, or else that of their last change."""
-        return self.days[-1] if self.days else self.modified.date().isoformat()
+        """The night that the files are of: the last day in their names, or else that of their last change, or else today."""
+        return self.days[-1] if self.days else (self.modified or datetime.now(UTC)).date().isoformat()
 
 
 def origin_of(paths: Sequence[Path], data: Path | None) -> Origin:
@@ -65,7 +66,7 @@ def origin_of(paths: Sequence[Path], data: Path | None) -> Origin:
     if len(days) < len(names) or len({tuple(re.findall(r"\{\w+\}", name)) for name in dated}) > 1:
         days, dated = [], escaped
     modified = max(datetime.fromtimestamp(path.stat().st_mtime, UTC) for path in paths)
-    return Origin(common(dated), folder, tuple(sorted(set(days))), modified)
+    return Origin(common(dated), folder, tuple(sorted(set(days))), modified if modified.year >= FIRST_YEAR else None)
 
 
 def day_of(name: str) -> re.Match[str] | None:
@@ -146,11 +147,13 @@ def stamps_of(stamp: dict[str, str], events: Sequence[Event], ds: str) -> pa.Str
 
 
 def orders(form: str) -> list[str]:
-    """Return a datetime pattern with its numbers of two digits for year, month and day in each other order.
+    """Return a datetime pattern with its numbers of two digits for year, month and day in each other order; none if a year leads them.
 
-    >>> orders("dd/MM/yyyy HH:mm"), orders("yyyy MMM d")
-    (['MM/dd/yyyy HH:mm'], [])
+    >>> orders("dd/MM/yyyy HH:mm"), orders("d MMM yyyy"), orders("yyyy-MM-dd HH:mm")
+    (['MM/dd/yyyy HH:mm'], [], [])
     """
+    if re.match(r"y{4}[^ ]", form):
+        return []
     tokens = [found[0] for found in TOKENS.finditer(form)]
     places = [place for place, token in enumerate(tokens) if re.fullmatch(r"yy|MM?|dd?", token)]
     found = []
@@ -164,9 +167,10 @@ def orders(form: str) -> list[str]:
 
 def share_near(texts: pa.StringArray, stamp: dict[str, str], ds: str) -> float:
     """Return the share of stamps that are read as times of a day, or of the days beside it."""
-    at = np.asarray(reader(Timestamp.model_validate(stamp))(texts).fill_null(-1))
+    at = reader(Timestamp.model_validate(stamp))(texts)
+    micros = np.asarray(at.fill_null(0))
     first, last = ((midnight(ds) + n * A_DAY).timestamp() * 1e6 for n in (-1, 2))
-    return float(((at >= first) & (at < last)).mean()) if len(at) else 0.0
+    return float((np.asarray(at.is_valid()) & (micros >= first) & (micros < last)).mean()) if len(at) else 0.0
 
 
 def doubts(trial: Trial, origin: Origin) -> list[str]:
@@ -195,13 +199,13 @@ def doubts(trial: Trial, origin: Origin) -> list[str]:
             f"the lines are of {n_days:,} days, {times[0].date()} to {times[-1].date()}, and make one night; for nights that can be "
             "compared deliver a file a day, with the day in its name"
         )
-    return found + against_change(times, stamp, origin)
+    return found if origin.modified is None else found + against_change(times, stamp, origin.modified, bool(origin.days))
 
 
-def against_change(times: Sequence[datetime], stamp: Timestamp, origin: Origin) -> list[str]:
-    """Return what the files' last change says against the times: none can be later."""
-    behind = origin.modified - times[-1]
-    changed = f"the last change of the files, {origin.modified:%Y-%m-%d %H:%M} UTC"
+def against_change(times: Sequence[datetime], stamp: Timestamp, modified: datetime, is_dated: bool) -> list[str]:
+    """Return what the files' last change says against the times: none can be later. Args: is_dated: the files' names have days."""
+    behind = modified - times[-1]
+    changed = f"the last change of the files, {modified:%Y-%m-%d %H:%M} UTC"
     zoned = stamp.format in EPOCHS or compile_format(stamp.format).has_zone
     if behind < -LATE:
         why = "a wrong day" if behind < -A_DAY else "a time zone that [timestamp] timezone does not name" if not zoned else "a wrong clock"
@@ -210,7 +214,7 @@ def against_change(times: Sequence[datetime], stamp: Timestamp, origin: Origin) 
     if not zoned and 1 <= hours <= 12 and abs(behind - timedelta(hours=hours)) <= EXACT:
         local = "if the stamps are local times, name their zone in [timestamp] timezone"
         return [f"the last record is of just {hours} hours before {changed}: {local}"]
-    if re.search(r"(?<!y)yy(?!y)", stamp.format) and not origin.days and abs(behind) > 366 * A_DAY:
+    if re.search(r"(?<!y)yy(?!y)", stamp.format) and not is_dated and abs(behind) > 366 * A_DAY:
         return [f"the times are of {spanned(times)}, far from {changed}: year, month and day may stand in another order"]
     return []
 
