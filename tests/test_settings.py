@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from nightlog.errors import ConfigError
 from nightlog.outcomes import EXIT_PERMANENT, EXIT_TRANSIENT, Stage
-from nightlog.run.entry import exit_code_of, run_stage, settings_from
-from nightlog.settings import file_text, read_settings, sources
+from nightlog.run.entry import exit_code_of, run_stage
+from nightlog.settings import file_text, read_settings, settings_from, sources
 
 
 def test_wrong_settings_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:

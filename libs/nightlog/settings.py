@@ -230,6 +230,11 @@ def read_settings() -> Settings:
         raise SettingsError([(where(each["loc"]), each["msg"]) for each in error.errors(include_input=False)]) from None
 
 
+def settings_from(**given: object) -> Settings:
+    """Return the settings, with options of a command put first if they are given. Raises ConfigError."""
+    return read_settings().model_copy(update={name: value for name, value in given.items() if value is not None})
+
+
 def where(place: tuple[str | int, ...]) -> str:
     """Return the place of a wrong value: its environment variable, or its key and the file."""
     name, path = variable(place), settings_file()

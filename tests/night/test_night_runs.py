@@ -14,7 +14,7 @@ from nightlog.lake.query import run_outcomes
 from nightlog.lake.storage import is_free, locked
 from nightlog.lake.tables import NIGHTS, OUTCOMES, SCORES
 from nightlog.outcomes import Stage
-from nightlog.pages.model import outcome_of
+from nightlog.pages.model import system_outcome
 from nightlog.run.night import Night
 from nightlog.settings import Settings
 from nights import add_toy_model, content, small_system
@@ -62,7 +62,7 @@ def test_a_clock_that_was_ahead_for_one_run_does_not_block_the_next(tmp_path: Pa
     assert outcomes == ["done"] * len(Stage)
     assert [row["n_sessions"] for row in lake.rows(NIGHTS)] == [2]
     assert run_outcomes(lake, DS, "right")[0][1] == "done"
-    found, _, _ = outcome_of(lake.rows(OUTCOMES, ds=DS))
+    found, _, _ = system_outcome(lake.rows(OUTCOMES, ds=DS))
     assert found.outcome == "done"
     # Read in the order of time, the rows are in the order of the runs.
     runs = [row["run_id"] for row in sorted(lake.rows(OUTCOMES), key=lambda row: row["at"])]

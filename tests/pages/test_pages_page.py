@@ -14,7 +14,7 @@ from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import query
 from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES
-from nightlog.pages.model import Change, Gap, Line, NormalPatterns, outcome_of, sample_lines, telling_templates
+from nightlog.pages.model import Change, Gap, Line, NormalPatterns, sample_lines, system_outcome, telling_templates
 from nightlog.pages.page import write_pages
 from page_lake import DS, NOON, WEEK, big_lake, note, put_night, small_lake
 from tags import Tags
@@ -284,11 +284,11 @@ def test_a_stage_done_again_with_nothing_behind_it_has_failed() -> None:
 
     names = ("ingest", "parse", "embed", "route", "detect", "label", "publish")
     done = rows(*((name, "done", minute) for minute, name in enumerate(names)))
-    assert outcome_of(done)[0].outcome == "done"
-    again = outcome_of([*done, *rows(("ingest", "done", 20), ("parse", "done", 21))])[0]
+    assert system_outcome(done)[0].outcome == "done"
+    again = system_outcome([*done, *rows(("ingest", "done", 20), ("parse", "done", 21))])[0]
     assert (again.outcome, again.stage) == ("failed", "embed") and "after stage parse" in again.why
-    assert outcome_of([*done, *rows(("publish", "gated", 20))])[0].outcome == "gated"
-    assert (outcome_of(done[:3])[0].outcome, outcome_of(done[:3])[0].stage) == ("failed", "route")
+    assert system_outcome([*done, *rows(("publish", "gated", 20))])[0].outcome == "gated"
+    assert (system_outcome(done[:3])[0].outcome, system_outcome(done[:3])[0].stage) == ("failed", "route")
 
 
 def test_nights_without_outcomes_show_what_gold_says(tmp_path: Path) -> None:

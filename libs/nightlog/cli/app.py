@@ -86,7 +86,7 @@ Master = Annotated[str | None, typer.Option("--master", help="Spark master (env 
 
 def settings_from(**given: object) -> Settings:
     """Return the settings, with the options that were given put first. Raises ConfigError."""
-    from nightlog.run.entry import settings_from as read
+    from nightlog.settings import settings_from as read
 
     return read(**given)
 

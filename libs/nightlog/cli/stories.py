@@ -198,6 +198,7 @@ def compare(
     Example: nightlog compare 2026-03-04 2026-03-05 --system shop
     """
     from nightlog.cli.night_state import joint_state, night_state
+    from nightlog.pages.charts import shortened
     from nightlog.pages.compare import CHANGES, COLUMNS, KINDS, compare_nights
 
     settings, tables = settings_from(lake=lake), open_tables(lake)
@@ -217,19 +218,10 @@ def compare(
         shown = [row for change in CHANGES for row in [each for each in own if each["change"] == change][:limit]]
         if shown:
             print_heading({"anomaly": "Anomalies", "template": "Templates", "pattern": "Patterns"}[kind])
-            print_rows([row | {"what": shortened(row["what"])} for row in shown], [name for name in COLUMNS if name != "kind"], form)
+            print_rows([row | {"what": shortened(row["what"], 160)} for row in shown], [name for name in COLUMNS if name != "kind"], form)
         if len(own) > len(shown):
             out.print(f"{len(own) - len(shown):,} more: --limit or --format json")
     raise typer.Exit(state.exit_code)
-
-
-def shortened(text: str, most: int = 160) -> str:
-    """Return text, cut if it is long.
-
-    >>> shortened("abcdef", 4)
-    'abc…'
-    """
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 @app.command(rich_help_panel="Investigate")

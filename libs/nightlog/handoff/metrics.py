@@ -14,7 +14,7 @@ from nightlog.lake.query import is_input_missing
 from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES
 from nightlog.llm.budget import cost
 from nightlog.outcomes import OutcomeKind, is_published
-from nightlog.pages.model import outcome_of
+from nightlog.pages.model import system_outcome
 from nightlog.publishing.account import has_input
 
 # name → (meaning, column of gold.nights)
@@ -75,7 +75,7 @@ def write_metrics(lake: Lake, path: Path) -> Path:
     for system, night in sorted(last.items()):
         place = {"system": system, "ds": night["ds"]}
         runs = lake.rows(OUTCOMES, None, **place)
-        outcome = outcome_of(runs)[0].outcome if runs else str(night["outcome"])
+        outcome = system_outcome(runs)[0].outcome if runs else str(night["outcome"])
         statuses = [row["status"] for row in lake.rows(ANOMALIES, ["status"], **place)]
         money = sum(row["money"] for row in cost(lake, night["ds"], night["ds"], system))
         counted = {each: statuses.count(each) for each in STATUSES}

@@ -15,7 +15,7 @@ from nightlog.errors import ConfigError, TransientError
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES
 from nightlog.outcomes import SUCCESSES, OutcomeKind, is_published
-from nightlog.pages.model import RANKED_BY, outcome_of, rank
+from nightlog.pages.model import RANKED_BY, rank, system_outcome
 from nightlog.pages.words import BY, long_day, n_of
 from nightlog.pages.words import OUTCOMES as OUTCOME_WORDS
 from nightlog.publishing.account import input_sentence, night_sentence
@@ -90,7 +90,7 @@ def tell_night(lake: Lake, ds: str, pages_url: str, alerts: int) -> tuple[dict[s
     for system in sorted(nights.keys() | {row["system"] for row in outcomes}):
         own = [row for row in outcomes if row["system"] == system]
         night = nights.get(system)
-        found = outcome_of(own)[0] if own else None
+        found = system_outcome(own)[0] if own else None
         outcome, stage = (found.outcome, found.stage) if found is not None else (str((night or {})["outcome"]), "")
         published = night if night is not None and is_published(night["outcome"]) else None
         systems.append(SystemMessage(system, outcome, stage, published))

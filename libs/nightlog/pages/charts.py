@@ -165,13 +165,13 @@ def timeline(tracks: Sequence[Track], first: str, last: str, about: str) -> str:
     return svg(NAMES + wide + 8, base + 5, parts, about)
 
 
-def shortened(name: str) -> str:
-    """A name as it fits beside a bar or a row.
+def shortened(text: str, most: int = LONGEST_NAME) -> str:
+    """Return text, cut if it is longer than `most` characters; by default as it fits beside a bar or a row.
 
     >>> shortened("The session timed out waiting for a lock")
     'The session timed out w…'
     """
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def standalone(picture: str) -> str:

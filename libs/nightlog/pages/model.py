@@ -109,7 +109,7 @@ class Against:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SystemOutcome:
     """The outcome of a system: done | no_input | gated | failed | transient, in which stage, and why."""
 
     outcome: str
@@ -128,7 +128,7 @@ class SystemNight:
 
     ds: str
     system: str
-    outcome: Outcome
+    outcome: SystemOutcome
     night: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     n_anomalies: int = 0
@@ -160,7 +160,7 @@ def day(ds: str, days: int) -> str:
     return (date.fromisoformat(ds) + timedelta(days=days)).isoformat()
 
 
-def outcome_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Outcome, tuple[str, ...], tuple[tuple[str, str, float], ...]]:
+def system_outcome(rows: Iterable[Mapping[str, Any]]) -> tuple[SystemOutcome, tuple[str, ...], tuple[tuple[str, str, float], ...]]:
     """Return the outcome of a system, from its rows of ops.outcomes for the night: the outcome, warnings, and (stage, outcome, seconds).
 
     The last row of each stage counts. A stage that was done again and had no next stage since has failed in it.
@@ -174,14 +174,14 @@ def outcome_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Outcome, tuple[str, .
         row = last.get(stage)
         if row is None or (before is not None and row["at"] < before["at"]):
             after = f"nothing is known of it after stage {before['stage']}" if before else "it never began"
-            return Outcome("failed", stage, f"{after}: see the log of stage {stage}"), warnings, times
+            return SystemOutcome("failed", stage, f"{after}: see the log of stage {stage}"), warnings, times
         if row["outcome"] not in SUCCESSES:
-            return Outcome(row["outcome"], stage, row["detail"] or ""), warnings, times
+            return SystemOutcome(row["outcome"], stage, row["detail"] or ""), warnings, times
         before = row
     assert before is not None
     if before["outcome"] == OutcomeKind.INCOMPLETE:
-        return Outcome(before["outcome"], before["stage"], before["detail"] or ""), warnings, times
-    return Outcome(before["outcome"]), warnings, times
+        return SystemOutcome(before["outcome"], before["stage"], before["detail"] or ""), warnings, times
+    return SystemOutcome(before["outcome"]), warnings, times
 
 
 def telling_templates(evidence: Sequence[Mapping[str, Any]], change: Change | None) -> set[str]:

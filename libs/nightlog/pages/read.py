@@ -21,12 +21,12 @@ from nightlog.pages.model import (
     Finding,
     Line,
     NormalPatterns,
-    Outcome,
     Session,
     SystemNight,
+    SystemOutcome,
     day,
-    outcome_of,
     sample_lines,
+    system_outcome,
     telling_templates,
 )
 from nightlog.signals.find import signals
@@ -72,7 +72,7 @@ class NightReader:
         own = [row for row in self.outcomes if row["system"] == name]
         row = next((row for row in self.nights if (row["system"], row["ds"]) == (name, self.ds)), dict.fromkeys(NIGHTS.names))
         outcome, warnings, stages = (
-            outcome_of(own) if own else (Outcome(row.get("outcome") or "failed", "", row.get("detail") or ""), (), ())
+            system_outcome(own) if own else (SystemOutcome(row.get("outcome") or "failed", "", row.get("detail") or ""), (), ())
         )
         reasons: dict[str, int] = defaultdict(int)
         for aside in self.quarantined:

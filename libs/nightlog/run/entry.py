@@ -18,7 +18,7 @@ from nightlog.outcomes import EXIT_DONE, EXIT_TRANSIENT, Outcome, Stage, exit_co
 from nightlog.run.context import utc_now
 from nightlog.run.night import Night
 from nightlog.run.stages import STEPS
-from nightlog.settings import Profile, Settings, read_settings
+from nightlog.settings import Profile, Settings, settings_from
 from nightlog.systems.catalog import choose, load_catalog, own_files, parse_system
 from nightlog.systems.spec import System
 
@@ -40,11 +40,6 @@ def arguments(description: str, with_ds: bool = True) -> argparse.ArgumentParser
     parser.add_argument("--master", help="Spark master")
     parser.add_argument("--profile", choices=get_args(Profile), help="how Spark is set; default: local where the master is, else cluster")
     return parser
-
-
-def settings_from(**given: object) -> Settings:
-    """Settings with what was given on the command line put first. Raises ConfigError."""
-    return read_settings().model_copy(update={name: value for name, value in given.items() if value is not None})
 
 
 def chosen_systems(settings: Settings, names: str) -> list[System]:
