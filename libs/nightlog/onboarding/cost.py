@@ -1,4 +1,4 @@
-"""What a new system's first night would cost: questions, calls, tokens and money."""
+"""The cost of a new system's first night: questions, calls, tokens and money."""
 
 from __future__ import annotations
 

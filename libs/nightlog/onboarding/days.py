@@ -1,4 +1,4 @@
-"""What files say of themselves: their path, the day in their names, their last change; and the times of a trial checked against these."""
+"""The origin of files (path, day in their names, last change), and the times of a trial checked against it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TOKENS = re.compile(r"'[^']*'|([A-Za-z])\1*|.", re.DOTALL)
 
 @dataclass(frozen=True)
 class Origin:
-    """Where files come from: their path in a system file, the data folder that it is under, the days in their names (in order; none if
+    """The origin of files: their path in a system file, the data folder that it is under, the days in their names (in order; none if
     a name lacks one), and when the last of them was written, UTC; None if the file system does not say, as archives with times of 1970."""
 
     path: str

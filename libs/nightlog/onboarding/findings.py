@@ -1,4 +1,4 @@
-"""What looks wrong in a trial, in sentences that say what to do."""
+"""Findings of a trial: each says what looks wrong and what to do."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Keyed:
 
 @dataclass(frozen=True)
 class Roles:
-    """Which keys are what. `fields` are the others that could make sessions, the more frequent first."""
+    """The roles of keys. `fields` are the others that could make sessions, the more frequent first."""
 
     message: tuple[str, ...]
     level: str | None

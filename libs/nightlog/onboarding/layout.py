@@ -140,7 +140,7 @@ def matching(lines: Sequence[str], pattern: str) -> list[bool]:
     return [compiled.fullmatch(line) is not None for line in lines]
 
 
-def mend(layout: Layout, lines: Sequence[str], rounds: int = 3) -> Layout:
+def fit(layout: Layout, lines: Sequence[str], rounds: int = 3) -> Layout:
     """Make columns optional, or let words be several, where that makes more of the lines match.
 
     Nothing changes before the first stamp or severity.

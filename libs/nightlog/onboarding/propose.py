@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from nightlog.onboarding import formats, keyed, sessions, tables
 from nightlog.onboarding.columns import SEVERITY
 from nightlog.onboarding.days import confirmed, reordered
-from nightlog.onboarding.layout import Layout, find_layout, matching, mend
+from nightlog.onboarding.layout import Layout, find_layout, fit, matching
 from nightlog.onboarding.timestamps import Form, form_of, key_of, scan
 from nightlog.onboarding.toml import to_toml
 from nightlog.onboarding.trial import Event, Trial, try_system
@@ -30,7 +30,7 @@ STATUS_MASKS = (("CLIENT_ERROR", "4"), ("SERVER_ERROR", "5"))
 
 @dataclass(frozen=True)
 class Split:
-    """How records are split: sections of the system file, the fields that could make sessions, and what was noticed."""
+    """The way records are split: sections of the system file, the fields that could make sessions, and what was noticed."""
 
     how: str
     record: dict[str, Any] | None
@@ -267,18 +267,18 @@ def split_text(lines: Sequence[str], spread: Sequence[str]) -> Split:
     begins, stamped = starts_of(lines)
     firsts = [line for line, begin in zip(lines, begins, strict=True) if begin]
     chosen = thin(firsts)
-    layout = mend(find_layout(chosen), chosen)
+    layout = fit(find_layout(chosen), chosen)
     if stamped and not layout.stamps:  # stamps of one form at several places: the commonest place first
         place = Counter(head_stamp(line) for line in firsts).most_common(1)[0][0]
         begins = [begin and head_stamp(line) == place for line, begin in zip(lines, begins, strict=True)]
         firsts = [line for line, begin in zip(lines, begins, strict=True) if begin]
         chosen = thin(firsts)
-        layout = mend(find_layout(chosen), chosen)
+        layout = fit(find_layout(chosen), chosen)
     layout = spelled(layout, chosen) if not stamped else layout
     rare = [line for line in spread if (begin := layout.start()) and re.match(begin, line, re.ASCII)]
     missed = [line for line, ok in zip(rare, matching(rare, layout.pattern), strict=True) if not ok]
     missed += [line for line, ok in zip(firsts, matching(firsts, layout.pattern), strict=True) if not ok]
-    layout = mend(layout, [*chosen, *thin(missed, 1000)]) if missed else layout
+    layout = fit(layout, [*chosen, *thin(missed, 1000)]) if missed else layout
     record = None
     start = layout.start()
     strangers = sum(not begin and bool(line.strip()) for line, begin in zip(lines, begins, strict=True))

@@ -1,4 +1,4 @@
-"""What makes sessions: candidates for ids in fields and messages, and how well each groups a sample into sessions.
+"""Sessions of a new system: candidates for ids in fields and messages, and how well each groups a sample into sessions.
 
 A candidate is scored by what its sessions look like, never by its name. Good ids cover most lines, recur, make many sessions of several
 templates, and few distinct patterns for many sessions; a line has one of them, no session holds nearly everything, and a session is short
@@ -52,7 +52,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Score:
-    """How well a candidate groups a sample into sessions; shares are in [0, 1]."""
+    """The figures of the sessions that a candidate makes of a sample; shares are in [0, 1]."""
 
     candidate: Candidate
     coverage: float  # of events that have an id

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -20,9 +19,9 @@ from nightlog.lake.parts import Part, read_part, write_part
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE
 from nightlog.parsing.number_ranges import Number, extremes
 from nightlog.parsing.records import Joined, flat_column, join_records, without_colours
-from nightlog.parsing.shapes import DAY, LineParser, Shape
+from nightlog.parsing.shapes import LineParser, Shape, Text
 from nightlog.parsing.structured import flat_system, flatten
-from nightlog.parsing.timestamps import EPOCH, MICROSECOND, Read, reader
+from nightlog.parsing.timestamps import AT, Read, astray, has_bounds, line_times, reader
 from nightlog.systems.levels import normal_level
 from nightlog.systems.spec import LONGEST_RECORD, System
 
@@ -35,8 +34,6 @@ SHOWN_UNPARSED = 100
 SPARK_SEED = 42
 # Sessions fall into so many buckets; a task of the next step takes a range of them.
 BUCKETS = 1 << 16
-AT = pa.timestamp("us", tz="UTC")
-DAY_US = 24 * 3600 * 1_000_000
 TALLIED = (
     "n_parsed",
     "n_blank",
@@ -52,7 +49,7 @@ TALLIED = (
 
 @dataclass
 class Parsed:
-    """What became of one part: its files, its counts, its messages by id with the night, and the first lines without a header."""
+    """The result of parsing one part: its files, its counts, its messages by id with the night, and the first lines without a header."""
 
     events: list[Part] = field(default_factory=list)
     counts: list[Part] = field(default_factory=list)
@@ -65,7 +62,7 @@ class Parsed:
 
 @dataclass
 class Known:
-    """What a worker remembers from one part to the next: shapes by their text, and where their numbers stand."""
+    """The memory of a worker from one part to the next: shapes by their text, and where their numbers stand."""
 
     shapes: dict[str, Shape] = field(default_factory=dict)
     numbers: dict[str, tuple[Number, ...]] = field(default_factory=dict)
@@ -218,30 +215,6 @@ def spark_hash(text: str) -> int:
     return number - (1 << 64) if number >= 1 << 63 else number
 
 
-class Text:
-    """Lines in one buffer of bytes. `starts` has one place more than there are lines."""
-
-    def __init__(self, texts: pa.ChunkedArray):
-        whole = texts.combine_chunks() if texts.num_chunks != 1 else texts.chunk(0)
-        whole = whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
-        _, offsets, data = whole.buffers()
-        self.n = len(whole)
-        self.starts = np.frombuffer(offsets, np.int32)[whole.offset : whole.offset + self.n + 1].astype(np.int64)
-        self.data = np.frombuffer(data, np.uint8)[: self.starts[-1]] if data is not None else np.zeros(0, dtype=np.uint8)
-
-    def line(self, number: int) -> str:
-        return self.data[self.starts[number] : self.starts[number + 1]].tobytes().decode()
-
-    def take(self, rows: np.ndarray, first: np.ndarray, last: np.ndarray) -> pa.StringArray:
-        """Some bytes of some lines as strings; the places are counted from the line's start."""
-        lengths = last - first
-        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        places = np.repeat(self.starts[rows] + first - offsets[:-1], lengths)
-        places += np.arange(offsets[-1])
-        return pa.StringArray.from_buffers(len(rows), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(self.data[places]))
-
-
 def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Parsed, np.ndarray, np.ndarray]:
     """Parse lines (file, line_no, text) of one night by their shapes.
 
@@ -253,7 +226,7 @@ def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Par
     shapes, of_line, shaped = shapes_of(text, parser, known.shapes)
     matched, blank = (np.array([getattr(shape, name) for shape in shapes], dtype=bool)[of_line] for name in ("matched", "blank"))
     rows = np.flatnonzero(matched)
-    at = stamps(text, shapes, of_line, rows, parser, read, ds, has_bounds(system))
+    at = line_times(text, shapes, of_line, rows, parser, read, ds, has_bounds(system))
     session_rows, sessions = session_column(text, shapes, of_line, rows, at, system)
     texts = {message: number for number, message in enumerate(dict.fromkeys(shape.message for shape in shapes if shape.matched))}
     ids = np.array([spark_hash(message) for message in texts], dtype=np.int64)
@@ -357,81 +330,6 @@ def numbers_of(texts: Sequence[str], parser: LineParser, known: dict[str, tuple[
             if len(text) <= REMEMBERED_LENGTH and len(known) < REMEMBERED:
                 known[text] = found[-1]
     return found
-
-
-def stamps(
-    text: Text,
-    shapes: Sequence[Shape],
-    of_line: np.ndarray,
-    rows: np.ndarray,
-    parser: LineParser,
-    read: Read | None,
-    ds: str,
-    of_one_night: bool,
-) -> pa.TimestampArray:
-    """Return the times of the matched lines `rows`; null where one cannot be read. Without stamps the night's first instant."""
-    if read is None:
-        return pa.array(np.full(len(rows), day_start(ds))).cast(AT)
-    of_row = of_line[rows]
-    columns: list[Any] = []
-    for number, piece in enumerate(parser.pieces):
-        if number % 2 == 0 or piece in DAY:
-            value = {"ds": ds, "ds_year": ds[:4]}[piece] if number % 2 else piece
-            columns.append(pa.scalar(value, pa.string()))
-            continue
-        spans = np.array([shape.stamp[number] if shape.stamp else (0, 0) for shape in shapes], dtype=np.int64).reshape(-1, 2)[of_row]
-        columns.append(text.take(rows, spans[:, 0], spans[:, 1]))
-    coded = pc.binary_join_element_wise(*columns, pa.scalar("", pa.string())).dictionary_encode()
-    at = read(coded.dictionary)
-    if "ds_year" in parser.pieces[1::2]:
-        at = with_year(at, coded.dictionary, read, ds, of_one_night)
-    return at.cast(AT).take(coded.indices)
-
-
-def with_year(at: pa.Int64Array, stamps: pa.StringArray, read: Read, ds: str, of_one_night: bool) -> pa.Int64Array:
-    """Let stamps without a year be of the year before, if the night's year would put them into its future.
-
-    On New Year's Eve the first minutes of the next year are those of the year after, unless a delivery may hold the lines of a whole year.
-    """
-    end = day_start(ds) + 2 * DAY_US
-
-    def in_year(year: int) -> pa.Int64Array:
-        return read(pc.replace_substring_regex(stamps, rf"\b{ds[:4]}", f"{year:04d}", max_replacements=1))
-
-    late = pc.greater_equal(at, end)
-    if pc.any(late).as_py():
-        at = pc.if_else(pc.fill_null(late, False), in_year(int(ds[:4]) - 1), at)
-    if of_one_night and ds[5:] == "12-31":
-        after = in_year(int(ds[:4]) + 1)
-        at = pc.if_else(pc.fill_null(pc.less(after, end), False), after, at)
-    return at
-
-
-def day_start(ds: str) -> int:
-    """Return the first instant of a day, microseconds since 1970."""
-    return (datetime.fromisoformat(ds).replace(tzinfo=UTC) - EPOCH) // MICROSECOND
-
-
-def astray(at: pa.TimestampArray, system: System, ds: str) -> int:
-    """Return how many times are far from the night: a clock was wrong, or a year is missing. None where a delivery may hold many days."""
-    if (bounds := night_bounds(system, ds)) is None:
-        return 0
-    micros = np.asarray(at.cast(pa.int64()).drop_null())
-    return int(((micros < bounds[0]) | (micros >= bounds[1])).sum())
-
-
-def has_bounds(system: System) -> bool:
-    """Return whether the times of a system's lines tell that they are of another night: it has time stamps, and files for each night."""
-    return system.timestamp is not None and system.input.delivered is None
-
-
-def night_bounds(system: System, ds: str) -> tuple[int, int] | None:
-    """Between which times (microseconds since 1970) the lines of a night are expected: its day, and one more on either side."""
-    if not has_bounds(system):
-        return None
-    midnight = datetime.fromisoformat(ds).replace(tzinfo=UTC)
-    first, last = (((midnight + timedelta(days=n)) - EPOCH) // MICROSECOND for n in (-1, 2))
-    return first, last
 
 
 def session_column(

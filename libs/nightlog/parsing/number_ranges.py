@@ -29,8 +29,10 @@ BYTES = np.uint64(8)
 
 
 class Number(NamedTuple):
-    """Where a number ends in the bytes of a line, its digits before and behind the point, and whether it is below zero. No digits: what
-    stands there is no plain number."""
+    """A number of a line: the place behind it in the line's bytes, its digits before and behind the point, and its sign.
+
+    Without digits it is no plain number.
+    """
 
     end: int
     whole: int

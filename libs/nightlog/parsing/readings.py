@@ -1,4 +1,4 @@
-"""How each day of a system was parsed (silver.readings): by which rules, from which files, and which nights were made with it.
+"""The readings of a system's days (silver.readings): by which rules, from which files, and which nights were made with it.
 
 A night reads the lines of an earlier day again if they were parsed by other rules, or were replaced since. A night is stale if an earlier
 day that its sessions were made with has other events now.

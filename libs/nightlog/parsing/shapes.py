@@ -19,22 +19,21 @@ from re import _parser as sre_parser  # type: ignore[attr-defined]
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from nightlog.parsing.number_ranges import HOLDER, MOST_NUMBERS, Number, looked_at, number_of
 from nightlog.parsing.timestamps import stamp_pieces
-from nightlog.systems.spec import System
+from nightlog.systems.spec import DAY_FIELDS, System
 
 MAX_MESSAGE = 8192  # characters of a message that are masked and mined
 DIGITS = range(0x30, 0x3A)
 DIGIT = re.compile("[0-9]")
 Span = tuple[int, int]
-# What a stamp may hold that is not in the line.
-DAY = ("ds", "ds_year")
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What is known of all lines of a shape: places are offsets in bytes from the line's start.
+    """The parse of all lines of a shape: places are offsets in bytes from the line's start.
 
     `exact` says whether it holds for every line of the shape; where not, the other fields hold for the one line that was parsed.
     """
@@ -46,6 +45,30 @@ class Shape:
     level: str | None = None
     ids: tuple[Span, ...] = ()
     stamp: tuple[Span | str, ...] = ()
+
+
+class Text:
+    """Lines in one buffer of bytes. `starts` has one place more than there are lines."""
+
+    def __init__(self, texts: pa.ChunkedArray):
+        whole = texts.combine_chunks() if texts.num_chunks != 1 else texts.chunk(0)
+        whole = whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
+        _, offsets, data = whole.buffers()
+        self.n = len(whole)
+        self.starts = np.frombuffer(offsets, np.int32)[whole.offset : whole.offset + self.n + 1].astype(np.int64)
+        self.data = np.frombuffer(data, np.uint8)[: self.starts[-1]] if data is not None else np.zeros(0, dtype=np.uint8)
+
+    def line(self, number: int) -> str:
+        return self.data[self.starts[number] : self.starts[number + 1]].tobytes().decode()
+
+    def take(self, rows: np.ndarray, first: np.ndarray, last: np.ndarray) -> pa.StringArray:
+        """Some bytes of some lines as strings; the places are counted from the line's start."""
+        lengths = last - first
+        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        places = np.repeat(self.starts[rows] + first - offsets[:-1], lengths)
+        places += np.arange(offsets[-1])
+        return pa.StringArray.from_buffers(len(rows), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(self.data[places]))
 
 
 class LineParser:
@@ -88,7 +111,7 @@ class LineParser:
         ids = tuple((place(start), place(end)) for start, end in self.id_spans(text, found))
         stamp: list[Span | str] = []
         for number, piece in enumerate(self.pieces):
-            if number % 2 == 0 or piece in DAY:
+            if number % 2 == 0 or piece in DAY_FIELDS:
                 stamp.append(piece)
             else:
                 start, end = found.span(piece)

@@ -1,25 +1,30 @@
-"""Read time stamps by their format, whole columns at once."""
+"""Read time stamps by their format, whole columns at once, and check the times of a night's lines."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightlog.systems.spec import System, Timestamp
+from nightlog.systems.spec import DAY_FIELDS, System, Timestamp
 from nightlog.systems.time_formats import EPOCHS, MONTHS, ZONES, TimeFormat, compile_format
+
+if TYPE_CHECKING:
+    from nightlog.parsing.shapes import LineParser, Shape, Text
 
 Read = Callable[[pa.StringArray], pa.Int64Array]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+AT = pa.timestamp("us", tz="UTC")
 DAY = 24 * 3600 * 1_000_000
 # A time stamp outside of these is an error, and pandas and Python could not hold it.
 EARLIEST, LATEST = 0, (datetime(2262, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
@@ -78,7 +83,7 @@ def by_pattern(stamps: pa.StringArray, form: TimeFormat, zone: ZoneInfo | None) 
 
 @dataclass(frozen=True)
 class Cut:
-    """What stamps of one shape say: the fields of a match of their shape, at the same places in all of them."""
+    """Stamps of one shape: the fields of a match of their shape, at the same places in all of them."""
 
     content: np.ndarray
     starts: np.ndarray
@@ -146,3 +151,78 @@ def in_utc(at: pa.Int64Array, zone: ZoneInfo) -> pa.Int64Array:
 def stamp_pieces(system: System) -> list[str]:
     """The value of a system's stamp as literals (even places) and header groups (odd places)."""
     return re.split(r"\{(\w+)\}", system.timestamp.value) if system.timestamp else []
+
+
+def line_times(
+    text: Text,
+    shapes: Sequence[Shape],
+    of_line: np.ndarray,
+    rows: np.ndarray,
+    parser: LineParser,
+    read: Read | None,
+    ds: str,
+    of_one_night: bool,
+) -> pa.TimestampArray:
+    """Return the times of the matched lines `rows`; null where one cannot be read. Without stamps the night's first instant."""
+    if read is None:
+        return pa.array(np.full(len(rows), day_start(ds))).cast(AT)
+    of_row = of_line[rows]
+    columns: list[Any] = []
+    for number, piece in enumerate(parser.pieces):
+        if number % 2 == 0 or piece in DAY_FIELDS:
+            value = {"ds": ds, "ds_year": ds[:4]}[piece] if number % 2 else piece
+            columns.append(pa.scalar(value, pa.string()))
+            continue
+        spans = np.array([shape.stamp[number] if shape.stamp else (0, 0) for shape in shapes], dtype=np.int64).reshape(-1, 2)[of_row]
+        columns.append(text.take(rows, spans[:, 0], spans[:, 1]))
+    coded = pc.binary_join_element_wise(*columns, pa.scalar("", pa.string())).dictionary_encode()
+    at = read(coded.dictionary)
+    if "ds_year" in parser.pieces[1::2]:
+        at = with_year(at, coded.dictionary, read, ds, of_one_night)
+    return at.cast(AT).take(coded.indices)
+
+
+def with_year(at: pa.Int64Array, stamps: pa.StringArray, read: Read, ds: str, of_one_night: bool) -> pa.Int64Array:
+    """Let stamps without a year be of the year before, if the night's year would put them into its future.
+
+    On New Year's Eve the first minutes of the next year are those of the year after, unless a delivery may hold the lines of a whole year.
+    """
+    end = day_start(ds) + 2 * DAY
+
+    def in_year(year: int) -> pa.Int64Array:
+        return read(pc.replace_substring_regex(stamps, rf"\b{ds[:4]}", f"{year:04d}", max_replacements=1))
+
+    late = pc.greater_equal(at, end)
+    if pc.any(late).as_py():
+        at = pc.if_else(pc.fill_null(late, False), in_year(int(ds[:4]) - 1), at)
+    if of_one_night and ds[5:] == "12-31":
+        after = in_year(int(ds[:4]) + 1)
+        at = pc.if_else(pc.fill_null(pc.less(after, end), False), after, at)
+    return at
+
+
+def day_start(ds: str) -> int:
+    """Return the first instant of a day, microseconds since 1970."""
+    return (datetime.fromisoformat(ds).replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+
+
+def astray(at: pa.TimestampArray, system: System, ds: str) -> int:
+    """Return how many times are far from the night: a clock was wrong, or a year is missing. None where a delivery may hold many days."""
+    if (bounds := night_bounds(system, ds)) is None:
+        return 0
+    micros = np.asarray(at.cast(pa.int64()).drop_null())
+    return int(((micros < bounds[0]) | (micros >= bounds[1])).sum())
+
+
+def has_bounds(system: System) -> bool:
+    """Return whether the times of a system's lines tell that they are of another night: it has time stamps, and files for each night."""
+    return system.timestamp is not None and system.input.delivered is None
+
+
+def night_bounds(system: System, ds: str) -> tuple[int, int] | None:
+    """Between which times (microseconds since 1970) the lines of a night are expected: its day, and one more on either side."""
+    if not has_bounds(system):
+        return None
+    midnight = datetime.fromisoformat(ds).replace(tzinfo=UTC)
+    first, last = (((midnight + timedelta(days=n)) - EPOCH) // MICROSECOND for n in (-1, 2))
+    return first, last
