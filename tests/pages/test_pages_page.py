@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from nightlog.errors import ConfigError
+from nightlog.handoff.metrics import write_metrics
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import query
-from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES
+from nightlog.lake.tables import ANOMALIES, HISTORY, NIGHTS, OUTCOMES
 from nightlog.pages.model import Change, Gap, Line, NormalPatterns, sample_lines, system_outcome, telling_templates
 from nightlog.pages.page import write_pages
 from page_lake import DS, NOON, WEEK, big_lake, note, put_night, small_lake
@@ -312,3 +313,25 @@ def test_the_page_of_the_night_shows_the_first_findings_by_probability_and_sessi
     own = (Path(made.root) / "reports" / DS / "shop.html").read_text(encoding="utf-8")
     assert re.findall(r'<details class="finding" id="([^"]+)"', own) == ["p-lost", "p-evil", "p-hush", "p-slow"]
     assert len(made.rows(ANOMALIES, system="shop", ds=DS)) == len(rows), "what is published is not limited"
+
+
+def test_the_reasons_of_the_history_stand_beside_the_verdict_of_the_llm_and_a_night_without_llm_says_so(tmp_path: Path) -> None:
+    made = small_lake(str(tmp_path / "lake"))
+    place = {"system": "shop", "ds": DS}
+    made.replace(HISTORY, [{**place, "pattern_id": "p-lost", "reasons": ["has `disk <NUM> lost`, which no session has"]}], **place)
+    write_pages(made, DS)
+    own = (Path(made.root) / "reports" / DS / "shop.html").read_text(encoding="utf-8")
+    lost = words(finding(own, "p-lost"))
+    assert "a disk was lost" in lost and "Against the nights so far has `disk <NUM> lost`, which no session has" in lost
+    assert "Against the nights so far" not in finding(own, "p-slow") and "No LLM judged" not in words(own)
+
+    (night,) = made.rows(NIGHTS, **place)
+    without = night | {"n_by_llm": 0, "n_by_model": 55, "versions": night["versions"] | {"llm": None}}
+    made.replace(NIGHTS, [without], **place)
+    write_pages(made, DS)
+    own, all_systems = ((Path(made.root) / "reports" / DS / f"{name}.html").read_text(encoding="utf-8") for name in ("shop", "index"))
+    assert "No LLM judged this night: its findings rest on the history alone." in words(own)
+    assert "No LLM judged shop." in words(all_systems)
+    write_metrics(made, tmp_path / "metrics")
+    gauges = (tmp_path / "metrics").read_text(encoding="utf-8")
+    assert 'nightlog_night_without_llm{system="shop"} 1' in gauges and 'nightlog_night_without_llm{system="mail"} 0' in gauges

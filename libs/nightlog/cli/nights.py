@@ -97,8 +97,8 @@ def run(
             out.print(Text(f"{stage:8} {time.monotonic() - started:6.1f} s  {counts}"), soft_wrap=True)
             for line in details:
                 out.print(safe(line), style="yellow", soft_wrap=True)
-        unjudged = night.unjudged()
-    for line in unjudged:
+        remarks = night.remarks()
+    for line in remarks:
         (out if form == Format.TABLE else err).print(safe(line), style="yellow", soft_wrap=True)
     if form != Format.TABLE:
         print_rows(rows, list(rows[0]) if rows else [], form)

@@ -138,6 +138,14 @@ def show_judges(story: dict[str, Any]) -> None:
             write(f"    {number(each['similarity'])} like {each['nearest_source_template']}", "dim")
     if len(story["templates"]) > 8:
         write(f"  {len(story['templates']) - 8:,} templates more: --format json", "dim")
+    history = story["history"]
+    if history["probability"] is not None:
+        print_heading("The history")
+        student = f"; the student gives {history['student']:.2f}" if history["student"] is not None else ""
+        flags = {True: "anomalous by the history alone", False: "not anomalous by the history alone", None: "the history is learning"}
+        write(f"  {history['probability']:.2f}, {flags[history['flagged']]}{student}")
+        for reason in history["reasons"] or ():
+            write(f"  {reason}")
     print_heading("The LLM")
     for each in story["llm"]:
         group = f', group "{each["group"]}"' if each["group"] else ""

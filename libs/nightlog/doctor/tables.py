@@ -179,7 +179,7 @@ def unjudged_ahead(lake: Lake, systems: Iterable[System], is_llm_off: bool) -> I
         if system.llm.judges and not is_llm_off:
             continue
         if row is None:
-            found = f"{system.name}: no LLM judges; the history flags anomalies, and what it does not flag is judged by nobody"
+            found = f"{system.name}: no LLM judges; the history flags anomalies; nobody judges the others until eight patterns are answered"
             yield warning(MODELS_AREA, found, lake.root, NAME_A_JUDGE)
             continue
         manifest = json.loads(row["manifest"])

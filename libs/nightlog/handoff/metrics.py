@@ -15,7 +15,7 @@ from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES
 from nightlog.llm.budget import cost
 from nightlog.outcomes import OutcomeKind, is_published
 from nightlog.pages.model import system_outcome
-from nightlog.publishing.account import has_input
+from nightlog.publishing.account import has_input, llm_sentence
 
 # name → (meaning, column of gold.nights)
 COLUMNS = {
@@ -98,6 +98,7 @@ def metrics(systems: Sequence[SystemMetrics]) -> str:
         if each.published is not None
     ]
     outcomes = [(each.labels | {"outcome": kind.value}, float(each.outcome == kind)) for each in systems for kind in OutcomeKind]
+    without_llm = [(each.labels, float(llm_sentence(each.night) is not None)) for each in systems]
     missing = [(each.labels, float(each.is_input_missing)) for each in systems]
     published = [(each.labels, epoch(each.published["run_at"])) for each in systems if each.published and each.published["run_at"]]
     anomalies = [
@@ -118,6 +119,7 @@ def metrics(systems: Sequence[SystemMetrics]) -> str:
         family("published_timestamp_seconds", "When that night was published.", published),
         family("outcome", "Outcome of the last night's last run: 1 for its outcome, 0 for the others.", outcomes),
         family("input_missing", "1 if no file came for the last night though some were due.", missing),
+        family("without_llm", "1 if no LLM judged the last night.", without_llm),
         family("anomalies", "Anomalous sessions by status.", anomalies),
         *(family(name, meaning, by(column)) for name, (meaning, column) in COLUMNS.items()),
         family("llm_tokens", "Tokens of the LLM.", tokens),

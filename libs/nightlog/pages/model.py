@@ -59,7 +59,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Finding:
-    """The night's anomalous sessions of one pattern."""
+    """The night's anomalous sessions of one pattern. `history`: how it is unlike the system's nights so far, in words."""
 
     system: str
     pattern_id: str
@@ -76,6 +76,7 @@ class Finding:
     nights: Mapping[str, int] = field(default_factory=dict)
     verdict: Mapping[str, Any] | None = None
     change: Change | None = None
+    history: tuple[str, ...] = ()
     evidence: tuple[Mapping[str, Any], ...] = ()
     sessions: tuple[Session, ...] = ()
     n_lines: int = 0

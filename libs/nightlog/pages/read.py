@@ -162,6 +162,9 @@ class NightReader:
             for ds in (day(self.ds, -1), day(self.ds, -7))
         }
         known = {row["ds"] for row in self.nights if row["system"] == name and is_published(row["outcome"])}
+        place = "ds = ? and system = ? and pattern_id in (select unnest(?))"
+        unlike = self.sql(f"select pattern_id, reasons from silver.history where {place}", self.ds, name, shown)
+        reasons = {row["pattern_id"]: tuple(row["reasons"] or ()) for row in unlike}
         sessions = self.sessions(name, shown)
         examples = {pattern: found[0].session_id for pattern, found in sessions.items()}
         changes = self.changes(name, shown, texts)
@@ -181,6 +184,7 @@ class NightReader:
                 nights=nights.get(pattern, {}),
                 verdict=verdict,
                 change=change,
+                history=reasons.get(pattern, ()),
                 evidence=evidence,
                 sessions=tuple(sessions[pattern]),
                 n_lines=len(example_text),

@@ -70,8 +70,8 @@ def read_story(lake: Lake, place: PatternNight, n_lines: int, today: str, record
 
     Args: place, with a session; n_lines, the most events with their raw lines; today, YYYY-MM-DD; record_start, the expression that begins
     a record of the system, if its records span lines.
-    Returns: session, verdict, router, small_model, llm (one a verdict), nearest_normal, events, feedback, nights; events that are left
-    out are counted by {"left_out": n}.
+    Returns: session, verdict, router, small_model, history, llm (one a verdict), nearest_normal, events, feedback, nights; events that are
+    left out are counted by {"left_out": n}.
     """
     about = read_about(lake, place)
     verdicts = verdicts_of(lake, about)
@@ -86,6 +86,7 @@ def read_story(lake: Lake, place: PatternNight, n_lines: int, today: str, record
         "router": {"route": about.route.get("route"), "similarity": about.route.get("similarity"), "tau": about.night.get("tau")},
         "small_model": {"probability": about.score.get("probability"), "model": about.score.get("model")},
         "templates": evidence,
+        "history": {name: about.history.get(name) for name in ("probability", "flagged", "reasons", "student", "overruled")},
         "llm": [
             {name: row[name] for name in CLOSEST_FIRST} | {"asked_at": row["asked_at"], "in_force": in_force(row, about.night)}
             for row in verdicts

@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from nightlog.outcomes import SUCCESSES, OutcomeKind
 from nightlog.pages.model import SystemNight, merged_trend
-from nightlog.publishing.account import input_sentence, next_step, night_sentence, unjudged_sentence
+from nightlog.publishing.account import input_sentence, llm_sentence, next_step, night_sentence, unjudged_sentence
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTHS = (
@@ -167,6 +167,8 @@ def head_line(night: SystemNight) -> str:
         sentences = [f"{sentence[0].upper()}{sentence[1:]}."]
     if (sentence := unjudged_sentence(night.night)) is not None:
         sentences += [f"{sentence}.", f"To do: {next_step(night.night)}."]
+    if (sentence := llm_sentence(night.night)) is not None:
+        sentences.append(f"{sentence[0].upper()}{sentence[1:]}.")
     judged = (total or 0) - (night.night.get("n_unjudged") or 0)
     if not night.n_anomalies and not judged and sentences:
         sentences.append("No session was judged.")
@@ -218,6 +220,8 @@ def night_head_line(nights: Sequence[SystemNight], unread: Sequence[str]) -> str
         sentences = [f"{sentence}.", f"To do: {'; '.join(steps)}."]
     if names := [night.system for night in nights if night.published and input_sentence(night.night) is not None]:
         sentences.append(f"{listed(names)} had no input: only sessions that had waited are judged.")
+    if names := [night.system for night in nights if llm_sentence(night.night) is not None]:
+        sentences.append(f"No LLM judged {listed(names)}.")
     sentences.append(f"{n_of(total, 'anomalous session')}{in_findings} of {n_of(len(nights) + len(unread), 'system')}.")
     if waiting := sum(night.night.get("n_provisional") or 0 for night in nights):
         sentences.append(f"{n_of(waiting, 'session')} {'is' if waiting == 1 else 'are'} provisional.")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nightlog.outcomes import OutcomeKind
+from nightlog.outcomes import OutcomeKind, is_published
 from nightlog.publishing.decide import CAUSES, Cause, Decision
 from nightlog.systems.spec import System
 
@@ -129,6 +129,20 @@ def unjudged_sentence(night: Mapping[str, Any]) -> str | None:
     if not n:
         return None
     return f"{n:,} of {total:,} session{'s' * (total != 1)} {'was' if n == 1 else 'were'} judged by nobody: {night['unjudged_why']}"
+
+
+def llm_sentence(night: Mapping[str, Any]) -> str | None:
+    """Return that no LLM judged a published night, for a row of gold.nights; None if one did, or if that is not known.
+
+    >>> llm_sentence({"outcome": "done", "n_by_llm": 0, "n_sessions": 9, "n_by_student": 4, "versions": {"llm": None}})
+    'no LLM judged this night: its findings rest on the history and on the answers of analysts'
+    >>> llm_sentence({"outcome": "done", "n_by_llm": 3, "n_sessions": 9, "versions": {"llm": None}})
+    """
+    is_off = (night.get("versions") or {}).get("llm") is None and night.get("n_by_llm") == 0
+    if not is_off or not night.get("n_sessions") or not is_published(night.get("outcome")):
+        return None
+    is_taught = night.get("n_by_student") or night.get("n_by_analyst")
+    return f"no LLM judged this night: its findings rest on the history{' and on the answers of analysts' if is_taught else ' alone'}"
 
 
 def night_sentence(nights: Sequence[Mapping[str, Any]]) -> str | None:

@@ -13,7 +13,7 @@ from nightlog.lake.storage import clear_storage_errors, is_free, locked
 from nightlog.lake.tables import NIGHTS, ROUTES, SCORES
 from nightlog.lake.transaction import Transaction
 from nightlog.outcomes import SUCCESSES, Outcome, OutcomeKind, Stage
-from nightlog.publishing.account import next_step, unjudged_sentence
+from nightlog.publishing.account import llm_sentence, next_step, unjudged_sentence
 from nightlog.run.commit_window import CommitWindow
 from nightlog.run.context import Context, Versions, check_ds
 from nightlog.run.progress import Progress
@@ -61,15 +61,15 @@ class Night:
                 return Stage.ROUTE.onwards
         return first.onwards
 
-    def unjudged(self) -> list[str]:
-        """Return a sentence for each of the run's systems with sessions that nobody judged, and what to do about them."""
+    def remarks(self) -> list[str]:
+        """Return a sentence for each of the run's systems that no LLM judged, and one for unjudged sessions and what to do about them."""
         names = {system.name for system in self.context.systems}
         rows = sorted(self.context.lake.rows(NIGHTS, ds=self.context.ds), key=lambda row: str(row["system"]))
-        return [
-            f"{row['system']}: {sentence}. To do: {next_step(row)}"
-            for row in rows
-            if row["system"] in names and (sentence := unjudged_sentence(row)) is not None
-        ]
+        found = []
+        for row in (row for row in rows if row["system"] in names):
+            found += [f"{row['system']}: {sentence}"] if (sentence := llm_sentence(row)) is not None else []
+            found += [f"{row['system']}: {sentence}. To do: {next_step(row)}"] if (sentence := unjudged_sentence(row)) is not None else []
+        return found
 
     def run_stage(self, stage: Stage) -> Iterator[Outcome]:
         """Run one stage for every system, and add each outcome to ops.outcomes.
