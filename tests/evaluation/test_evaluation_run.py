@@ -20,9 +20,9 @@ from nightlog.evaluation.case import Case, Judgement, case_of, outcome_of
 from nightlog.evaluation.judged import Verdicts
 from nightlog.evaluation.labelled import Labelled
 from nightlog.evaluation.report import results_markdown, summary
-from nightlog.evaluation.run import Evaluation, Options, Record, mode_names
+from nightlog.evaluation.run import Evaluation, Options, Record, merged, mode_names
 
-HEAD = {"target", "family", "mode", "protocol", "seed", "sessions"}
+HEAD = {"target", "family", "mode", "protocol", "seed", "split", "held_out", "scorable", "sessions"}
 MEASURES = {"f1", "f1_low", "f1_high", "precision", "recall", "average_precision", "ap_low", "ap_high", "false_alarms_per_1000"}
 TAIL = {"n_sessions", "n_anomalous", "n_patterns", "alarms_clean", "llm_items", "answers", "threshold", "seconds", "note"}
 
@@ -92,8 +92,9 @@ def test_measures_are_those_of_the_modes(records: tuple[list[Record], Evaluation
 
 
 def test_the_page_begins_with_what_a_user_may_expect(records: tuple[list[Record], Evaluation]) -> None:
-    found, evaluation = records
-    text = results_markdown(found, evaluation.audits, ["three"], ["two"], ["gru"])
+    evaluation = records[1]
+    found = [each | {"scorable": each["target"] != "three", "held_out": each["target"] == "two"} for each in records[0]]
+    text = results_markdown(found, [each.row() for each in evaluation.audits.values()])
     first = text.splitlines()[:10]
     assert any(line.startswith("- **Without an LLM") for line in first) and any("With 10 answers" in line for line in first)
     assert any("With an LLM" in line for line in first) and any("three** is left out of all means" in line for line in first)
@@ -102,11 +103,20 @@ def test_the_page_begins_with_what_a_user_may_expect(records: tuple[list[Record]
     assert "balanced on the target by its labels" in text and "nan" not in text.lower().split()
     widths = [{line.count("|") for line in block.splitlines()} for block in text.split("\n\n") if block.startswith("| ")]
     assert widths and all(len(each) == 1 for each in widths)
-    means = {row["mode"]: row for row in summary(found, ["three"]) if row["protocol"] == "deployment"}
+    means = {row["mode"]: row for row in summary(found) if row["protocol"] == "deployment"}
     own = [
         r["f1"] for r in found if (r["mode"], r["protocol"], r["sessions"]) == ("history", "deployment", "all") and r["target"] != "three"
     ]
     assert means["history"]["f1"] == pytest.approx(np.mean(own), abs=1e-4) and means["history"]["systems"] == 2
+
+
+def test_records_of_other_modes_and_targets_are_kept() -> None:
+    def record(target: str, mode: str, f1: float) -> Record:
+        return {"target": target, "mode": mode, "protocol": "deployment", "f1": f1}
+
+    earlier = [record("a", "gru", 0.1), record("a", "history", 0.2), record("b", "history", 0.3)]
+    assert merged(earlier, [record("a", "history", 0.9)]) == [earlier[0], earlier[2], record("a", "history", 0.9)]
+    assert merged([], earlier) == earlier
 
 
 def test_labels_of_the_target_reach_no_learned_mode() -> None:

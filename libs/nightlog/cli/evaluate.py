@@ -38,7 +38,9 @@ def evaluate(
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Repetitions of what depends on chance.")] = 5,
     protocol: Annotated[str, typer.Option("--protocol", help="deployment, paper (classes balanced by labels) or both.")] = "deployment",
     verdicts: Annotated[Path | None, typer.Option("--verdicts", help="Recorded verdicts of an LLM; default: the endpoint.")] = None,
-    results: Annotated[Path, typer.Option("--out", help="Folder of results.json, results.md and audit.json.")] = Path("build/evaluation"),
+    results: Annotated[Path, typer.Option("--out", help="Folder of the results; it keeps other modes and targets.")] = Path(
+        "build/evaluation"
+    ),
     public: Annotated[Path | None, typer.Option("--public", help="Folder of HDFS.log, anomaly_label.csv, BGL.log as published.")] = None,
     shared: SharedOption = None,
     lake: LakeOption = None,
@@ -109,7 +111,7 @@ def run_evaluation(
     from nightlog.evaluation.corpus import Places
     from nightlog.evaluation.judged import source_of_verdicts
     from nightlog.evaluation.report import results_markdown, summary
-    from nightlog.evaluation.run import prepare, write
+    from nightlog.evaluation.run import merged, prepare, write
 
     places = Places(sets, settings.lake, settings.logs, settings.systems)
     recorded = verdicts or (shared / "llm" / "verdicts.jsonl.gz" if shared is not None else None)
@@ -123,12 +125,14 @@ def run_evaluation(
         for number, found in enumerate(run.records(), 1):
             records += found
             status.update(f"{number} of {len(run.targets)} systems: {found[0]['target'] if found else ''}")
-    hidden = [each.name for each in run.targets if not each.is_scorable]
-    held_out = [each.name for each in run.targets if each.held_out]
+    paths = [folder / name for name in ("results.json", "audit.json")]
+    earlier, audits = (json.loads(path.read_text("utf-8")) if path.is_file() else [] for path in paths)
+    records = merged(earlier, records)
+    rows_of_audit = {row["target"]: row for row in [*audits, *(each.row() for each in run.audits.values())]}
     write(folder / "results.json", json.dumps(records, indent=1))
-    write(folder / "results.md", results_markdown(records, run.audits, hidden, held_out, options.left_out))
-    write(folder / "audit.json", json.dumps([each.row() for each in run.audits.values()], indent=1))
-    rows = summary(records, hidden)
+    write(folder / "audit.json", json.dumps(list(rows_of_audit.values()), indent=1))
+    write(folder / "results.md", results_markdown(records, list(rows_of_audit.values())))
+    rows = summary(records)
     if form == Format.TABLE:
         from rich.table import Table
 

@@ -10,6 +10,7 @@ from nightlog.evaluation.audit import Audit
 from nightlog.evaluation.baselines import BASELINES
 from nightlog.evaluation.corpus import MAIN
 from nightlog.evaluation.metrics import family_mean
+from nightlog.evaluation.run import mode_names
 
 Record = Mapping[str, Any]
 
@@ -59,10 +60,11 @@ KNOWN = {
 
 
 class Results:
-    """Records of a run by mode and target; a measure is its mean over the seeds. `hidden` systems are left out of means."""
+    """Records of a run by mode and target; a measure is its mean over the seeds. `hidden` systems, not scorable, are left out of means."""
 
-    def __init__(self, records: Iterable[Record], hidden: Sequence[str] = ()):
-        self.hidden = tuple(hidden)
+    def __init__(self, records: Sequence[Record]):
+        self.hidden = tuple(dict.fromkeys(record["target"] for record in records if not record["scorable"]))
+        self.held_out = tuple(dict.fromkeys(record["target"] for record in records if record["held_out"]))
         self.cells: dict[tuple[str, str, str], list[Record]] = {}
         self.families: dict[str, str] = {}
         for record in records:
@@ -163,19 +165,14 @@ def expectations(results: Results) -> str:
     return "\n".join(lines)
 
 
-def results_markdown(
-    records: Sequence[Record],
-    audits: Mapping[str, Audit],
-    hidden: Sequence[str] = (),
-    held_out: Sequence[str] = (),
-    left_out: Sequence[str] = (),
-) -> str:
-    """The page of a run. Args: hidden, systems that are left out of means; held_out, systems that teach nothing; left_out, modes."""
-    results = Results([record for record in records if record["protocol"] == "deployment"], hidden)
+def results_markdown(records: Sequence[Record], audits: Sequence[Mapping[str, Any]]) -> str:
+    """The page of a run. Args: audits, rows of `Audit`."""
+    results = Results([record for record in records if record["protocol"] == "deployment"])
+    left_out = [name for name in mode_names() if not any(mode.startswith(name) for mode in results.modes)]
     note = f" Left out of this run: {', '.join(f'`{name}`' for name in left_out)}." if left_out else ""
     own = [mode for mode in results.modes if not mode.startswith((*ASIDE, "baseline:")) and not mode.endswith(SHUFFLED)]
     parts = ["# Results", expectations(results), ABOUT + note]
-    parts += ["## Summary", summary_table(results, own), *notes(results, held_out)]
+    parts += ["## Summary", summary_table(results, own), *notes(results)]
     parts += ["## Without an LLM", history_table(results)]
     for title, modes in (
         (
@@ -200,7 +197,7 @@ def results_markdown(
     parts += ["## How to reproduce", REPRODUCE]
     parts += ["## What each mode knows", "\n".join(f"- `{name}`: {note}." for name, note in known.items())]
     if paper_records := [record for record in records if record["protocol"] == "paper"]:
-        paper = Results(paper_records, hidden)
+        paper = Results(paper_records)
         parts += ["## Paper protocol", PAPER, wide_table(paper, [mode for mode in paper.modes if not mode.startswith(ASIDE)], F1)]
     return "\n\n".join(parts) + "\n"
 
@@ -226,7 +223,7 @@ def summary_table(results: Results, modes: Sequence[str]) -> str:
     return table(head, rows)
 
 
-def notes(results: Results, held_out: Sequence[str]) -> list[str]:
+def notes(results: Results) -> list[str]:
     """Figures of the systems that the first form was chosen on, and of the held-out ones."""
     lines = [
         f"The main three are {', '.join(MAIN)}. Alarms on clean systems are per 1,000 sessions, median over systems without anomalies."
@@ -236,7 +233,8 @@ def notes(results: Results, held_out: Sequence[str]) -> list[str]:
         eight = {name: values[name] for name in FIRST}
         figures = f"average precision {shown(results.over(eight))}, worst {shown(min(eight.values()))}"
         lines.append(f"`history` on the eight systems on which its first form was chosen: {figures}.")
-    figures = "; ".join(f"{name} {shown(values[name])}, {shown(results.value('history', name, F1))}" for name in held_out if name in values)
+    held_out = {name: (values[name], results.value("history", name, F1)) for name in results.held_out if name in values}
+    figures = "; ".join(f"{name} {shown(ranked)}, {shown(flags)}" for name, (ranked, flags) in held_out.items())
     if figures:
         lines.append(f"Held-out families train nothing and no choice looked at them (average precision, F1 of `history`): {figures}.")
     return lines
@@ -308,18 +306,18 @@ def control_table(results: Results, modes: Sequence[str]) -> str:
     return table(head, ([m, *map(shown, (results.mean(m, AP), chance[0], results.mean(m, F1), chance[1]))] for m in modes))
 
 
-def audit_table(audits: Mapping[str, Audit]) -> str:
+def audit_table(audits: Sequence[Mapping[str, Any]]) -> str:
     """The counts of the audit; it found no leak, or there were no results."""
     columns = [name for name in Audit.__dataclass_fields__ if name not in ("target", "sources")]
-    rows = [[target, *(f"{getattr(row, name):,}" for name in columns)] for target, row in audits.items()]
+    rows = [[row["target"], *(f"{row[name]:,}" for name in columns)] for row in audits]
     return table(["target", *(name.replace("_", " ") for name in columns)], rows)
 
 
-def summary(records: Sequence[Record], hidden: Sequence[str] = ()) -> list[dict[str, Any]]:
+def summary(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Return a row for each protocol and mode: systems, average precision and F1 as means over families, worst F1, F1 of the main three."""
     found = []
     for protocol in dict.fromkeys(record["protocol"] for record in records):
-        results = Results([record for record in records if record["protocol"] == protocol], hidden)
+        results = Results([record for record in records if record["protocol"] == protocol])
         for mode in results.modes:
             numbers = {"average_precision": results.mean(mode, AP), "f1": results.mean(mode, F1), "worst_f1": results.worst(mode, F1)}
             numbers |= {"f1_main_three": results.main(mode), "alarms_clean": results.median(mode, ALARMS)}

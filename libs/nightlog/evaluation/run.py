@@ -262,6 +262,7 @@ def rows(
     scored = Scored(outcome.score, flagged, system.anomalous, system.normal)
     unknown = dict.fromkeys(FLAGS, None) if outcome.flagged is None else {}
     head: Record = {"target": system.name, "family": system.family, "mode": name, "protocol": protocol, "seed": seed}
+    head |= {"split": system.split, "held_out": system.held_out, "scorable": system.is_scorable}
     tail: Record = {"alarms_clean": clean, "llm_items": outcome.asked, "answers": outcome.answers, "threshold": outcome.threshold}
     tail |= {"seconds": seconds, "note": outcome.note}
     parts = {"all": scored, "unseen": scored.only(system.unseen)}
@@ -341,6 +342,12 @@ def prepare(
     learned = {"ablation", *source_modes()} & set(options.modes)
     teachers = list(labelled_systems(places)) if options.targets and learned else targets
     return Evaluation(options, targets, teachers, verdicts_of, encode, device)
+
+
+def merged(earlier: Sequence[Record], records: Sequence[Record]) -> list[Record]:
+    """Return the records of a run, and those of earlier runs for targets and modes that it leaves out."""
+    done = {(record["target"], record["mode"], record["protocol"]) for record in records}
+    return [each for each in earlier if (each["target"], each["mode"], each["protocol"]) not in done] + list(records)
 
 
 def write(path: Path, text: str) -> None:
