@@ -98,9 +98,11 @@ def test_the_page_begins_with_what_a_user_may_expect(records: tuple[list[Record]
     first = text.splitlines()[:10]
     assert any(line.startswith("- **Without an LLM") for line in first) and any("With 10 answers" in line for line in first)
     assert any("With an LLM" in line for line in first) and any("three** is left out of all means" in line for line in first)
-    for words in ("## Summary", "Choices that were made", "Leakage audit", "Negative control", "Cold start", "Paper protocol", "`gru`"):
+    for words in ("## Summary", "Choices that were made", "Leakage audit", "Negative control", "Cold start", "Paper protocol"):
         assert words in text
     assert "balanced on the target by its labels" in text and "nan" not in text.lower().split()
+    fewer = results_markdown([each for each in found if not each["mode"].startswith("cold_start")], [])
+    assert "Left out of this run: `cold_start`." in fewer and "Left out of this run" not in text
     widths = [{line.count("|") for line in block.splitlines()} for block in text.split("\n\n") if block.startswith("| ")]
     assert widths and all(len(each) == 1 for each in widths)
     means = {row["mode"]: row for row in summary(found) if row["protocol"] == "deployment"}
