@@ -13,6 +13,7 @@ from nightlog.lake.lake import Lake
 from nightlog.lake.tables import LLM_CALLS, VERDICTS
 from nightlog.llm.items import Answer, Item, Verdict
 from nightlog.llm.label import label_patterns
+from nightlog.llm.order import MOST_SPREAD, AskingOrder
 from nightlog.systems.spec import System
 
 DS = "2008-11-10"
@@ -113,3 +114,14 @@ def test_what_an_analyst_answered_is_not_asked(lake: Lake, put_night: Any, syste
     label(lake, system, judge)
     assert any(name.startswith("halted") for batch in judge.asked for name in batch) != answered
     assert lake.rows(VERDICTS)
+
+
+def test_a_batch_that_is_answered_on_another_day_has_all_questions_the_ones_that_teach_most_first(
+    lake: Lake, put_night: Any, system: System
+) -> None:
+    patterns, sessions = many(300)
+    put_night(lake, patterns, sessions=sessions)
+    order = AskingOrder(lake, system, DS, list(patterns), {}, {}, (), (), batch=len(patterns))
+    asked = order(list(patterns), {})
+    assert sorted(asked) == sorted(patterns)
+    assert any(name.startswith("halted") for name in asked[:BATCH]) and not any(name.startswith("halted") for name in asked[MOST_SPREAD:])

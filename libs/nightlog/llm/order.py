@@ -13,6 +13,8 @@ from nightlog.llm.prompt import prompt_hash
 from nightlog.llm.verdicts import latest_verdicts
 from nightlog.systems.spec import System
 
+MOST_SPREAD = 200  # of a larger batch the rest comes in the order that holds without a student
+
 
 class AskingOrder:
     """Chooses the next questions of a night by the verdicts so far, until further answers would change next to nothing.
@@ -61,8 +63,10 @@ class AskingOrder:
         self.left = set(open_questions) - is_open
         fewest = min(self._failures.get(name, 0) for name in is_open)
         first = {name for name in is_open if self._failures.get(name, 0) == fewest}
-        chosen = student.next(judgement, first, self._batch)
-        return chosen or [name for name in self._questions if name in first][: self._batch]
+        chosen = student.next(judgement, first, min(self._batch, MOST_SPREAD))
+        if chosen and self._batch <= MOST_SPREAD:
+            return chosen
+        return [*chosen, *(name for name in self._questions if name in first.difference(chosen))][: self._batch]
 
 
 def asking_order(
