@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-from nightlog.detector.metaproto.teach import labelled_rows
+from nightlog.detector.metaproto.serving import labelled_rows
 from nightlog.detector.patterns import Patterns
 from nightlog.distillation.retrain import settled_verdicts
 from nightlog.feedback.store import label_row, record, suppression_row, take_back

@@ -11,9 +11,8 @@ import torch
 from detector_help import DIMENSIONS, QUICK, SHAPE, toy_source
 from nightlog.detector.examples import Examples
 from nightlog.detector.meta import Trainer, class_loss, class_mix, domain_loss, meta_train
-from nightlog.detector.network import Network
+from nightlog.detector.network import Network, predict
 from nightlog.detector.patterns import Patterns
-from nightlog.detector.predict import predict
 from nightlog.detector.training import fit
 from torch import Tensor
 

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from detector_help import DIMENSIONS, SHAPE, manifest
-from nightlog.detector.network import LONGEST, Network, lay, sequence
-from nightlog.detector.predict import predict
+from nightlog.detector.network import LONGEST, Network, lay, predict, sequence
 from nightlog.detector.registry import save
 from nightlog.detector.scoring import score_frame
 from nightlog.lake.lake import Lake

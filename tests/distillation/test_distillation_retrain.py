@@ -12,9 +12,8 @@ from distillation_help import DIMENSIONS, EYE, QUICK, SOURCE, TARGET, TRUTH, ver
 from nightlog.detector.calibration import Calibration
 from nightlog.detector.examples import sequences
 from nightlog.detector.manifest import Manifest
-from nightlog.detector.network import Network
+from nightlog.detector.network import Network, predict
 from nightlog.detector.patterns import Patterns
-from nightlog.detector.predict import predict
 from nightlog.detector.registry import Model, load, promote, promoted, save, serving
 from nightlog.detector.sources import read_source
 from nightlog.detector.training import fit

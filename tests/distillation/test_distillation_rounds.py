@@ -10,8 +10,7 @@ import pytest
 import torch
 from distillation_help import QUICK, SHORT, SOURCE, TARGET, TRUTH, toy, verdicts_of
 from nightlog.detector.examples import Examples, sequences
-from nightlog.detector.network import Network
-from nightlog.detector.predict import predict
+from nightlog.detector.network import Network, predict
 from nightlog.detector.training import fit
 from nightlog.distillation.rounds import Distilled, Fusion, PseudoLabel, accept, distil
 from nightlog.llm.items import Label, Verdict

@@ -19,7 +19,8 @@ class Patterns:
     template row and count (a power of two), and `sessions[i]` sessions. `counted` says whether counts tell something: they do in a
     session that is the life of one thing (a block, a request), not in what a node or an hour happened to log. `questions[i]` is the id
     of what is asked about pattern i: where counts tell nothing, all patterns of one set of templates are one question.
-    `template_ids` are the templates' ids in the lake; where none are given, their texts stand for them.
+    `template_ids` are the templates' ids in the lake; where none are given, their texts stand for them. `levels` are the templates' usual
+    log levels; empty if they are not known.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Patterns:
     counted: bool = True
     questions: tuple[str, ...] = ()
     template_ids: tuple[str, ...] = ()
+    levels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.questions:

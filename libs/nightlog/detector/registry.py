@@ -102,7 +102,7 @@ def taken_apart(detector: Network | MetaProto) -> tuple[dict[str, Tensor], dict[
 
     if isinstance(detector, Network):
         return {name: tensor.contiguous() for name, tensor in detector.state_dict().items()}, {}
-    from nightlog.detector.metaproto.stored import pack
+    from nightlog.detector.metaproto.detector import pack
 
     return pack(detector)
 
@@ -110,7 +110,7 @@ def taken_apart(detector: Network | MetaProto) -> tuple[dict[str, Tensor], dict[
 def put_together(tensors: dict[str, Tensor], manifest: Manifest, kept: Mapping[str, Any]) -> Network | MetaProto:
     """The detector that `taken_apart` took apart."""
     if manifest.detector == "metaproto":
-        from nightlog.detector.metaproto.stored import unpack
+        from nightlog.detector.metaproto.detector import unpack
 
         return unpack(tensors, kept)
     from nightlog.detector.network import Network

@@ -27,8 +27,7 @@ def score_frame(frame: pd.DataFrame, model: Model, names: dict[str, int], table:
     Args: names: template id → row of `table`; counted: whether counts tell something. Numbers are rounded to 6 digits, so that the
     batch a pattern falls into cannot change a row.
     """
-    from nightlog.detector.network import sequence
-    from nightlog.detector.predict import predict
+    from nightlog.detector.network import predict, sequence
     from nightlog.encoding.encoder import one_thread, pick_device
 
     network = load(model).network.to(pick_device(device))
@@ -77,7 +76,7 @@ def score_patterns(frame: pd.DataFrame, model: Model, templates: Templates, coun
     """Patterns scored by the kind of model that serves."""
     names, vectors, texts = templates
     if model.detector == "metaproto":
-        from nightlog.detector.metaproto import scoring
+        from nightlog.detector.metaproto import serving
 
-        return scoring.score_frame(frame, load(model).metaproto, scoring.NightTemplates(tuple(names), texts, vectors))
+        return serving.score_frame(frame, load(model).metaproto, serving.NightTemplates(tuple(names), texts))
     return score_frame(frame, model, {name: number for number, name in enumerate(names)}, vectors, counted, device)

@@ -10,7 +10,7 @@ import numpy as np
 
 from nightlog.detector.manifest import Manifest
 from nightlog.detector.meta import Config
-from nightlog.detector.metaproto.teach import teach_metaproto
+from nightlog.detector.metaproto.serving import teach_metaproto
 from nightlog.detector.patterns import Source
 from nightlog.detector.registry import Model, promote, save
 from nightlog.detector.sources import read_patterns, read_source

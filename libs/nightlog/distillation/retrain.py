@@ -15,8 +15,8 @@ import numpy as np
 from nightlog.detector.examples import sequences
 from nightlog.detector.manifest import Manifest
 from nightlog.detector.meta import Config
+from nightlog.detector.network import predict
 from nightlog.detector.patterns import Patterns, Source
-from nightlog.detector.predict import predict
 from nightlog.detector.registry import load, promote, promoted, save
 from nightlog.detector.sources import read_patterns, read_source
 from nightlog.detector.training import tau_of

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from nightlog.detector.examples import sequences
 from nightlog.detector.meta import Config
+from nightlog.detector.network import predict
 from nightlog.detector.patterns import Source
-from nightlog.detector.predict import predict
 from nightlog.detector.training import Transfer, fit, measure_transfer, with_shape
 from nightlog.evaluation.case import Case, Judgement
 from nightlog.evaluation.once import once

@@ -121,6 +121,7 @@ class Labelled:
             sessions=sessions,
             counted=self.counted,
             questions=tuple(self.patterns.column("question_id").to_pylist()),
+            levels=tuple(self.templates.level.get(text, "") for text in texts),
         )
 
 

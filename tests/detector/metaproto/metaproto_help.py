@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from nightlog.detector.metaproto.detector import Learnt, MetaProto, Options, adapted, by_class, learn
-from nightlog.detector.metaproto.few_shot import Config, Task, meta_train
-from nightlog.detector.metaproto.selection import Selector
-from nightlog.detector.metaproto.table import NAMES
-from nightlog.detector.metaproto.threshold import Rule
-from nightlog.detector.metaproto.view import View, scaled
+from nightlog.detector.metaproto.detector import MetaProto, adapted, learn
+from nightlog.detector.metaproto.learning import Config
 from nightlog.detector.patterns import Patterns, Source
 
 DIMENSIONS = 12
-QUICK = Options(few_shot=Config(hidden=16, embedding=16, episodes=20), selector=Selector(keep=30, trees=5, depth=3))
+QUICK = Config(episodes=150)
 
 
-def fit(sources: Sequence[Source], adaptation: Patterns, seed: int, options: Options | None = None) -> MetaProto:
-    return adapted(learn(sources, seed, options), adaptation)
+def fit(sources: Sequence[Source], adaptation: Patterns, seed: int) -> MetaProto:
+    return adapted(learn(sources, seed, QUICK), adaptation)
 
 
 def system(name: str, n: int = 60, seed: int = 0, templates: int = 9) -> Source:
@@ -45,12 +41,3 @@ def system(name: str, n: int = 60, seed: int = 0, templates: int = 9) -> Source:
 
 def unlabelled(source: Source) -> Patterns:
     return Patterns(**{name: value for name, value in vars(source).items() if name != "anomalous"})
-
-
-def made_detector(target: Patterns) -> MetaProto:
-    """A MetaProto for the target as two sources teach it, columns chosen without Spark: all of them."""
-    sources = (system("a", seed=1), system("b", seed=2))
-    chosen = np.arange(len(NAMES) + DIMENSIONS)
-    tasks = [Task(name, scaled(x, chosen), bad, sessions) for name, x, bad, sessions in (by_class(s, View.of(s).see(s)) for s in sources)]
-    networks = tuple(meta_train(tasks, QUICK.few_shot, 0))
-    return adapted(Learnt(sources, networks, chosen, Rule("split", 0.0, 0.9), QUICK.drifts[0], 0.8, 0.2, QUICK), target)

@@ -1,1 +1,1 @@
-"""MetaProto: log anomaly detection by meta-learning and a prototypical network (arXiv 2601.14336)."""
+"""MetaProto, arXiv 2601.14336: drift labels, MAML and prototypes, on the channels of the history."""
