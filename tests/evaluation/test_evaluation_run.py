@@ -117,7 +117,7 @@ def test_records_of_other_modes_and_targets_are_kept() -> None:
         return {"target": target, "mode": mode, "protocol": "deployment", "f1": f1}
 
     earlier = [record("a", "gru", 0.1), record("a", "history", 0.2), record("b", "history", 0.3)]
-    assert merged(earlier, [record("a", "history", 0.9)]) == [earlier[0], earlier[2], record("a", "history", 0.9)]
+    assert merged(earlier, [record("a", "history", 0.9)]) == [record("a", "history", 0.9), earlier[0], earlier[2]]
     assert merged([], earlier) == earlier
 
 

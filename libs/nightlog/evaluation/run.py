@@ -347,7 +347,7 @@ def prepare(
 def merged(earlier: Sequence[Record], records: Sequence[Record]) -> list[Record]:
     """Return the records of a run, and those of earlier runs for targets and modes that it leaves out."""
     done = {(record["target"], record["mode"], record["protocol"]) for record in records}
-    return [each for each in earlier if (each["target"], each["mode"], each["protocol"]) not in done] + list(records)
+    return list(records) + [each for each in earlier if (each["target"], each["mode"], each["protocol"]) not in done]
 
 
 def write(path: Path, text: str) -> None:
