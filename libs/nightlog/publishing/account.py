@@ -20,7 +20,8 @@ JUDGES = {
     None: "n_unjudged",
 }
 WHAT_TO_DO: dict[Cause, str] = {
-    "off": "set OPENAI_API_KEY (docs/reference/settings.md), or write `wanted = false` under [llm] in the system's file",
+    "off": "set OPENAI_API_KEY (docs/reference/settings.md), answer its questions (nightlog questions), or write `wanted = false` "
+    "under [llm] in the system's file",
     "not_allowed": "answer its questions (nightlog questions)",
     "not_wanted": "answer its questions (nightlog questions)",
     "not_answered": "read the warning of stage label, then run the night again from `label`",
