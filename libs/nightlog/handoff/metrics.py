@@ -144,8 +144,8 @@ def family(name: str, meaning: str, samples: Iterable[Sample]) -> str:
     full = f"nightlog_night_{name}"
     lines = [f"# HELP {full} {meaning}", f"# TYPE {full} gauge"]
     for labels, value in samples:
-        told = ",".join(f'{key}="{label(text)}"' for key, text in labels.items())
-        lines.append(f"{full}{{{told}}} {int(value) if value == int(value) else repr(value)}")
+        pairs = ",".join(f'{key}="{label(text)}"' for key, text in labels.items())
+        lines.append(f"{full}{{{pairs}}} {int(value) if value == int(value) else repr(value)}")
     return "\n".join(lines) + "\n"
 
 
