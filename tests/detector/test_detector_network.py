@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from detector_help import DIMENSIONS, SHAPE, manifest
-from nightlog.detector.network import LONGEST, Network, lay, predict, sequence
+from nightlog.detector.network import LONGEST, Network, predict, sequence, to_tensors
 from nightlog.detector.registry import save
 from nightlog.detector.scoring import score_frame
 from nightlog.lake.lake import Lake
@@ -61,7 +61,7 @@ def test_a_count_weighs_by_its_order_of_magnitude() -> None:
 
 
 def test_sequences_are_laid_end_to_end_in_their_order() -> None:
-    vectors, lengths = lay([[3], [1, 2]], TABLE)
+    vectors, lengths = to_tensors([[3], [1, 2]], TABLE)
     assert lengths.tolist() == [1, 2]
     assert torch.equal(vectors, torch.from_numpy(TABLE[[3, 1, 2]]))
 

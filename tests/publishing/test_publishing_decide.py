@@ -17,7 +17,7 @@ from nightlog.lake.parts import schema_of, write_part
 from nightlog.lake.tables import EVENTS_TABLE, LINES_TABLE
 from nightlog.publishing.account import account
 from nightlog.publishing.decide import Decision, Thresholds, decisions, with_suppressions
-from nightlog.publishing.evidence import SHOWN_LINES, Known, with_evidence
+from nightlog.publishing.evidence import SHOWN_LINES, TemplateFacts, with_evidence
 
 GENERAL, FOREIGN = 0.5, 0.8
 SAME = Calibration(1.0, 0.0)
@@ -208,7 +208,9 @@ def shown(tmp_path: Path, request: pytest.FixtureRequest) -> Shown:
         for spec, rows in ((EVENTS_TABLE, seen), (LINES_TABLE, texts))
     }
     knowledge = {
-        "p": {name: Known(f"text {name}", "like this" if name != "t-rare" else None, 0.5, weight) for name, weight in WEIGHTS.items()}
+        "p": {
+            name: TemplateFacts(f"text {name}", "like this" if name != "t-rare" else None, 0.5, weight) for name, weight in WEIGHTS.items()
+        }
     }
     found = pa.table({"session_id": ["short", "long", "untimed"], "pattern_id": ["p"] * 3, "x": ["kept"] * 3})
     messages = {number: name for name, number in numbers.items()}

@@ -12,7 +12,7 @@ import pytest
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import Part, schema_of, write_part
 from nightlog.lake.tables import EVENTS_TABLE, LINES_TABLE
-from nightlog.publishing.evidence import CONTINUATION_LINES, SHOWN_LINES, Known, with_evidence
+from nightlog.publishing.evidence import CONTINUATION_LINES, SHOWN_LINES, TemplateFacts, with_evidence
 
 DS = "2026-03-04"
 NOON = datetime(2026, 3, 4, 12)
@@ -45,7 +45,7 @@ def shown(root: Path, lines: list[Line], cuts: tuple[int, ...] = (), start: str 
             for first, last in pairwise(edges)
             if (some := [row for row in table if first <= int(str(row["line_no"])) < last])
         ]
-    known = {"p": {name: Known(name, None, None, 1 / len(TEMPLATES)) for name in TEMPLATES}}
+    known = {"p": {name: TemplateFacts(name, None, None, 1 / len(TEMPLATES)) for name in TEMPLATES}}
     found = pa.table({"session_id": ["s"], "pattern_id": ["p"]})
     (row,) = with_evidence(
         Lake(root),

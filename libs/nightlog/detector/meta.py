@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from nightlog.detector.examples import Examples, share
 from nightlog.detector.manifest import Shape
-from nightlog.detector.network import Discriminator, Network, lay, reverse_gradient
+from nightlog.detector.network import Discriminator, Network, reverse_gradient, to_tensors
 from nightlog.encoding.encoder import one_thread, pick_device
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -25,7 +25,7 @@ Parameters = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Config:
-    """How the small model is trained: `alpha` weighs the meta-test loss, `beta` the adversary's, `gamma` the classifier's."""
+    """The training of the small model: `alpha` weighs the meta-test loss, `beta` the adversary's, `gamma` the classifier's."""
 
     shape: Shape = Shape()
     steps: int = 150
@@ -65,7 +65,7 @@ class Trainer:
 
     def batch(self, numbers: np.ndarray) -> Batch:
         """Examples as (vectors with noise, lengths, shares of anomalous)."""
-        vectors, lengths = lay([self.examples.rows[i] for i in numbers], self.examples.table)
+        vectors, lengths = to_tensors([self.examples.rows[i] for i in numbers], self.examples.table)
         targets = torch.from_numpy(self.examples.targets[numbers])
         return (vectors + self.config.noise * torch.randn_like(vectors)).to(self.device), lengths, targets.to(self.device)
 
@@ -173,7 +173,7 @@ def meta_train(examples: Examples, tasks: Sequence[np.ndarray], target: np.ndarr
     """Train a network on source tasks; the result is on the CPU, in evaluation mode.
 
     Args: tasks: for each source the numbers of its labelled examples; in each step one task is for meta-training and another for
-    meta-testing (the same one, drawn anew, where there is only one); target: numbers of unlabelled examples of the target, may be none.
+    meta-testing (the same one, drawn again, where there is only one); target: numbers of unlabelled examples of the target, may be none.
     Deterministic for given examples, seed and device.
     """
     trainer = Trainer(config, examples)

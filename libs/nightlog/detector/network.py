@@ -91,7 +91,7 @@ def sequence(events: list[tuple[int, int]]) -> list[int]:
     return [number for number, count in events for _ in range(int(count).bit_length())][:LONGEST]
 
 
-def lay(sequences: list[list[int]], table: np.ndarray) -> tuple[Tensor, Tensor]:
+def to_tensors(sequences: list[list[int]], table: np.ndarray) -> tuple[Tensor, Tensor]:
     """Sequences of row numbers of `table` (n rows, d) → their vectors end to end (n events, d), lengths (batch,)."""
     lengths = torch.tensor([len(numbers) for numbers in sequences])
     return torch.from_numpy(table[[row for numbers in sequences for row in numbers]]), lengths
@@ -106,7 +106,7 @@ def predict(network: Network, rows: list[list[int]], table: np.ndarray, batch: i
     with torch.inference_mode():
         for start in range(0, len(order), batch):
             members = order[start : start + batch]
-            vectors, lengths = lay([rows[i] for i in members], table)
+            vectors, lengths = to_tensors([rows[i] for i in members], table)
             logits, weights = network(vectors.to(device), lengths)
             probabilities[members] = logits.softmax(dim=1)[:, 1].cpu().numpy()
             for each, i in zip(weights.cpu().split(lengths.tolist()), members, strict=True):

@@ -1,4 +1,4 @@
-"""What detectors learn from and judge: the patterns of a system, and for a source their labels."""
+"""The input of detectors: the patterns of a system, and for a source their labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a system's verdicts and answers come to as a small model of its own: taught, held to a gate, registered, promoted."""
+"""A system's verdicts and answers as a small model of its own: trained, checked by a gate, registered, promoted."""
 
 from __future__ import annotations
 
@@ -125,14 +125,14 @@ def distil_system(lake: Lake, system: System, read: ReadSource, run_id: str, now
     model = save(lake, distilled.network, np.concatenate([base.sources.vectors, target.vectors[known]]), manifest, metrics, now)
     origin = {"system": system.name, "model": model.version, "run_id": run_id}
     lake.replace(PSEUDO_LABELS, [asdict(label) | origin for label in distilled.labels], system=system.name, model=model.version)
-    told = (
+    summary = (
         f"{len(distilled.rounds)} rounds, {len(distilled.labels)} pseudo-labels, {metrics['covered']:.1%} of the sessions covered, the "
         f"student agrees on {metrics['faithful']:.1%}, source score {distilled.before:.3f} before, {metrics['source_score']:.3f} after"
     )
     if refused := gate(distilled, metrics):
-        return f"model {model.version} does not serve: {refused}; {told}"
+        return f"model {model.version} does not serve: {refused}; {summary}"
     promote(lake, model.version)
-    return f"model {model.version} serves: {told}"
+    return f"model {model.version} serves: {summary}"
 
 
 def gate(distilled: Distilled, metrics: Mapping[str, float]) -> str | None:

@@ -27,7 +27,7 @@ Origin = Literal["feedback", "second round", "confident", "agreement", "unclear"
 
 @dataclass(frozen=True)
 class Fusion:
-    """How verdicts become pseudo-labels.
+    """The rules by which verdicts become pseudo-labels.
 
     `confident` and `agreeing` are how far from 0.5 the LLM, or the small model that agrees with it, must be; `unclear` is the
     probability that the student learns where the LLM could not tell: nobody claims an anomaly. `loss` is how much of the held-out source
@@ -52,7 +52,7 @@ class Fusion:
 
 @dataclass(frozen=True)
 class PseudoLabel:
-    """What the student learns of a pattern: `probability` of an anomaly, where it comes from, and who said what when it was accepted."""
+    """The pseudo-label of a pattern: `probability` of an anomaly, where it comes from, and who said what when it was accepted."""
 
     pattern_id: str
     question_id: str
@@ -65,7 +65,7 @@ class PseudoLabel:
 
 @dataclass(frozen=True)
 class Round:
-    """What became of one round: patterns without a pseudo-label before it, accepted ones, the share of pseudo-labelled patterns
+    """The result of one round: patterns without a pseudo-label before it, accepted ones, the share of pseudo-labelled patterns
     whose side changed in the small model's eyes, the score on held-out source patterns, and whether the round was undone."""
 
     number: int

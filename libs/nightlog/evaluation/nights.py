@@ -1,4 +1,4 @@
-"""What was published on real nights, held against the system's label file."""
+"""The published rows of real nights, compared with the system's label file."""
 
 from __future__ import annotations
 

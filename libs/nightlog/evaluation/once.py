@@ -1,4 +1,4 @@
-"""What several cells of the benchmark need alike is made once in a process."""
+"""Values that several cells of the benchmark share, computed once per process."""
 
 from __future__ import annotations
 

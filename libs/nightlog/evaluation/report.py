@@ -131,7 +131,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def expectations(results: Results) -> str:
-    """What a user may expect: without an LLM, with answers, with an LLM; one line each."""
+    """Return the lines on what a user may expect: without an LLM, with answers, with an LLM; one line each."""
     ranks = results.values("history", AP)
     n, worst = len({results.families[name] for name in ranks}), min(ranks, key=ranks.__getitem__, default="")
     alarms, precision, flags = (

@@ -131,7 +131,7 @@ class Values:
 
 
 class Channels:
-    """What the channels know of a reference.
+    """The channels' statistics of a reference.
 
     `presence[t]` is the smoothed share of sessions with template t (last: of a template never seen), `n_with[t]` their number.
     """

@@ -1,4 +1,4 @@
-"""What is usual in a system: its patterns with their sessions, bounded and versioned, merged from nights.
+"""The reference of a system: its patterns with their sessions, bounded and versioned, merged from nights.
 
 A reference is built from `silver.patterns` alone, so it knows no label. The reference of a night is the merge of the nights up to it;
 a backfill merges the nights before it and gets the reference of then.

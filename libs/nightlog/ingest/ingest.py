@@ -112,13 +112,13 @@ def no_input(lake: Lake, system: System, ds: str) -> NoInput:
         return NoInput(f"no file: those of {path} belong to {delivered}")
     nights = lake.nights(LINES_TABLE, system.name) | {day for day, n_lines in published_lines(lake, system).items() if n_lines}
     before = sorted(day for day in nights if day < ds)
-    told = f"no file matches {path} under the data folder"
+    why = f"no file matches {path} under the data folder"
     if not before:
-        return NoInput(f"{told}, and none ever has")
+        return NoInput(f"{why}, and none ever has")
     if not is_due(before, ds):
-        return NoInput(f"{told}; none was due: the last one is of {before[-1]}")
+        return NoInput(f"{why}; none was due: the last one is of {before[-1]}")
     return NoInput(
-        f"{told}, though {len(before):,} earlier nights had some, the last one {before[-1]}: see why they were not delivered, then run the "
+        f"{why}, though {len(before):,} earlier nights had some, the last one {before[-1]}: see why they were not delivered, then run the "
         "night again",
         {"n_nights_before": len(before)},
     )

@@ -17,7 +17,7 @@ import xxhash
 
 from nightlog.lake.parts import Part, read_part, write_part
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE
-from nightlog.parsing.number_ranges import Number, extremes
+from nightlog.parsing.number_ranges import Number, find_ranges
 from nightlog.parsing.records import Joined, flat_column, join_records, without_colours
 from nightlog.parsing.shapes import LineParser, Shape, Text
 from nightlog.parsing.structured import flat_system, flatten
@@ -61,7 +61,7 @@ class Parsed:
 
 
 @dataclass
-class Known:
+class ShapeCache:
     """The memory of a worker from one part to the next: shapes by their text, and where their numbers stand."""
 
     shapes: dict[str, Shape] = field(default_factory=dict)
@@ -203,10 +203,10 @@ def joined(parts: Iterable[Parsed]) -> Parsed:
 
 
 @lru_cache(maxsize=16)
-def parser_of(system: str) -> tuple[LineParser, Known, Read | None]:
+def parser_of(system: str) -> tuple[LineParser, ShapeCache, Read | None]:
     """The compiled expressions of a system (as JSON), what this worker remembers of shapes, and what reads its stamps."""
     spec = System.model_validate_json(system)
-    return LineParser(spec), Known(), reader(spec.timestamp) if spec.timestamp else None
+    return LineParser(spec), ShapeCache(), reader(spec.timestamp) if spec.timestamp else None
 
 
 def spark_hash(text: str) -> int:
@@ -261,7 +261,7 @@ def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Par
     parsed.unmatched = unparsed_rows(lines, unmatched, ds)
     parsed.totals = [totals_table(code, level, ids, list(levels), ds)]
     stand = numbers_of(shaped, parser, known.numbers)
-    numbers = extremes(text.data, text.starts[rows], stand, of_line[rows], message, len(ids))
+    numbers = find_ranges(text.data, text.starts[rows], stand, of_line[rows], message, len(ids))
     parsed.numbers = [numbers_table(numbers, ids, lines.select(["file", "line_no"]), rows, ds)] if len(numbers["n"]) else []
     return events, parsed, matched, blank
 
@@ -278,7 +278,7 @@ def totals_table(code: np.ndarray, level: np.ndarray, ids: np.ndarray, levels: S
 
 
 def numbers_table(found: dict[str, np.ndarray], ids: np.ndarray, lines: pa.Table, rows: np.ndarray, ds: str) -> pa.Table:
-    """Return what `extremes` has found, as rows (ds, message_id, nth, n, low, low_file, low_line, high, high_file, high_line)."""
+    """Return what `find_ranges` has found, as rows (ds, message_id, nth, n, low, low_file, low_line, high, high_file, high_line)."""
     columns = {"ds": pa.array([ds] * len(found["n"])), "message_id": ids[found["code"]], "nth": found["nth"], "n": found["n"]}
     for side in ("low", "high"):
         where = lines.take(rows[found[f"{side}_row"]])

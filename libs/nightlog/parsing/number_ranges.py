@@ -92,7 +92,7 @@ def values_at(padded: np.ndarray, ends: np.ndarray, whole: np.ndarray, part: np.
     return np.where(negative, -found, found)
 
 
-def extremes(
+def find_ranges(
     data: np.ndarray, starts: np.ndarray, numbers: Sequence[Sequence[Number]], of_row: np.ndarray, code: np.ndarray, n_codes: int
 ) -> dict[str, np.ndarray]:
     """The lowest and the highest number of each place of each message.
@@ -146,7 +146,7 @@ def places_in(message: str) -> list[tuple[int, int]]:
 
 
 def of_templates(found: pa.Table, messages: Mapping[int, str], templates: Mapping[int, str]) -> pd.DataFrame:
-    """The extremes of messages as those of the templates' places.
+    """Minimum and maximum of each number, per template position.
 
     Args: found (ds, message_id, nth, n, low, low_file, low_line, high, high_file, high_line), parts of nights in any order; messages and
     templates by message id. Returns (ds, template_id, word, nth, …); of equal values the first file and line.

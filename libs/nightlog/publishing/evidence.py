@@ -40,8 +40,8 @@ TEXTS = pa.schema([("ds", pa.string()), ("file", pa.string()), ("line_no", pa.in
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of a template in a pattern."""
+class TemplateFacts:
+    """The facts about a template in a pattern."""
 
     template: str | None
     nearest_source_template: str | None
@@ -67,7 +67,7 @@ class Wanted:
 
 
 def wanted(
-    found: pa.Table, knowledge: Mapping[str, Mapping[str, Known]], messages: Mapping[int, str], n_sessions: Mapping[str, int]
+    found: pa.Table, knowledge: Mapping[str, Mapping[str, TemplateFacts]], messages: Mapping[int, str], n_sessions: Mapping[str, int]
 ) -> Wanted:
     """Return the sessions with what is known of their templates.
 
@@ -241,7 +241,7 @@ def whole_records(parts: Sequence[PartTexts]) -> pa.Table:
 def with_evidence(
     lake: Lake,
     found: pa.Table,
-    knowledge: Mapping[str, Mapping[str, Known]],
+    knowledge: Mapping[str, Mapping[str, TemplateFacts]],
     messages: Mapping[int, str],
     n_sessions: Mapping[str, int],
     events: Sequence[Part],
@@ -266,16 +266,18 @@ def with_evidence(
     return rows.append_column("evidence", evidence).append_column("lines", lines_column(lake, shown, lines, len(rows), record_start))
 
 
-def evidence_column(counted: pa.Table, of: Wanted, knowledge: Mapping[str, Mapping[str, Known]], patterns: Sequence[str]) -> pa.ListArray:
+def evidence_column(
+    counted: pa.Table, of: Wanted, knowledge: Mapping[str, Mapping[str, TemplateFacts]], patterns: Sequence[str]
+) -> pa.ListArray:
     """The evidence of each session, the most telling template first."""
-    told: list[list[dict[str, Any]]] = [[] for _ in patterns]
+    evidence: list[list[dict[str, Any]]] = [[] for _ in patterns]
     for session, template, n in zip(*(counted.column(name).to_pylist() for name in ("session", "template", "n_sum")), strict=True):
         name = of.names[template]
         known = knowledge[patterns[session]][name]
-        told[session].append({"template_id": name, "count": n, **known.__dict__})
-    for each in told:
+        evidence[session].append({"template_id": name, "count": n, **known.__dict__})
+    for each in evidence:
         each.sort(key=lambda row: (-row["weight"], row["template_id"]))
-    return pa.array(told, schema_field("evidence"))
+    return pa.array(evidence, schema_field("evidence"))
 
 
 def lines_column(lake: Lake, shown: pa.Table | None, lines: Sequence[Part], n_sessions: int, record_start: str | None) -> pa.ListArray:

@@ -42,7 +42,7 @@ from nightlog.outcomes import OutcomeKind, Stage, is_published
 from nightlog.parsing.readings import Readings, rules_of
 from nightlog.publishing.account import JUDGES, VerdictAccount, account, input_sentence, night_outcome, unjudged_sentence
 from nightlog.publishing.decide import Decision, Thresholds, decisions, llm_cause, with_suppressions
-from nightlog.publishing.evidence import Known, with_evidence
+from nightlog.publishing.evidence import TemplateFacts, with_evidence
 from nightlog.publishing.student import with_student
 from nightlog.quality.approvals import Past, check_anomalies
 from nightlog.quality.gates import (
@@ -153,15 +153,15 @@ def read_judged(lake: Lake, system: System, ds: str) -> Judged:
     return Judged(patterns, routes, scores, named, sessions, history)
 
 
-def pattern_knowledge(judged: Judged) -> dict[str, dict[str, Known]]:
+def pattern_knowledge(judged: Judged) -> dict[str, dict[str, TemplateFacts]]:
     """Return what is known of each template of each pattern of the night: its text, nearest source template and attention."""
     near = {(row["pattern_id"], each["template_id"]): each for row in judged.routes for each in row["nearest"] or ()}
-    knowledge: dict[str, dict[str, Known]] = {}
+    knowledge: dict[str, dict[str, TemplateFacts]] = {}
     for row in judged.scores:
         for each in row["weights"] or ():
             name = each["template_id"]
             nearest = near.get((row["pattern_id"], name), {})
-            known = Known(judged.texts.get(name), nearest.get("nearest_source_template"), nearest.get("similarity"), each["weight"])
+            known = TemplateFacts(judged.texts.get(name), nearest.get("nearest_source_template"), nearest.get("similarity"), each["weight"])
             knowledge.setdefault(row["pattern_id"], {})[name] = known
     return knowledge
 

@@ -30,7 +30,7 @@ COMPARED = ("route", "score", "decided_by", "status", "reason")
 
 @dataclass(frozen=True)
 class Replayed:
-    """What came of deriving a night's verdicts, or one session's, again.
+    """The result of deriving a night's verdicts, or one session's, again.
 
     `rows`: one for each pattern that was anomalous then or is now: pattern_id, sessions, result, why. `as_now`: tables whose version of
     then is no longer kept, read as they are now.
@@ -151,7 +151,7 @@ def judge_again(past: PastLake, system: System, ds: str, model: Model, device: s
 
 
 def replaced_since(lake: Lake, past: PastLake, system: System, versions: Row, at: datetime) -> dict[str, datetime]:
-    """Question → when its verdict was given anew after the night was published, where the one of then is no longer kept."""
+    """Question → when its verdict was given again after the night was published, where the one of then is no longer kept."""
     if VERDICTS.name not in past.as_now:
         return {}
     rows = lake.rows(VERDICTS, ["question_id", "llm", "asked_at"], system=system.name, prompt=versions["prompt"])

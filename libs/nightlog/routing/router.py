@@ -34,7 +34,7 @@ class Nearest(NamedTuple):
 
 @dataclass(frozen=True)
 class SourceTemplates:
-    """What the sources know: row i of `vectors` (float32, n x d, unit norm) is `texts[i]` of the system `systems[i]`."""
+    """The templates of the sources: row i of `vectors` (float32, n x d, unit norm) is `texts[i]` of the system `systems[i]`."""
 
     vectors: np.ndarray
     texts: tuple[str, ...]

@@ -31,7 +31,7 @@ DRIFTS = tuple(Drift(cosine, ratio) for cosine, ratio in ((0.8, 80.0), (0.9, 90.
 
 @dataclass(frozen=True)
 class Learnt:
-    """What the sources teach, whatever the target."""
+    """The result of training on the sources, for any target."""
 
     sources: tuple[Source, ...]
     head: Head

@@ -67,7 +67,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Head:
-    """What sources teach: standardised columns `chosen` times `weights` (k,) plus `bias` is the log-odds of an anomaly, zero-label.
+    """A linear model: standardised columns `chosen` times `weights` (k,) plus `bias` is the log-odds of an anomaly, zero-label.
 
     At a logit of 0 a pattern is as near to the prototype of one class as to that of the other.
     """
