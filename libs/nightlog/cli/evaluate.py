@@ -32,7 +32,7 @@ def evaluate(
     ds: Annotated[str | None, typer.Option("--ds", help="Nights, separated by commas; with --system.")] = None,
     targets: TargetsOption = "",
     modes: ModesOption = "",
-    quick: Annotated[bool, typer.Option("--quick", help="One seed, all systems, without the slow modes; minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One seed, all systems, without the GRU; minutes.")] = False,
     answers: Annotated[str, typer.Option("--answers", help="Numbers of an analyst's answers, separated by commas.")] = "0,10,20",
     questions: Annotated[str, typer.Option("--questions", help="Numbers of questions to the LLM, separated by commas.")] = "20,40,80",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Repetitions of what depends on chance.")] = 5,

@@ -172,6 +172,7 @@ def results_markdown(records: Sequence[Record], audits: Sequence[Mapping[str, An
     left_out = [name for name in mode_names() if not any(mode.startswith(name) for mode in results.modes)]
     note = f" Left out of this run: {', '.join(f'`{name}`' for name in left_out)}." if left_out else ""
     own = [mode for mode in results.modes if not mode.startswith((*ASIDE, "baseline:")) and not mode.endswith(SHUFFLED)]
+    own.sort(key=lambda mode: next((i for i, name in enumerate(mode_names()) if mode.startswith(name)), 0))
     parts = ["# Results", expectations(results), ABOUT + note]
     parts += ["## Summary", summary_table(results, own), *notes(results)]
     parts += ["## Without an LLM", history_table(results)]
