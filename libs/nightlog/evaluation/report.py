@@ -42,7 +42,7 @@ CHOICES = (
     "The student's similarity, scales and weight of a label were chosen by F1 with 3 to 20 answers, mean over families.",
     "The fusion of verdicts and history was chosen by F1 of HDFS, BGL nodes and OpenStack with recorded verdicts. One group of HDFS "
     "carries its gain.",
-    "MetaProto's feature list and three of its settings were made while looking at HDFS, BGL and OpenStack.",
+    "MetaProto's features are the history's channels, and inherit these choices; its settings were chosen while looking at these systems.",
 )
 KNOWN = {
     "history": "the adaptation part without labels",
