@@ -84,7 +84,9 @@ class Settings(BaseSettings):
         return init_settings, env_settings, InitSettingsSource(settings_cls, read_file())
 
     lake: Path = Field(Path("lake"), description="folder of the tables; a local one, or an object store's address")
-    data: Path | None = Field(None, description="folder of the log files; default: the sample corpus that ships with Nightlog")
+    data: Path | None = Field(
+        None, description="folder of the log files, local or an object store's address; default: the sample corpus that ships with Nightlog"
+    )
     systems: Path | None = Field(None, description="folder of the user's own system files")
     llm: Provider | None = Field(None, description="default: openai where OPENAI_API_KEY is set, else off")
     llm_model: str = Field("gpt-5-mini", description="the name that requests ask for; part of what verdicts are kept under")

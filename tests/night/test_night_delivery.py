@@ -90,7 +90,7 @@ def test_lines_of_another_format_between_records_hold_the_night_back(lake: Lake,
     assert outcome == "gated" and "60 of 75 lines were joined to the record before them" in detail
 
 
-@pytest.mark.parametrize(("data", "word"), [("gone", "does not exist"), ("s3://bucket/logs", "not from an object store")])
+@pytest.mark.parametrize(("data", "word"), [("gone", "does not exist"), ("s3://bucket/logs", "s3://bucket/logs cannot be read")])
 def test_without_a_data_folder_every_system_has_failed_in_the_lake(lake: Lake, tmp_path: Path, data: str, word: str) -> None:
     systems = [small_system("mail"), small_system("shop")]
     settings = Settings(data=Path(data) if "://" in data else tmp_path / data, llm="off", device="cpu")

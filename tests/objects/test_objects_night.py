@@ -16,8 +16,9 @@ from nightlog.errors import ModelIntegrityError, StoreRefused
 from nightlog.lake.lake import Lake
 from nightlog.lake.maintain import vacuum
 from nightlog.lake.storage import read_file, write_file
-from nightlog.lake.tables import ALL_TABLES, ANOMALIES, VERDICTS
+from nightlog.lake.tables import ALL_TABLES, ANOMALIES, LINES_TABLE, VERDICTS
 from nightlog.pages.page import write_pages
+from nightlog.settings import Settings
 from nights import add_toy_model, snapshot
 from sample_night import DS, run_sample_night
 
@@ -95,6 +96,34 @@ def test_a_model_that_was_altered_or_is_missing_there_is_refused(endpoint: dict[
         load(model)
     with pytest.raises(ModelIntegrityError, match="is missing"):
         load(Model("none", "s3://lakes/models/models/none.safetensors", model.sha256))
+
+
+@pytest.mark.slow
+def test_log_files_in_a_store_are_read_as_those_of_a_folder(endpoint: dict[str, str], sample_lake: Lake, tmp_path: Path) -> None:
+    logs = Settings().sample_logs
+    for path in sorted(logs.rglob("*.gz")):
+        write_file(f"s3://lakes/logs/{path.relative_to(logs)}", path.read_bytes())
+    write_file("s3://lakes/logs/dovecot/dovecot-2026-03-04.log.gz.sha256", b"no log file")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("NIGHTLOG_")}
+    env |= {"NIGHTLOG_LAKE": str(tmp_path / "lake"), "NIGHTLOG_DATA": "s3://lakes/logs", "NIGHTLOG_LLM": "recorded"}
+
+    def run(ds: str) -> subprocess.CompletedProcess[str]:
+        command = [str(BIN / "nightlog"), "run", "--ds", ds, "--systems", "dovecot"]
+        return subprocess.run(command, env=env | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True, check=False)
+
+    done = run(DS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    columns = ["file", "line_no", "text"]
+    here, there = (
+        sorted(tuple(row[name] for name in columns) for row in lake.rows(LINES_TABLE, columns, system="dovecot", ds=DS))
+        for lake in (sample_lake, Lake(tmp_path / "lake"))
+    )
+    assert here == there != []
+    assert list(tmp_path.glob("nightlog-objects-*")) == []
+    assert run("2026-03-20").returncode == 30, "no file where some are due"
+    env["NIGHTLOG_DATA"] = "s3://elsewhere/logs"
+    refused = run(DS)
+    assert refused.returncode == 30 and "s3://elsewhere/logs cannot be read" in refused.stdout + refused.stderr
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from typing import Any
 from nightlog.doctor import CheckResult, error, ok, warning
 from nightlog.errors import ConfigError
 from nightlog.ingest.discover import data_folder, relative, search_days, search_night
+from nightlog.ingest.objects import object_store
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import NIGHTS
 from nightlog.outcomes import Stage, exit_kind, is_published
@@ -51,6 +52,9 @@ def targets(found: Mapping[str, System], own: set[str]) -> list[System]:
 
 def inputs(systems: Iterable[System], logs: Path) -> Iterator[CheckResult]:
     """Check that each system's path finds files, and that all of them can be reached. Args: logs: the data folder as it is set."""
+    if (address := object_store(logs)) is not None:
+        yield ok(AREA, "the log files are in an object store; a night looks for them", address)
+        return
     try:
         data = data_folder(logs)
     except ConfigError as wrong:

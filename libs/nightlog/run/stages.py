@@ -49,12 +49,14 @@ class Step:
 
 def ingest(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Result:
     """Read the files of the day."""
-    from nightlog.ingest.discover import data_folder
     from nightlog.ingest.ingest import ingest as read
+    from nightlog.ingest.ingest import look_back
+    from nightlog.ingest.objects import night_folder
     from nightlog.quality.rules import check_lines
 
     try:
-        counts, detail = read(lake, system, run.ds, data_folder(run.settings.logs), run.run_id, run.fewer_lines)
+        with night_folder(run.settings.logs, system, [*look_back(system, run.ds), run.ds]) as data:
+            counts, detail = read(lake, system, run.ds, data, run.run_id, run.fewer_lines)
     except NoInput as error:
         return without_input(lake, run, system, error)
     check_lines(lake, system.name, run.ds, counts["n_lines"])
