@@ -34,15 +34,17 @@ def object_store(data: Path) -> str | None:
 
 
 @contextmanager
-def night_folder(data: Path, system: System, days: Sequence[str]) -> Iterator[Path]:
+def night_folder(data: Path, system: System, days: Sequence[str], master: str = "local[*]") -> Iterator[Path]:
     """Yield a local folder that holds the system's files of these days under their names: the data folder, or copies of the objects.
 
-    Raises ConfigError if the folder is missing, or the store cannot be read.
+    Raises ConfigError if the folder is missing, if the store cannot be read, or if a cluster is to read copies on this machine.
     """
     address = object_store(data)
     if address is None:
         yield data_folder(data)
         return
+    if not master.startswith("local"):
+        raise ConfigError(f"{address}: log files in an object store are copied to this machine, which {master} cannot read; use local[*]")
     delivered = system.input.delivered
     wanted = [day for day in days if delivered is None or delivered.isoformat() == day]
     with tempfile.TemporaryDirectory(prefix="nightlog-objects-") as folder:
@@ -62,7 +64,7 @@ def is_missing(address: str) -> bool:
     from pyarrow.fs import FileType
 
     files, root = file_system(address)
-    return files.get_file_info(root.rstrip("/")).type == FileType.NotFound
+    return bool(files.get_file_info(root.rstrip("/")).type == FileType.NotFound)
 
 
 def copy_day(address: str, system: System, day: str, folder: Path) -> None:

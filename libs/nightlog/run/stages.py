@@ -55,7 +55,7 @@ def ingest(lake: Lake, run: Context, system: System, versions: Versions, progres
     from nightlog.quality.rules import check_lines
 
     try:
-        with night_folder(run.settings.logs, system, [*look_back(system, run.ds), run.ds]) as data:
+        with night_folder(run.settings.logs, system, [*look_back(system, run.ds), run.ds], run.settings.master) as data:
             counts, detail = read(lake, system, run.ds, data, run.run_id, run.fewer_lines)
     except NoInput as error:
         return without_input(lake, run, system, error)
