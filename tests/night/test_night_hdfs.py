@@ -123,7 +123,8 @@ def test_a_night_run_again_costs_no_call_and_the_last_one_gives_the_same_rows(re
     assert real.asked() == asked
 
 
-def test_nights_in_reverse_order_flag_nearly_the_same_blocks(real: Real, spark: SparkSession, tmp_path: Path) -> None:
+def test_nights_in_reverse_order_are_judged_as_well(real: Real, spark: SparkSession, shared: Path, tmp_path: Path) -> None:
+    """A night is judged by the nights before it, so its findings depend on the order; how good they are does not."""
     lake = Lake(tmp_path / "lake", spark)
     model = rows_of(real.lake, MODELS)
     shutil.copytree(f"{real.lake.root}/models", f"{lake.root}/models")
@@ -131,13 +132,9 @@ def test_nights_in_reverse_order_flag_nearly_the_same_blocks(real: Real, spark: 
     for ds in reversed(NIGHTS_OF_HDFS):
         run_night(lake, real.settings, [HDFS], ds, f"reverse-{ds}")
 
-    for ds in NIGHTS_OF_HDFS:
-        forward, backward = (
-            {row["session_id"]: row["decided_by"] for row in rows_of(each, ANOMALIES, system="hdfs", ds=ds)} for each in (real.lake, lake)
-        )
-        print(ds, len(forward), "flagged; in reverse order", len(backward), "differences", sorted(forward.items() ^ backward.items()))
-        # The student of a night knows the verdicts that this night and earlier ones asked for, so that a few blocks depend on the order.
-        assert len(forward.keys() ^ backward.keys()) <= 0.15 * len(forward.keys() | backward.keys())
+    found, _ = evaluate_nights(lake, HDFS, NIGHTS_OF_HDFS, shared / "data" / "raw")
+    print(json.dumps(found, indent=1))
+    assert found["f1"] >= 0.85
 
 
 def test_a_distilled_model_saves_the_llm_and_known_patterns_keep_their_verdicts(real: Real, shared: Path) -> None:

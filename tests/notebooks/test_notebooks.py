@@ -21,9 +21,9 @@ from tags import Tags
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 # What a reader must find in each, as the sample has it.
 SHOWN = {
-    "tonight": ("Wednesday 4 March 2026", "55 anomalous sessions", "no space was left on the device", "sessions_asked"),
+    "tonight": ("Wednesday 4 March 2026", "52 anomalous sessions", "no space was left on the device", "sessions_asked"),
     "anomaly": (" normal --system dovecot", "dovecot/dovecot-2026-03-04.log.gz", "decided_by", "events of the session"),
-    "verdicts": ("144 verdicts under the night", "best_f1", "share that was right by confidence", "small model by LLM"),
+    "verdicts": ("120 verdicts under the night", "best_f1", "share that was right by confidence", "small model by LLM"),
     "model_card": ("all-MiniLM-L6-v2", "measures on sources", "baseline:always_anomalous", "share of sessions by τ"),
 }
 
