@@ -64,7 +64,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Comma
 def test_the_reading_side_reads_a_lake_and_says_what_it_lacks(installed: Callable[[str], Command], sample_lake: Lake) -> None:
     nightlog = installed("")
     lake = str(sample_lake.root)
-    for words in (["nights"], ["anomalies"], ["report"], ["query", "select count(*) from v_anomalies"], ["signals"], ["questions"]):
+    for words in (["nights"], ["anomalies"], ["report"], ["query", "select count(*) from v_anomalies"], ["signals"]):
         done = nightlog(*words, NIGHTLOG_LAKE=lake)
         assert done.returncode == 0, (words, done.stderr)
     pattern = re.search(r"nightlog show (\w+) --system dovecot", nightlog("anomalies", NIGHTLOG_LAKE=lake, COLUMNS="200").stdout)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nightlog.detector.calibration import best_threshold
+from nightlog.detector.measures import best_threshold
 from nightlog.evaluation.labelled import ADAPTATION
 from nightlog.evaluation.simulate import Outcome, Subject
 from nightlog.history.channels import UNLIKENESS
