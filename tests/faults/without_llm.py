@@ -23,7 +23,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "build" / "without-llm"
 NIGHTLOG = Path(sys.executable).with_name("nightlog")
-SAMPLE = ROOT / "libs" / "nightlog" / "sample" / "logs"
 PAGE_LINES = 14
 
 
@@ -86,7 +85,7 @@ def scenes(recorded: dict[str, str]) -> Iterator[dict[str, dict[str, str]]]:
             "answered": recorded,
             "off": {"NIGHTLOG_LLM": "off"},
             "refused": key | {"OPENAI_BASE_URL": f"http://127.0.0.1:{refusing.server_port}/v1"},
-            "out of budget": recorded | {"NIGHTLOG_LLM_CALLS_PER_NIGHT": "1", "NIGHTLOG_LLM_ITEMS_PER_CALL": "5"},
+            "out of budget": key | {"OPENAI_BASE_URL": f"http://127.0.0.1:{slow.server_port}/v1", "NIGHTLOG_LLM_CALLS_PER_NIGHT": "0"},
             "too slow": key | {"OPENAI_BASE_URL": f"http://127.0.0.1:{slow.server_port}/v1"} | impatient,
         }
     finally:
@@ -97,8 +96,6 @@ def scenes(recorded: dict[str, str]) -> Iterator[dict[str, dict[str, str]]]:
 def show(world: World, recorded: dict[str, str]) -> None:
     """Run the world's nights, the last one in each scene, and print screen, exit code and the page's first lines."""
     before = OUT / world.system / "before"
-    if (trained := nightlog(world, before, {"NIGHTLOG_DATA": str(SAMPLE)}, "train")).returncode:
-        sys.exit(trained.stdout + trained.stderr)
     for ds in world.nights[:-1]:
         ran = nightlog(world, before, recorded, "run", "--ds", ds, "--systems", world.system)
         if ran.returncode:
