@@ -79,7 +79,7 @@ faults: setup ## kills, full disks and other faults, each compared with an undis
 e2e: setup ## nights by Airflow's own scheduler, which is killed half-way, beside the same nights one by one (10 to 15 minutes)
 	$(JOBS)/python tests/e2e/e2e.py
 
-DEMO := env -u NIGHTLOG_DATA -u NIGHTLOG_SYSTEMS -u NIGHTLOG_LLM_RECORDED NIGHTLOG_LLM=recorded NIGHTLOG_LAKE=$(CURDIR)/build/demo/lake $(QUICK)
+DEMO := env -u NIGHTLOG_DATA -u NIGHTLOG_SYSTEMS -u NIGHTLOG_LLM_RECORDED NIGHTLOG_CONFIG=/dev/null NIGHTLOG_LLM=recorded NIGHTLOG_LAKE=$(CURDIR)/build/demo/lake $(QUICK)
 DEMO_EARLIER := 2026-03-02 2026-03-03
 DEMO_DS := 2026-03-04
 DEMO_SYSTEM := dovecot

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+os.environ["NIGHTLOG_CONFIG"] = os.devnull  # a developer's nightlog.toml must not change what a test means
 
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own NIGHTLOG_… and OPENAI_… must not change what a test means."""
     for name in list(os.environ):
-        if name.startswith(("NIGHTLOG_", "OPENAI_")) and name != "NIGHTLOG_SHARED":
+        if name.startswith(("NIGHTLOG_", "OPENAI_")) and name not in ("NIGHTLOG_SHARED", "NIGHTLOG_CONFIG"):
             monkeypatch.delenv(name)
 
 

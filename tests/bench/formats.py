@@ -1,4 +1,4 @@
-"""How many real log files `nightlog try` reads rightly: FOLDER/corpus has the files, FOLDER/truth.jsonl the truth about each.
+"""Count the real log files that `nightlog try` reads correctly: FOLDER/corpus has the files, FOLDER/truth.jsonl the truth about each.
 
 Fields of the truth, per file: `first_at`, `last_at` (ISO times, or lists of them; `--MM-DDT…` has no year, `T…` no day) of the records that
 begin in `first_line`, `last_line`; `record_starts` (the first lines), `n_records`, `optional_lines` (may be records); `message_first`,

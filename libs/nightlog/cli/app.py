@@ -36,7 +36,7 @@ app = typer.Typer(
 )
 out = Console()
 err = Console(stderr=True)
-# A column of a table has at least so many characters, or all of its own.
+# Least width of a table's column, in characters, unless its own text is shorter.
 READABLE_COLUMN = 12
 
 

@@ -22,7 +22,7 @@ WORDS = {
     OutcomeKind.TRANSIENT: "failed, run it again: nothing of it is published",
 }
 
-LATER_NIGHTS = 5  # of those after the last published night, so many have a message
+LATER_NIGHTS = 5  # after the last published night, the most that have a message
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Calibrate probabilities, learnt from sources held out in turn."""
+"""Calibrate probabilities on sources that are held out in turn."""
 
 from __future__ import annotations
 

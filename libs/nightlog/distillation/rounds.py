@@ -52,7 +52,7 @@ class Fusion:
 
 @dataclass(frozen=True)
 class PseudoLabel:
-    """The pseudo-label of a pattern: `probability` of an anomaly, where it comes from, and who said what when it was accepted."""
+    """The pseudo-label of a pattern: `probability` of an anomaly, its origin, and the judgements when it was accepted."""
 
     pattern_id: str
     question_id: str

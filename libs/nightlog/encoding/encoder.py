@@ -66,7 +66,7 @@ def task_gpus() -> list[str]:
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[np.ndarray]:
     """Numbers of texts that go through a network together, texts of like length in one batch: each is padded to the longest of them, so a
-    batch is as large as `budget` letters allow, one text at least.
+    batch is as large as `budget` characters allow, one text at least.
 
     >>> [batch.tolist() for batch in batches([3, 50, 4, 4], 12)]
     [[0, 2, 3], [1]]

@@ -30,8 +30,8 @@ LEARNERS: dict[str, Callable[[int], ClassifierMixin]] = {
 
 def metaproto(case: Case) -> Judgement:
     """MetaProto with as many labelled examples as the case grants: none, or k. Raises ConfigError if there is no oracle for k answers."""
-    learnt = once("metaproto", case.seed, case.sources, lambda: learn(case.sources, case.seed, Config()))
-    detector = adapted(learnt, case.adaptation)
+    source_model = once("metaproto", case.seed, case.sources, lambda: learn(case.sources, case.seed, Config()))
+    detector = adapted(source_model, case.adaptation)
     detail = {"drift_support": float(len(detector.support))}
     if case.answers:
         oracle, questions = case.oracle, case.adaptation.questions

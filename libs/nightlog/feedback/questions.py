@@ -110,16 +110,16 @@ COLUMNS = ("system", "group", "what", "patterns", "sessions", "decision", "proba
 def questions(lake: Lake, systems: Sequence[System], with_answer: bool = False, limit: int = MOST_SHOWN) -> list[dict[str, Any]]:
     """Return the questions to the analysts, of each system in the order of `groups_of`, the systems by turns.
 
-    Args: with_answer, list the groups that were answered instead of the open ones; limit, at most so many of each system.
+    Args: with_answer, list the groups that were answered instead of the open ones; limit, at most this number per system.
     """
     found: list[tuple[int, dict[str, Any]]] = []
     for system in systems:
         about = system_questions(lake, system)
         groups = groups_of(lake, system, about, with_answer)[:limit]
         unjudged = [group.questions[0] for group in groups if group.questions[0] not in about.verdicts]
-        told = about.student.described(unjudged) if about.student is not None else {}
+        description_of = about.student.described(unjudged) if about.student is not None else {}
         for number, group in enumerate(groups):
-            first = about.verdicts.get(group.questions[0]) or told.get(group.questions[0], {"reason": None})
+            first = about.verdicts.get(group.questions[0]) or description_of.get(group.questions[0], {"reason": None})
             given = about.answers.get(group.questions[0])
             row = {
                 "system": system.name,

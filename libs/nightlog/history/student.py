@@ -1,7 +1,7 @@
 """The student of a system: it judges a night's patterns that nobody has judged, by the verdicts and answers about other patterns.
 
 Verdicts are memory, and the student generalises from them. This is the loop of GeneralLog (arXiv 2511.05882) and FusionLog
-(arXiv 2511.05878) with a simple learner in the place of a trained network: see `nightlog.history.answers`.
+(arXiv 2511.05878) with a simple learner instead of a trained network: see `nightlog.history.answers`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nightlog.history.score import LONGEST_TAIL, SLOPE, TAIL_WEIGHT, THRESHOLD, 
 from nightlog.lake.lake import Lake
 from nightlog.systems.spec import System
 
-# With so many judged patterns the student's F1 is at least the history's own on each of 15 families (8 to 30 answers of an analyst);
+# With this number of judged patterns the student's F1 is at least the history's own on each of 15 families (8 to 30 answers of an analyst);
 # with fewer it loses on some. It is the same number whichever family is left out.
 ENOUGH_JUDGED = 8
 MOST_JUDGED = 1000  # those with the most sessions; the time to fit grows with the cube

@@ -175,7 +175,7 @@ def values_of(value: str | Sequence[str]) -> Sequence[str]:
 
 
 def write_rows(tables: DeltaTables, spec: TableSpec, rows: pa.Table, replaced: Slice) -> None:
-    """Append rows, or put them in the place of all rows with the `replaced` values."""
+    """Append rows, or replace all rows with the `replaced` values by them."""
     from deltalake import write_deltalake
 
     if (there := tables.writable(spec)) is None:
@@ -205,7 +205,7 @@ def merge_rows(tables: DeltaTables, spec: TableSpec, rows: pa.Table, update: Seq
 
 
 def commit_parts(tables: DeltaTables, spec: TableSpec, slices: Sequence[tuple[Sequence[Part], Slice]]) -> None:
-    """Put part files into a table, in the place of all files of their slices; no files clear a slice, no slice appends."""
+    """Put part files into a table instead of all files of their slices; no files clear a slice, no slice appends."""
     from deltalake import DeltaTable
     from deltalake.transaction import AddAction, RemoveAction
 

@@ -71,7 +71,7 @@ WAIT_S, POLL_S = 3600.0, 0.2
 
 @contextmanager
 def locked(root: str, name: str, wait_s: float = WAIT_S) -> Iterator[None]:
-    """Hold the lock of this name in the lake until the block ends; whoever comes second waits.
+    """Hold the lock of this name in the lake until the block ends; a second process waits.
 
     The operating system lets go of it when the process ends, however it ends: there is no stale lock. In an object store there are no
     such locks; there Airflow runs one task of a kind at a time. Raises TransientError after `wait_s` seconds.
@@ -149,27 +149,27 @@ def storage_error(error: BaseException, root: str) -> NightlogError | None:
     """
     if isinstance(error, NightlogError):
         return None
-    said = str(error)
-    if found := FULL.search(said):
+    message = str(error)
+    if found := FULL.search(message):
         places = [(root, "the lake"), (tempfile.gettempdir(), "temporary files")]
         left = "; ".join(f"{place} ({what}): {free_space(place)}" for place, what in places)
         return LakeFull(
             f"{found[0]}: nothing was published of what was being written. {left}. Free space, then run the stage again: it goes on there"
         )
-    if "://" in root and STORE.search(said):
-        return store_error(said, root)
-    if (closed := CLOSED.search(said)) and root in said:
+    if "://" in root and STORE.search(message):
+        return store_error(message, root)
+    if (closed := CLOSED.search(message)) and root in message:
         return LakeReadOnly(
             f"the lake {root} cannot be written: {closed[0]}; let this user write there, or name another lake (NIGHTLOG_LAKE)"
         )
     return None
 
 
-def store_error(said: str, root: str) -> NightlogError:
+def store_error(message: str, root: str) -> NightlogError:
     """Return the error for an object store that refuses or does not answer; its message has only the code of the answer."""
-    if refused := REFUSED.search(said):
+    if refused := REFUSED.search(message):
         return StoreRefused(f"the object store refuses the lake {root}: {refused[0]}; correct its address or credentials (AWS_…), {ADVICE}")
-    why = found[0] if (found := UNREACHED.search(said)) else "no answer"
+    why = found[0] if (found := UNREACHED.search(message)) else "no answer"
     return TransientError(f"the object store of the lake {root} cannot be reached: {why}; it is tried again, or {ADVICE}")
 
 

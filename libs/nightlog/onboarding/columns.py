@@ -15,7 +15,7 @@ from nightlog.systems.levels import WORDS
 
 MOST = 0.85  # of the lines that are left must have a column
 FEW_LINES = 8
-# PostgreSQL's additions to a record stand in the place of its level.
+# PostgreSQL's additions to a record stand where its level would be.
 NO_LEVEL = ("detail", "hint", "context", "statement", "query")
 SEVERITY = re.compile(rf"(?i)(?:debug\d|{'|'.join([*' '.join(WORDS.values()).split(), *NO_LEVEL])})")
 SEVERITY_LETTER = re.compile(r"[VTDINWEFCAS]")

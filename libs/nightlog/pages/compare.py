@@ -33,7 +33,7 @@ class Counted:
 
 
 def change_of(before: int, after: int, total_before: int, total_after: int) -> Change | None:
-    """Return the change of something that so many of a night's sessions have, None if it is about as before.
+    """Return the change of the number of a night's sessions that have something, None if it is about as before.
 
     More and fewer are by share of the sessions, where it has at least doubled or halved and chance would hardly do so: a busier night
     alone is no change. Two proportions, pooled; 3 standard deviations.

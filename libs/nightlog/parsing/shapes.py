@@ -22,7 +22,6 @@ import numpy as np
 import pyarrow as pa
 
 from nightlog.parsing.number_ranges import HOLDER, MOST_NUMBERS, Number, looked_at, number_of
-from nightlog.parsing.timestamps import stamp_pieces
 from nightlog.systems.spec import DAY_FIELDS, System
 
 MAX_MESSAGE = 8192  # characters of a message that are masked and mined
@@ -80,7 +79,8 @@ class LineParser:
         self.numbered = looked_at(system.all_masks)
         self.session = system.session
         self.ids = re.compile(system.session.pattern, re.ASCII) if system.session.pattern is not None else None
-        self.pieces = stamp_pieces(system)
+        # the value of a stamp: literals (even places) and header groups (odd places)
+        self.pieces = re.split(r"\{(\w+)\}", system.timestamp.value) if system.timestamp else []
         self.fields = system.header.fields
         self.has_end = "message_end" in self.fields
         patterns = [self.header, *[mask for mask, _ in self.masks], *([self.ids] if self.ids else [])]

@@ -148,11 +148,6 @@ def in_utc(at: pa.Int64Array, zone: ZoneInfo) -> pa.Int64Array:
     return within(np.asarray(utc.fill_null(-1)), np.asarray(utc.is_valid()))
 
 
-def stamp_pieces(system: System) -> list[str]:
-    """The value of a system's stamp as literals (even places) and header groups (odd places)."""
-    return re.split(r"\{(\w+)\}", system.timestamp.value) if system.timestamp else []
-
-
 def line_times(
     text: Text,
     shapes: Sequence[Shape],

@@ -49,8 +49,8 @@ def with_student(
     asked = {row["question_id"] for row in verdicts}
     may_be_asked = {question_of.get(row["pattern_id"], "") for row in routes if row["route"] == "proprietary"} - asked
     judged = student.judge(of_llm, of_analysts, may_be_asked)
-    told = {row["question_id"]: f"{row['label']}: {row['reason']}" for row in verdicts}
-    told |= {row["question_id"]: f"{row['answer']}: {row['told']}" for row in answers}
+    reason_of = {row["question_id"]: f"{row['label']}: {row['reason']}" for row in verdicts}
+    reason_of |= {row["question_id"]: f"{row['answer']}: {row['told']}" for row in answers}
     found, n_judged = [], int(judged.is_judged.sum())
     for row in cleared:
         number = student.number.get(question_of.get(row["pattern_id"], ""))
@@ -64,7 +64,7 @@ def with_student(
         elif judged.judges and not judged.is_judged[number]:
             probability = round(float(judged.posterior.probability[number]), DIGITS)
             near = int(judged.nearest[number])
-            like = told.get(student.questions[near]) if near >= 0 else None
+            like = reason_of.get(student.questions[near]) if near >= 0 else None
             words = judgement_in_words(probability, n_judged, like, float(judged.likeness[number]), row["reasons"] or [])
             row |= {"student": probability, "student_reason": words}
         found.append(row)

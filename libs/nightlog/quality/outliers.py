@@ -272,7 +272,7 @@ def covers(held: Mapping[str, Any], outlier: Outlier) -> bool:
 
 # A host is expected tonight if it delivered lines on the last nights, and on nearly all nights since it was first seen.
 LAST_NIGHTS, USUAL_SHARE = 3, 0.9
-# Hosts are replaced all the time if so many nights of the history lost one that was expected.
+# Hosts are replaced all the time if this number of nights of the history lost one that was expected.
 LOSSES = 2
 
 Hosts = Mapping[str, Collection[str]]

@@ -14,11 +14,11 @@ Kind = Literal["new_template", "rate", "silence", "variation", "value"]
 ORDER: tuple[Kind, ...] = ("silence", "new_template", "rate", "value", "variation")  # as people read them
 Counts = Mapping[str, int]  # template id → how often it was logged
 
-READY_NIGHTS = 7  # nights of history before anything is said
-SAME_WEEKDAYS = 3  # so many nights of the same weekday, and they alone are compared with
+READY_NIGHTS = 7  # nights of history before a signal is reported
+SAME_WEEKDAYS = 3  # with this number of nights of the same weekday, only those are compared with
 LEAST_DEVIATIONS, LEAST_FACTOR = 5.0, 3.0
 LEAST_EVENTS = 20  # counts below this say nothing about a rate
-TYPICAL_TEMPLATES = 8  # from so many on, the busyness of the night comes from the others
+TYPICAL_TEMPLATES = 8  # from this number on, the busyness of the night comes from the others
 LEAST_BEAT = 3  # a heartbeat was logged so often in each night at least
 LEAST_VARIED = 10  # new wordings of one template
 

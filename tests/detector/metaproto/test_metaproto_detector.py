@@ -123,8 +123,8 @@ def test_labels_of_an_analyst_take_the_place_of_the_sources_word(fitted: MetaPro
 
 
 def test_a_target_that_shares_templates_with_a_source_has_a_drift_labelled_support() -> None:
-    learnt = replace(learn(SOURCES, 0, QUICK), drift=Drift(normal=30.0))
-    found = adapted(learnt, replace(unlabelled(SOURCES[0]), name="like a"))
+    source_model = replace(learn(SOURCES, 0, QUICK), drift=Drift(normal=30.0))
+    found = adapted(source_model, replace(unlabelled(SOURCES[0]), name="like a"))
     labels = np.array([label for _, label in found.support])
     assert found.drifted and (labels > 0.5).sum() > 5 and (labels < 0.5).sum() > 5
 

@@ -122,9 +122,9 @@ def test_a_metaproto_is_taught_serves_its_system_and_scores_its_nights(taught: t
 )
 def test_general_patterns_are_its_own_if_it_was_right_on_every_left_out_source(left_out: list[tuple[float, float]], trusted: bool) -> None:
     base = Manifest("e", 0.7, 0.6, None, Calibration(0.5, -1.0), Shape(DIMENSIONS, 8, 8), ("one",), ("a",), ("a", "b"), {"a": {}})
-    learnt = learn(SOURCES, 0, QUICK)
-    vars(learnt)["left_out"] = left_out
-    found = manifest_of("app", TRUTH, 3, learnt, SOURCES, base)
+    source_model = learn(SOURCES, 0, QUICK)
+    vars(source_model)["left_out"] = left_out
+    found = manifest_of("app", TRUTH, 3, source_model, SOURCES, base)
     assert found.tau == (tau_of(SOURCES) if trusted else None)
     assert (found.system, found.detector, found.source_texts) == ("app", "metaproto", ("one",))
 

@@ -30,7 +30,7 @@ DRIFTS = tuple(Drift(cosine, ratio) for cosine, ratio in ((0.8, 80.0), (0.9, 90.
 
 
 @dataclass(frozen=True)
-class Learnt:
+class SourceModel:
     """The result of training on the sources, for any target."""
 
     sources: tuple[Source, ...]
@@ -63,12 +63,12 @@ def teachers(sources: Sequence[Source]) -> list[Source]:
     return [each for each in sources if f1_at(each.anomalous, each.anomalous, each.sessions, HALF) >= HALF] or list(sources)
 
 
-def learn(sources: Sequence[Source], seed: int, config: Config | None = None) -> Learnt:
+def learn(sources: Sequence[Source], seed: int, config: Config | None = None) -> SourceModel:
     """Meta-train on the sources. Deterministic for given input and seed. Raises ConfigError if no source has both classes."""
     config, sources = config or Config(), teachers(sources)
     tasks = [Task.of(source) for source in sources]
     drift = choose_drift(sources, DRIFTS) if len(sources) > 1 else DRIFTS[0]
-    return Learnt(tuple(sources), train_head(tasks, config, seed), drift, config, seed)
+    return SourceModel(tuple(sources), train_head(tasks, config, seed), drift, config, seed)
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,13 @@ class MetaProto:
         return replace(self, support=support, drifted=False)
 
 
-def adapted(learnt: Learnt, adaptation: Patterns) -> MetaProto:
+def adapted(source_model: SourceModel, adaptation: Patterns) -> MetaProto:
     """Adapt to a target without labels: its own sessions are the measure, and its drift-labelled patterns the support."""
-    found = label_by_drift(adaptation, learnt.sources, learnt.drift)
+    found = label_by_drift(adaptation, source_model.sources, source_model.drift)
     numbers = np.flatnonzero((found.patterns != NEW) & (found.confidence > 0))
     labels = np.where(found.patterns == 1, 0.5 + found.confidence / 2, 0.5 - found.confidence / 2)
     support = tuple((adaptation.events[number], float(labels[number])) for number in numbers)
-    return MetaProto(learnt.head, View(adaptation), support, bool(support))
+    return MetaProto(source_model.head, View(adaptation), support, bool(support))
 
 
 def ask(detector: MetaProto, adaptation: Patterns, k: int, answer: Callable[[int], bool]) -> dict[int, bool]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from nightlog.detector.calibration import Calibration
 from nightlog.detector.manifest import Manifest
-from nightlog.detector.metaproto.detector import HALF, Learnt, MetaProto, adapted, learn
+from nightlog.detector.metaproto.detector import HALF, MetaProto, SourceModel, adapted, learn
 from nightlog.detector.metaproto.features import View
 from nightlog.detector.metaproto.learning import Config
 from nightlog.detector.patterns import Patterns, Source
@@ -50,18 +50,18 @@ def teach_metaproto(
         tell(f"{name}: no night of it is in the lake yet; the base model serves it until MetaProto is taught after its first night")
     if not seen:
         return
-    learnt = learn(sources, seed, config)
+    source_model = learn(sources, seed, config)
     failed: list[NightlogError] = []
     for name, patterns in seen.items():
         try:
             labelled = labelled_rows(patterns, answers.get(name, {}))
-            detector = adapted(learnt, patterns).with_labels(patterns, labelled)
-            manifest = manifest_of(name, patterns, len(labelled), learnt, sources, base)
+            detector = adapted(source_model, patterns).with_labels(patterns, labelled)
+            manifest = manifest_of(name, patterns, len(labelled), source_model, sources, base)
             vectors = np.concatenate([source.vectors for source in sources])
-            detail = {"support": float(len(detector.support)), "left_out_worst_f1": learnt.least_f1}
+            detail = {"support": float(len(detector.support)), "left_out_worst_f1": source_model.least_f1}
             model = save(lake, detector, vectors, manifest, detail, now)
             promote(lake, model.version)
-            tell(f"{name}: MetaProto {model.version} serves: {story(patterns, detector, learnt)}")
+            tell(f"{name}: MetaProto {model.version} serves: {story(patterns, detector, source_model)}")
         except NightlogError as error:
             failed.append(error)
             tell(f"{name}: MetaProto was not taught: {error}")
@@ -84,9 +84,11 @@ def frequent(patterns: Patterns) -> Patterns:
     return patterns.take(sorted(order[:MOST_PATTERNS]))
 
 
-def manifest_of(name: str, patterns: Patterns, n_answered: int, learnt: Learnt, sources: Sequence[Source], base: Manifest) -> Manifest:
+def manifest_of(
+    name: str, patterns: Patterns, n_answered: int, source_model: SourceModel, sources: Sequence[Source], base: Manifest
+) -> Manifest:
     """Return the manifest of a MetaProto: it flags at a probability of one half, on every pattern."""
-    trusted = learnt.least_f1 >= TRUSTED_F1 and learnt.beats_trivial
+    trusted = source_model.least_f1 >= TRUSTED_F1 and source_model.beats_trivial
     own = {"patterns": len(patterns.ids), "sessions": int(patterns.sessions.sum()), "answered_patterns": n_answered}
     return replace(
         base,
@@ -101,11 +103,11 @@ def manifest_of(name: str, patterns: Patterns, n_answered: int, learnt: Learnt, 
     )
 
 
-def story(patterns: Patterns, detector: MetaProto, learnt: Learnt) -> str:
+def story(patterns: Patterns, detector: MetaProto, source_model: SourceModel) -> str:
     """Return what a MetaProto was adapted to, and its F1 on sources that it had not seen, in words."""
     origin = "labelled by their likeness to source templates" if detector.drifted else "that analysts answered about"
     support = f"{len(detector.support):,} patterns {origin}" if detector.support else "no examples"
-    worst = f"F1 on the worst left-out source {learnt.least_f1:.3f}" if learnt.left_out else "no source could be left out"
+    worst = f"F1 on the worst left-out source {source_model.least_f1:.3f}" if source_model.left_out else "no source could be left out"
     return f"adapted to {len(patterns.ids):,} patterns of {int(patterns.sessions.sum()):,} sessions by {support}; {worst}"
 
 

@@ -18,7 +18,7 @@ ANOMALIES = TableSpec(
         Column("started_at", TIME, "first event, UTC"),
         Column("ended_at", TIME, "last event, UTC"),
         Column("n_events", LONG, "events in the session"),
-        Column("score", DOUBLE, "probability of an anomaly, from whoever decided"),
+        Column("score", DOUBLE, "probability of an anomaly, by the judge that decided"),
         Column("decided_by", STRING, "feedback | llm | student | history | small_model"),
         Column("route", STRING, "general | proprietary"),
         Column("status", STRING, "open | suppressed | provisional"),
