@@ -90,15 +90,27 @@ def test_lines_of_another_format_between_records_hold_the_night_back(lake: Lake,
     assert outcome == "gated" and "60 of 75 lines were joined to the record before them" in detail
 
 
-@pytest.mark.parametrize(("data", "word"), [("gone", "does not exist"), ("s3://bucket/logs", "s3://bucket/logs cannot be read")])
-def test_without_a_data_folder_every_system_has_failed_in_the_lake(lake: Lake, tmp_path: Path, data: str, word: str) -> None:
+@pytest.mark.parametrize(
+    ("data", "outcome", "word"),
+    [("gone", "failed", "does not exist"), ("s3://bucket/logs", "transient", "the data folder s3://bucket/logs cannot be reached")],
+)
+def test_without_a_data_folder_every_system_has_failed_in_the_lake(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, outcome: str, word: str
+) -> None:
+    for name, value in {
+        "ENDPOINT_URL": "http://127.0.0.1:9",
+        "REGION": "us-east-1",
+        "ACCESS_KEY_ID": "k",
+        "SECRET_ACCESS_KEY": "s",
+    }.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
     systems = [small_system("mail"), small_system("shop")]
     settings = Settings(data=Path(data) if "://" in data else tmp_path / data, llm="off", device="cpu")
     found = outcomes(lake, settings, systems, DAYS[0])
-    assert {name: outcome for name, (outcome, _) in found.items()} == {"mail": "failed", "shop": "failed"}
+    assert {name: each for name, (each, _) in found.items()} == {"mail": outcome, "shop": outcome}
     assert all(word in detail for _, detail in found.values())
-    assert {row["system"]: row["outcome"] for row in lake.rows(NIGHTS)} == {"mail": "failed", "shop": "failed"}
-    assert {row["outcome"] for row in lake.rows(OUTCOMES, stage="ingest")} == {"failed"}
+    assert {row["system"]: row["outcome"] for row in lake.rows(NIGHTS)} == {"mail": outcome, "shop": outcome}
+    assert {row["outcome"] for row in lake.rows(OUTCOMES, stage="ingest")} == {outcome}
     assert (tmp_path / "lake" / "reports" / DAYS[0] / "index.html").is_file()
     assert not lake.exists(FILES)
 

@@ -123,7 +123,7 @@ def test_log_files_in_a_store_are_read_as_those_of_a_folder(endpoint: dict[str, 
     assert run("2026-03-20").returncode == 30, "no file where some are due"
     env["NIGHTLOG_DATA"] = "s3://elsewhere/logs"
     refused = run(DS)
-    assert refused.returncode == 30 and "s3://elsewhere/logs cannot be read" in refused.stdout + refused.stderr
+    assert refused.returncode == 30 and "the data folder s3://elsewhere/logs" in refused.stdout + refused.stderr
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from nightlog.errors import ConfigError
 from nightlog.ingest.discover import WILD, data_folder
-from nightlog.lake.storage import file_system
+from nightlog.lake.storage import file_system, storage_error, store_error
 from nightlog.systems.paths import expression_of, glob_of
 from nightlog.systems.spec import System
 
@@ -37,7 +37,8 @@ def object_store(data: Path) -> str | None:
 def night_folder(data: Path, system: System, days: Sequence[str], master: str = "local[*]") -> Iterator[Path]:
     """Yield a local folder that holds the system's files of these days under their names: the data folder, or copies of the objects.
 
-    Raises ConfigError if the folder is missing, if the store cannot be read, or if a cluster is to read copies on this machine.
+    Raises ConfigError if the folder is missing, or if a cluster is to read copies on this machine; StoreRefused or TransientError if the
+    store refuses or does not answer; LakeFull if the copies have no room.
     """
     address = object_store(data)
     if address is None:
@@ -50,12 +51,11 @@ def night_folder(data: Path, system: System, days: Sequence[str], master: str = 
     with tempfile.TemporaryDirectory(prefix="nightlog-objects-") as folder:
         try:
             if is_missing(address):
-                raise OSError("it does not exist, or holds nothing")
+                raise ConfigError(f"the data folder {address} does not exist, or holds nothing: correct NIGHTLOG_DATA (--data)")
             for day in wanted:
                 copy_day(address, system, day, Path(folder))
         except OSError as error:
-            todo = "correct NIGHTLOG_DATA (--data), or the credentials (AWS_…)"
-            raise ConfigError(f"the data folder {address} cannot be read: {' '.join(str(error).split())[:300]}; {todo}") from error
+            raise storage_error(error, folder) or store_error(str(error), f"the data folder {address}") from error
         yield Path(folder)
 
 

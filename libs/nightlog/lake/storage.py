@@ -157,7 +157,7 @@ def storage_error(error: BaseException, root: str) -> NightlogError | None:
             f"{found[0]}: nothing was published of what was being written. {left}. Free space, then run the stage again: it goes on there"
         )
     if "://" in root and STORE.search(message):
-        return store_error(message, root)
+        return store_error(message, f"the lake {root}")
     if (closed := CLOSED.search(message)) and root in message:
         return LakeReadOnly(
             f"the lake {root} cannot be written: {closed[0]}; let this user write there, or name another lake (NIGHTLOG_LAKE)"
@@ -165,12 +165,15 @@ def storage_error(error: BaseException, root: str) -> NightlogError | None:
     return None
 
 
-def store_error(message: str, root: str) -> NightlogError:
-    """Return the error for an object store that refuses or does not answer; its message has only the code of the answer."""
+def store_error(message: str, place: str) -> NightlogError:
+    """Return the error for an object store that refuses or does not answer; its message has only the code of the answer.
+
+    Args: place, such as "the lake s3://bucket/lake".
+    """
     if refused := REFUSED.search(message):
-        return StoreRefused(f"the object store refuses the lake {root}: {refused[0]}; correct its address or credentials (AWS_…), {ADVICE}")
+        return StoreRefused(f"the object store refuses {place}: {refused[0]}; correct its address or credentials (AWS_…), {ADVICE}")
     why = found[0] if (found := UNREACHED.search(message)) else "no answer"
-    return TransientError(f"the object store of the lake {root} cannot be reached: {why}; it is tried again, or {ADVICE}")
+    return TransientError(f"the object store of {place} cannot be reached: {why}; it is tried again, or {ADVICE}")
 
 
 def free_space(place: str) -> str:
