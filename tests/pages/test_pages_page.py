@@ -330,7 +330,7 @@ def test_the_reasons_of_the_history_stand_beside_the_verdict_of_the_llm_and_a_ni
     made.replace(NIGHTS, [without], **place)
     write_pages(made, DS)
     own, all_systems = ((Path(made.root) / "reports" / DS / f"{name}.html").read_text(encoding="utf-8") for name in ("shop", "index"))
-    assert "No LLM judged this night: its findings rest on the history alone." in words(own)
+    assert "No LLM judged this night: its findings rest on the history and the small model." in words(own)
     assert "No LLM judged shop." in words(all_systems)
     write_metrics(made, tmp_path / "metrics")
     gauges = (tmp_path / "metrics").read_text(encoding="utf-8")

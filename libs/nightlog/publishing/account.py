@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nightlog.history.general import is_general_model
 from nightlog.outcomes import OutcomeKind, is_published
 from nightlog.publishing.decide import CAUSES, Cause, Decision
 from nightlog.systems.spec import System
@@ -136,14 +137,20 @@ def llm_sentence(night: Mapping[str, Any]) -> str | None:
     """Return that no LLM judged a published night, for a row of gold.nights; None if one did, or if that is not known.
 
     >>> llm_sentence({"outcome": "done", "n_by_llm": 0, "n_sessions": 9, "n_by_student": 4, "versions": {"llm": None}})
-    'no LLM judged this night: its findings rest on the history and on the answers of analysts'
+    'no LLM judged this night: its findings rest on the history and the answers of analysts'
+    >>> llm_sentence({"outcome": "incomplete", "n_by_llm": 0, "n_sessions": 9, "n_unjudged": 9, "versions": {"llm": None}})
+    'no LLM judged this night'
     >>> llm_sentence({"outcome": "done", "n_by_llm": 3, "n_sessions": 9, "versions": {"llm": None}})
     """
     is_off = (night.get("versions") or {}).get("llm") is None and night.get("n_by_llm") == 0
     if not is_off or not night.get("n_sessions") or not is_published(night.get("outcome")):
         return None
+    if night.get("n_unjudged") == night["n_sessions"]:
+        return "no LLM judged this night"
     is_taught = night.get("n_by_student") or night.get("n_by_analyst")
-    return f"no LLM judged this night: its findings rest on the history{' and on the answers of analysts' if is_taught else ' alone'}"
+    has_model = not is_general_model(night["versions"].get("model") or "general-")
+    grounds = ["the history", *(["the small model"] if has_model else []), *(["the answers of analysts"] if is_taught else [])]
+    return f"no LLM judged this night: its findings rest on {' and '.join(grounds)}{'' if grounds[1:] else ' alone'}"
 
 
 def night_sentence(nights: Sequence[Mapping[str, Any]]) -> str | None:
