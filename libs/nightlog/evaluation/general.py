@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from nightlog.evaluation.corpus import Places, labelled_systems
-from nightlog.evaluation.metrics import Scored, average_precision
+from nightlog.evaluation.metrics import Scored, average_precision, family_mean
 from nightlog.evaluation.simulate import Subject
 from nightlog.history.channels import UNLIKENESS
 from nightlog.history.general import FILE, general
@@ -33,7 +33,8 @@ ALARMS = 30.0
 
 def fitted_threshold(subjects: Sequence[Subject]) -> float:
     """Return the threshold on suspicion that is best on these systems: see the module."""
-    reached = np.mean([[subject.f1(subject.scored.suspicion >= at) for at in GRID] for subject in subjects], axis=0)
+    families = [subject.system.family for subject in subjects]
+    reached = [family_mean(zip(families, (each.f1(each.scored.suspicion >= at) for each in subjects), strict=True)) for at in GRID]
     alarms = np.median([[subject.alarms(subject.clean.suspicion >= at) for at in GRID] for subject in subjects], axis=0)
     return float(GRID[int(np.argmax(np.where(alarms <= ALARMS, reached, -1.0)))])
 

@@ -6,7 +6,6 @@ chosen by labels of the target. Paper protocol: the classes of the target are ba
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from nightlog.evaluation.audit import Audit, audit, shuffled
 from nightlog.evaluation.baselines import baselines
 from nightlog.evaluation.case import Mode, case_of, outcome_of
 from nightlog.evaluation.corpus import Places, labelled_systems
+from nightlog.evaluation.general import fitted_threshold
 from nightlog.evaluation.judged import Verdicts
 from nightlog.evaluation.labelled import Encode, Labelled
 from nightlog.evaluation.metrics import Scored, average_precision, family_mean, measure
@@ -36,7 +36,6 @@ Record = dict[str, Any]
 Row = tuple[str, Subject, Outcome, float | None]  # mode, the system, its scores, alarms on the system without anomalies
 
 COLD_START = (50, 100, 200, 500, 1000, 2000)
-ALARM_LIMIT = 28.0
 FLAGS = ("f1", "f1_low", "f1_high", "precision", "recall", "false_alarms_per_1000")
 LLM = ("generallog", "fusionlog", "llm_only", "llm_two_rounds")
 SLOW = ("gru",)  # minutes for each target: left out of a quick run
@@ -232,7 +231,7 @@ class Evaluation:
             yield "ablation:form_of_other_families", subject, Outcome(forms(subject)[form], None, note=note), None
             score = learned_weights(subject, others)
             yield "ablation:learned_weights", subject, Outcome(score, score >= 0, note="logistic regression on the other families"), None
-            at = best_threshold_of(others)
+            at = fitted_threshold(others)
             flags = [each.suspicion >= at for each in (subject.scored, subject.clean)]
             outcome = Outcome(subject.scored.score, flags[0], threshold=at)
             yield "ablation:threshold_of_other_families", subject, outcome, subject.alarms(flags[1])
@@ -299,16 +298,6 @@ def best_form(others: Sequence[Subject]) -> str:
 def ranked(subject: Subject, score: np.ndarray) -> float:
     """Average precision of a score on a system's test part."""
     return average_precision(Scored(score, score > 0, subject.system.anomalous, subject.system.normal))
-
-
-def best_threshold_of(others: Sequence[Subject]) -> float:
-    """Return the threshold on suspicion with the best F1, mean over the families of other systems, and few alarms on clean ones."""
-    values = np.unique(np.concatenate([each.scored.suspicion for each in others]))
-    grid = np.quantile(values[(values >= 0.6) & (values < 1.8)], np.linspace(0, 1, 49)) if len(values) else np.array([1.0])
-    gain = [family_mean((o.system.family, o.f1(o.scored.suspicion >= at)) for o in others) for at in grid]
-    noise = [[o.alarms(o.clean.suspicion >= at) for o in others] for at in grid]
-    cost = np.array([statistics.median(each) for each in noise])
-    return float(grid[int(np.argmax(np.array(gain) - 0.02 * np.maximum(0, cost - ALARM_LIMIT)))])
 
 
 def learned_weights(subject: Subject, others: Sequence[Subject]) -> np.ndarray:
