@@ -140,7 +140,7 @@ def label(
 
 @app.command(rich_help_panel="Feedback")
 def suppress(
-    target: Annotated[str | None, typer.Argument(help="The session whose kind is to be hidden, or a pattern's id.")] = None,
+    target: Annotated[str | None, typer.Argument(help="The session whose finding is to be hidden, or a pattern's id.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="The last night to hide it in, YYYY-MM-DD.", callback=checked_day)] = None,
     template: Annotated[str | None, typer.Option("--template", help="Instead of a session: a template, by id or part of its text.")] = None,
     system: ItsSystem = "",
