@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from nightlog.errors import SettingsError
 
@@ -45,6 +46,8 @@ class Prices(NamedTuple):
 
 PRICES = Prices()
 ALERTS_PER_NIGHT = 20
+EVERY_SYSTEM = "*"  # the key of `lines_url` for systems that have none of their own
+LINES_URL_FIELD = r"\{(ds|system|session|from|to|from_s|to_s|from_ms|to_ms)\}"
 
 
 class Limits(NamedTuple):
@@ -143,6 +146,12 @@ class Settings(BaseSettings):
     webhook_hosts: str = Field("", description="hosts that the webhook may name, separated by commas; `.example.org` is every host in it")
     webhook_timeout_s: float = Field(10.0, gt=0, le=300, description="from the request to the end of its answer")
     pages_url: str = Field("", description="address under which the lake's folder `reports` is served, for links in messages")
+    lines_url: Annotated[dict[str, str], NoDecode] = Field(
+        {},
+        description="address of a session's lines in your log viewer (Kibana, Loki, Splunk), for links on the pages; "
+        "`{ds}`, `{system}`, `{session}`, `{from}`, `{to}` (ISO 8601, UTC), `{from_s}`, `{to_s}`, `{from_ms}`, `{to_ms}` (since 1970) are "
+        'replaced; one for all systems, or a JSON object (a table in nightlog.toml) of system names, with `"*"` for the others',
+    )
     alerts_per_night: int = Field(
         ALERTS_PER_NIGHT,
         ge=1,
@@ -159,6 +168,28 @@ class Settings(BaseSettings):
         if path == "":
             raise ValueError("is empty, expected a path")
         return path
+
+    @field_validator("lines_url", mode="before")
+    @classmethod
+    def read_lines_url(cls, value: object) -> object:
+        """Return the templates by system: of a table, of a JSON object, or of one address for all systems. Raises: ValueError."""
+        if not isinstance(value, str) or not value.lstrip().startswith("{"):
+            return {EVERY_SYSTEM: value} if isinstance(value, str) and value else value or {}
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise ValueError("not a JSON object") from None
+
+    @field_validator("lines_url")
+    @classmethod
+    def check_lines_url(cls, templates: dict[str, str]) -> dict[str, str]:
+        """Check that each template is an http or https address with known fields only. Raises: ValueError."""
+        for system, template in templates.items():
+            if not re.match(r"https?://[^/?#{}\s]+(?:[/?#]|$)", template):
+                raise ValueError(f"the address of {system} does not begin with https:// or http:// and a host")
+            if unknown := set(re.findall(r"\{([a-z_]+)\}", template)) - set(re.findall(LINES_URL_FIELD, template)):
+                raise ValueError(f"the address of {system} has the unknown field `{{{min(unknown)}}}`")
+        return templates
 
     @field_validator("llm_body")
     @classmethod

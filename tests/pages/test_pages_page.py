@@ -110,9 +110,11 @@ def test_the_page_of_the_night_names_every_system_and_why_it_failed(lake: Lake) 
         "13 anomalous sessions in 4 findings of 4 systems. 1 session is provisional. void had no input. mail stopped at a quality gate."
         in said
     )
-    assert "void : no input: no file matches void.log" in said and "stage parse: 20 of 61 lines do not match" in said
+    assert "No input void : No file matches void.log; nothing was published" in said
+    assert "Held back mail : Stopped by a quality gate in stage parse: 20 of 61 lines do not match" in said
+    assert f"nightlog approve --ds {DS} --system mail" in said
     links = {attributes["href"] for tag, attributes in Tags(page).seen if tag == "a"}
-    assert links == {"#anomalies", "shop.html", "mail.html", "void.html", "index.system.html"} | {
+    assert links == {"#anomalies", "../index.html", "shop.html", "mail.html", "void.html", "index.system.html"} | {
         f"shop.html#{pattern}" for pattern in ("p-lost", "p-slow", "p-evil", "p-hush")
     }
     assert "Nothing was published: stopped by a quality gate in stage parse" in words(read(lake, "mail"))

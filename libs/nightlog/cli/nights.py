@@ -288,7 +288,8 @@ def report(
         if form != Format.TABLE:
             print_rows([], ["page", "failed"], form)
         raise typer.Exit(state.exit_code)
-    written = write_pages(tables, state.ds, settings_from(lake=lake).alerts_per_night)
+    settings = settings_from(lake=lake)
+    written = write_pages(tables, state.ds, settings.alerts_per_night, settings.lines_url)
     for system, why in sorted(written.failed.items()):
         warn(f"{system}: no page: {why}")
     if form == Format.TABLE:

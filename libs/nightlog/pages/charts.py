@@ -142,6 +142,58 @@ def columns(values: Sequence[Column], about: str, height: int = 90, step: int = 
 
 
 @dataclass(frozen=True)
+class Share:
+    """A part of a whole in a stacked bar: its name, its colour (None is muted) and its count."""
+
+    name: str
+    colour: int | None
+    count: int
+
+
+def stacked(shares: Sequence[Share], about: str, width: int = 160, height: int = 14) -> str:
+    """One bar in parts, as wide as their counts; a part that is there is never thinner than two units."""
+    total = sum(share.count for share in shares)
+    there = [share for share in shares if share.count]
+    spare = width - 2.0 * len(there)
+    parts, x = [], 0.0
+    for share in there:
+        wide = 2 + spare * share.count / total
+        colour = "muted" if share.colour is None else f"c{share.colour}"
+        title = f"<title>{escape(share.name)}: {share.count:,} of {total:,}</title>"
+        parts.append(f'<rect class="bar {colour}" x="{x:.1f}" y="0" width="{wide - 1:.1f}" height="{height}">{title}</rect>')
+        x += wide
+    return svg(width, height, parts, f"{about}: " + "; ".join(f"{share.name} {share.count:,}" for share in there))
+
+
+HOURS = 24
+CELL = 24  # of the heat-map
+
+
+def heat_map(rows: Sequence[tuple[str, Sequence[int]]], about: str) -> str:
+    """Counts by hour: a row per name, a cell per hour of the day, the darker the more; hours without any are empty.
+
+    Args: rows: (name, HOURS counts).
+    """
+    top = max((n for _, counts in rows for n in counts), default=0)
+    base = ROW * len(rows)
+    parts = [f'<path class="grid" d="M{NAMES + CELL * hour} 0v{base}"/>' for hour in range(0, HOURS + 1, 6)]
+    told = []
+    for number, (name, counts) in enumerate(rows):
+        y = ROW * number
+        parts.append(f'<text x="{NAMES - 8}" y="{y + 15}" class="name end">{escape(shortened(name))}</text>')
+        for hour, n in enumerate(counts):
+            if n:
+                strength = 0.25 + 0.75 * n / top
+                title = f"<title>{escape(name)}, {hour:02}:00 to {hour + 1:02}:00 UTC: {n:,}</title>"
+                place = f'x="{NAMES + CELL * hour + 1}" y="{y + 2}" width="{CELL - 2}" height="{ROW - 4}"'
+                parts.append(f'<rect class="bar c1" {place} rx="2" fill-opacity="{strength:.2f}">{title}</rect>')
+        told.append(f"{name} " + ", ".join(f"{hour:02}:00 {n:,}" for hour, n in enumerate(counts) if n))
+    for hour in range(0, HOURS + 1, 6):
+        parts.append(f'<text x="{NAMES + CELL * hour}" y="{base + 15}" class="tick mid">{hour:02}:00</text>')
+    return svg(NAMES + CELL * HOURS + 20, base + 20, parts, f"{about}; {'; '.join(told)}")
+
+
+@dataclass(frozen=True)
 class Track:
     """A row of a time line: where in [0, 1] its events lie; `strong` rows stand out."""
 

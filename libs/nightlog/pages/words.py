@@ -112,6 +112,15 @@ def long_day(ds: str) -> str:
     return f"{WEEKDAYS[at.weekday()]} {at.day} {MONTHS[at.month - 1]} {at.year}"
 
 
+def long_month(month: str) -> str:
+    """Return a month in words.
+
+    >>> long_month("2026-03")
+    'March 2026'
+    """
+    return f"{MONTHS[int(month[5:]) - 1]} {month[:4]}"
+
+
 def clock(at: datetime | None, ds: str, parts: str = "seconds") -> str:
     """A time in UTC, with its day where that is not `ds`.
 

@@ -169,7 +169,7 @@ def report(run: Context) -> dict[str, str]:
         log.exception("%s: no signals", run.ds)
         reasons = {name: [f"no signals: {first_line(error)}"] for name in names}
     try:
-        failed = write_pages(run.lake, run.ds, run.settings.alerts_per_night).failed
+        failed = write_pages(run.lake, run.ds, run.settings.alerts_per_night, run.settings.lines_url).failed
     except Exception as error:
         log.exception("%s: no pages", run.ds)
         failed = dict.fromkeys(names, first_line(error))

@@ -38,6 +38,27 @@
     form.hidden = false;
     apply();
   }
+  // The label of a button is its style's: the filter searches the text of findings.
+  const copied = async (code) => {
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+    } catch {
+      getSelection().selectAllChildren(code);
+      document.execCommand("copy");
+    }
+  };
+  for (const code of document.querySelectorAll(".command")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy";
+    button.setAttribute("aria-label", `Copy the command ${code.textContent}`);
+    button.addEventListener("click", async () => {
+      await copied(code);
+      button.classList.add("done");
+      setTimeout(() => button.classList.remove("done"), 2000);
+    });
+    code.after(button);
+  }
   window.addEventListener("hashchange", open);
   open();
   let closed = [];
