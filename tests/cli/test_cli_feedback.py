@@ -71,7 +71,7 @@ def test_a_label_and_a_suppression_are_followed_by_the_next_run_and_replayed_as_
     assert {flagged(shop, NEXT)[name] for name in ("s51", "s52", "s53")} == {("llm", "suppressed")}
     story = as_json(call("show", "s20", "--ds", DS, "--format", "json"))
     assert (story["verdict"]["label"], story["verdict"]["decided_by"]) == ("normal", "feedback")
-    assert [(each["by"], each["said"], each["holds"]) for each in story["feedback"]] == [("kim", "normal", True)]
+    assert [(each["by"], each["label"], each["holds"]) for each in story["feedback"]] == [("kim", "normal", True)]
     assert call("replay", "s20", "--ds", DS).exit_code == call("replay", "s51").exit_code == 0
 
     for undo in (("label", "s20"), ("label", "s30"), ("suppress", "s51")):
@@ -79,7 +79,7 @@ def test_a_label_and_a_suppression_are_followed_by_the_next_run_and_replayed_as_
         again = call(*undo, "--undo")
         assert again.exit_code == 4 and "nightlog feedback" in str(again.exception)
     rows = as_json(call("feedback", "--format", "json"))
-    assert {(row["by"], row["said"], row["holds"]) for row in rows} == {
+    assert {(row["by"], row["label"], row["holds"]) for row in rows} == {
         ("kim", "normal", False),
         ("kim", "anomalous", False),
         ("lee", f"suppressed until {NEXT}", False),

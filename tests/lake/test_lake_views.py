@@ -23,7 +23,7 @@ AT_LEAST = {
     "v_templates": "system template_id template widened first_message token_count first_ds",
     "v_verdicts": "system question_id label confidence reason asked_round group_name added missing events prompt llm ds asked_at",
     "v_signals": "ds system kind template_id template seen usual strength reason",
-    "v_feedback": "system kind about target name said until session_id ds note said_by said_at",
+    "v_feedback": "system kind about target name said until session_id ds note said_by said_at label answered_by answered_at",
 }
 
 
@@ -83,7 +83,7 @@ def test_the_docs_example_for_pandas(in_lakes_folder: Lake) -> None:
 def test_the_docs_example_for_polars(in_lakes_folder: Lake) -> None:
     names: dict[str, Any] = {}
     exec(example("polars"), names)
-    assert names["said"].rows() == [("shop", "anomalous", 0.7, "gone")]
+    assert names["verdicts"].rows() == [("shop", "anomalous", 0.7, "gone")]
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def test_the_same_said_twice_is_one_and_another_word_replaces_it(tmp_path: Path)
     assert [row["kind"] for row in current_statements(lake.rows(ANSWERS))] == ["suppression"]
     with pytest.raises(ConfigError, match="no label about pattern `p1` stands"):
         take_back(lake, "label", "pattern", "p1", "lee", at(9))
-    told_all = [(row["said"], row["by"], row["holds"], row["why"]) for row in history(lake.rows(ANSWERS), "2026-04-15")]
+    told_all = [(row["label"], row["by"], row["holds"], row["why"]) for row in history(lake.rows(ANSWERS), "2026-04-15")]
     assert told_all == [
         ("suppressed until 2026-05-01", "kim", True, None),
         ("suppressed until 2026-04-01", "lee", False, "replaced by kim on 2026-03-05"),

@@ -12,8 +12,12 @@ from nightlog.history.answers import BATCH
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import LLM_CALLS, VERDICTS
 from nightlog.llm.items import Answer, Item, Verdict
-from nightlog.llm.label import label_patterns
 from nightlog.llm.order import MOST_SPREAD, AskingOrder
+from nightlog.outcomes import Stage
+from nightlog.run.context import Context, Versions
+from nightlog.run.progress import Progress
+from nightlog.run.stages import STEPS
+from nightlog.settings import Settings
 from nightlog.systems.spec import System
 
 DS = "2008-11-10"
@@ -51,9 +55,10 @@ def many(n: int, n_halted: int = 3) -> tuple[Patterns, dict[str, int]]:
 
 
 def label(lake: Lake, system: System, judge: Any, run: str = "run") -> dict[str, int]:
-    """Return the counts of the label stage."""
-    counts, _ = label_patterns(lake, system, DS, run, judge, lambda: datetime(2008, 11, 11, tzinfo=UTC))
-    return counts
+    """Return the counts of the label stage, as a night runs it."""
+    context = Context(DS, run, (system,), lake, Settings(llm="off"), lambda: datetime(2008, 11, 11, tzinfo=UTC))
+    context.__dict__["judge"] = judge
+    return STEPS[Stage.LABEL].work(lake, context, system, Versions(None, "", None), Progress(context)).counts  # type: ignore[misc]
 
 
 def test_questions_are_asked_in_batches_the_doubtful_ones_of_many_sessions_first(lake: Lake, put_night: Any, system: System) -> None:

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import PATTERNS, ROUTES, VECTORS
+from nightlog.lake.tables.silver import NearestTemplate
 from nightlog.routing.router import (
     BLOCK,
     LEAST_TAU,
-    Nearest,
     SourceTemplates,
     choose_tau,
     is_general,
@@ -131,7 +131,10 @@ def pattern(name: str, templates: Iterable[str]) -> dict[str, Any]:
 def test_the_least_familiar_template_decides() -> None:
     patterns = {"all-known": "ab", "one-strange": "zba", "at-tau": "b", "below": "c", "no-vector": "an", "only-unknown": "n"}
     near = {"a": ("bgl", "A", 0.99), "b": ("bgl", "B", 0.8), "c": ("os", "C", 0.79), "z": ("os", "Z", -0.2)}
-    nearest = {name: Nearest(*each) for name, each in near.items()}
+    nearest = {
+        name: NearestTemplate(template_id=name, source=source, nearest_source_template=text, similarity=similarity)
+        for name, (source, text, similarity) in near.items()
+    }
     found = route_patterns([pattern(*each) for each in patterns.items()], nearest, 0.8)
     assert {row["pattern_id"]: (row["route"], row["similarity"]) for row in found} == {
         "all-known": ("general", 0.8),
@@ -152,7 +155,12 @@ def test_each_template_has_the_source_that_is_most_like_it() -> None:
     found = nearest_sources([f"t{n}" for n in range(50)], ours, sources)
     where, cosine = most_similar(ours, theirs)
     for n in range(50):
-        assert found[f"t{n}"] == ("ab"[where[n] % 2], f"text {where[n]}", pytest.approx(float(cosine[n]), abs=6e-5))
+        assert found[f"t{n}"] == {
+            "template_id": f"t{n}",
+            "source": "ab"[where[n] % 2],
+            "nearest_source_template": f"text {where[n]}",
+            "similarity": pytest.approx(float(cosine[n]), abs=6e-5),
+        }
     assert nearest_sources(["t"], ours[:1], SourceTemplates(np.zeros((0, 8), dtype=np.float32), (), ())) == {}
 
 
@@ -191,7 +199,7 @@ def test_patterns_in_memory_are_general_where_the_nights_are() -> None:
     events = [((a, 1), (b, 2)) for a in range(12) for b in range(a + 1, 12)]
     known = SourceTemplates(sources, tuple(f"s{n}" for n in range(30)), ("x",) * 30)
     nearest = nearest_sources([f"t{n:02d}" for n in range(12)], ours, known)
-    tau = sorted(each.similarity for each in nearest.values())[4]  # exactly one template's similarity, rounding included
+    tau = sorted(each["similarity"] or 0.0 for each in nearest.values())[4]  # exactly one template's similarity, rounding included
     rows = route_patterns([pattern(f"p{n}", [f"t{row:02d}" for row, _ in each]) for n, each in enumerate(events)], nearest, tau)
     found = is_general(ours, events, sources, tau)
     assert {f"p{n}": bool(general) for n, general in enumerate(found)} == {row["pattern_id"]: row["route"] == "general" for row in rows}

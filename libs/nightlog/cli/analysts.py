@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from getpass import getuser
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,9 @@ from nightlog.cli.app import (
     settings_from,
 )
 from nightlog.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nightlog.lake.tables import AnswerRow
 
 By = Annotated[str | None, typer.Option("--by", help="Your name; default: your user name.")]
 Note = Annotated[str | None, typer.Option("--note", help="A note; it is shown with the reason.")]
@@ -98,7 +101,7 @@ def answer(
     if form != Format.TABLE:
         print_rows([row], list(row), form)
         return
-    out.print(safe(f"{row['system']}: {row['name'] or 'one pattern'} ({len(row['questions']):,} patterns) {state}"), soft_wrap=True)
+    out.print(safe(f"{row['system']}: {row['name'] or 'one pattern'} ({len(row['questions'] or ()):,} patterns) {state}"), soft_wrap=True)
 
 
 @app.command(rich_help_panel="Feedback")
@@ -221,7 +224,7 @@ def feedback(
             "by": row["by"],
             "system": row["system"],
             "about": f"{row['about']} {row['target']}" + (f", session {row['session_id']}" if row["session_id"] else ""),
-            "said": row["said"],
+            "label": row["label"],
             "what": "; ".join(part for part in (row["what"], row["note"]) if part),
             "holds": "yes" if row["holds"] else f"no: {row['why']}",
         }
@@ -233,12 +236,12 @@ def feedback(
     print_rows(shown, list(shown[0]), form)
 
 
-def earlier(row: dict[str, Any], is_new: bool) -> str:
+def earlier(row: AnswerRow, is_new: bool) -> str:
     """Return the author and the day of the same feedback before, empty if it is new."""
     return "" if is_new else f", by {row['answered_by']} since {row['answered_at']:%Y-%m-%d}"
 
 
-def print_change(row: dict[str, Any], is_new: bool, text: str, command: str, form: Format) -> None:
+def print_change(row: AnswerRow, is_new: bool, text: str, command: str, form: Format) -> None:
     """Print what was recorded, in a sentence or as a row, and how to take it back."""
     if form != Format.TABLE:
         shown = {name: value for name, value in row.items() if name != "questions"} | {"new": is_new}

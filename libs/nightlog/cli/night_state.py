@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from nightlog.lake.tables import NIGHTS, OUTCOMES
 from nightlog.outcomes import EXIT_DONE, EXIT_NOT_THERE, OutcomeKind, exit_code, is_published
 from nightlog.publishing.account import input_sentence, next_step, unjudged_sentence
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 WORDS = {
     OutcomeKind.INCOMPLETE: "incomplete: some sessions were judged by nobody",
     OutcomeKind.NO_INPUT: "no input: there was no file to read",

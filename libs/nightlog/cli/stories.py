@@ -102,7 +102,7 @@ def show_story(story: dict[str, Any]) -> None:
     for each in story["feedback"]:
         ending = "" if each["holds"] else f" (no longer: {each['why']})"
         note = f": {each['note']}" if each["note"] else ""
-        write(f"  {each['by']} on {moment(each['at'])} about the {each['about']}: {each['said']}{note}{ending}")
+        write(f"  {each['by']} on {moment(each['at'])} about the {each['about']}: {each['label']}{note}{ending}")
     if not story["feedback"]:
         write("  none; `nightlog label` and `nightlog suppress` give some")
     print_heading("Nights with this pattern")

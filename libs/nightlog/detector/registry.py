@@ -17,7 +17,7 @@ from nightlog.errors import ConfigError, ModelIntegrityError
 from nightlog.history.general import general, is_general_model
 from nightlog.lake.lake import Lake
 from nightlog.lake.storage import read_file, write_file
-from nightlog.lake.tables import MODELS, NIGHTS
+from nightlog.lake.tables import MODELS, NIGHTS, ModelRow
 from nightlog.outcomes import is_published
 from nightlog.routing.router import SourceTemplates
 from nightlog.systems.spec import System
@@ -90,9 +90,9 @@ def save(
     write_file(model.path, content)
     shown = {name: value for name, value in asdict(manifest).items() if not name.startswith("source_")}
     if all(row["version"] != model.version for row in lake.rows(MODELS, ["version"])):
-        row: dict[str, Any] = {"version": model.version, "system": manifest.system, "sha256": sha256, "status": "candidate"}
-        row |= {"sources": list(manifest.sources)}
-        lake.append(MODELS, [row | {"manifest": json.dumps(shown, sort_keys=True), "metrics": dict(metrics), "created_at": now}])
+        row: ModelRow = {"version": model.version, "system": manifest.system, "sha256": sha256, "status": "candidate"}
+        row |= {"sources": list(manifest.sources), "manifest": json.dumps(shown, sort_keys=True)}
+        lake.append(MODELS, [row | {"metrics": dict(metrics), "created_at": now}])
     return model
 
 

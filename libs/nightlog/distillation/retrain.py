@@ -25,7 +25,7 @@ from nightlog.errors import ConfigError, NightlogError
 from nightlog.feedback.questions import system_answers
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import PATTERNS, PSEUDO_LABELS
-from nightlog.llm.items import Verdict
+from nightlog.llm.items import Label, Verdict
 from nightlog.llm.prompt import prompt_hash
 from nightlog.llm.verdicts import latest_verdicts, stored_verdict
 from nightlog.routing.router import is_general
@@ -43,7 +43,8 @@ def settled_verdicts(lake: Lake, system: System) -> dict[str, Verdict]:
     rows = latest_verdicts(lake, system, prompt_hash(system), None)
     found = {question: stored_verdict(row) for question, row in rows.items()}
     for question, answer in system_answers(lake, system, rows).items():
-        found[question] = Verdict(question, answer["label"], 1.0, "answered", 0, answer["name"])
+        label: Label = "anomalous" if answer["label"] == "anomalous" else "normal"
+        found[question] = Verdict(question, label, 1.0, "answered", 0, answer["name"])
     return found
 
 

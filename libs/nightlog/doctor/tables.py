@@ -9,7 +9,7 @@ import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nightlog.detector.calibration import Calibration
 from nightlog.detector.manifest import manifest_in
@@ -20,7 +20,7 @@ from nightlog.lake.lake import Lake
 from nightlog.lake.maintain import leftovers
 from nightlog.lake.schema import missing_columns
 from nightlog.lake.storage import half_written_files, read_file
-from nightlog.lake.tables import ALL_TABLES, MODELS, TableSpec
+from nightlog.lake.tables import ALL_TABLES, MODELS, ModelRow, TableSpec
 from nightlog.systems.spec import System
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def unjudged_ahead(lake: Lake, systems: Iterable[System], is_llm_off: bool) -> I
         yield warning(MODELS_AREA, found, lake.root, f"{NAME_A_JUDGE}, or train again")
 
 
-def model(path: str, row: dict[str, Any]) -> CheckResult:
+def model(path: str, row: ModelRow) -> CheckResult:
     """Check that a model's file is there, has the registered digest, and holds tensors and a manifest that this version reads."""
     from safetensors import SafetensorError
     from safetensors.numpy import load

@@ -8,7 +8,7 @@ from typing import Any
 
 from nightlog.evaluation.nights import read_labels
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import ANOMALIES, NIGHTS, PATTERNS, SCORES, SESSIONS, VERDICTS
+from nightlog.lake.tables import ANOMALIES, NIGHTS, PATTERNS, SCORES, SESSIONS, VERDICTS, VerdictRow
 from nightlog.systems.spec import System
 
 Rows = list[dict[str, Any]]
@@ -31,11 +31,11 @@ def judged_patterns(lake: Lake, system: System, nights: Sequence[str], truth: Ma
         flagged = {row["pattern_id"] for row in lake.rows(ANOMALIES, ["pattern_id"], **place)}
         for row in lake.rows(PATTERNS, ["pattern_id", "question_id"], **place):
             name = row["pattern_id"]
-            said = verdicts.get(row["question_id"], {})
+            verdict: VerdictRow = verdicts.get(row["question_id"], {})
             rows[name] = row | {
-                "label": said.get("label"),
-                "confidence": said.get("confidence"),
-                "reason": said.get("reason"),
+                "label": verdict.get("label"),
+                "confidence": verdict.get("confidence"),
+                "reason": verdict.get("reason"),
                 "small_model": small.get(name),
                 "flagged": name in flagged,
             }
@@ -47,7 +47,7 @@ def judged_patterns(lake: Lake, system: System, nights: Sequence[str], truth: Ma
     return [row | {"n_normal": counts[name][0], "n_anomalous": counts[name][1]} for name, row in sorted(rows.items()) if name in counts]
 
 
-def verdicts_of(lake: Lake, system: str, ds: str) -> dict[str, dict[str, Any]]:
+def verdicts_of(lake: Lake, system: str, ds: str) -> dict[str, VerdictRow]:
     """Question → the verdict that a night was published by."""
     versions = next((row["versions"] or {} for row in lake.rows(NIGHTS, ["versions"], system=system, ds=ds)), {})
     found = [
@@ -92,11 +92,11 @@ def reliability(rows: Iterable[Mapping[str, Any]], bins: int = BINS) -> list[tup
         if row["label"] in ("normal", "anomalous"):
             right = row[f"n_{row['label']}"]
             found[min(bins - 1, int(row["confidence"] * bins))].append((row["confidence"], right, row["n_normal"] + row["n_anomalous"]))
-    told = []
+    bins_found = []
     for _, cells in sorted(found.items()):
         n = sum(size for *_, size in cells)
-        told.append((round(sum(c * size for c, _, size in cells) / n, 4), round(sum(right for _, right, _ in cells) / n, 4), n))
-    return told
+        bins_found.append((round(sum(c * size for c, _, size in cells) / n, 4), round(sum(right for _, right, _ in cells) / n, 4), n))
+    return bins_found
 
 
 def against_labels(lake: Lake, system: System, nights: Sequence[str], data: Any) -> Rows:

@@ -14,7 +14,7 @@ from nightlog.feedback.groups import Group, group_ids, rank_questions
 from nightlog.feedback.store import current_statements, key_of, record
 from nightlog.history.student import SystemStudent
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import ANSWERS, PATTERNS
+from nightlog.lake.tables import ANSWERS, PATTERNS, AnswerRow, VerdictRow
 from nightlog.llm.items import Label, Verdict
 from nightlog.llm.prompt import prompt_hash
 from nightlog.llm.verdicts import latest_verdicts, stored_verdict
@@ -29,13 +29,13 @@ class SystemQuestions:
     """A system's questions: the last verdict row of each, their sessions over all nights, the answers by question, and the student of the
     last night, None before the first one."""
 
-    verdicts: Mapping[str, dict[str, Any]]
+    verdicts: Mapping[str, VerdictRow]
     sessions: Mapping[str, int]
-    answers: Mapping[str, dict[str, Any]]
+    answers: Mapping[str, AnswerRow]
     student: SystemStudent | None = None
 
 
-def answers_by_question(rows: Iterable[dict[str, Any]], groups: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def answers_by_question(rows: Iterable[AnswerRow], groups: Mapping[str, str]) -> dict[str, AnswerRow]:
     """Return question id, or id of a labelled pattern → the answer or label that holds for it.
 
     An answer holds for the questions that its group had when it was given and for those that are in the group now; of two that hold for
@@ -43,7 +43,7 @@ def answers_by_question(rows: Iterable[dict[str, Any]], groups: Mapping[str, str
 
     Args: rows of ops.answers of one system; groups, question id → id of its group now.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, AnswerRow] = {}
     held = [row for row in current_statements(rows) if key_of(row)[1] != "suppression"]
     for row in sorted(held, key=lambda row: key_of(row)[1] == "label"):
         members = [question for question, group in groups.items() if group == row["group"] and key_of(row)[1] == "answer"]
@@ -51,16 +51,21 @@ def answers_by_question(rows: Iterable[dict[str, Any]], groups: Mapping[str, str
     return found
 
 
-def keys_of(verdicts: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+def keys_of(verdicts: Mapping[str, VerdictRow]) -> dict[str, str]:
     """Return question id → key of its difference, for the rows that have one."""
     return {name: row["group_key"] for name, row in verdicts.items() if row["group_key"] is not None}
 
 
-def system_answers(lake: Lake, system: System, verdicts: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return question id, or id of a labelled pattern → the analysts' answer to it, see `answered`."""
-    said = {question: stored_verdict(row) for question, row in verdicts.items()}
-    groups = group_ids(system.name, said, keys_of(verdicts))
+def system_answers(lake: Lake, system: System, verdicts: Mapping[str, VerdictRow]) -> dict[str, AnswerRow]:
+    """Return question id, or id of a labelled pattern → the analysts' statement on it: see `answers_by_question`."""
+    stored = {question: stored_verdict(row) for question, row in verdicts.items()}
+    groups = group_ids(system.name, stored, keys_of(verdicts))
     return answers_by_question(lake.rows(ANSWERS, system=system.name), groups)
+
+
+def answers_to(lake: Lake, system: System, verdicts: Mapping[str, VerdictRow]) -> dict[str, float]:
+    """Return question id, or id of a labelled pattern → the analysts' answer to it: 1 anomalous, 0 normal."""
+    return {name: float(row["label"] == "anomalous") for name, row in system_answers(lake, system, verdicts).items()}
 
 
 def system_questions(lake: Lake, system: System) -> SystemQuestions:
@@ -146,13 +151,13 @@ def example(row: Mapping[str, Any]) -> str:
 
 def record_answer(
     lake: Lake, systems: Sequence[System], group: str, label: Answered, answered_by: str, now: datetime, note: str | None = None
-) -> dict[str, Any]:
+) -> AnswerRow:
     """Keep an analyst's answer about a group, once. Returns the row. Raises: NotThere if no system has such a group."""
     for system in systems:
         about = system_questions(lake, system)
         for found in groups_of(lake, system, about, False) + groups_of(lake, system, about, True):
             if found.id == group:
-                of = {"system": system.name, "kind": "answer", "about": "group", "group": group, "name": found.name}
-                said = {"questions": list(found.questions), "label": label, "note": note}
-                return record(lake, of | said | {"answered_by": answered_by, "answered_at": now})[0]
+                row = AnswerRow(system=system.name, kind="answer", about="group", group=group, name=found.name)
+                row |= AnswerRow(questions=list(found.questions), label=label, note=note, answered_by=answered_by, answered_at=now)
+                return record(lake, row)[0]
     raise NotThere(f"no group `{group}`: `nightlog questions` lists those that may be answered, with --answered those that were")

@@ -5,17 +5,42 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from nightlog.errors import NotThere
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import ANSWERS
+from nightlog.lake.tables import ANSWERS, AnswerRow
 
 Kind = Literal["answer", "label", "suppression"]
 About = Literal["group", "pattern", "template"]
-Row = dict[str, Any]
 Key = tuple[str, Kind, About, str]
 SUPPRESSED = "suppressed"
+
+
+class Statement(TypedDict):
+    """A statement as people read it: `holds` if it is in force, else `why` not; `label` with the end of a suppression."""
+
+    at: datetime
+    by: str
+    system: str
+    about: About
+    target: str
+    what: str | None
+    label: str
+    note: str | None
+    session_id: str | None
+    ds: str | None
+    holds: bool
+    why: str | None
+
+
+class Remark(TypedDict, total=False):
+    """A note of the analyst, the session that was pointed at with its night, and the text of a template."""
+
+    session_id: str | None
+    ds: str | None
+    note: str | None
+    name: str | None
 
 
 def key_of(row: Mapping[str, Any]) -> Key:
@@ -23,18 +48,18 @@ def key_of(row: Mapping[str, Any]) -> Key:
     return row["system"], row.get("kind") or "answer", row.get("about") or "group", row["group"]
 
 
-def in_time(rows: Iterable[Row]) -> list[Row]:
+def in_time(rows: Iterable[AnswerRow]) -> list[AnswerRow]:
     """Return rows in the order in which they were made."""
     return sorted(rows, key=lambda row: (row["answered_at"], row["group"]))
 
 
-def current_statements(rows: Iterable[Row]) -> list[Row]:
+def current_statements(rows: Iterable[AnswerRow]) -> list[AnswerRow]:
     """Return the statements in force, oldest first: the last of each key, unless it took an earlier one back."""
     last = {key_of(row): row for row in in_time(rows)}
     return in_time(row for row in last.values() if row["label"] is not None)
 
 
-def record(lake: Lake, row: Row) -> tuple[Row, bool]:
+def record(lake: Lake, row: AnswerRow) -> tuple[AnswerRow, bool]:
     """Keep a statement, unless the same one is in force. Returns the row in force, and True if it is new.
 
     The same: about the same thing, with the same label and end, and with no other note.
@@ -48,7 +73,9 @@ def record(lake: Lake, row: Row) -> tuple[Row, bool]:
     return row, True
 
 
-def take_back(lake: Lake, kind: Kind, about: About, target: str, by: str, now: datetime, system: str = "", note: str | None = None) -> Row:
+def take_back(
+    lake: Lake, kind: Kind, about: About, target: str, by: str, now: datetime, system: str = "", note: str | None = None
+) -> AnswerRow:
     """Take back the statement about a target; the rows of both stay. Returns the new row. Raises: NotThere without such a statement."""
     for row in current_statements(lake.rows(ANSWERS)):
         if key_of(row)[1:] == (kind, about, target) and system in ("", row["system"]):
@@ -59,26 +86,26 @@ def take_back(lake: Lake, kind: Kind, about: About, target: str, by: str, now: d
     raise NotThere(f"no {kind} about {about} `{target}` stands: {advice}")
 
 
-def label_row(system: str, pattern_id: str, label: str, by: str, now: datetime, **more: str | None) -> Row:
-    """Return a label on a pattern: `label` normal or anomalous. `more`: session_id, ds, note."""
-    said = {"kind": "label", "about": "pattern", "group": pattern_id, "questions": [pattern_id], "label": label}
-    return {"system": system, **said, "answered_by": by, "answered_at": now, **more}
+def label_row(system: str, pattern_id: str, label: str, by: str, now: datetime, **more: Unpack[Remark]) -> AnswerRow:
+    """Return a label on a pattern: `label` normal or anomalous."""
+    row = AnswerRow(system=system, kind="label", about="pattern", group=pattern_id, questions=[pattern_id], label=label)
+    return {**row, "answered_by": by, "answered_at": now, **more}
 
 
-def suppression_row(system: str, about: About, target: str, until: str, by: str, now: datetime, **more: str | None) -> Row:
-    """Return a suppression of a pattern or a template up to the night `until`, included. `more`: name, session_id, ds, note."""
-    said = {"kind": "suppression", "about": about, "group": target, "label": SUPPRESSED, "until": until}
-    return {"system": system, **said, "answered_by": by, "answered_at": now, **more}
+def suppression_row(system: str, about: About, target: str, until: str, by: str, now: datetime, **more: Unpack[Remark]) -> AnswerRow:
+    """Return a suppression of a pattern or a template up to the night `until`, included."""
+    row = AnswerRow(system=system, kind="suppression", about=about, group=target, label=SUPPRESSED, until=until)
+    return {**row, "answered_by": by, "answered_at": now, **more}
 
 
 @dataclass(frozen=True)
 class Suppressions:
     """The suppressions of a system on a night: rows by pattern id, and by template id."""
 
-    patterns: Mapping[str, Row] = field(default_factory=dict)
-    templates: Mapping[str, Row] = field(default_factory=dict)
+    patterns: Mapping[str, AnswerRow] = field(default_factory=dict)
+    templates: Mapping[str, AnswerRow] = field(default_factory=dict)
 
-    def of(self, pattern_id: str, templates: Iterable[str], ordinary: set[str]) -> Row | None:
+    def of(self, pattern_id: str, templates: Iterable[str], ordinary: set[str]) -> AnswerRow | None:
         """Return the suppression that hides an anomaly of a pattern, None without one.
 
         A template's suppression hides an anomaly only where all else in it is suppressed too or `ordinary`, which is what the night's
@@ -97,21 +124,20 @@ class Suppressions:
         return None
 
 
-def suppressions(rows: Iterable[Row], ds: str) -> Suppressions:
+def suppressions(rows: Iterable[AnswerRow], ds: str) -> Suppressions:
     """Return the suppressions in force for the night `ds`. Args: rows of ops.answers of one system."""
     found = [row for row in current_statements(rows) if key_of(row)[1] == "suppression" and ds <= (row["until"] or "")]
     by = {about: {row["group"]: row for row in found if row["about"] == about} for about in ("pattern", "template")}
     return Suppressions(by["pattern"], by["template"])
 
 
-def history(rows: Iterable[Row], today: str) -> list[Row]:
-    """Return all statements, newest first, and if each is in force.
+def history(rows: Iterable[AnswerRow], today: str) -> list[Statement]:
+    """Return all statements, newest first; a row that took one back is reported with it.
 
-    Returns: at, by, system, about, target, what, said, note, session_id, ds, holds (bool), why (not), one row per statement; a row that
-    took one back is reported with it. Args: today, YYYY-MM-DD, by which a suppression may be over.
+    Args: today, YYYY-MM-DD, by which a suppression may be over.
     """
-    after: dict[Key, Row] = {}
-    found = []
+    after: dict[Key, AnswerRow] = {}
+    found: list[Statement] = []
     for row in reversed(in_time(rows)):
         later, after[key_of(row)] = after.get(key_of(row)), row
         if row["label"] is None:
@@ -120,13 +146,25 @@ def history(rows: Iterable[Row], today: str) -> list[Row]:
         if later is not None:
             verb = "taken back" if later["label"] is None else "replaced"
             why = f"{verb} by {later['answered_by']} on {later['answered_at']:%Y-%m-%d}"
-        elif row.get("until") and row["until"] < today:
-            why = f"the night of {row['until']} is over"
-        until = f" until {row['until']}" if row.get("until") else ""
+        elif (until := row.get("until")) and until < today:
+            why = f"the night of {until} is over"
         _, _, about, target = key_of(row)
-        names = {"at": row["answered_at"], "by": row["answered_by"], "system": row["system"], "about": about, "target": target}
-        names |= {"what": row["name"], "said": f"{row['label']}{until}", "note": row.get("note")}
-        found.append(names | {"session_id": row.get("session_id"), "ds": row.get("ds"), "holds": why is None, "why": why})
+        found.append(
+            {
+                "at": row["answered_at"],
+                "by": row["answered_by"],
+                "system": row["system"],
+                "about": about,
+                "target": target,
+                "what": row["name"],
+                "label": row["label"] + (f" until {row['until']}" if row.get("until") else ""),
+                "note": row.get("note"),
+                "session_id": row.get("session_id"),
+                "ds": row.get("ds"),
+                "holds": why is None,
+                "why": why,
+            }
+        )
     return found
 
 

@@ -16,6 +16,7 @@ from nightlog.history.reference import Reference
 from nightlog.history.score import GENERAL, SLOPE, THRESHOLD, USABLE_SESSIONS, Scorer
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import HISTORY, PATTERNS, SCORES, TEMPLATE_COUNTS, TEMPLATES
+from nightlog.lake.tables.silver import TemplateWeight
 from nightlog.systems.spec import System
 
 MOST_NIGHTS = 60  # older nights say little about what is usual now
@@ -82,7 +83,7 @@ def score_night(lake: Lake, system: System, ds: str, general_version: str | None
     return counts, f"the history is learning: {round(reference.n_sessions):,} of {USABLE_SESSIONS:,} sessions"
 
 
-def template_weights(scorer: Scorer, patterns: pa.Table) -> list[list[dict[str, Any]]]:
+def template_weights(scorer: Scorer, patterns: pa.Table) -> list[list[TemplateWeight]]:
     """Return for each pattern the weight of each of its templates: their rarity in the system, as shares of the pattern's sum."""
     rows = scorer.channels.read(patterns.column("events"))
     rarity = -np.log(scorer.channels.presence[scorer.channels.place(rows)])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from nightlog.lake.delta import DeltaTables, Write, commit_writes, sql_condition
 from nightlog.lake.parts import Part, Slice, parts_in, write_parts
 from nightlog.lake.runner import LOCAL_BYTES, Runner
-from nightlog.lake.schema import Row, arrow_schema, row_dict, rows_table, spark_schema
+from nightlog.lake.schema import Row, arrow_schema, rows_table, spark_schema
 from nightlog.lake.storage import file_system
 from nightlog.lake.tables import TableSpec
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset as pads
     from pyspark.sql import DataFrame, SparkSession
 
-    # Rows of a table, as records or in Arrow, or part files that workers have written.
+    # Rows of a table, in Python or in Arrow, or part files that workers have written.
     Data: TypeAlias = Sequence[Row] | pa.Table | Sequence[Part]
 
 
@@ -39,9 +39,9 @@ class Lake(DeltaTables):
 
     # Read
 
-    def rows(self, spec: TableSpec, columns: list[str] | None = None, **equal: str | Sequence[str]) -> list[dict[str, Any]]:
-        """Return the rows with these values, as dicts; no rows if the table is not there yet."""
-        found: list[dict[str, Any]] = self.arrow(spec, columns, **equal).to_pylist()
+    def rows(self, spec: TableSpec[Row], columns: list[str] | None = None, **equal: str | Sequence[str]) -> list[Row]:
+        """Return the rows with these values; no rows if the table is not there yet. With `columns` a row holds these alone."""
+        found: list[Row] = self.arrow(spec, columns, **equal).to_pylist(maps_as_pydicts="strict")
         return found
 
     def arrow(self, spec: TableSpec, columns: list[str] | None = None, **equal: str | Sequence[str]) -> pa.Table:
@@ -96,12 +96,12 @@ class Lake(DeltaTables):
 
     # Write
 
-    def append(self, spec: TableSpec, data: Data) -> None:
+    def append(self, spec: TableSpec[Row], data: Data[Row]) -> None:
         """Add rows or part files. No rows make no commit."""
         if len(data):
             self.write(Write(spec, in_table_form(spec, data, {})))
 
-    def replace(self, spec: TableSpec, data: Data, **place: str | Sequence[str]) -> None:
+    def replace(self, spec: TableSpec[Row], data: Data[Row], **place: str | Sequence[str]) -> None:
         """Put rows or part files in the place of all rows with these values; none clear the slice.
 
         Columns of the slice that the rows lack get its value. Whole partitions are replaced by part files.
@@ -113,7 +113,7 @@ class Lake(DeltaTables):
             written = tuple(write_parts(self.root, spec, written))
         self.write(Write(spec, written, place))
 
-    def merge(self, spec: TableSpec, rows: Iterable[Row], update: Sequence[str] = ()) -> None:
+    def merge(self, spec: TableSpec[Row], rows: Iterable[Row], update: Sequence[str] = ()) -> None:
         """Insert rows by the table's key or replace those there, with `update` only these columns of them."""
         if len(table := rows_table(spec, rows)):
             self.write(Write(spec, table, merged=True, update=tuple(update)))
@@ -128,7 +128,7 @@ class Lake(DeltaTables):
         self.runner.close()
 
 
-def in_table_form(spec: TableSpec, data: Data, place: Slice) -> pa.Table | tuple[Part, ...]:
+def in_table_form(spec: TableSpec[Row], data: Data[Row], place: Slice) -> pa.Table | tuple[Part, ...]:
     """Return part files as they are, and rows in the columns of the table; single values of the slice fill columns that they lack."""
     import pyarrow as pa
 
@@ -140,4 +140,5 @@ def in_table_form(spec: TableSpec, data: Data, place: Slice) -> pa.Table | tuple
         return data.select(spec.names).cast(arrow_schema(spec))
     if data and isinstance(data[0], Part):
         return tuple(part for part in data if isinstance(part, Part))
-    return rows_table(spec, [fixed | dict(row_dict(row)) for row in data if not isinstance(row, Part)])
+    records: list[Any] = [{**fixed, **row} for row in data if not isinstance(row, Part)]
+    return rows_table(spec, records)

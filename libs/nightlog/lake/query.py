@@ -81,7 +81,10 @@ VIEWS = (
         "v_feedback",
         "feedback of an analyst",
         ANSWERS,
-        "system kind about target=group name said=label until session_id ds note said_by=answered_by said_at=answered_at",
+        """
+            system kind about target=group name said=label until session_id ds note said_by=answered_by said_at=answered_at
+            label answered_by answered_at
+        """,
     ),
 )
 
@@ -224,6 +227,6 @@ def run_outcomes(lake: Lake, ds: str, run_id: str) -> list[tuple[str, str, str]]
             found.append((system, "failed", f"nothing is known of it after stage {missing.before[-1]}: see the log of stage {missing}"))
         else:
             published = last[Stage.PUBLISH]
-            anomalies = f"{dict(published['counts'])['n_anomalies']} anomalies"
+            anomalies = f"{(published['counts'] or {})['n_anomalies']} anomalies"
             found.append((system, published["outcome"], "; ".join(filter(None, [anomalies, published["detail"]]))))
     return found

@@ -1,4 +1,7 @@
-"""The columns of a table: their declaration, their types for Delta, Arrow and Spark, and additive schema growth.
+"""Tables: their declaration by the type of their rows, their types for Delta, Arrow and Spark, and additive schema growth.
+
+A table is declared once, as the `TypedDict` of its rows. Fields are columns, their type is that of the column, and `Annotated` gives the
+meaning; the docstring is the meaning of a row. Code reads and writes rows of this type, so that mypy knows each column.
 
 A lake is kept for years, and a later version of Nightlog may know more columns (or more fields of a nested record) than the tables have.
 Readers see nulls in them. The first write adds them to the table, in a commit of their own. Any other difference is refused.
@@ -9,8 +12,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+from typing_extensions import TypeVar
 
 from nightlog.errors import SchemaMismatch
 
@@ -54,16 +61,32 @@ def field_json(name: str, kind: Type, **metadata: str) -> dict[str, Any]:
     return {"name": name, "type": kind, "nullable": True, "metadata": metadata}
 
 
+class StoredAs(NamedTuple):
+    """The type of a column, if it is narrower than that of Python's type."""
+
+    type: str
+
+
 SYSTEM = Column("system", STRING, "name of the system")
 DS = Column("ds", STRING, "the night's day, YYYY-MM-DD")
-FILE = Column("file", STRING, "log file, relative to the data folder")
-LINE_NO = Column("line_no", LONG, "line number in the file, from 1")
 RUN_ID = Column("run_id", STRING, "the run that wrote the row")
+
+# Narrower numbers, and the columns that many tables have.
+Int32 = Annotated[int, StoredAs(INT)]
+Float32 = Annotated[float, StoredAs(FLOAT)]
+SystemName = Annotated[str, "name of the system"]
+Ds = Annotated[str, "the night's day, YYYY-MM-DD"]
+LogFile = Annotated[str, "log file, relative to the data folder"]
+LineNo = Annotated[int, "line number in the file, from 1"]
+RunId = Annotated[str, "the run that wrote the row"]
+
+# A row of a table, by the names of its columns; bare `TableSpec` is a table of any rows.
+Row = TypeVar("Row", bound=Mapping[str, Any], default=Any)
 
 
 @dataclass(frozen=True, eq=False)
-class TableSpec:
-    """One table: `schema.name`, its columns, the key of a row, its partition, and the meaning of a row.
+class TableSpec(Generic[Row]):
+    """One table: `schema.name`, its columns, the key of a row, its partition, and the meaning of a row. `table` makes it.
 
     Columns may be added (nullable ones; fields of nested records too), never changed in type. `retention`: its nights are dropped after
     `NIGHTLOG_BRONZE_DAYS`, `NIGHTLOG_SILVER_DAYS` or `NIGHTLOG_GOLD_DAYS`; None: nothing is dropped, because its rows belong to no night.
@@ -94,18 +117,49 @@ class TableSpec:
         return self.name.replace(".", "/")
 
 
-class NamedRow(Protocol):
-    """A named tuple whose fields are columns of a table."""
+def table(
+    row: type[Row],
+    name: str,
+    key: tuple[str, ...],
+    partition: tuple[str, ...] = ("system", "ds"),
+    sorted_by: str | None = None,
+    retention: Literal["bronze", "silver", "gold"] | None = None,
+) -> TableSpec[Row]:
+    """Return the table of rows of a type, a TypedDict whose fields are annotated with their meaning; for the others see TableSpec."""
+    about = (row.__doc__ or "").removesuffix(".")
+    columns = tuple(Column(field, column_type(hint), meaning(hint)) for field, hint in get_type_hints(row, include_extras=True).items())
+    return TableSpec(name, columns, key, partition, sorted_by, retention, about[:1].lower() + about[1:])
 
-    def _asdict(self) -> dict[str, Any]: ...
+
+def column_type(hint: Any) -> Type:
+    """Return the type of a column from that of a row's field. Any column may be null, also one whose field does not allow None.
+
+    >>> column_type(dict[str, Int32] | None)["valueType"]
+    'integer'
+    """
+    if get_origin(hint) is Annotated:
+        stored = next((each.type for each in hint.__metadata__ if isinstance(each, StoredAs)), None)
+        return stored or column_type(hint.__origin__)
+    if get_origin(hint) in (Union, UnionType):
+        return column_type(next(each for each in get_args(hint) if each is not type(None)))
+    if get_origin(hint) is Literal:
+        return STRING
+    if get_origin(hint) is list:
+        return array(column_type(get_args(hint)[0]))
+    if get_origin(hint) is dict:
+        return mapping(*map(column_type, get_args(hint)))
+    if is_typeddict(hint):
+        return struct(**{name: column_type(each) for name, each in get_type_hints(hint, include_extras=True).items()})
+    return {str: STRING, int: LONG, float: DOUBLE, datetime: TIME, bool: BOOLEAN}[hint]
 
 
-Row = Mapping[str, Any] | NamedRow
+def meaning(hint: Any) -> str:
+    """Return the meaning of a column.
 
-
-def row_dict(row: Row) -> Mapping[str, Any]:
-    """Return a row by its columns' names."""
-    return row if isinstance(row, Mapping) else row._asdict()
+    >>> meaning(Annotated[Int32, "rounds"])
+    'rounds'
+    """
+    return next(each for each in hint.__metadata__ if isinstance(each, str))
 
 
 @cache
@@ -131,14 +185,14 @@ def spark_schema(spec: TableSpec) -> StructType:
     return StructType.fromJson(spec.json)
 
 
-def rows_table(spec: TableSpec, rows: Iterable[Row]) -> pa.Table:
+def rows_table(spec: TableSpec[Row], rows: Iterable[Row]) -> pa.Table:
     """Return rows in the columns and types of the table; columns that a row lacks are null.
 
     Raises SchemaMismatch if a row has a column that the table does not have, or a value of another type.
     """
     import pyarrow as pa
 
-    names, dicts = set(spec.names), [row_dict(row) for row in rows]
+    names, dicts = set(spec.names), list(rows)
     if unknown := {name for row in dicts for name in row} - names:
         raise SchemaMismatch(f"{spec.name} has no column {', '.join(sorted(unknown))}; it has {', '.join(spec.names)}")
     try:

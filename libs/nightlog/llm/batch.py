@@ -14,13 +14,12 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from pydantic import TypeAdapter
 
 from nightlog.errors import BudgetExhausted
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import LLM_BATCHES, LLM_CALLS, VERDICTS
+from nightlog.lake.tables import LLM_BATCHES, LLM_CALLS, VERDICTS, LlmBatchRow, LlmCallRow, VerdictRow
 from nightlog.llm.batch_api import FINISHED, BatchApi, BatchState, NotFound, NotSubmitted, ResultLine, request_line
 from nightlog.llm.budget import UNSETTLED, Breaker, Cost, cost_of
 from nightlog.llm.chat import batches, read_reply, verdicts_in
@@ -37,7 +36,6 @@ SETTLING = timedelta(minutes=10)  # a submission younger than this may still be 
 GIVE_UP = timedelta(days=8)  # endpoints promise a day; what is not there after a week never comes
 ASKED = TypeAdapter(dict[str, tuple[Item, ...]])
 
-Row = dict[str, Any]
 Waiting = Collection[tuple[str, int]]
 
 
@@ -132,7 +130,7 @@ class BatchQueue:
         usual = self._client.cost(tokens)
         return replace(usual, money=usual.money * self._price)
 
-    def open_rows(self, lake: Lake, system: System) -> list[Row]:
+    def open_rows(self, lake: Lake, system: System) -> list[LlmBatchRow]:
         """Return the system's batches at this endpoint that are not settled, the oldest first."""
         rows = lake.rows(LLM_BATCHES, system=system.name, endpoint=self._api.host, llm=self.name)
         return sorted((row for row in rows if row["status"] in UNSETTLED), key=lambda row: (row["submitted_at"], row["batch"]))
@@ -148,7 +146,7 @@ class BatchQueue:
 
     # Submit
 
-    def submit(self, lake: Lake, system: System, items: Sequence[Item], row: Row, now: datetime) -> Iterator[Answer]:
+    def submit(self, lake: Lake, system: System, items: Sequence[Item], row: LlmBatchRow, now: datetime) -> Iterator[Answer]:
         """Submit items of one round as one batch, or as few as fit. Each answer reports its trouble, if any."""
         lines: dict[str, bytes] = {}
         parts: dict[str, tuple[Item, ...]] = {}
@@ -185,7 +183,7 @@ class BatchQueue:
         if obstacle is not None:
             yield Answer((), 0, 0, 0, trouble=obstacle)
 
-    def _submit(self, lake: Lake, row: Row, lines: bytes, costs: Sequence[Cost]) -> str | None:
+    def _submit(self, lake: Lake, row: LlmBatchRow, lines: bytes, costs: Sequence[Cost]) -> str | None:
         """Submit one batch, stored before and after. Return the trouble, None without any."""
         lake.merge(LLM_BATCHES, [row])
         made = self._api.submit(row["batch"], lines)
@@ -224,7 +222,7 @@ class BatchQueue:
                 found.troubles.append(f"batch {row['batch']}: {trouble}")
         return found
 
-    def _collect(self, lake: Lake, row: Row, clock: Callable[[], datetime], found: CollectedBatches) -> tuple[str | None, bool]:
+    def _collect(self, lake: Lake, row: LlmBatchRow, clock: Callable[[], datetime], found: CollectedBatches) -> tuple[str | None, bool]:
         """Collect one batch. Return its trouble, and True if it stays open."""
         now = clock()
         age = now - utc(row["submitted_at"])
@@ -252,25 +250,27 @@ class BatchQueue:
         self._api.delete_files(state)
         return trouble, False
 
-    def _later(self, lake: Lake, row: Row, failure: Failure, age: timedelta, now: datetime) -> tuple[str, bool]:
+    def _later(self, lake: Lake, row: LlmBatchRow, failure: Failure, age: timedelta, now: datetime) -> tuple[str, bool]:
         if failure.then == "stop":
             self._breaker.trip(failure.trouble)
         if age > GIVE_UP:
             return self._lost(lake, row, f"{failure.trouble}, for {GIVE_UP.days} days; its questions are asked again", now), False
         return failure.trouble, True
 
-    def _lost(self, lake: Lake, row: Row, trouble: str, now: datetime) -> str:
+    def _lost(self, lake: Lake, row: LlmBatchRow, trouble: str, now: datetime) -> str:
         lake.merge(LLM_BATCHES, [row | {"status": "lost", "trouble": trouble, "asked": "", "collected_at": now}])
         return trouble
 
     def _store(
-        self, lake: Lake, row: Row, state: BatchState, results: list[ResultLine] | NotFound, now: datetime, found: CollectedBatches
+        self, lake: Lake, row: LlmBatchRow, state: BatchState, results: list[ResultLine] | NotFound, now: datetime, found: CollectedBatches
     ) -> str | None:
         """Store the verdicts of a finished batch, then its costs, then its status. Return the trouble, None without any."""
         lines = unique_results(results) if isinstance(results, list) else {}
-        same = {"system": row["system"], "prompt": row["prompt"], "llm": row["llm"]}
-        known = {old["question_id"]: old["round"] for old in lake.rows(VERDICTS, ["question_id", "round"], **same)}
-        rows, tokens, calls, n_items = [], Tokens(), 0, 0
+        system, prompt, llm = row["system"], row["prompt"], row["llm"]
+        earlier = lake.rows(VERDICTS, ["question_id", "round"], system=system, prompt=prompt, llm=llm)
+        known = {old["question_id"]: old["round"] for old in earlier}
+        tokens, calls, n_items = Tokens(), 0, 0
+        rows: list[VerdictRow] = []
         troubles = [state.trouble, results.trouble if isinstance(results, NotFound) else None]
         for custom_id, items in ASKED.validate_json(row["asked"]).items():
             n_items += len(items)
@@ -287,8 +287,8 @@ class BatchQueue:
                     continue  # it was answered in another way meanwhile
                 item = asked[verdict.id]
                 first = item.comparison.first if item.comparison is not None else verdict
-                origin = {**same, "ds": row["ds"], "run_id": row["run_id"], "asked_at": now, "served_by": reply.served_by}
-                rows.append(verdict_row(verdict, first, item) | origin)
+                origin: VerdictRow = {"system": system, "prompt": prompt, "llm": llm, "ds": row["ds"], "run_id": row["run_id"]}
+                rows.append(verdict_row(verdict, first, item) | origin | {"asked_at": now, "served_by": reply.served_by})
                 found.verdicts.append(verdict)
         if missing := row["calls"] - calls:
             why = sorted({line.trouble for line in lines.values() if line.trouble is not None})
@@ -296,12 +296,27 @@ class BatchQueue:
         trouble = "; ".join(dict.fromkeys(filter(None, troubles))) or None
         if rows:
             lake.merge(VERDICTS, rows)
-        spent = {"calls": calls, "items": n_items, "tokens_in": tokens.input, "tokens_cached": tokens.cached, "tokens_out": tokens.output}
         money = self.cost(tokens).money
         self._client.budget.settle(cost_of(row), Cost(calls, tokens.input + tokens.output, money))
-        when = {"seconds": (now - utc(row["submitted_at"])).total_seconds(), "at": row["submitted_at"]}
-        place = {name: row[name] for name in ("system", "ds", "run_id", "llm", "round", "n_sessions")}
-        lake.merge(LLM_CALLS, [place | spent | when | {"money": money, "mode": "generallog", "trouble": trouble}])
+        call: LlmCallRow = {
+            "system": row["system"],
+            "ds": row["ds"],
+            "run_id": row["run_id"],
+            "mode": "generallog",
+            "llm": row["llm"],
+            "round": row["round"],
+            "calls": calls,
+            "items": n_items,
+            "n_sessions": row["n_sessions"],
+            "tokens_in": tokens.input,
+            "tokens_cached": tokens.cached,
+            "tokens_out": tokens.output,
+            "money": money,
+            "seconds": (now - utc(row["submitted_at"])).total_seconds(),
+            "trouble": trouble,
+            "at": row["submitted_at"],
+        }
+        lake.merge(LLM_CALLS, [call])
         lake.merge(LLM_BATCHES, [row | {"status": "collected", "trouble": trouble, "asked": "", "collected_at": now}])
         found.nights.add(row["ds"])
         found.calls += calls
@@ -324,7 +339,7 @@ class BatchJudge:
     def judge(self, system: System, items: Sequence[Item]) -> Iterator[Answer]:
         """See `Judge.judge`."""
         now = self._clock()
-        row = {
+        row: LlmBatchRow = {
             "system": system.name,
             "ds": self._origin.ds,
             "run_id": self._origin.run_id,

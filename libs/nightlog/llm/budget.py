@@ -12,7 +12,7 @@ from typing import Any
 
 from nightlog.errors import BudgetExhausted
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import LLM_BATCHES, LLM_CALLS, NIGHTS
+from nightlog.lake.tables import LLM_BATCHES, LLM_CALLS, NIGHTS, LlmBatchRow, LlmCallRow
 from nightlog.llm.items import Answer
 from nightlog.settings import Limits, Prices
 
@@ -147,7 +147,7 @@ def month_of(moment: datetime) -> str:
     return (moment.astimezone(UTC) if moment.tzinfo is not None else moment).strftime("%Y-%m")
 
 
-def cost_of(row: Mapping[str, Any]) -> Cost:
+def cost_of(row: LlmCallRow | LlmBatchRow) -> Cost:
     """Return the cost of a row of ops.llm_calls, or the reservation of one of ops.llm_batches."""
     return Cost(row["calls"] or 0, (row["tokens_in"] or 0) + (row["tokens_out"] or 0), row["money"] or 0.0)
 
@@ -168,7 +168,7 @@ def spending(lake: Lake, ds: str, now: datetime) -> Spent:
     return Spent(night, month)
 
 
-def call_row(answer: Answer, prices: Prices) -> dict[str, Any]:
+def call_row(answer: Answer, prices: Prices) -> LlmCallRow:
     """Return the columns of ops.llm_calls that are about the request."""
     judged = {verdict.id for verdict in answer.verdicts}
     return {
@@ -201,7 +201,7 @@ def cost(lake: Lake, since: str = "", until: str = "9999", system: str | None = 
     """
     equal = {"system": system} if system is not None else {}
     n_sessions = {(row["system"], row["ds"]): row["n_sessions"] for row in lake.rows(NIGHTS, ["system", "ds", "n_sessions"], **equal)}
-    groups: dict[tuple[str, str, str, str], list[dict[str, Any]]] = defaultdict(list)
+    groups: dict[tuple[str, str, str, str], list[LlmCallRow]] = defaultdict(list)
     for row in lake.rows(LLM_CALLS, None, **equal):
         if since <= row["ds"] <= until:
             groups[row["ds"], row["system"], row["mode"] or "", row["llm"] or ""].append(row)
@@ -216,7 +216,7 @@ def sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {column: round(sum(row[column] or 0 for row in rows), 6) for column in SUMMED}
 
 
-def share(rows: Sequence[Mapping[str, Any]], n_sessions: int | None) -> float | None:
+def share(rows: Sequence[LlmCallRow], n_sessions: int | None) -> float | None:
     """Return the share of a night's sessions that requests of the first round asked about."""
     asked = sum(row["n_sessions"] or 0 for row in rows if row["round"] == 1)
     return min(1.0, round(asked / n_sessions, 6)) if n_sessions else None

@@ -10,11 +10,11 @@ from datetime import datetime
 from itertools import pairwise
 
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import LLM_CALLS, VERDICTS
+from nightlog.lake.tables import LLM_CALLS, VERDICTS, LlmCallRow, VerdictRow
 from nightlog.llm.batch import BatchQueue, CollectedBatches, Origin, SkipWaiting
 from nightlog.llm.budget import call_row, failed_runs
 from nightlog.llm.items import Answer, Judge, Verdict
-from nightlog.llm.order import asking_order
+from nightlog.llm.order import AnswersTo, asking_order
 from nightlog.llm.prompt import prompt_hash
 from nightlog.llm.rounds import ask_rounds, is_uncertain, neighbour_finder
 from nightlog.llm.verdicts import known_questions, last_served, model_of, night_questions, verdict_rows
@@ -84,6 +84,7 @@ def label_patterns(
     prices: Prices = PRICES,
     batches: BatchQueue | None = None,
     progress: Callable[[str], None] = log.info,
+    answers_to: AnswersTo = lambda verdicts: {},
 ) -> tuple[dict[str, int], str | None]:
     """Ask for the missing verdicts on the night's proprietary patterns, those that teach most first and those that failed before last.
 
@@ -93,7 +94,7 @@ def label_patterns(
     point loses no answer that came.
 
     Args: judge, None if the LLM is off; clock, the time of an answer in UTC; batches, the queue of batches, None without an endpoint;
-        progress, called now and then with a line of text.
+        progress, called now and then with a line of text; answers_to, returns the analysts' answers to judged questions.
     Returns: counts by the names in COUNTS, all zero if nobody may be asked: calls (retries included), questions asked in both rounds,
         tokens, questions that stay open (llm_failed), wait in a batch (llm_waiting) or are left to the student (llm_left), questions judged
         for the first time, judged again, and known before; and a message, None if nothing went wrong and nothing stays open.
@@ -112,29 +113,26 @@ def label_patterns(
     count_collected(counts, collected)
     counts["verdicts_known"] = len(wanted & verdicts.keys() - {verdict.id for verdict in collected.verdicts})
     items = tonight + [item for item in earlier if item.id not in wanted and not is_uncertain(verdicts[item.id])]
-    origin = {"system": system.name, "ds": ds, "run_id": run_id, "llm": judge.name}
     asked: dict[int, set[str]] = {1: set(), 2: set()}
     before_tonight = {question for question, runs in failed.items() if any(night == ds for night, _ in runs)}
     troubles: list[str] = []
     served = [last_served(lake, system, judge.name)]
-    asking = judge
-    if batches is not None:
-        if batches.submits:
-            asking = batches.asking(lake, Origin(ds, run_id, judge.name, prompt), sessions, clock)
-        asking = SkipWaiting(asking, batches.waiting(lake, system, prompt))
-    order = asking_order(lake, system, ds, tonight, judge.name, failed, verdicts, batches is not None and batches.submits)
+    asking = through_batches(lake, system, judge, batches, Origin(ds, run_id, judge.name, prompt), sessions, clock)
+    order = asking_order(lake, system, ds, tonight, judge.name, failed, verdicts, answers_to, batches is not None and batches.submits)
     report = Progress(system.name, len(wanted - verdicts.keys()), progress)
     before = clock()
     for answer in ask_rounds(asking, system, items, sessions, dict(verdicts), neighbour_finder(earlier, verdicts), order):
         now, first_asked = clock(), set(answer.asked) - asked[answer.round]
         # Verdicts first: a kill between the two commits loses the note of a call, never an answer that was paid for.
         if answer.verdicts:
-            rows = verdict_rows(items, verdicts, sessions, answer.verdicts)
-            lake.merge(VERDICTS, [row | origin | {"prompt": prompt, "asked_at": now, "served_by": answer.served_by} for row in rows])
+            asked_by: VerdictRow = {"system": system.name, "ds": ds, "run_id": run_id, "llm": judge.name, "prompt": prompt}
+            asked_by |= {"asked_at": now, "served_by": answer.served_by}
+            lake.merge(VERDICTS, [row | asked_by for row in verdict_rows(items, verdicts, sessions, answer.verdicts)])
         if answer.calls or answer.asked:
-            behind = {"n_sessions": sum(sessions.get(question, 0) for question in first_asked - before_tonight)}
-            taken = {"mode": "generallog", "seconds": (now - before).total_seconds(), "at": now}
-            lake.append(LLM_CALLS, [origin | call_row(answer, prices) | behind | taken])
+            call: LlmCallRow = {"system": system.name, "ds": ds, "run_id": run_id, "llm": judge.name, "mode": "generallog"}
+            call |= {"n_sessions": sum(sessions.get(question, 0) for question in first_asked - before_tonight)}
+            call |= call_row(answer, prices) | {"seconds": (now - before).total_seconds(), "at": now}
+            lake.append(LLM_CALLS, [call])
         served.append(model_of(answer.served_by))
         verdicts |= {verdict.id: verdict for verdict in answer.verdicts}
         asked[answer.round] |= first_asked
@@ -152,6 +150,22 @@ def label_patterns(
     if detail is not None:
         log.warning("%s %s: %s", system.name, ds, detail)
     return counts, detail
+
+
+def through_batches(
+    lake: Lake,
+    system: System,
+    judge: Judge,
+    batches: BatchQueue | None,
+    origin: Origin,
+    sessions: Mapping[str, int],
+    clock: Callable[[], datetime],
+) -> Judge:
+    """Return the judge to ask: questions that wait in a batch are not asked again, and new ones go by batch if that is set."""
+    if batches is None:
+        return judge
+    asking = batches.asking(lake, origin, sessions, clock) if batches.submits else judge
+    return SkipWaiting(asking, batches.waiting(lake, system, origin.prompt))
 
 
 def distinct(troubles: Sequence[str], most: int = 3) -> list[str]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeAlias
 
-from nightlog.feedback.questions import system_answers
 from nightlog.history.answers import BATCH
 from nightlog.history.student import SystemStudent
 from nightlog.lake.lake import Lake
+from nightlog.lake.tables import VerdictRow
 from nightlog.llm.items import Item, Verdict
 from nightlog.llm.prompt import prompt_hash
 from nightlog.llm.verdicts import latest_verdicts
 from nightlog.systems.spec import System
 
+# Question id → its verdict, to question or pattern id → an analyst's answer: 1 anomalous, 0 normal.
+AnswersTo: TypeAlias = Callable[[Mapping[str, VerdictRow]], Mapping[str, float]]
 MOST_SPREAD = 200  # of a larger batch the rest comes in the order that holds without a student
 
 
@@ -77,6 +80,7 @@ def asking_order(
     llm: str,
     failed: Mapping[str, Collection[object]],
     known: Mapping[str, Verdict],
+    answers_to: AnswersTo,
     submits: bool,
 ) -> AskingOrder:
     """Return the order for a night's questions, which knows the analysts' answers.
@@ -85,7 +89,7 @@ def asking_order(
     """
     rows = latest_verdicts(lake, system, prompt_hash(system), llm)
     later = {question for question, row in rows.items() if (row["ds"] or "") > ds}
-    answered = system_answers(lake, system, rows)
-    answers = {name: float(row["label"] == "anomalous") for name, row in answered.items()}
     questions = [item.id for item in items]
-    return AskingOrder(lake, system, ds, questions, failed, answers, known, later, max(BATCH, len(questions)) if submits else BATCH)
+    return AskingOrder(
+        lake, system, ds, questions, failed, answers_to(rows), known, later, max(BATCH, len(questions)) if submits else BATCH
+    )

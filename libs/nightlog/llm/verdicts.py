@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from nightlog.errors import SchemaMismatch
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import PATTERNS, ROUTES, TEMPLATES, VERDICTS
+from nightlog.lake.tables import PATTERNS, ROUTES, TEMPLATES, VERDICTS, VerdictRow
+from nightlog.lake.tables.silver import AskedEvent
 from nightlog.llm.items import Events, Item, Verdict, group_key
 from nightlog.llm.rounds import with_comparisons
 from nightlog.systems.spec import System
-
-EventRows = list[dict[str, Any]]
 
 
 def night_questions(lake: Lake, system: System, ds: str) -> tuple[list[Item], dict[str, int]]:
@@ -43,7 +41,7 @@ def night_questions(lake: Lake, system: System, ds: str) -> tuple[list[Item], di
     return items, dict(sessions)
 
 
-def stored_verdict(row: Mapping[str, Any]) -> Verdict:
+def stored_verdict(row: VerdictRow) -> Verdict:
     """Return the last verdict on a question, from its row."""
     return Verdict(row["question_id"], row["label"], row["confidence"], row["reason"], row["round"], row["group"])
 
@@ -66,18 +64,18 @@ def model_of(served_by: str | None) -> str | None:
     return served_by.split(" ")[0] if served_by else None
 
 
-def latest_verdicts(lake: Lake, system: System, prompt: str, llm: str | None) -> dict[str, dict[str, Any]]:
+def latest_verdicts(lake: Lake, system: System, prompt: str, llm: str | None) -> dict[str, VerdictRow]:
     """Return question id → its row under this prompt, of this LLM, or of the one that answered last if none is configured."""
     found = [row for row in lake.rows(VERDICTS, system=system.name, prompt=prompt) if llm is None or row["llm"] == llm]
     return {row["question_id"]: row for row in sorted(found, key=lambda row: row["asked_at"])}
 
 
-def event_rows(events: Events) -> EventRows:
+def event_rows(events: Events) -> list[AskedEvent]:
     """Return events as `silver.verdicts` keeps them."""
     return [{"template": template, "count": count} for template, count in events]
 
 
-def verdict_row(verdict: Verdict, first: Verdict, item: Item) -> dict[str, Any]:
+def verdict_row(verdict: Verdict, first: Verdict, item: Item) -> VerdictRow:
     """Return the columns of `silver.verdicts` that are about the question.
 
     Args: first, the verdict of the first round; item, with its comparison if the verdict is of the second.
@@ -102,7 +100,7 @@ def verdict_row(verdict: Verdict, first: Verdict, item: Item) -> dict[str, Any]:
 
 def verdict_rows(
     items: Sequence[Item], before: Mapping[str, Verdict], sessions: Mapping[str, int], new: Sequence[Verdict]
-) -> list[dict[str, Any]]:
+) -> list[VerdictRow]:
     """Return `verdict_row` of each new verdict.
 
     Args: items, all that is known, the questions of the new verdicts included; before, the verdicts as they stood when these were asked.

@@ -16,7 +16,7 @@ from nightlog.detector.calibration import Calibration
 from nightlog.detector.manifest import OF_GENERAL, known_threshold
 from nightlog.feedback.groups import group_ids
 from nightlog.feedback.questions import answers_by_question, keys_of
-from nightlog.feedback.store import history, statement
+from nightlog.feedback.store import Statement, history, statement
 from nightlog.history.general import is_general_model
 from nightlog.lake.lake import Lake
 from nightlog.lake.lookup import PatternNight
@@ -35,7 +35,9 @@ from nightlog.lake.tables import (
     SESSIONS,
     TEMPLATES,
     VERDICTS,
+    AnswerRow,
     TableSpec,
+    VerdictRow,
 )
 from nightlog.llm.verdicts import stored_verdict
 from nightlog.outcomes import is_published
@@ -75,20 +77,20 @@ def read_story(lake: Lake, place: PatternNight, n_lines: int, today: str, record
     """
     about = read_about(lake, place)
     verdicts = verdicts_of(lake, about)
-    said = lake.rows(ANSWERS, system=place.system)
+    feedback = lake.rows(ANSWERS, system=place.system)
     change = nearest_normal(lake, about, verdicts)
     evidence = about.anomaly.get("evidence") or evidence_of(about)
     return {
         "session": {"system": place.system, "ds": place.ds, "pattern_id": place.pattern_id}
         | {name: about.session.get(name) for name in ("session_id", "started_at", "ended_at", "n_events")}
         | {"question_id": about.pattern.get("question_id"), "sessions_alike": about.pattern.get("n_sessions")},
-        "verdict": verdict_of(lake, about, verdicts, said),
+        "verdict": verdict_of(lake, about, verdicts, feedback),
         "router": {"route": about.route.get("route"), "similarity": about.route.get("similarity"), "tau": about.night.get("tau")},
         "small_model": {"probability": about.score.get("probability"), "model": about.score.get("model")},
         "templates": evidence,
         "history": {name: about.history.get(name) for name in ("probability", "flagged", "reasons", "student", "overruled")},
         "llm": [
-            {name: row[name] for name in CLOSEST_FIRST} | {"asked_at": row["asked_at"], "in_force": in_force(row, about.night)}
+            {name: row.get(name) for name in CLOSEST_FIRST} | {"asked_at": row["asked_at"], "in_force": in_force(row, about.night)}
             for row in verdicts
         ],
         "nearest_normal": None
@@ -99,7 +101,7 @@ def read_story(lake: Lake, place: PatternNight, n_lines: int, today: str, record
             for name, events in (("more", change.added), ("less", change.missing))
         },
         "events": events_of(lake, about, telling_templates(evidence, change), n_lines, record_start),
-        "feedback": [row for row in history(said, today) if is_about(row, about, verdicts)],
+        "feedback": [row for row in history(feedback, today) if is_about(row, about, verdicts)],
         "nights": nights_of(lake, place),
     }
 
@@ -133,8 +135,8 @@ def in_force(row: Mapping[str, Any], night: Mapping[str, Any]) -> bool:
     return row["prompt"] == versions.get("prompt") and versions.get("llm") in (None, row["llm"])
 
 
-def verdicts_of(lake: Lake, about: About) -> list[Row]:
-    """All that LLMs said of the pattern's question, what was in force first, then the newest."""
+def verdicts_of(lake: Lake, about: About) -> list[VerdictRow]:
+    """Return all verdicts of LLMs on the pattern's question, those in force first, then the newest."""
     question = about.pattern.get("question_id")
     rows = lake.rows(VERDICTS, system=about.place.system, question_id=question) if question else []
     newest = sorted(rows, key=lambda row: row["asked_at"], reverse=True)
@@ -172,7 +174,7 @@ def thresholds_of(lake: Lake, version: str | None) -> Thresholds | None:
     return Thresholds(threshold, foreign_threshold, Calibration(**found["foreign"]), calibration, bool(found.get("system")))
 
 
-def verdict_of(lake: Lake, about: About, verdicts: Sequence[Row], said: Sequence[Row]) -> Row:
+def verdict_of(lake: Lake, about: About, verdicts: Sequence[VerdictRow], feedback: Sequence[AnswerRow]) -> Row:
     """Return the night's verdict on the session: the published row; for a normal session its judge and the reason.
 
     `held_to` is what the small model's probability must reach; `can_flag` is False if it cannot. A session that nobody judged has no label.
@@ -187,7 +189,7 @@ def verdict_of(lake: Lake, about: About, verdicts: Sequence[Row], said: Sequence
         return {"label": "anomalous", "published": True} | {name: anomaly[name] for name in names} | model
     published = is_published(night.get("outcome"))
     then = night.get("run_at") if published else None
-    decision = decided_then(about, [row for row in verdicts if in_force(row, night)], said, by, then)
+    decision = decided_then(about, [row for row in verdicts if in_force(row, night)], feedback, by, then)
     found: Row = {"label": None, "published": published} | model | dict.fromkeys(names)
     found |= {"run_id": night.get("run_id"), "versions": night.get("versions")}
     if decision is not None:
@@ -202,13 +204,13 @@ def verdict_of(lake: Lake, about: About, verdicts: Sequence[Row], said: Sequence
 
 
 def decided_then(
-    about: About, verdicts: Sequence[Row], said: Sequence[Row], by: Thresholds | None, then: datetime | None
+    about: About, verdicts: Sequence[VerdictRow], feedback: Sequence[AnswerRow], by: Thresholds | None, then: datetime | None
 ) -> Decision | None:
     """Return the decision on the pattern by the rows of the time when the night was published; None if rows are missing."""
     if by is None or not about.pattern:
         return None
     known = [row for row in verdicts if then is None or utc(row["asked_at"]) <= utc(then)][:1]
-    earlier = [row for row in said if then is None or utc(row["answered_at"]) <= utc(then)]
+    earlier = [row for row in feedback if then is None or utc(row["answered_at"]) <= utc(then)]
     by_question = {row["question_id"]: row for row in known}
     groups = group_ids(about.place.system, {name: stored_verdict(row) for name, row in by_question.items()}, keys_of(by_question))
     answers = [
@@ -222,7 +224,7 @@ def decided_then(
     )
 
 
-def nearest_normal(lake: Lake, about: About, verdicts: Sequence[Row]) -> Change | None:
+def nearest_normal(lake: Lake, about: About, verdicts: Sequence[VerdictRow]) -> Change | None:
     """The difference to the nearest normal pattern: what the LLM was shown, else the nearest of the night's commonest."""
     for row in verdicts:
         if row["added"] is not None:
@@ -319,12 +321,12 @@ def matching(
     return rows
 
 
-def is_about(row: Mapping[str, Any], about: About, verdicts: Sequence[Row]) -> bool:
+def is_about(row: Statement, about: About, verdicts: Sequence[VerdictRow]) -> bool:
     """Return True if feedback is about the session's pattern, one of its templates, or the group of its question. `row`: see
     `history`.
     """
     if row["about"] == "pattern":
-        return bool(row["target"] == about.place.pattern_id)
+        return row["target"] == about.place.pattern_id
     if row["about"] == "template":
         return row["target"] in {event["template_id"] for event in about.pattern.get("events") or ()}
     by_question = {each["question_id"]: each for each in verdicts[:1]}

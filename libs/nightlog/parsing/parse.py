@@ -13,7 +13,17 @@ import pyarrow as pa
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import write_part
 from nightlog.lake.schema import spark_schema
-from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE, MESSAGES, NUMBERS, QUARANTINE, TEMPLATE_COUNTS, TEMPLATES
+from nightlog.lake.tables import (
+    COUNTS_TABLE,
+    EVENTS_TABLE,
+    LINES_TABLE,
+    MESSAGES,
+    NUMBERS,
+    QUARANTINE,
+    TEMPLATE_COUNTS,
+    TEMPLATES,
+    TemplateRow,
+)
 from nightlog.parsing.events import SHOWN_UNPARSED, Parsed, joined, parse_part, part_tasks
 from nightlog.parsing.number_ranges import of_templates
 from nightlog.parsing.readings import GONE, LINES, RULES, Readings
@@ -150,11 +160,11 @@ def add_templates(lake: Lake, system: System, messages: Mapping[int, tuple[str, 
     mined = texts.assign(fed=fed).merge(found.drop(columns="message_id").rename(columns={"message": "fed"}), on="fed")
     mined["first_ds"] = [new[number][1] for number in mined["message_id"]]
     before = {row["template_id"]: row for row in templates}
-    rows = []
+    rows: list[TemplateRow] = []
     for (name, widened, first_message, n_tokens, ordinal), of_it in mined.groupby(
         ["template_id", "widened", "first_message", "token_count", "ordinal"], sort=True
     ):
-        row = {"system": system.name, "template_id": name, "text": widened, "widened": widened, "first_message": first_message}
+        row: TemplateRow = {"system": system.name, "template_id": name, "text": widened, "widened": widened, "first_message": first_message}
         row |= {"token_count": int(n_tokens), "ordinal": int(ordinal), "first_ds": of_it["first_ds"].min()}
         if name not in before or before[name]["widened"] != widened:
             rows.append(row)

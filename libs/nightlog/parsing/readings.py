@@ -7,7 +7,7 @@ day that its sessions were made with has other events now.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -140,5 +140,4 @@ def is_changed(rows: Mapping[str, Reading], of: Reading, day: str, content: str)
 
 def rules_of(lake: Lake, system: str, ds: str) -> str | None:
     """Return the hash of the rules by which a night was parsed; None if an earlier version of Nightlog did so."""
-    found: Collection[dict[str, Any]] = lake.rows(READINGS, ["rules"], system=system, ds=ds)
-    return next((str(row["rules"]) for row in found), None)
+    return next((row["rules"] for row in lake.rows(READINGS, ["rules"], system=system, ds=ds)), None)

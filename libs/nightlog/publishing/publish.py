@@ -36,6 +36,11 @@ from nightlog.lake.tables import (
     SESSIONS,
     TEMPLATES,
     WAITING,
+    HistoryRow,
+    PatternRow,
+    RouteRow,
+    ScoreRow,
+    VerdictRow,
 )
 from nightlog.llm.verdicts import latest_verdicts
 from nightlog.outcomes import OutcomeKind, Stage, is_published
@@ -115,14 +120,13 @@ class Publication:
     unsound: tuple[Breach, ...] = ()
 
 
-def verdicts_and_answers(lake: Lake, system: System, prompt: str, llm: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def verdicts_and_answers(lake: Lake, system: System, prompt: str, llm: str | None) -> tuple[list[VerdictRow], list[dict[str, Any]]]:
     """Return what the LLM (see `latest_verdicts`) and what analysts say of the system's questions, as `decide` takes them."""
     found = latest_verdicts(lake, system, prompt, llm)
-    verdicts = [{"question_id": name} | {key: row[key] for key in ("label", "confidence", "reason", "ds")} for name, row in found.items()]
     answers = [
         {"question_id": name, "answer": row["label"], "told": statement(row)} for name, row in system_answers(lake, system, found).items()
     ]
-    return verdicts, answers
+    return list(found.values()), answers
 
 
 @dataclass
@@ -130,12 +134,12 @@ class Judged:
     """The night's patterns, routes and scores, the texts of the templates in them, and its sessions
     (session_id, pattern_id, started_at, ended_at, n_events). `history`: the rows of silver.history; `student`: its version."""
 
-    patterns: list[dict[str, Any]]
-    routes: list[dict[str, Any]]
-    scores: list[dict[str, Any]]
+    patterns: list[PatternRow]
+    routes: list[RouteRow]
+    scores: list[ScoreRow]
     texts: dict[str, str]
     sessions: pa.Table
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[HistoryRow] = field(default_factory=list)
     student: str | None = None
 
 
@@ -166,7 +170,7 @@ def pattern_knowledge(judged: Judged) -> dict[str, dict[str, TemplateFacts]]:
     return knowledge
 
 
-def learn(lake: Lake, system: System, ds: str, judged: Judged, verdicts: list[dict[str, Any]], answers: list[dict[str, Any]]) -> None:
+def learn(lake: Lake, system: System, ds: str, judged: Judged, verdicts: list[VerdictRow], answers: list[dict[str, Any]]) -> None:
     """Add to the rows of the history what the student knows of the night's patterns, and note its version."""
     given = (judged.patterns, judged.routes, judged.history, verdicts, answers)
     judged.history, judged.student = with_student(lake, system, ds, *given)
@@ -233,8 +237,11 @@ def tau_curve(judged: Judged, tau: float | None) -> tuple[list[dict[str, float]]
     Without a trained model there is no similarity: the curve is empty, and all sessions are proprietary.
     """
     sizes = {row["pattern_id"]: row["n_sessions"] for row in judged.patterns}
-    routes = [row for row in judged.routes if row["pattern_id"] in sizes and row["similarity"] is not None]
-    found = [(row["similarity"], sizes[row["pattern_id"]]) for row in routes]
+    found = [
+        (similarity, sizes[row["pattern_id"]])
+        for row in judged.routes
+        if row["pattern_id"] in sizes and (similarity := row["similarity"]) is not None
+    ]
     total = max(1, sum(n for _, n in found))
 
     def share(threshold: float) -> float:

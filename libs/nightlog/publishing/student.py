@@ -7,12 +7,12 @@ from typing import Any
 
 from nightlog.history.student import SystemStudent, judgement_in_words
 from nightlog.lake.lake import Lake
+from nightlog.lake.tables import HistoryRow
 from nightlog.llm.items import Verdict
 from nightlog.systems.spec import System
 
-Row = dict[str, Any]
 DIGITS = 6
-WITHOUT: Row = dict.fromkeys(("student", "student_reason", "overruled", "is_enough"))
+WITHOUT: HistoryRow = {"student": None, "student_reason": None, "overruled": None, "is_enough": None}
 
 
 def probabilities(verdicts: Iterable[Mapping[str, Any]], answers: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
@@ -28,10 +28,10 @@ def with_student(
     ds: str,
     patterns: Sequence[Mapping[str, Any]],
     routes: Sequence[Mapping[str, Any]],
-    history: Sequence[Row],
+    history: Sequence[HistoryRow],
     verdicts: Sequence[Mapping[str, Any]],
     answers: Sequence[Mapping[str, Any]],
-) -> tuple[list[Row], str | None]:
+) -> tuple[list[HistoryRow], str | None]:
     """Return the rows of silver.history of a night with what the student knows of each pattern, and the version of the student.
 
     The student learns from the verdicts of this night and of earlier ones, and from all answers. The version is None, and rows are as they
@@ -40,7 +40,7 @@ def with_student(
     Args: patterns (pattern_id, question_id); routes (pattern_id, route); history, the rows of the night; verdicts and answers as
     `decisions` takes them, verdicts with `ds`, the night that asked.
     """
-    cleared = [{**row, **WITHOUT} for row in history]
+    cleared: list[HistoryRow] = [{**row, **WITHOUT} for row in history]
     of_llm, of_analysts = probabilities((row for row in verdicts if (row["ds"] or "") <= ds), answers)
     if not (of_llm or of_analysts) or all(row["flagged"] is None for row in history):
         return cleared, None

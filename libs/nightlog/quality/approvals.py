@@ -68,13 +68,14 @@ class Past:
 def read_past(lake: Lake) -> Past:
     """Return the history of all systems, read once per run."""
     nights = by_system(lake.rows(NIGHTS, ["ds", "system", "outcome", *COUNTED]))
-    approvals = by_system(sorted(lake.rows(APPROVALS), key=lambda row: row["approved_at"]))
-    return Past(nights, approvals, hosts_of_nights(lake))
+    approvals = lake.rows(APPROVALS)
+    approvals.sort(key=lambda row: row["approved_at"])
+    return Past(nights, by_system(approvals), hosts_of_nights(lake))
 
 
-def by_system(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def by_system(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     """Return system → its rows, in their order."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         found.setdefault(row["system"], []).append(row)
     return found

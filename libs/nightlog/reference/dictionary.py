@@ -49,7 +49,7 @@ import polars
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import query
 
-said = polars.from_arrow(query(Lake("lake"), "select system, label, confidence, group_name from v_verdicts"))
+verdicts = polars.from_arrow(query(Lake("lake"), "select system, label, confidence, group_name from v_verdicts"))
 ```
 
 Spark SQL, in a session with Delta (`nightlog.spark.start_spark` makes one):

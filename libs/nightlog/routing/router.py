@@ -9,27 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import PATTERNS, ROUTES, VECTORS
+from nightlog.lake.tables import PATTERNS, ROUTES, VECTORS, PatternRow, RouteRow
+from nightlog.lake.tables.silver import NearestTemplate
 from nightlog.systems.spec import System
 
 BLOCK = 4096
 DIGITS = 4
 LEAST_TAU, TAU_QUANTILE = 0.5, 0.95
-
-
-class Nearest(NamedTuple):
-    """The source template that a template is most like, and its cosine in [-1, 1]."""
-
-    source: str
-    nearest_source_template: str
-    similarity: float
 
 
 @dataclass(frozen=True)
@@ -88,29 +80,28 @@ def choose_tau(vectors: Mapping[str, np.ndarray], patterns: Mapping[str, list[li
     return max(LEAST_TAU, round(float(np.quantile(similarities, TAU_QUANTILE)), 4)) if similarities else LEAST_TAU
 
 
-def route_patterns(patterns: Iterable[Mapping[str, Any]], nearest: Mapping[str, Nearest], tau: float | None) -> list[dict[str, Any]]:
+def route_patterns(patterns: Iterable[PatternRow], nearest: Mapping[str, NearestTemplate], tau: float | None) -> list[RouteRow]:
     """Call a pattern general if its least familiar template is at least `tau` like a source template.
 
     Args: patterns (pattern_id, events of (template_id, count)); nearest: template id → its most similar source template.
     Returns: one row a pattern (pattern_id, similarity, route "general" | "proprietary", nearest in the order of template ids).
     """
-    rows = []
+    rows: list[RouteRow] = []
     for pattern in patterns:
         names = sorted(event["template_id"] for event in pattern["events"])
-        found = [nearest.get(name) for name in names]
-        least = min((each.similarity if each is not None else -1.0 for each in found), default=-1.0)
-        near = [{"template_id": name} | (each._asdict() if each else {}) for name, each in zip(names, found, strict=True)]
+        near: list[NearestTemplate] = [nearest.get(name, {"template_id": name}) for name in names]
+        least = min((-1.0 if (cosine := each.get("similarity")) is None else cosine for each in near), default=-1.0)
         route = "general" if tau is not None and least >= tau else "proprietary"
         rows.append({"pattern_id": pattern["pattern_id"], "similarity": least, "route": route, "nearest": near})
     return rows
 
 
-def all_proprietary(patterns: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def all_proprietary(patterns: Iterable[PatternRow]) -> list[RouteRow]:
     """Return the routes of patterns if there are no sources to compare them with; the columns are those of `route_patterns`."""
     return [{"pattern_id": row["pattern_id"], "similarity": None, "route": "proprietary", "nearest": []} for row in patterns]
 
 
-def nearest_sources(names: Sequence[str], vectors: np.ndarray, sources: SourceTemplates) -> dict[str, Nearest]:
+def nearest_sources(names: Sequence[str], vectors: np.ndarray, sources: SourceTemplates) -> dict[str, NearestTemplate]:
     """For each template (row i of `vectors` is that of `names[i]`) its most similar source template. Rounded, so that the order of a
     matrix product's additions cannot change a row."""
     if not len(sources.texts) or not len(names):
@@ -118,7 +109,12 @@ def nearest_sources(names: Sequence[str], vectors: np.ndarray, sources: SourceTe
     where, cosine = most_similar(vectors, sources.vectors)
     rounded = np.round(cosine.astype(float), DIGITS).tolist()
     return {
-        name: Nearest(sources.systems[row], sources.texts[row], similarity)
+        name: {
+            "template_id": name,
+            "source": sources.systems[row],
+            "nearest_source_template": sources.texts[row],
+            "similarity": similarity,
+        }
         for name, row, similarity in zip(names, where.tolist(), rounded, strict=True)
     }
 

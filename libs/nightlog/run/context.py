@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
+from nightlog.lake.tables import OutcomeRow
 from nightlog.settings import Settings
 from nightlog.systems.spec import System
 
@@ -53,9 +54,9 @@ class Versions:
     llm: str | None
 
     @staticmethod
-    def from_row(row: dict[str, Any]) -> Versions | None:
+    def from_row(row: OutcomeRow) -> Versions | None:
         """Return the versions of a row of ops.outcomes; None if it has none, as rows of older versions of Nightlog."""
-        found = dict(row.get("versions") or ())
+        found = row.get("versions")
         return Versions(found.get("model"), found["prompt"], found.get("llm")) if found else None
 
     def as_map(self) -> dict[str, str]:

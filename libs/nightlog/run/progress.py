@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
-from nightlog.lake.tables import OUTCOMES
+from nightlog.lake.tables import OUTCOMES, OutcomeRow
 from nightlog.outcomes import SUCCESSES, Outcome, OutcomeKind, Stage
 from nightlog.run.context import Context, Versions
 from nightlog.systems.spec import System
@@ -21,11 +20,10 @@ class RecordedOutcome(Outcome):
     at: datetime
 
     @staticmethod
-    def from_row(row: Mapping[str, Any]) -> RecordedOutcome:
+    def from_row(row: OutcomeRow) -> RecordedOutcome:
         """Return a row of the table, typed. An outcome that is not known counts as failed. Raises ValueError if the stage is not known."""
         kind = OutcomeKind(row["outcome"]) if row["outcome"] in list(OutcomeKind) else OutcomeKind.FAILED
-        counts = {name: int(count) for name, count in dict(row["counts"] or ()).items()}
-        seconds = float(row["seconds"] or 0)
+        counts, seconds = row["counts"] or {}, row["seconds"] or 0.0
         return RecordedOutcome(row["system"], Stage(row["stage"]), kind, row["detail"], counts, seconds, row["run_id"], row["at"])
 
 
@@ -45,8 +43,8 @@ class Progress:
         own = [row for row in rows if row["run_id"] == self.context.run_id]
         recorded = [RecordedOutcome.from_row(row) for row in rows if row["stage"] in list(Stage)]
         self.latest = {(each.system, each.stage): each for each in recorded}
-        self.begun = {str(row["system"]) for row in own if row["stage"] == Stage.INGEST}
-        self.pinned |= {str(row["system"]): versions for row in own if (versions := Versions.from_row(row)) is not None}
+        self.begun = {row["system"] for row in own if row["stage"] == Stage.INGEST}
+        self.pinned |= {row["system"]: versions for row in own if (versions := Versions.from_row(row)) is not None}
 
     def of(self, system: System) -> list[RecordedOutcome]:
         """Return the last outcomes of a system, in the order of the stages."""
@@ -70,20 +68,27 @@ class Progress:
         """
         context = self.context
         last = max((row["at"] for row in context.lake.rows(OUTCOMES, ["at"], ds=context.ds)), default=None)
-        rows = []
+        rows: list[OutcomeRow] = []
         for outcome in outcomes:
             now, versions = context.clock(), self.pinned.get(outcome.system)
             last = now if last is None else max(now, last + timedelta(microseconds=1))
-            stored = {
-                "run_id": context.run_id,
-                "ds": context.ds,
-                "at": last,
-                "versions": versions.as_map() if versions is not None else None,
-            }
-            rows.append(asdict(outcome) | stored)
+            rows.append(
+                {
+                    "run_id": context.run_id,
+                    "ds": context.ds,
+                    "system": outcome.system,
+                    "stage": outcome.stage,
+                    "outcome": outcome.outcome,
+                    "detail": outcome.detail,
+                    "counts": outcome.counts,
+                    "seconds": outcome.seconds,
+                    "versions": versions.as_map() if versions is not None else None,
+                    "at": last,
+                }
+            )
         context.lake.append(OUTCOMES, rows)
-        for row in rows:
-            self.latest[row["system"], row["stage"]] = RecordedOutcome.from_row(row)
+        for recorded in map(RecordedOutcome.from_row, rows):
+            self.latest[recorded.system, recorded.stage] = recorded
 
     def overtaken_by(self, system: System) -> str | None:
         """Return the id of a run that began the system's night after this one did; None if there is none.

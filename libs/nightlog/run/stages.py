@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 from nightlog.errors import GateFailed, NoInput
@@ -130,10 +131,12 @@ def detect(lake: Lake, run: Context, system: System, versions: Versions, progres
 
 def label(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Result:
     """Ask the LLM about patterns that have no verdict yet."""
+    from nightlog.feedback.questions import answers_to
     from nightlog.llm.label import label_patterns
 
     judge, prices, batches = run.judge if system.llm.judges else None, run.settings.prices, run.batches
-    return Result(*label_patterns(lake, system, run.ds, run.run_id, judge, run.clock, prices, batches, run.notify))
+    answers = partial(answers_to, lake, system)
+    return Result(*label_patterns(lake, system, run.ds, run.run_id, judge, run.clock, prices, batches, run.notify, answers))
 
 
 def publish(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Result:

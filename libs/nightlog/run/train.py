@@ -52,12 +52,12 @@ def run_training(settings: Settings, names: str, tell: Callable[[str], None]) ->
 
 def answered(lake: Lake, system: System) -> dict[str, bool]:
     """Return the analysts' answers on a system's questions and patterns: id → anomalous or not."""
-    from nightlog.feedback.questions import system_answers
+    from nightlog.feedback.questions import answers_to
     from nightlog.llm.prompt import prompt_hash
     from nightlog.llm.verdicts import latest_verdicts
 
     verdicts = latest_verdicts(lake, system, prompt_hash(system), None)
-    return {question: row["label"] == "anomalous" for question, row in system_answers(lake, system, verdicts).items()}
+    return {question: answer == 1 for question, answer in answers_to(lake, system, verdicts).items()}
 
 
 def run_distillation(settings: Settings, names: str, tell: Callable[[str], None]) -> None:

@@ -7,9 +7,29 @@ model, prompt and policy differ in them alone. The descriptions go into the Delt
 from __future__ import annotations
 
 from nightlog.lake.schema import TableSpec
-from nightlog.lake.tables.bronze import BRONZE, FILES, LABELS, LINES_TABLE
+from nightlog.lake.tables.bronze import BRONZE, FILES, LABELS, LINES_TABLE, FileRow, LabelRow, LineRow
 from nightlog.lake.tables.gold import ANOMALIES, GOLD, NIGHTS, SIGNALS
-from nightlog.lake.tables.ops import ANSWERS, APPROVALS, HANDOFFS, LLM_BATCHES, LLM_CALLS, MODELS, OPS, OUTCOMES, PSEUDO_LABELS, QUARANTINE
+from nightlog.lake.tables.ops import (
+    ANSWERS,
+    APPROVALS,
+    HANDOFFS,
+    LLM_BATCHES,
+    LLM_CALLS,
+    MODELS,
+    OPS,
+    OUTCOMES,
+    PSEUDO_LABELS,
+    QUARANTINE,
+    AnswerRow,
+    ApprovalRow,
+    HandoffRow,
+    LlmBatchRow,
+    LlmCallRow,
+    ModelRow,
+    OutcomeRow,
+    PseudoLabelRow,
+    QuarantineRow,
+)
 from nightlog.lake.tables.silver import (
     COUNTS_TABLE,
     EVENTS_TABLE,
@@ -27,6 +47,21 @@ from nightlog.lake.tables.silver import (
     VECTORS,
     VERDICTS,
     WAITING,
+    CountRow,
+    EventRow,
+    HistoryRow,
+    MessageRow,
+    NumberRow,
+    PatternRow,
+    ReadingRow,
+    RouteRow,
+    ScoreRow,
+    SessionRow,
+    TemplateCountRow,
+    TemplateRow,
+    VectorRow,
+    VerdictRow,
+    WaitingRow,
 )
 
 ALL_TABLES = (*BRONZE, *SILVER, *GOLD, *OPS)

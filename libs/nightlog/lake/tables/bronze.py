@@ -1,58 +1,56 @@
 """Bronze: lines and labels as they were delivered."""
 
-from __future__ import annotations
+from datetime import datetime
+from typing import Annotated, TypedDict
 
-from nightlog.lake.schema import DS, FILE, INT, LINE_NO, LONG, RUN_ID, STRING, SYSTEM, TIME, Column, TableSpec
+from nightlog.lake.schema import Ds, Int32, LineNo, LogFile, RunId, SystemName, table
 
-LINES_TABLE = TableSpec(
-    "bronze.lines",
-    (SYSTEM, DS, FILE, LINE_NO, Column("text", STRING, "the line as delivered, without its label; bytes that are not UTF-8 replaced")),
-    ("system", "file", "line_no"),
-    retention="bronze",
-    about="a line of a system's log file, as it was delivered",
-)
 
-LABELS = TableSpec(
-    "bronze.labels",
-    (
-        SYSTEM,
-        DS,
-        FILE,
-        LINE_NO,
-        Column("session_id", STRING, "set where the label belongs to a session, not to a line"),
-        Column("label", INT, "1 anomalous, 0 normal"),
-        Column("tag", STRING, "the label as delivered"),
-    ),
-    ("system", "file", "line_no"),
-    ("system",),
-    retention="bronze",
-    about="a known label of a line or a session, kept apart from all that models and prompts see",
-)
+class LineRow(TypedDict, total=False):
+    """A line of a system's log file, as it was delivered."""
 
-FILES = TableSpec(
-    "bronze.files",
-    (
-        SYSTEM,
-        DS,
-        FILE,
-        Column("host", STRING, "the parts of the path that vary, without endings such as .1 and .gz; empty if none does"),
-        Column("n_lines", LONG, "its lines; null of a copy"),
-        Column("n_bytes", LONG, "bytes of these lines, unpacked, without line ends; null of a copy"),
-        Column("size", LONG, "bytes of the file as it was delivered, packed or not"),
-        Column("modified_at", TIME, "its last change before it was read, UTC"),
-        Column("content", STRING, "hash of its lines; null of a copy"),
-        Column(
-            "copy_of",
-            STRING,
-            "the file that was read instead, as this one is a copy or the first part of it; null if it was read",
-        ),
-        RUN_ID,
-    ),
-    ("system", "ds", "file"),
-    (),
-    "delta-rs",
-    retention="bronze",
-    about="a log file of a night: what was delivered, and read",
-)
+    system: SystemName
+    ds: Ds
+    file: LogFile
+    line_no: LineNo
+    text: Annotated[str, "the line as delivered, without its label; bytes that are not UTF-8 replaced"]
+
+
+LINES_TABLE = table(LineRow, "bronze.lines", ("system", "file", "line_no"), retention="bronze")
+
+
+class LabelRow(TypedDict, total=False):
+    """A known label of a line or a session, kept apart from all that models and prompts see."""
+
+    system: SystemName
+    ds: Ds
+    file: LogFile
+    line_no: LineNo
+    session_id: Annotated[str, "set where the label belongs to a session, not to a line"]
+    label: Annotated[Int32, "1 anomalous, 0 normal"]
+    tag: Annotated[str, "the label as delivered"]
+
+
+LABELS = table(LabelRow, "bronze.labels", ("system", "file", "line_no"), partition=("system",), retention="bronze")
+
+
+class FileRow(TypedDict, total=False):
+    """A log file of a night: what was delivered, and read."""
+
+    system: SystemName
+    ds: Ds
+    file: LogFile
+    host: Annotated[str, "the parts of the path that vary, without endings such as .1 and .gz; empty if none does"]
+    n_lines: Annotated[int | None, "its lines; null of a copy"]
+    n_bytes: Annotated[int | None, "bytes of these lines, unpacked, without line ends; null of a copy"]
+    size: Annotated[int, "bytes of the file as it was delivered, packed or not"]
+    modified_at: Annotated[datetime, "its last change before it was read, UTC"]
+    content: Annotated[str | None, "hash of its lines; null of a copy"]
+    copy_of: Annotated[str | None, "the file that was read instead, as this one is a copy or the first part of it; null if it was read"]
+    run_id: RunId
+
+
+FILES = table(FileRow, "bronze.files", ("system", "ds", "file"), partition=(), retention="bronze")
+
 
 BRONZE = (LINES_TABLE, LABELS, FILES)

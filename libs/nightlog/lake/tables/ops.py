@@ -1,208 +1,192 @@
 """Ops: outcomes, answers of analysts, calls of the LLM, models, and other records of the runs."""
 
-from __future__ import annotations
+from datetime import datetime
+from typing import Annotated, TypedDict
 
-from nightlog.lake.schema import (
-    BOOLEAN,
-    DOUBLE,
-    DS,
-    INT,
-    LONG,
-    RUN_ID,
-    STRING,
-    SYSTEM,
-    TIME,
-    Column,
-    TableSpec,
-    array,
-    mapping,
-    struct,
-)
+from nightlog.lake.schema import Ds, Int32, RunId, SystemName, table
 
-ANSWERS = TableSpec(
-    "ops.answers",
-    (
-        SYSTEM,
-        Column("kind", STRING, "answer | label | suppression; null is an answer"),
-        Column("about", STRING, "what it is about: group | pattern | template; null is a group"),
-        Column("group", STRING, "id of the group, the pattern or the template that it is about"),
-        Column("name", STRING, "the group's name then, null where it was a single question; the template's text"),
-        Column("label", STRING, "normal | anomalous, of a suppression suppressed; null takes an earlier one back"),
-        Column("questions", array(STRING), "the questions that the group had then: they stay answered under any prompt; or the pattern"),
-        Column("until", STRING, "the last night that a suppression is for, YYYY-MM-DD"),
-        Column("session_id", STRING, "the session that was pointed at, where it was one"),
-        Column("ds", STRING, "the night that it was seen in"),
-        Column("note", STRING, "what was said besides"),
-        Column("answered_by", STRING, "who said so"),
-        Column("answered_at", TIME, "UTC; of several of a kind about the same thing the last counts"),
-    ),
-    ("system", "kind", "about", "group", "answered_at"),
-    (),
-    about="what an analyst said: an answer about a group of questions, a label on a pattern, or a suppression",
-)
 
-LLM_CALLS = TableSpec(
-    "ops.llm_calls",
-    (
-        SYSTEM,
-        DS,
-        RUN_ID,
-        Column("mode", STRING, "what it was asked for: generallog | fusionlog"),
-        Column("llm", STRING, "provider and model"),
-        Column("round", INT, "1 or 2"),
-        Column("calls", LONG, "attempts of this request, retries included"),
-        Column("items", LONG, "questions in the request"),
-        Column("n_sessions", LONG, "the night's sessions behind questions that no request about this night had asked before"),
-        Column("tokens_in", LONG, "prompt tokens, cached ones included; those expected where an answer broke off or came without a count"),
-        Column("tokens_cached", LONG, "of these, those that the provider had cached"),
-        Column("tokens_out", LONG, "completion tokens, in the same way"),
-        Column("money", DOUBLE, "US dollars, by the prices that were set then"),
-        Column("seconds", DOUBLE, "since the answer before, waits included; of a batch since it was submitted"),
-        Column("trouble", STRING, "what went wrong, null where nothing did"),
-        Column("at", TIME, "when the answer came, UTC"),
-        Column("unanswered", array(STRING), "ids of the questions that got no verdict; such questions are asked last"),
-    ),
-    ("run_id", "ds", "system", "round", "at"),
-    (),
-    about="a request to the LLM",
-)
+class AnswerRow(TypedDict, total=False):
+    """A statement of an analyst: an answer about a group of questions, a label on a pattern, or a suppression."""
 
-LLM_BATCHES = TableSpec(
-    "ops.llm_batches",
-    (
-        Column("batch", STRING, "Nightlog's own name of the batch; the endpoint keeps it in its metadata"),
-        SYSTEM,
-        Column("ds", STRING, "the night that asks"),
-        Column("run_id", STRING, "the run that asks"),
-        Column("status", STRING, "submitting | open | collected | lost"),
-        Column("endpoint", STRING, "host that it was sent to"),
-        Column("batch_id", STRING, "the endpoint's name of it; null until the endpoint has answered"),
-        Column("prompt", STRING, "as in silver.verdicts"),
-        Column("llm", STRING, "provider and model"),
-        Column("round", INT, "1 or 2"),
-        Column("calls", LONG, "requests in the batch"),
-        Column("n_sessions", LONG, "the night's sessions behind its questions"),
-        Column("tokens_in", LONG, "prompt tokens expected, reserved in the budgets until it is collected"),
-        Column("tokens_out", LONG, "completion tokens expected"),
-        Column("money", DOUBLE, "US dollars expected"),
-        Column("questions", array(STRING), "ids of what it asks"),
-        Column("asked", STRING, "JSON: the questions of each request as they were asked; empty once it is collected"),
-        Column("trouble", STRING, "what went wrong, null where nothing did"),
-        Column("submitted_at", TIME, "UTC"),
-        Column("collected_at", TIME, "UTC; null while it is open"),
-    ),
-    ("batch",),
-    (),
-    about="a batch of requests to the LLM, from before it is sent until its answers are collected",
-)
+    system: SystemName
+    kind: Annotated[str | None, "answer | label | suppression; null is an answer"]
+    about: Annotated[str | None, "what it is about: group | pattern | template; null is a group"]
+    group: Annotated[str, "id of the group, the pattern or the template that it is about"]
+    name: Annotated[str | None, "the group's name then, null where it was a single question; the template's text"]
+    label: Annotated[str | None, "normal | anomalous, of a suppression suppressed; null takes an earlier one back"]
+    questions: Annotated[list[str] | None, "the questions that the group had then: they stay answered under any prompt; or the pattern"]
+    until: Annotated[str | None, "the last night that a suppression is for, YYYY-MM-DD"]
+    session_id: Annotated[str | None, "the session that was pointed at, where it was one"]
+    ds: Annotated[str | None, "the night that it was seen in"]
+    note: Annotated[str | None, "a remark of the analyst"]
+    answered_by: Annotated[str, "the analyst"]
+    answered_at: Annotated[datetime, "UTC; of several of a kind about the same thing the last counts"]
 
-OUTCOMES = TableSpec(
-    "ops.outcomes",
-    (
-        RUN_ID,
-        DS,
-        SYSTEM,
-        Column("stage", STRING, "ingest | parse | embed | route | detect | label | publish | report"),
-        Column("outcome", STRING, "done | incomplete | no_input | gated | failed | transient"),
-        Column("detail", STRING, "the error's message, where there is one"),
-        Column("counts", mapping(STRING, LONG), "what the stage counted"),
-        Column("seconds", DOUBLE, "wall time"),
-        Column("versions", mapping(STRING, STRING), "model, prompt and LLM that the run had pinned for the system"),
-        Column("at", TIME, "when the stage ended for this system, UTC; always later than the rows that the night had before"),
-    ),
-    ("run_id", "ds", "system", "stage", "at"),
-    (),
-    about="what became of a system in a stage of a run",
-)
 
-QUARANTINE = TableSpec(
-    "ops.quarantine",
-    (
-        SYSTEM,
-        DS,
-        Column("stage", STRING, "the stage that set the row aside"),
-        Column("reason", STRING, "the expectation or rule that it broke"),
-        Column("row", STRING, "the row as JSON; for a line: file, line_no, text"),
-        RUN_ID,
-    ),
-    ("system", "ds", "stage", "row"),
-    (),
-    retention="bronze",
-    about="a row that broke a rule and was set aside",
-)
+ANSWERS = table(AnswerRow, "ops.answers", ("system", "kind", "about", "group", "answered_at"), partition=())
 
-APPROVALS = TableSpec(
-    "ops.approvals",
-    (
-        DS,
-        SYSTEM,
-        Column("stage", STRING, "the stage whose gate held the night back: parse | publish"),
-        Column(
-            "held",
-            array(struct(measure=STRING, value=DOUBLE, low=DOUBLE, high=DOUBLE)),
-            "what was outside: the measure (see `gates.hold` of a system), its value, what the gate lets through",
-        ),
-        Column("new_normal", BOOLEAN, "true: from this night on, nights before it are no history any more"),
-        Column("approved_by", STRING, "who approved"),
-        Column("reason", STRING, "why, null where none was given"),
-        Column("approved_at", TIME, "UTC"),
-        Column("run_id", STRING, "the run that went on with the night"),
-    ),
-    ("ds", "system", "approved_at"),
-    (),
-    about="a night that a gate had held back and somebody published all the same",
-)
 
-HANDOFFS = TableSpec(
-    "ops.handoffs",
-    (
-        DS,
-        RUN_ID,
-        Column("kind", STRING, "webhook | export | metrics"),
-        Column("outcome", STRING, "done | failed"),
-        Column("detail", STRING, "where it went (of a webhook the host alone), or why it did not"),
-        Column("content", STRING, "hash of the message of a webhook: the same is not sent twice; null for other kinds"),
-        Column("at", TIME, "UTC"),
-    ),
-    ("run_id", "ds", "kind", "at"),
-    (),
-    about="a published night that was handed to somebody outside of the lake, or could not be",
-)
+class LlmCallRow(TypedDict, total=False):
+    """A request to the LLM."""
 
-MODELS = TableSpec(
-    "ops.models",
-    (
-        Column("version", STRING, "first 16 hex digits of sha256"),
-        Column("system", STRING, "the system that it is for alone; empty: what the sources teach, for every system"),
-        Column("sha256", STRING, "of the weights file"),
-        Column("status", STRING, "candidate | promoted | retired; a candidate that its gate refused stays one"),
-        Column("sources", array(STRING), "systems that taught it"),
-        Column("manifest", STRING, "JSON: encoder, tau, threshold, configuration, data versions"),
-        Column("metrics", mapping(STRING, DOUBLE), "measured on held-out source sessions"),
-        Column("created_at", TIME, "UTC"),
-    ),
-    ("version",),
-    (),
-    about="a version of a small model",
-)
+    system: SystemName
+    ds: Ds
+    run_id: RunId
+    mode: Annotated[str, "what it was asked for: generallog | fusionlog"]
+    llm: Annotated[str, "provider and model"]
+    round: Annotated[Int32, "1 or 2"]
+    calls: Annotated[int, "attempts of this request, retries included"]
+    items: Annotated[int, "questions in the request"]
+    n_sessions: Annotated[int, "the night's sessions behind questions that no request about this night had asked before"]
+    tokens_in: Annotated[int, "prompt tokens, cached ones included; those expected where an answer broke off or came without a count"]
+    tokens_cached: Annotated[int, "of these, those that the provider had cached"]
+    tokens_out: Annotated[int, "completion tokens, in the same way"]
+    money: Annotated[float, "US dollars, by the prices that were set then"]
+    seconds: Annotated[float, "since the answer before, waits included; of a batch since it was submitted"]
+    trouble: Annotated[str | None, "what went wrong, null where nothing did"]
+    at: Annotated[datetime, "when the answer came, UTC"]
+    unanswered: Annotated[list[str] | None, "ids of the questions that got no verdict; such questions are asked last"]
 
-PSEUDO_LABELS = TableSpec(
-    "ops.pseudo_labels",
-    (
-        SYSTEM,
-        Column("model", STRING, "the distilled model that learnt it"),
-        Column("pattern_id", STRING, "the pattern"),
-        Column("question_id", STRING, "the question whose verdict it comes from"),
-        Column("probability", DOUBLE, "of an anomaly, as the student learnt it"),
-        Column("origin", STRING, "feedback | second round | confident | agreement | unclear"),
-        Column("round", INT, "the round of distillation that accepted it"),
-        Column("llm_probability", DOUBLE, "of an anomaly, as the LLM or the analyst said"),
-        Column("small_probability", DOUBLE, "of an anomaly, as the small model said before the round"),
-        RUN_ID,
-    ),
-    ("system", "model", "pattern_id"),
-    (),
-    about="a label that a distilled model learnt from",
-)
+
+LLM_CALLS = table(LlmCallRow, "ops.llm_calls", ("run_id", "ds", "system", "round", "at"), partition=())
+
+
+class LlmBatchRow(TypedDict, total=False):
+    """A batch of requests to the LLM, from before it is sent until its answers are collected."""
+
+    batch: Annotated[str, "Nightlog's own name of the batch; the endpoint keeps it in its metadata"]
+    system: SystemName
+    ds: Annotated[str, "the night that asks"]
+    run_id: Annotated[str, "the run that asks"]
+    status: Annotated[str, "submitting | open | collected | lost"]
+    endpoint: Annotated[str, "host that it was sent to"]
+    batch_id: Annotated[str | None, "the endpoint's name of it; null until the endpoint has answered"]
+    prompt: Annotated[str, "as in silver.verdicts"]
+    llm: Annotated[str, "provider and model"]
+    round: Annotated[Int32, "1 or 2"]
+    calls: Annotated[int, "requests in the batch"]
+    n_sessions: Annotated[int, "the night's sessions behind its questions"]
+    tokens_in: Annotated[int, "prompt tokens expected, reserved in the budgets until it is collected"]
+    tokens_out: Annotated[int, "completion tokens expected"]
+    money: Annotated[float, "US dollars expected"]
+    questions: Annotated[list[str], "ids of what it asks"]
+    asked: Annotated[str, "JSON: the questions of each request as they were asked; empty once it is collected"]
+    trouble: Annotated[str | None, "what went wrong, null where nothing did"]
+    submitted_at: Annotated[datetime, "UTC"]
+    collected_at: Annotated[datetime | None, "UTC; null while it is open"]
+
+
+LLM_BATCHES = table(LlmBatchRow, "ops.llm_batches", ("batch",), partition=())
+
+
+class OutcomeRow(TypedDict, total=False):
+    """The outcome of a system in a stage of a run."""
+
+    run_id: RunId
+    ds: Ds
+    system: SystemName
+    stage: Annotated[str, "ingest | parse | embed | route | detect | label | publish | report"]
+    outcome: Annotated[str, "done | incomplete | no_input | gated | failed | transient"]
+    detail: Annotated[str | None, "the error's message, where there is one"]
+    counts: Annotated[dict[str, int] | None, "what the stage counted"]
+    seconds: Annotated[float, "wall time"]
+    versions: Annotated[dict[str, str] | None, "model, prompt and LLM that the run had pinned for the system"]
+    at: Annotated[datetime, "when the stage ended for this system, UTC; always later than the rows that the night had before"]
+
+
+OUTCOMES = table(OutcomeRow, "ops.outcomes", ("run_id", "ds", "system", "stage", "at"), partition=())
+
+
+class QuarantineRow(TypedDict, total=False):
+    """A row that broke a rule and was set aside."""
+
+    system: SystemName
+    ds: Ds
+    stage: Annotated[str, "the stage that set the row aside"]
+    reason: Annotated[str, "the expectation or rule that it broke"]
+    row: Annotated[str, "the row as JSON; for a line: file, line_no, text"]
+    run_id: RunId
+
+
+QUARANTINE = table(QuarantineRow, "ops.quarantine", ("system", "ds", "stage", "row"), partition=(), retention="bronze")
+
+
+class OutsideMeasure(TypedDict, total=False):
+    """A measure of a night that was outside of what its gate lets through."""
+
+    measure: str
+    value: float
+    low: float | None
+    high: float | None
+
+
+class ApprovalRow(TypedDict, total=False):
+    """A night that a gate had held back and somebody published all the same."""
+
+    ds: Ds
+    system: SystemName
+    stage: Annotated[str, "the stage whose gate held the night back: parse | publish"]
+    held: Annotated[
+        list[OutsideMeasure], "what was outside: the measure (see `gates.hold` of a system), its value, what the gate lets through"
+    ]
+    new_normal: Annotated[bool, "true: from this night on, nights before it are no history any more"]
+    approved_by: Annotated[str, "who approved"]
+    reason: Annotated[str | None, "why, null where none was given"]
+    approved_at: Annotated[datetime, "UTC"]
+    run_id: Annotated[str, "the run that went on with the night"]
+
+
+APPROVALS = table(ApprovalRow, "ops.approvals", ("ds", "system", "approved_at"), partition=())
+
+
+class HandoffRow(TypedDict, total=False):
+    """A published night that was handed to somebody outside of the lake, or could not be."""
+
+    ds: Ds
+    run_id: RunId
+    kind: Annotated[str, "webhook | export | metrics"]
+    outcome: Annotated[str, "done | failed"]
+    detail: Annotated[str, "where it went (of a webhook the host alone), or why it did not"]
+    content: Annotated[str | None, "hash of the message of a webhook: the same is not sent twice; null for other kinds"]
+    at: Annotated[datetime, "UTC"]
+
+
+HANDOFFS = table(HandoffRow, "ops.handoffs", ("run_id", "ds", "kind", "at"), partition=())
+
+
+class ModelRow(TypedDict, total=False):
+    """A version of a small model."""
+
+    version: Annotated[str, "first 16 hex digits of sha256"]
+    system: Annotated[str, "the system that it is for alone; empty: what the sources teach, for every system"]
+    sha256: Annotated[str, "of the weights file"]
+    status: Annotated[str, "candidate | promoted | retired; a candidate that its gate refused stays one"]
+    sources: Annotated[list[str], "systems that taught it"]
+    manifest: Annotated[str, "JSON: encoder, tau, threshold, configuration, data versions"]
+    metrics: Annotated[dict[str, float], "measured on held-out source sessions"]
+    created_at: Annotated[datetime, "UTC"]
+
+
+MODELS = table(ModelRow, "ops.models", ("version",), partition=())
+
+
+class PseudoLabelRow(TypedDict, total=False):
+    """A label that a distilled model learnt from."""
+
+    system: SystemName
+    model: Annotated[str, "the distilled model that learnt it"]
+    pattern_id: Annotated[str, "the pattern"]
+    question_id: Annotated[str, "the question whose verdict it comes from"]
+    probability: Annotated[float, "of an anomaly, as the student learnt it"]
+    origin: Annotated[str, "feedback | second round | confident | agreement | unclear"]
+    round: Annotated[Int32, "the round of distillation that accepted it"]
+    llm_probability: Annotated[float, "of an anomaly, by the LLM or the analyst"]
+    small_probability: Annotated[float, "of an anomaly, by the small model before the round"]
+    run_id: RunId
+
+
+PSEUDO_LABELS = table(PseudoLabelRow, "ops.pseudo_labels", ("system", "model", "pattern_id"), partition=())
+
 
 OPS = (ANSWERS, LLM_CALLS, LLM_BATCHES, OUTCOMES, QUARANTINE, APPROVALS, HANDOFFS, MODELS, PSEUDO_LABELS)
