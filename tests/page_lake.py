@@ -15,6 +15,7 @@ from nightlog.lake.tables import (
     ANOMALIES,
     ANSWERS,
     EVENTS_TABLE,
+    FINDINGS,
     LLM_CALLS,
     MESSAGES,
     NIGHTS,
@@ -25,6 +26,8 @@ from nightlog.lake.tables import (
     TEMPLATES,
     VERDICTS,
 )
+from nightlog.publishing.findings import derive_findings
+from nightlog.publishing.incidents import write_incidents
 
 DS, BEFORE, WEEK = "2026-03-04", "2026-03-03", "2026-02-25"
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -99,6 +102,9 @@ def put_night(lake: Lake, system: str, ds: str, patterns: list[str], **more: Any
     lake.replace(PATTERNS, rows, **place)
     lake.replace(EVENTS_TABLE, events, **place)
     lake.replace(ANOMALIES, found, **place)
+    rows_found = lake.arrow(ANOMALIES, **place)
+    findings = derive_findings(lake, system, ds, rows_found, len(sessions), rows, TEXTS, counted=True)
+    lake.replace(FINDINGS, [row | {"run_id": "r"} for row in findings], **place)
     waiting = sum(row["status"] == "provisional" for row in found)
     counted = {
         "n_provisional": waiting,
@@ -176,6 +182,8 @@ def small_lake(root: str) -> Lake:
     note(lake, "void", until="ingest", outcome="no_input", detail="no file matches void.log")
     put_night(lake, "index", DS, ["p-normal"])
     note(lake, "index")
+    for ds in (WEEK, BEFORE, DS):
+        write_incidents(lake, ds, "r")
     return lake
 
 
@@ -212,6 +220,9 @@ def big_lake(root: str, n: int = 300_000, kinds: int = 3_000, lines_each: int = 
     }
     columns = [values[field.name].cast(field.type) if field.name in values else pa.nulls(n, field.type) for field in schema]
     write_deltalake(lake.path(ANOMALIES), pa.table(columns, schema=schema), partition_by=list(ANOMALIES.partition))
+    findings = derive_findings(lake, "big", DS, lake.arrow(ANOMALIES, system="big", ds=DS), 10 * n, [], {}, counted=True)
+    lake.replace(FINDINGS, findings, system="big", ds=DS)
+    write_incidents(lake, DS, "r")
     lake.append(
         NIGHTS,
         [{"ds": DS, "system": "big", "outcome": "done", "n_sessions": 10 * n, "n_lines": 40 * n, "n_anomalies": n, "versions": VERSIONS}],

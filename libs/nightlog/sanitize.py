@@ -58,6 +58,19 @@ def csv_lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) ->
     return buffer.getvalue()
 
 
+def shortened(text: str, most: int) -> str:
+    """Return text of at most `most` characters, cut at a word and ended by an ellipsis; only a word longer than half of that is cut itself.
+
+    >>> shortened("The session timed out waiting", 22), shortened("The session", 22), shortened("/srv/mail/user12/dovecot", 10)
+    ('The session timed out…', 'The session', '/srv/mail…')
+    """
+    if len(text) <= most:
+        return text
+    cut = text[: most - 1]
+    at = cut.rfind(" ") if not text[most - 1].isspace() else len(cut)
+    return f"{(cut[:at] if at >= most // 2 else cut).rstrip()}…"
+
+
 def as_json(value: Any) -> Any:
     """Return a value that JSON has no form for, as text."""
     return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 DOC = Path(__file__).resolve().parents[2] / "docs" / "tables.md"
 AT_LEAST = {
     "v_anomalies": "ds system session_id pattern_id started_at n_events score decided_by route status reason evidence lines versions",
+    "v_findings": "ds system finding_id pattern_id status score n_sessions telling is_new first_seen n_nights trend rank rank_reason",
+    "v_incidents": "ds incident_id title systems finding_ids n_findings n_sessions joined_by first_seen is_new rank rank_reason",
     "v_nights": "ds system outcome detail n_files n_lines n_sessions n_patterns proprietary_share n_anomalies n_provisional run_at",
     "v_templates": "system template_id template widened first_message token_count first_ds",
     "v_verdicts": "system question_id label confidence reason asked_round group_name added missing events prompt llm ds asked_at",

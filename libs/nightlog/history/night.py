@@ -37,12 +37,12 @@ def scorer_of(lake: Lake, system: System, ds: str, rows: pa.Table) -> Scorer:
     past = [Reference.of_night(rows.filter(pc.equal(rows.column("ds"), night)), counted, night) for night in nights]
     reference = Reference.merge(past[:-1]).including(past[-1]) if len(past) > 1 else past[0]
     text = Templates.of(lake.arrow(TEMPLATES, ["template_id", "text"], system=system.name)).text
-    return Scorer(reference, Templates(text, usual_levels(lake, system, nights)))
+    return Scorer(reference, Templates(text, usual_levels(lake, system.name, nights)))
 
 
-def usual_levels(lake: Lake, system: System, nights: Sequence[str]) -> dict[str, str]:
+def usual_levels(lake: Lake, system: str, nights: Sequence[str]) -> dict[str, str]:
     """Return template id → the level that most of its records of these nights have; templates without one are left out."""
-    rows = lake.arrow(TEMPLATE_COUNTS, ["template_id", "level", "n"], system=system.name, ds=nights)
+    rows = lake.arrow(TEMPLATE_COUNTS, ["template_id", "level", "n"], system=system, ds=nights)
     rows = rows.filter(pc.is_valid(rows.column("level"))).group_by(["template_id", "level"]).aggregate([("n", "sum")])
     ordered = rows.sort_by([("n_sum", "ascending"), ("level", "ascending")])
     return dict(zip(ordered.column("template_id").to_pylist(), ordered.column("level").to_pylist(), strict=True))

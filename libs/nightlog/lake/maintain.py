@@ -66,23 +66,27 @@ def expired_nights(
 
 
 def nights_in(lake: Lake, spec: TableSpec) -> set[Night]:
-    """Return the nights of which a table with a column `ds` holds rows."""
+    """Return the nights of which a table with a column `ds` holds rows; the system is empty if a row is about all systems."""
     if "ds" in spec.partition:
         return {(found["system"], found["ds"]) for found in lake.table(spec).partitions()}
-    rows = lake.dataset(spec).to_table(columns=["system", "ds"]).group_by(["system", "ds"]).aggregate([]).to_pylist()
-    return {(row["system"], row["ds"]) for row in rows if row["ds"] is not None}
+    columns = [name for name in ("system", "ds") if name in spec.names]
+    rows = lake.dataset(spec).to_table(columns=columns).group_by(columns).aggregate([]).to_pylist()
+    return {(row.get("system", ""), row["ds"]) for row in rows if row["ds"] is not None}
 
 
 def last_runs(lake: Lake, look_back: Mapping[str, int]) -> dict[Night, date]:
     """Return the day of each night's last run, whatever its outcome; a night that looks back needs the days before it as well.
+
+    An empty system stands for all systems of a night.
 
     Args: look_back, by system the number of days that its nights look back; 0 where it is not named.
     """
     found: dict[Night, date] = {}
     for row in lake.rows(OUTCOMES, ["system", "ds", "at"]):
         for n in range(look_back.get(row["system"], 0) + 1):
-            night, day = (row["system"], str(date.fromisoformat(row["ds"]) - timedelta(days=n))), row["at"].date()
-            found[night] = max(day, found.get(night, day))
+            ds, day = str(date.fromisoformat(row["ds"]) - timedelta(days=n)), row["at"].date()
+            for night in ((row["system"], ds), ("", ds)):
+                found[night] = max(day, found.get(night, day))
     return found
 
 
@@ -111,12 +115,13 @@ def maintain(
         days = retention.days(spec)
         old = expired_nights(nights_in(lake, spec), runs, now.date(), days, sources) if days is not None else {}
         old = {system: ds for system, ds in old.items() if not systems or system in systems}
-        dropped = [f"{system}: {len(ds)} nights from {ds[0]} to {ds[-1]}" for system, ds in old.items()]
+        dropped = [f"{system or 'all systems'}: {len(ds)} nights from {ds[0]} to {ds[-1]}" for system, ds in old.items()]
         if dry_run:
             tell(f"{spec.name}: would drop {'; '.join(dropped) or 'nothing'}")
             continue
         if old:
-            lake.table(spec).delete(" or ".join(f"({sql_condition({'system': system, 'ds': ds})})" for system, ds in old.items()))
+            places = [{"system": system, "ds": ds} if system else {"ds": ds} for system, ds in old.items()]
+            lake.table(spec).delete(" or ".join(f"({sql_condition(place)})" for place in places))
         n_compacted = compact(lake, spec) if spec.retention == "gold" or "ds" not in spec.partition else 0
         n_removed = vacuum(lake, spec, retention.replay)
         tell(f"{spec.name}: dropped {'; '.join(dropped) or 'nothing'}; {n_compacted} small files compacted, {n_removed} old files removed")

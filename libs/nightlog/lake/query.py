@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any
 from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
 from nightlog.lake.schema import rows_table
-from nightlog.lake.tables import ALL_TABLES, ANOMALIES, ANSWERS, NIGHTS, OUTCOMES, SIGNALS, TEMPLATES, VERDICTS, TableSpec
+from nightlog.lake.tables import (
+    ALL_TABLES,
+    ANOMALIES,
+    ANSWERS,
+    FINDINGS,
+    INCIDENTS,
+    NIGHTS,
+    OUTCOMES,
+    SIGNALS,
+    TEMPLATES,
+    VERDICTS,
+    TableSpec,
+)
 from nightlog.outcomes import SUCCESSES, Stage, exit_kind
 
 if TYPE_CHECKING:
@@ -43,6 +55,24 @@ VIEWS = (
         """
             ds system session_id pattern_id started_at ended_at n_events score decided_by route status reason evidence
             lines versions run_id
+        """,
+    ),
+    View(
+        "v_findings",
+        "the anomalous sessions of one pattern in a night of a system",
+        FINDINGS,
+        """
+            ds system finding_id pattern_id status decided_by route score reason n_sessions share example_session_id severity level telling
+            is_new first_seen last_seen n_nights trend started_at ended_at hours minutes impact rank rank_reason run_id
+        """,
+    ),
+    View(
+        "v_incidents",
+        "findings of a night, over systems, that have one cause or the same minutes",
+        INCIDENTS,
+        """
+            ds incident_id title status systems finding_ids n_findings n_sessions severity started_at ended_at hours joined_by first_seen
+            is_new impact rank rank_reason run_id
         """,
     ),
     View(
@@ -113,6 +143,15 @@ def anomalies(lake: Lake, ds: str, system: str = "") -> list[dict[str, Any]]:
     equal = {"ds": ds} | ({"system": system} if system else {})
     rows = lake.rows(ANOMALIES, None, **equal)
     return sorted(rows, key=lambda row: (row["system"], -(row["score"] or 0), row["session_id"]))
+
+
+def incidents(lake: Lake, ds: str) -> list[dict[str, Any]]:
+    """Return the night's rows of gold.incidents by rank, each with `findings`: its rows of gold.findings, by rank over all systems."""
+    findings = {row["finding_id"]: row for row in lake.rows(FINDINGS, ds=ds)}
+    found = []
+    for row in sorted(lake.rows(INCIDENTS, ds=ds), key=lambda row: row["rank"]):
+        found.append(row | {"findings": [findings[name] for name in row["finding_ids"] if name in findings]})
+    return found
 
 
 def connect(lake: Lake, with_absent: bool = False) -> duckdb.DuckDBPyConnection:

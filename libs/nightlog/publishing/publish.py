@@ -1,4 +1,4 @@
-"""Stage publish: gold.anomalies and gold.nights, through the gates."""
+"""Stage publish: gold.anomalies, gold.findings and gold.nights, through the gates."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from nightlog.lake.tables import (
     ANOMALIES,
     ANSWERS,
     EVENTS_TABLE,
+    FINDINGS,
     HISTORY,
     LINES_TABLE,
     MESSAGES,
@@ -48,11 +49,13 @@ from nightlog.parsing.readings import Readings, rules_of
 from nightlog.publishing.account import JUDGES, VerdictAccount, account, input_sentence, night_outcome, unjudged_sentence
 from nightlog.publishing.decide import Decision, Thresholds, decisions, llm_cause, with_suppressions
 from nightlog.publishing.evidence import TemplateFacts, with_evidence
+from nightlog.publishing.findings import derive_findings
 from nightlog.publishing.student import with_student
 from nightlog.quality.approvals import Past, check_anomalies
 from nightlog.quality.gates import (
     ACCOUNTED,
     JUDGED,
+    PUBLISHED,
     Breach,
     anomaly_expectations,
     check,
@@ -318,6 +321,9 @@ def publish(
     accounts |= {"sessions_without_account": abs(len(judged.sessions) - verdicts.n_sessions)}
     unsound = [*check_sums(sums, JUDGED), *check_sums(accounts, ACCOUNTED), *by.unsound]
     staged = staged_anomalies(lake, system, by, judged, decided, versions)
+    counted = system.session.kind == "id"
+    findings = derive_findings(lake, system.name, by.ds, staged, len(judged.sessions), judged.patterns, judged.texts, counted)
+    unsound += check_sums({"anomalies_without_finding": abs(len(staged) - sum(row["n_sessions"] for row in findings))}, PUBLISHED)
     narrow = narrow_frame(staged, place)
     breaches = check(narrow, anomaly_expectations(by.ds, system.name)) if len(narrow) else []
     quarantine(lake, system.name, by, narrow, breaches)
@@ -327,6 +333,7 @@ def publish(
     )
     written = [write_part(lake.root, ANOMALIES, staged, **place)] if len(staged) else []
     lake.replace(ANOMALIES, written, **place)
+    lake.replace(FINDINGS, [row | {"run_id": by.run_id} for row in findings], **place)
     if judged.history != stored:
         lake.replace(HISTORY, judged.history, **place)
     curve, share = tau_curve(judged, manifest.tau)

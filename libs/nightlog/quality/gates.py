@@ -36,6 +36,8 @@ ACCOUNTED = {
     "sessions_left_but_not_listed": "critical",
     "sessions_without_account": "critical",
 }
+# What the rows that would be published lack.
+PUBLISHED = {"anomalies_without_finding": "critical"}
 
 
 @dataclass(frozen=True)

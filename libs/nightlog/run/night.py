@@ -150,24 +150,34 @@ class Night:
 
 
 def report(run: Context) -> dict[str, str]:
-    """Find the night's signals, write its pages, then hand it off. Each part is tried, whatever the outcome of the one before.
+    """Join the night's findings to incidents, find its signals, write its pages, then hand it off.
+
+    Each part is tried, whatever the outcome of the one before.
 
     Nothing of what was published is changed, and a failure here hides none of it.
 
-    Returns: the systems that lack signals or a page, each with the reason. A receiver that cannot be reached is a row of ops.handoffs.
+    Returns: the systems that lack incidents, signals or a page, each with the reason. A receiver that cannot be reached is a row of
+    ops.handoffs.
     """
     from nightlog.handoff.handoff import hand_off
     from nightlog.pages.page import write_pages
+    from nightlog.publishing.incidents import write_incidents
     from nightlog.signals.find import find_signals
 
     reasons: dict[str, list[str]] = {}
     names = [system.name for system in run.systems]
     try:
+        write_incidents(run.lake, run.ds, run.run_id)
+    except Exception as error:
+        log.exception("%s: no incidents", run.ds)
+        reasons = {name: [f"no incidents: {first_line(error)}"] for name in names}
+    try:
         failed = find_signals(run.lake, run.systems, run.ds, run.run_id)
-        reasons = {name: [f"no signals: {reason}"] for name, reason in failed.items()}
     except Exception as error:
         log.exception("%s: no signals", run.ds)
-        reasons = {name: [f"no signals: {first_line(error)}"] for name in names}
+        failed = dict.fromkeys(names, first_line(error))
+    for name, reason in failed.items():
+        reasons.setdefault(name, []).append(f"no signals: {reason}")
     try:
         failed = write_pages(run.lake, run.ds, run.settings.alerts_per_night, run.settings.lines_url).failed
     except Exception as error:

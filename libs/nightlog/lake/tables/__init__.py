@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from nightlog.lake.schema import TableSpec
 from nightlog.lake.tables.bronze import BRONZE, FILES, LABELS, LINES_TABLE, FileRow, LabelRow, LineRow
-from nightlog.lake.tables.gold import ANOMALIES, GOLD, NIGHTS, SIGNALS
+from nightlog.lake.tables.gold import ANOMALIES, FINDINGS, GOLD, INCIDENTS, NIGHTS, SIGNALS
 from nightlog.lake.tables.ops import (
     ANSWERS,
     APPROVALS,

@@ -99,6 +99,80 @@ NIGHTS = TableSpec(
     about="a night of a system: what was read, found and spent",
 )
 
+TELLING = array(struct(template_id=STRING, template=STRING, change=STRING, count=LONG, usual=LONG, n_normal=LONG, severity=DOUBLE))
+
+FINDINGS = TableSpec(
+    "gold.findings",
+    (
+        DS,
+        SYSTEM,
+        Column("finding_id", STRING, "12 hex digits, the same on every night: a hash of system and pattern"),
+        Column("pattern_id", STRING, "the pattern of its sessions"),
+        Column("status", STRING, "open | suppressed | provisional"),
+        Column("decided_by", STRING, "feedback | llm | student | history | small_model"),
+        Column("route", STRING, "general | proprietary"),
+        Column("score", DOUBLE, "probability of an anomaly, by the judge that decided"),
+        Column("reason", STRING, "why, in a sentence"),
+        Column("n_sessions", LONG, "anomalous sessions of the night with this pattern"),
+        Column("share", DOUBLE, "their share of the night's sessions, 0 to 1"),
+        Column("example_session_id", STRING, "the first of these sessions, by time"),
+        Column("severity", DOUBLE, "0 to 1, by wording and level of its telling templates"),
+        Column("level", STRING, "the most severe level of its telling templates; null if they have none"),
+        Column(
+            "telling",
+            TELLING,
+            "the difference to the nearest normal pattern of the night, most telling first: `change` more | less, `count` here, "
+            "`usual` there, `n_normal` sessions of normal patterns that have the template",
+        ),
+        Column("is_new", BOOLEAN, "no earlier night in the lake has this pattern; null on the first night of the system"),
+        Column("first_seen", STRING, "the first night in the lake with this pattern, YYYY-MM-DD"),
+        Column("last_seen", STRING, "the last night before this one with it; null if there is none"),
+        Column("n_nights", LONG, "nights in the lake with it up to this one, this one included"),
+        Column("trend", array(LONG), "its sessions on the last 14 days, this night last; null for a day without a published night"),
+        Column("started_at", TIME, "first event of its sessions, UTC"),
+        Column("ended_at", TIME, "last event of its sessions, UTC"),
+        Column("hours", array(LONG), "24 numbers: its sessions by the hour, UTC, in which the telling template was logged"),
+        Column("minutes", array(LONG), "minutes of the day, 0 to 1439, UTC, in which the telling template was logged, in order"),
+        Column("impact", DOUBLE, "to rank findings by, over all systems: see rank_reason for its parts"),
+        Column("rank", LONG, "place in the system's night, from 1: open findings first, then provisional, then suppressed ones"),
+        Column("rank_reason", STRING, "the reason for the rank: novelty, sessions, severity, certainty"),
+        RUN_ID,
+    ),
+    ("ds", "system", "finding_id"),
+    ("ds", "system"),
+    retention="gold",
+    about="the anomalous sessions of one pattern in a night of a system",
+)
+
+INCIDENTS = TableSpec(
+    "gold.incidents",
+    (
+        DS,
+        Column("incident_id", STRING, "12 hex digits: a hash of the telling template of its first finding, the same on every night"),
+        Column("title", STRING, "its first finding in a sentence"),
+        Column("status", STRING, "open | suppressed | provisional: the status of its first finding"),
+        Column("systems", array(STRING), "its systems, in order"),
+        Column("finding_ids", array(STRING), "its findings, by rank"),
+        Column("n_findings", LONG, "how many they are"),
+        Column("n_sessions", LONG, "anomalous sessions of its findings"),
+        Column("severity", DOUBLE, "the greatest severity of its findings"),
+        Column("started_at", TIME, "first event of its sessions, UTC"),
+        Column("ended_at", TIME, "last event of its sessions, UTC"),
+        Column("hours", array(LONG), "24 numbers: its sessions by the hour, UTC"),
+        Column("joined_by", STRING, "the reason why its findings are one incident; null if it has one finding"),
+        Column("first_seen", STRING, "the first night in the lake with it, YYYY-MM-DD"),
+        Column("is_new", BOOLEAN, "no earlier night in the lake has it; null on the first night of its systems"),
+        Column("impact", DOUBLE, "to rank incidents by"),
+        Column("rank", LONG, "place in the night, from 1: open incidents first, then provisional, then suppressed ones"),
+        Column("rank_reason", STRING, "the reason for the rank: novelty, sessions, systems, severity, certainty"),
+        RUN_ID,
+    ),
+    ("ds", "incident_id"),
+    (),
+    retention="gold",
+    about="findings of a night, over systems, that have one cause or the same minutes",
+)
+
 SIGNALS = TableSpec(
     "gold.signals",
     (
@@ -124,4 +198,4 @@ SIGNALS = TableSpec(
     about="something in a night that is unlike the system's nights before, whatever its sessions are like",
 )
 
-GOLD = (ANOMALIES, NIGHTS, SIGNALS)
+GOLD = (ANOMALIES, FINDINGS, INCIDENTS, NIGHTS, SIGNALS)
