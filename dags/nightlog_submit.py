@@ -31,15 +31,16 @@ PROPERTIES = os.environ.get("NIGHTLOG_SPARK_PROPERTIES")  # a file for spark-sub
 MASTER = os.environ.get("NIGHTLOG_MASTER") or (None if PROPERTIES else "local[*]")
 JARS = HOME / ".venv" / "share" / "nightlog" / "jars"
 
-DONE, GATE, USAGE, TRANSIENT, PERMANENT, INCOMPLETE = 0, 10, 2, 20, 30, 40  # as in libs/nightlog/outcomes.py
+DONE, USAGE, NOT_THERE, GATE, TRANSIENT, PERMANENT, INCOMPLETE = 0, 2, 4, 10, 20, 30, 40  # as in libs/nightlog/outcomes.py
 MEANING = {
+    NOT_THERE: "no such system or night",
     GATE: "a gate stopped a system",
     USAGE: "the program does not know these arguments",
     TRANSIENT: "transient",
     PERMANENT: "configuration or permanent",
     INCOMPLETE: "published, but nobody judged some sessions",
 }
-NO_RETRY = {GATE, USAGE, PERMANENT}
+NO_RETRY = {GATE, NOT_THERE, USAGE, PERMANENT}
 GRACE_S = 10.0
 WELL = re.compile(r"[\w-]+: done\b")  # a line of `nightlog outcomes`
 
@@ -126,9 +127,9 @@ def nightlog(command: str) -> list[str]:
 class RunProgram(BaseOperator):
     """Runs one program; each line it prints is a line of the task's log; empty words of the command are dropped.
 
-    Exit code 0: done. 40, incomplete: done as well, `report_outcomes` turns the run red at its end. 10, 30 (and 2, usage): failed, not
-    tried again. 20 and all others, a kill for memory say: tried again. A program that is not there or cannot be started is a matter of
-    configuration: not tried again.
+    Exit code 0: done. 40, incomplete: done as well, `report_outcomes` turns the run red at its end. 10, 30 (and 2, usage, 4, not there):
+    failed, not tried again. 20 and all others, such as a kill for memory: tried again. A program that does not exist or cannot be started
+    is a matter of configuration: not tried again.
     """
 
     template_fields = ("command",)

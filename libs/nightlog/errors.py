@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nightlog.outcomes import EXIT_GATE, EXIT_NOT_THERE, EXIT_PERMANENT, EXIT_TRANSIENT, OutcomeKind
+from nightlog.outcomes import EXIT_GATE, EXIT_NOT_THERE, EXIT_PERMANENT, EXIT_TRANSIENT, EXIT_USAGE, OutcomeKind
 
 
 class NightlogError(Exception):
@@ -20,8 +20,14 @@ class ConfigError(NightlogError):
     """A setting, a system file or an argument is wrong."""
 
 
+class UsageError(ConfigError):
+    """An argument or option of a command is wrong, or does not go with another one."""
+
+    exit_code = EXIT_USAGE
+
+
 class NotThere(ConfigError):
-    """A night, system, session, pattern or template that was asked for is not in the lake."""
+    """A night, run, system, session, pattern, template, table, version or file that was asked for does not exist."""
 
     exit_code = EXIT_NOT_THERE
 

@@ -60,17 +60,20 @@ def published(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "code", "words"),
     [
-        (("run", "--ds", DS, "--systems", "hdsf"), ("no system `hdsf`", "did you mean `hdfs`", "bgl", "openstack", "dovecot")),
-        (("run", "--ds", "2026-02-30"), ("2026-02-30", "YYYY-MM-DD")),
-        (("anomalies", "--ds", "yesterday"), ("yesterday", "YYYY-MM-DD")),
-        (("query", "select * from gold.nothing"), ("name nothing does not exist", "gold.anomalies")),
+        (("run", "--ds", DS, "--system", "hdsf"), 4, ("no system `hdsf`", "did you mean `hdfs`", "bgl", "openstack", "dovecot")),
+        (("run", "--ds", "2026-02-30"), 2, ("2026-02-30", "YYYY-MM-DD")),
+        (("anomalies", "--ds", "yesterday"), 2, ("yesterday", "YYYY-MM-DD")),
+        (("query", "select * from gold.nothing"), 4, ("name nothing does not exist", "gold.anomalies")),
+        (("query", "select from where"), 2, ("syntax error", "gold.anomalies")),
     ],
 )
-def test_a_wrong_argument_ends_with_30_and_says_what_is_known(arguments: tuple[str, ...], words: tuple[str, ...], published: Path) -> None:
+def test_a_wrong_argument_has_its_exit_code_and_shows_what_is_known(
+    arguments: tuple[str, ...], code: int, words: tuple[str, ...], published: Path
+) -> None:
     done = nightlog(*arguments, NIGHTLOG_LAKE=str(published))
-    assert done.returncode == 30
+    assert done.returncode == code
     for word in words:
         assert word in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
@@ -88,7 +91,7 @@ def test_a_night_without_a_model_says_to_train(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(job), "--ds", DS, "--lake", str(lake)], capture_output=True, text=True, check=False)
     assert done.returncode == 0  # no stage before it was run: nothing to do, and nothing broken
     done = nightlog("outcomes", "--ds", DS, "--run-id", "r", NIGHTLOG_LAKE=str(lake))
-    assert done.returncode == 30
+    assert done.returncode == 4
 
 
 def test_anomalies_are_shown_by_finding_with_reason_evidence_and_line(published: Path) -> None:
@@ -183,27 +186,30 @@ def test_a_question_is_listed_answered_and_taken_back(doubted: Path) -> None:
     table = nightlog("questions", "--lake", str(doubted)).stdout
     assert str(row["group"]) in table and "\x1b[31m" not in table and "\u202e" not in table
 
-    done = nightlog("answer", str(row["group"]), "normal", "--by", "kim", "--lake", str(doubted))
-    assert (done.returncode, "is normal; take it back with" in done.stdout, "\u202e" in done.stdout) == (0, True, False)
+    done = nightlog("label", str(row["group"]), "normal", "--by", "kim", "--lake", str(doubted))
+    assert (done.returncode, "\u202e" in done.stdout) == (0, False)
+    assert f"group {row['group']} (" in done.stdout and "; 2 patterns) is normal" in done.stdout
+    assert f"take it back with: nightlog label {row['group']} --undo" in done.stdout
+    assert "is normal, by kim since" in nightlog("label", str(row["group"]), "normal", "--by", "lee", "--lake", str(doubted)).stdout
     assert listed(doubted) == []
     assert [each["answer"] for each in listed(doubted, "--answered")] == ["normal"]
     assert [(each["label"], each["answered_by"]) for each in Lake(doubted).rows(ANSWERS)] == [("normal", "kim")]
 
     done = nightlog("answer", str(row["group"]), "--undo", NIGHTLOG_LAKE=str(doubted))
-    assert (done.returncode, "is open again" in done.stdout) == (0, True)
+    assert (done.returncode, "is open again" in done.stdout) == (0, True), "the former name of the command still works"
     assert listed(doubted) == [row]
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [
-        (("answer", "12345678", "normal"), 4, "nightlog questions"),
-        (("answer", "12345678", "--undo"), 4, "--answered"),
-        (("answer", "12345678"), 30, "--undo"),
-        (("answer", "12345678", "normal", "--undo"), 30, "--undo"),
-        (("answer", "12345678", "fine"), 2, "anomalous"),
+        (("label", "12345678", "normal"), 4, "nightlog questions"),
+        (("label", "12345678", "--undo"), 4, "--answered"),
+        (("label", "12345678"), 2, "--undo"),
+        (("label", "12345678", "normal", "--undo"), 2, "--undo"),
+        (("label", "12345678", "fine"), 2, "anomalous"),
         (("questions", "--system", "hdsf"), 4, "did you mean `hdfs`"),
-        (("cost", "--since", "May"), 30, "YYYY-MM-DD"),
+        (("cost", "--since", "May"), 2, "YYYY-MM-DD"),
     ],
 )
 def test_a_wrong_question_or_answer_is_told(arguments: tuple[str, ...], code: int, word: str, doubted: Path) -> None:
@@ -214,7 +220,10 @@ def test_a_wrong_question_or_answer_is_told(arguments: tuple[str, ...], code: in
 
 def test_costs_are_listed_by_night(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
-    assert nightlog("cost", "--lake", lake.root, "--format", "json").stdout.strip() == "[]"
+    assert nightlog("cost", "--lake", lake.root, "--format", "json").returncode == 4
+    lake.append(NIGHTS, [{"ds": DS, "system": "mail", "outcome": "done", "run_id": "r"}])
+    asked_nothing = nightlog("cost", "--lake", lake.root, "--format", "json")
+    assert (asked_nothing.returncode, asked_nothing.stdout.strip()) == (0, "[]") and "no LLM was asked" in asked_nothing.stderr
     counted = dict.fromkeys(("calls", "items", "n_sessions", "tokens_in", "tokens_cached", "tokens_out", "round"), 1)
     rows = [{"ds": ds, "system": "shop", "mode": "generallog", "money": 0.25, "seconds": 1.5} | counted for ds in ("2026-03-03", DS)]
     lake.append(LLM_CALLS, rows)

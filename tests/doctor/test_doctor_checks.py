@@ -396,7 +396,7 @@ def test_the_last_night_of_each_system_is_told() -> None:
     text = told(found)
     for words in (
         f"nightlog approve --ds {DS} --system held",
-        f"nightlog run --ds {DS} --systems cut",
+        f"nightlog run --ds {DS} --system cut",
         "files of 2026-03-04",
         "new: no night yet",
     ):
@@ -412,7 +412,7 @@ def test_a_file_that_comes_after_its_night_is_told(tmp_path: Path) -> None:
     assert list(late_files([small_system("app")], rows, tmp_path)) == []
     (tmp_path / "app" / "2026-03-03.log.1").write_text("late\n")
     found = told(late_files([small_system("app")], rows, tmp_path))
-    assert "1 files of 2026-03-03 came or changed after the night" in found and "nightlog run --ds 2026-03-03 --systems app" in found
+    assert "1 files of 2026-03-03 came or changed after the night" in found and "nightlog run --ds 2026-03-03 --system app" in found
 
 
 # All of it

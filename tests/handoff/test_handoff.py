@@ -11,17 +11,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 from llm_stub import Stub
 from nightlog.errors import ConfigError, TransientError
-from nightlog.handoff.export import export_night
+from nightlog.handoff.export import export_duckdb, export_night, quoted
 from nightlog.handoff.handoff import hand_off
 from nightlog.handoff.metrics import write_metrics
 from nightlog.handoff.webhook import checked_host, post, tell_night
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import query
-from nightlog.lake.tables import ANOMALIES, HANDOFFS, NIGHTS, OUTCOMES
+from nightlog.lake.tables import ANOMALIES, GOLD, HANDOFFS, NIGHTS, OUTCOMES, SESSIONS, TEMPLATES
 from nightlog.settings import HandOff, Settings
 from page_lake import BEFORE, DS, HOSTILE, KINDS, TEXTS, WEEK, put_night, small_lake
 
@@ -232,6 +233,51 @@ def test_a_spreadsheet_finds_no_formula(tmp_path: Path) -> None:
     assert (row["session_id"], row["reason"], row["score"]) == ("'=1+1", "'@SUM(A1)�[31m", "-1.0")
     assert pq.read_table(place / "anomalies.parquet")["session_id"].to_pylist() == ["=1+1"]
     assert pq.read_table(place / "nights.parquet").num_rows == 0
+
+
+@pytest.mark.parametrize("how", ["opened", "attached"])
+def test_a_duckdb_file_holds_gold_of_some_nights_with_its_views_and_meanings(how: str, lake: Lake, tmp_path: Path) -> None:
+    file = tmp_path / "out" / "night's.duckdb"
+    for _ in range(2):
+        assert export_duckdb(lake, file, BEFORE, DS) == file
+        assert [each.name for each in file.parent.iterdir()] == [file.name]
+    if how == "opened":
+        opened = duckdb.connect(str(file), read_only=True)
+    else:
+        opened = duckdb.connect()
+        opened.execute(f"attach {quoted(str(file))} as nights (read_only)")
+        opened.execute("use nights")
+    for name in ("gold.anomalies", "gold.nights", "gold.signals", "v_anomalies", "v_nights", "v_signals"):
+        expected = query(lake, f"select * from {name} where ds >= '{BEFORE}'")
+        found = opened.sql(f"select * from {name}").to_arrow_table()
+        assert found.column_names == expected.column_names
+        assert sorted(map(str, found.to_pylist())) == sorted(map(str, expected.to_pylist()))
+    assert opened.sql("select count(*) from gold.anomalies").fetchall() != [(0,)]
+    meanings = dict(opened.sql("select column_name, comment from duckdb_columns() where table_name = 'anomalies'").fetchall())
+    assert meanings == {column.name: column.meaning for column in ANOMALIES.columns}
+    opened.close()
+
+
+def test_a_duckdb_file_of_a_lake_that_lacks_tables_has_them_empty(tmp_path: Path) -> None:
+    file = export_duckdb(Lake(tmp_path / "lake"), tmp_path / "empty.duckdb", more=(SESSIONS,))
+    with duckdb.connect(str(file), read_only=True) as opened:
+        for spec in (*GOLD, SESSIONS):
+            found = opened.sql(f"select * from {spec.name}")
+            assert (found.columns, found.fetchall()) == (spec.names, [])
+
+
+def test_an_export_replaces_no_file_of_another_kind_and_a_broken_one_leaves_the_last(lake: Lake, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("these are my notes")
+    with pytest.raises(ConfigError, match="is no DuckDB database"):
+        export_duckdb(lake, notes)
+    assert notes.read_text() == "these are my notes"
+    file = export_duckdb(lake, tmp_path / "kept.duckdb", system="shop")
+    before = file.read_bytes()
+    with pytest.raises(duckdb.Error):
+        export_duckdb(lake, file, more=(TEMPLATES,))  # it has no column ds
+    assert file.read_bytes() == before and sorted(each.name for each in tmp_path.glob("*duckdb*")) == ["kept.duckdb"]
+    assert not list(tmp_path.glob(".*"))
 
 
 # Metrics

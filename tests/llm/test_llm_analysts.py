@@ -100,7 +100,7 @@ def test_questions_say_what_where_and_how_much(judged: Lake, system: System, sys
 def test_an_answer_settles_its_group_until_it_is_taken_back(judged: Lake, system: System) -> None:
     before = questions(judged, [system])
     group = before[0]["group"]
-    row = record_answer(judged, [system], group, "normal", "kim", NOON)
+    row, _ = record_answer(judged, [system], group, "normal", "kim", NOON)
     assert (row["system"], row["name"], row["questions"], row["answered_by"]) == ("hdfs", "fan stopped", ["fan-2", "fan-1"], "kim")
     assert [each["group"] for each in questions(judged, [system])] == [before[1]["group"]]
     assert [(each["group"], each["answer"]) for each in questions(judged, [system], with_answer=True)] == [(group, "normal")]
@@ -155,7 +155,7 @@ def test_without_an_llm_unjudged_patterns_are_asked_about_and_ten_answers_change
     for number in range(10):
         first = questions(lake, [system])[0]
         assert first["patterns"] == 1 and first["example"]
-        row = record_answer(
+        row, _ = record_answer(
             lake,
             [system],
             first["group"],

@@ -62,7 +62,7 @@ def test_try_shows_the_trial_and_writes_a_file_that_the_catalog_reads(tmp_path: 
     shop = load_catalog(system.parent)["shop"]
     assert shop.input.path == "shop-{ds}.log.gz" and shop.role == "target"
     again = nightlog(str(log), "--out", str(system))
-    assert again.returncode == 30 and "exists" in again.stderr
+    assert again.returncode == 2 and "exists" in again.stderr
 
 
 def test_json_has_all_of_it_and_log_text_never_steers_the_terminal(tmp_path: Path) -> None:
@@ -124,15 +124,15 @@ def test_an_edited_file_is_tried_again(tmp_path: Path) -> None:
     assert (found["matched"], found["timed"], found["records"]) == (1, 1, before["records"])
     assert found["findings"] == [] or not any("find" in each for each in found["findings"])
     shown = nightlog(str(log), "--with", str(system)).stdout
-    assert "shop.toml: " in shown and "The proposed file" not in shown and "nightlog run --ds 2026-03-04 --systems shop" in shown
+    assert "shop.toml: " in shown and "The proposed file" not in shown and "nightlog run --ds 2026-03-04 --system shop" in shown
     other = put(tmp_path, lines_in("zap"), "till-2026-03-04.log")
     assert "does not find" in nightlog(str(other), "--with", str(system)).stdout
-    for refused, words in (
-        (["--with", str(system), "--name", "x"], "leave out --out"),
-        (["--with", str(tmp_path / "no.toml")], "cannot be read"),
+    for refused, code, words in (
+        (["--with", str(system), "--name", "x"], 2, "leave out --out"),
+        (["--with", str(tmp_path / "no.toml")], 4, "no such file"),
     ):
         done = nightlog(str(log), *refused)
-        assert done.returncode == 30 and words in done.stderr
+        assert done.returncode == code and words in done.stderr
 
 
 def test_labels_are_cut_off_before_a_file_is_tried(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
-"""Commands of the analysts: questions to answer, answers, labels, suppressions, and the list of all of these."""
+"""Commands of the analysts: questions, labels, suppressions, and the list of all feedback."""
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
 from enum import StrEnum
 from getpass import getuser
 from typing import TYPE_CHECKING, Annotated
@@ -24,11 +26,14 @@ from nightlog.cli.app import (
     safe,
     settings_from,
 )
-from nightlog.errors import ConfigError
+from nightlog.errors import NotThere, UsageError
 
 if TYPE_CHECKING:
+    from nightlog.lake.lake import Lake
     from nightlog.lake.tables import AnswerRow
 
+GROUP_ID = re.compile(r"[0-9a-f]{8}")
+NO_GROUP = "; nor is it a group: `nightlog questions` lists the open ones, with --answered those that have a label"
 By = Annotated[str | None, typer.Option("--by", help="Your name; default: your user name.")]
 Note = Annotated[str | None, typer.Option("--note", help="A note; it is shown with the reason.")]
 
@@ -70,43 +75,8 @@ def questions(
 
 
 @app.command(rich_help_panel="Feedback")
-def answer(
-    group: Annotated[str, typer.Argument(help="The group, as `nightlog questions` names it.")],
-    label: Annotated[Label | None, typer.Argument(help="normal or anomalous.")] = None,
-    undo: Annotated[bool, typer.Option("--undo", help="Take the answer back.")] = False,
-    by: By = None,
-    note: Note = None,
-    lake: LakeOption = None,
-    form: FormatOption = Format.TABLE,
-) -> None:
-    """Answer about a group of patterns. The next publishing and retraining follow it; it outranks the LLM and the small model.
-
-    Example: nightlog answer 1934c6cd normal --note "fans are slow on Sundays"
-
-    Example: nightlog answer 1934c6cd --undo
-    """
-    from nightlog.feedback.questions import record_answer
-    from nightlog.feedback.store import take_back
-    from nightlog.run.context import utc_now
-    from nightlog.systems.catalog import load_catalog
-
-    if (label is None) != undo:
-        raise ConfigError("give either normal, anomalous or --undo")
-    tables, who = open_tables(lake), by or getuser()
-    if label is None:
-        row, state = take_back(tables, "answer", "group", group, who, utc_now(), note=note), "is open again"
-    else:
-        row = record_answer(tables, list(load_catalog(settings_from().systems).values()), group, label.value, who, utc_now(), note)
-        state = f"is {label.value}; take it back with: nightlog answer {group} --undo"
-    if form != Format.TABLE:
-        print_rows([row], list(row), form)
-        return
-    out.print(safe(f"{row['system']}: {row['name'] or 'one pattern'} ({len(row['questions'] or ()):,} patterns) {state}"), soft_wrap=True)
-
-
-@app.command(rich_help_panel="Feedback")
 def label(
-    session: Annotated[str, typer.Argument(help="The session, or a pattern's id.")],
+    target: Annotated[str, typer.Argument(help="A session, a pattern's id, or a group's id from `nightlog questions`.")],
     is_a: Annotated[Label | None, typer.Argument(metavar="[normal|anomalous]", help="normal or anomalous.")] = None,
     system: ItsSystem = "",
     ds: LastNight = "",
@@ -116,9 +86,13 @@ def label(
     lake: LakeOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Mark a session's pattern as normal or anomalous. The next publishing and retraining follow it; it outranks LLM and small model.
+    """Label a session, with all sessions of its pattern, or a group of questions as normal or anomalous.
+
+    The next publishing and retraining follow the label; it outranks the LLM and the small model.
 
     Example: nightlog label s20 normal --note "a load test"
+
+    Example: nightlog label 1934c6cd anomalous --by kim
 
     Example: nightlog label s20 --undo
     """
@@ -127,9 +101,15 @@ def label(
     from nightlog.run.context import utc_now
 
     if (is_a is None) != undo:
-        raise ConfigError("give either normal, anomalous or --undo")
+        raise UsageError("give either normal, anomalous or --undo")
     tables, who, now = open_tables(lake), by or getuser(), utc_now()
-    place = find_target(tables, session, system, ds)
+    is_group = GROUP_ID.fullmatch(target) is not None and not ds
+    if is_group and label_group(tables, target, is_a, system, who, now, note, form):
+        return
+    try:
+        place = find_target(tables, target, system, ds)
+    except NotThere as error:
+        raise NotThere(f"{error}{NO_GROUP * is_group}") from None
     if is_a is None:
         row, is_new = take_back(tables, "label", "pattern", place.pattern_id, who, now, place.system, note), True
         state = "has no label any more"
@@ -137,8 +117,30 @@ def label(
         pointed = {"session_id": place.session_id, "ds": place.ds, "note": note}
         row, is_new = record(tables, label_row(place.system, place.pattern_id, is_a.value, who, now, **pointed))
         state = f"is {is_a.value}{earlier(row, is_new)}"
-    of = f" of session {session}" if place.session_id else ""
-    print_change(row, is_new, f"{place.system}: pattern {place.pattern_id}{of} {state}", f"nightlog label {session}", form)
+    of = f" of session {target}" if place.session_id else ""
+    print_change(row, is_new, f"{place.system}: pattern {place.pattern_id}{of} {state}", f"nightlog label {target}", form)
+
+
+def label_group(lake: Lake, group: str, is_a: Label | None, system: str, who: str, now: datetime, note: str | None, form: Format) -> bool:
+    """Label a group of questions, or take its label back, and print what was recorded. Returns False if there is no such group."""
+    from nightlog.feedback.questions import record_answer
+    from nightlog.feedback.store import take_back
+    from nightlog.pages.words import n_of
+    from nightlog.systems.catalog import load_catalog
+
+    try:
+        if is_a is None:
+            row, is_new = take_back(lake, "answer", "group", group, who, now, system, note), True
+        else:
+            catalog = load_catalog(settings_from().systems)
+            chosen = [each for name, each in catalog.items() if system in ("", name)]
+            row, is_new = record_answer(lake, chosen, group, is_a.value, who, now, note)
+    except NotThere:
+        return False
+    state = "is open again" if is_a is None else f"is {is_a.value}{earlier(row, is_new)}"
+    text = f"{row['system']}: group {group} ({row['name'] or 'one pattern'}; {n_of(len(row['questions'] or ()), 'pattern')}) {state}"
+    print_change(row, is_new, text, f"nightlog label {group}", form)
+    return True
 
 
 @app.command(rich_help_panel="Feedback")
@@ -168,11 +170,11 @@ def suppress(
     from nightlog.run.context import utc_now
 
     if (until is None) != undo:
-        raise ConfigError("give either --until YYYY-MM-DD or --undo")
+        raise UsageError("give either --until YYYY-MM-DD or --undo")
     if (target is None) == (template is None):
-        raise ConfigError("give either a session or pattern, or --template with --system")
+        raise UsageError("give either a session or pattern, or --template with --system")
     if template is not None and not system:
-        raise ConfigError("--template needs --system: a template is one system's own")
+        raise UsageError("--template needs --system: a template is one system's own")
     tables, who, now = open_tables(lake), by or getuser(), utc_now()
     about: About
     pointed: dict[str, str | None] = {"note": note}
@@ -208,12 +210,16 @@ def feedback(
 
     Example: nightlog feedback --holding --format json
     """
+    from nightlog.cli.night_state import check_known
     from nightlog.feedback.store import history
     from nightlog.lake.tables import ANSWERS
     from nightlog.run.context import utc_now
 
     equal = {"system": system} if system else {}
-    rows = history(open_tables(lake).rows(ANSWERS, None, **equal), f"{utc_now():%Y-%m-%d}")
+    tables = open_tables(lake)
+    rows = history(tables.rows(ANSWERS, None, **equal), f"{utc_now():%Y-%m-%d}")
+    if not rows:
+        check_known(tables, system)
     rows = [row for row in rows if with_all or row["holds"]]
     if form != Format.TABLE:
         print_rows(rows, list(rows[0]) if rows else [], form)
@@ -231,7 +237,7 @@ def feedback(
         for row in rows
     ]
     if not shown:
-        out.print("no feedback yet: `nightlog label`, `nightlog suppress` and `nightlog answer` give some")
+        out.print("no feedback yet: `nightlog label` and `nightlog suppress` give some")
         return
     print_rows(shown, list(shown[0]), form)
 

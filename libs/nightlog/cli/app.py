@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from nightlog.settings import Settings
 
 EXIT_CODES = (
-    "Exit codes: 0 done · 1 `replay` alone: it comes out differently · 2 wrong usage · 4 not there: unknown, or never run · "
+    "Exit codes: 0 done · 1 `replay`: it comes out differently; `doctor`: an error · 2 wrong usage · 4 not there: unknown, or never run · "
     "10 a quality gate stopped a system · 20 transient, try again · 30 configuration or permanent · "
     "40 incomplete: some sessions were judged by nobody. Commands that read a night end with its code. "
     "NO_COLOR=1 turns colours off; --format json is for programs."
 )
+# Former names of commands and options, which are still understood.
+FORMER_NAMES = {"answer": "label", "systems": "system"}
 
 app = typer.Typer(
     name="nightlog",
@@ -33,6 +35,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
+    context_settings={"token_normalize_func": lambda name: FORMER_NAMES.get(name, name)},
 )
 out = Console()
 err = Console(stderr=True)
@@ -65,7 +68,7 @@ class Format(StrEnum):
 
 
 def checked_day(context: typer.Context, ds: str) -> str:
-    """Return a day, checked; an option that is not given is empty. Raises ConfigError."""
+    """Return a day, checked; an option that is not given is empty. Raises UsageError."""
     from nightlog.run.context import check_ds
 
     return ds if context.resilient_parsing or not ds else check_ds(ds)
@@ -78,7 +81,7 @@ SystemOption = Annotated[str, typer.Option("--system", help="One system alone.")
 ItsSystem = Annotated[str, typer.Option("--system", help="Its system; needed if several have such a session.")]
 LakeOption = Annotated[Path | None, typer.Option("--lake", help="Folder of the tables (env NIGHTLOG_LAKE; default ./lake).")]
 DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of the log files (env NIGHTLOG_DATA; default: the sample).")]
-Systems = Annotated[str, typer.Option("--systems", help="Names, separated by commas; default: all targets.")]
+Systems = Annotated[str, typer.Option("--system", help="Names of systems, separated by commas; default: all targets.")]
 Limit = Annotated[int, typer.Option("--limit", help="Rows of the table; json and csv have all.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
 Master = Annotated[str | None, typer.Option("--master", help="Spark master (env NIGHTLOG_MASTER; default local[*]).")]

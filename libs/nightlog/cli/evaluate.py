@@ -60,20 +60,21 @@ def evaluate(
 
     Example: nightlog evaluate --system hdfs --ds 2008-11-09,2008-11-10,2008-11-11
     """
-    from nightlog.errors import ConfigError
+    from nightlog.errors import UsageError
     from nightlog.evaluation.run import Options
 
     settings = settings_from(lake=lake, data=data)
     if (system is None) != (ds is None):
-        raise ConfigError("nights are evaluated by --system and --ds together; the evaluation of modes needs neither")
+        raise UsageError("nights are evaluated by --system and --ds together; the evaluation of modes needs neither")
     if system is not None and ds is not None:
         from nightlog.evaluation.nights import evaluate_nights
         from nightlog.lake.lake import Lake
         from nightlog.run.context import check_ds
         from nightlog.systems.catalog import choose, load_catalog
 
+        days = [check_ds(day.strip()) for day in ds.split(",")]
         chosen = choose(load_catalog(settings.systems), [system])[0]
-        rows = evaluate_nights(Lake(settings.lake), chosen, [check_ds(day.strip()) for day in ds.split(",")], settings.logs)
+        rows = evaluate_nights(Lake(settings.lake), chosen, days, settings.logs)
         print_rows(rows, list(rows[0]), form)
         return
     options = Options.of(targets, modes, protocol, seeds, answers, questions, quick)

@@ -13,6 +13,7 @@ from nightlog.cli.app import (
     LakeOption,
     Master,
     Messages,
+    SystemOption,
     Systems,
     app,
     checked_day,
@@ -54,7 +55,7 @@ def retrain(
 ) -> None:
     """Distil the verdicts of LLM and analysts into small models of the systems' own, so that the LLM is asked less.
 
-    Example: nightlog retrain --systems dovecot
+    Example: nightlog retrain --system dovecot
     """
     from nightlog.run.train import run_distillation
 
@@ -68,7 +69,7 @@ def retrain(
 def collect(systems: Systems = "", lake: LakeOption = None, form: FormatOption = Format.TABLE) -> None:
     """Collect what batches of earlier nights have brought (NIGHTLOG_LLM_MODE=batch); every night does it by itself too.
 
-    Example: nightlog collect --systems shop
+    Example: nightlog collect --system shop
     """
     from nightlog.errors import ConfigError
     from nightlog.llm.judge import make_batch_queue, make_judge
@@ -102,7 +103,7 @@ def collect(systems: Systems = "", lake: LakeOption = None, form: FormatOption =
 def cost(
     since: Annotated[str | None, typer.Option("--since", help="First night, YYYY-MM-DD.", callback=checked_day)] = None,
     until: Annotated[str | None, typer.Option("--until", help="Last night, YYYY-MM-DD.", callback=checked_day)] = None,
-    system: Annotated[str | None, typer.Option("--system", help="One system alone.")] = None,
+    system: SystemOption = "",
     lake: LakeOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
@@ -110,8 +111,14 @@ def cost(
 
     Example: nightlog cost --since 2026-03-01
     """
+    from nightlog.cli.night_state import check_known
     from nightlog.llm.budget import cost as read
     from nightlog.llm.budget import with_total
 
-    rows = with_total(read(open_tables(lake), since or "", until or "9999", system))
-    print_rows(rows, list(rows[0]) if rows else [], form)
+    tables = open_tables(lake)
+    rows = with_total(read(tables, since or "", until or "9999", system or None))
+    if not rows:
+        check_known(tables, system)
+        err.print("no LLM was asked on these nights")
+    if rows or form != Format.TABLE:
+        print_rows(rows, list(rows[0]) if rows else [], form)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nightlog.cli.app import settings_from, warn
+from nightlog.errors import NotThere
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import NIGHTS, OUTCOMES
 from nightlog.outcomes import EXIT_DONE, EXIT_NOT_THERE, OutcomeKind, exit_code, is_published
@@ -83,6 +84,13 @@ def night_state(lake: Lake, systems_folder: Path | None, ds: str = "", system: s
     published = tuple(row["system"] for row in tonight if is_published(row["outcome"]))
     code = exit_code([str(row["outcome"]) for row in [*tonight, *later]])
     return NightState(night, published, tuple(messages), code or (EXIT_NOT_THERE if missing or not published else EXIT_DONE))
+
+
+def check_known(lake: Lake, system: str) -> None:
+    """Check that the lake has a night of the system, or of any system if none is named. Raises NotThere."""
+    state = night_state(lake, settings_from().systems, "", system)
+    if not state.is_known:
+        raise NotThere("; ".join(state.messages))
 
 
 def joint_state(*states: NightState) -> NightState:

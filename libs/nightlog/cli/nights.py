@@ -55,9 +55,9 @@ def run(
 
     Example: nightlog run --ds 2026-03-04
 
-    Example: nightlog run --ds 2026-03-04 --systems shop --as-run
+    Example: nightlog run --ds 2026-03-04 --system shop --as-run
     """
-    from nightlog.errors import ConfigError
+    from nightlog.errors import UsageError
     from nightlog.outcomes import Stage, exit_code
     from nightlog.run.context import utc_now
     from nightlog.run.entry import chosen_systems, new_run_id, open_lake
@@ -65,7 +65,7 @@ def run(
 
     settings = settings_from(lake=lake, data=data, master=master)
     if first not in list(Stage):
-        raise ConfigError(f"--from {first}: no such stage; expected one of {', '.join(Stage)}")
+        raise UsageError(f"--from {first}: no such stage; expected one of {', '.join(Stage)}")
     chosen = chosen_systems(settings, systems)
     kinds: dict[tuple[str, str], str] = {}
     rows: list[dict[str, Any]] = []
@@ -202,10 +202,10 @@ def outcomes(
     for system, outcome, why in found if form == Format.TABLE else ():
         out.print(safe(f"{system}: {outcome}: {why}"), soft_wrap=True)
     if not found:
-        err.print(f"no stage of run {run_id} left an outcome for {ds}: see the log of its first task", soft_wrap=True)
+        raise NotThere(f"no stage of run {run_id} left an outcome for {ds} in {tables.root}: see the log of its first task")
     missing = systems_without_due_input(tables, ds, run_id)
     kinds = ["failed" if system in missing else outcome for system, outcome, _ in found]
-    raise typer.Exit(exit_code(kinds or ["failed"], len(kinds)))
+    raise typer.Exit(exit_code(kinds, len(kinds)))
 
 
 @app.command(rich_help_panel="Nights")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nightlog.cli.app import DataOption, Format, FormatOption, app, err, out, print_heading, safe, settings_from
-from nightlog.errors import ConfigError
+from nightlog.errors import UsageError
 
 if TYPE_CHECKING:
     from nightlog.onboarding.trial import Trial
@@ -39,11 +39,11 @@ def try_files(
     from nightlog.onboarding.report import report_of
 
     if form == Format.CSV:
-        raise ConfigError("a trial is printed as table or json")
+        raise UsageError("a trial is printed as table or json")
     if given is not None and (to is not None or name):
-        raise ConfigError("--with tries a file as it is: leave out --out and --name")
+        raise UsageError("--with tries a file as it is: leave out --out and --name")
     if to is not None and to.exists():
-        raise ConfigError(f"{to}: exists; give another name, or remove it")
+        raise UsageError(f"{to}: exists; give another name, or remove it")
     with err.status("reading"):
         settings = settings_from(data=data)
         report, trial = report_of(files, name, n_lines, settings, given)
@@ -61,7 +61,7 @@ def try_files(
 def next_step(report: dict[str, Any], name: str, to: Path) -> str:
     """Return what to type next."""
     settings = f"NIGHTLOG_SYSTEMS={quote(str(to.parent))} NIGHTLOG_DATA={quote(report['data'])}"
-    return f"Next: {settings} nightlog run --ds {report['ds']} --systems {name}"
+    return f"Next: {settings} nightlog run --ds {report['ds']} --system {name}"
 
 
 def show(report: dict[str, Any], trial: Trial, to: Path | None, given: Path | None) -> None:

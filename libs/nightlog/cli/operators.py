@@ -1,8 +1,10 @@
-"""Commands of the operators: approve a night, check everything, restore and maintain the lake, query it, list the systems."""
+"""Commands of the operators: approve a night, check everything, restore, maintain, query and export the lake, list the systems."""
 
 from __future__ import annotations
 
 import getpass
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,8 +18,10 @@ from nightlog.cli.app import (
     LakeOption,
     Master,
     Messages,
+    SystemOption,
     Systems,
     app,
+    checked_day,
     err,
     open_tables,
     out,
@@ -82,7 +86,7 @@ def restore(
     """
     from datetime import UTC, datetime
 
-    from nightlog.errors import ConfigError
+    from nightlog.errors import NotThere, UsageError
     from nightlog.lake.tables import ALL_TABLES
     from nightlog.lake.time_travel import restore as go_back
     from nightlog.lake.time_travel import versions
@@ -90,7 +94,7 @@ def restore(
 
     specs = {spec.name: spec for spec in ALL_TABLES}
     if table not in specs:
-        raise ConfigError(f"no table `{table}`{nearest(table, specs)}; known: {', '.join(specs)}")
+        raise NotThere(f"no table `{table}`{nearest(table, specs)}; known: {', '.join(specs)}")
     tables = open_tables(lake)
     if not to:
         rows = [each._asdict() | {"at": f"{each.at:%Y-%m-%d %H:%M:%S}"} for each in versions(tables, specs[table])]
@@ -99,7 +103,7 @@ def restore(
     try:
         point = int(to) if to.isdigit() else datetime.fromisoformat(to)
     except ValueError:
-        raise ConfigError(f"--to {to}: neither a version nor a time such as `2026-03-04 06:00`") from None
+        raise UsageError(f"--to {to}: neither a version nor a time such as `2026-03-04 06:00`") from None
     if isinstance(point, datetime) and point.tzinfo is None:
         point = point.replace(tzinfo=UTC)
     out.print(f"{table} is as it was in version {go_back(tables, specs[table], point)}")
@@ -111,8 +115,6 @@ def init(to: Annotated[str, typer.Option("--out", help="The file to write; it mu
 
     Example: nightlog init
     """
-    from pathlib import Path
-
     from nightlog.errors import ConfigError
     from nightlog.settings import file_text
 
@@ -180,6 +182,49 @@ def query(
 
     found = ask(open_tables(lake), sql)
     print_rows(found.to_pylist(), found.column_names, form, grouped=False)
+
+
+class Target(StrEnum):
+    """Form of an export."""
+
+    DUCKDB = "duckdb"
+
+
+@app.command(rich_help_panel="Lake and machine")
+def export(
+    kind: Annotated[Target, typer.Argument(help="duckdb: one database with tables, views and the meaning of each column.")],
+    file: Annotated[Path, typer.Argument(help="The file to write; a database of an earlier export is replaced.")],
+    since: Annotated[str, typer.Option("--since", help="First night, YYYY-MM-DD; default: all.", callback=checked_day)] = "",
+    until: Annotated[str, typer.Option("--until", help="Last night, YYYY-MM-DD; default: all.", callback=checked_day)] = "",
+    system: SystemOption = "",
+    with_sessions: Annotated[bool, typer.Option("--sessions", help="Also silver.sessions: all sessions, the normal ones too.")] = False,
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Export nights for BI tools: the gold tables and their views as a DuckDB database.
+
+    Example: nightlog export duckdb nightlog.duckdb
+
+    Example: nightlog export duckdb march.duckdb --since 2026-03-01 --until 2026-03-31 --system shop --sessions
+    """
+    from nightlog.cli.night_state import check_known
+    from nightlog.errors import NotThere
+    from nightlog.handoff.export import export_duckdb
+    from nightlog.lake.query import night_rows
+    from nightlog.lake.tables import SESSIONS
+
+    tables, last = open_tables(lake), until or "9999"
+    check_known(tables, system)
+    nights = sorted({row["ds"] for row in night_rows(tables, system) if since <= row["ds"] <= last})
+    if not nights:
+        raise NotThere(f"no night from {since or 'the first'} to {until or 'the last'} in {tables.root}: see `nightlog nights`")
+    with err.status("exporting"):
+        export_duckdb(tables, file, since, last, system, (SESSIONS,) if with_sessions else ())
+    row = {"kind": kind.value, "file": str(file), "nights": len(nights), "first": nights[0], "last": nights[-1]}
+    if form != Format.TABLE:
+        print_rows([row], list(row), form)
+    else:
+        out.print(safe(f"{file}: {len(nights):,} nights, {nights[0]} to {nights[-1]}"), soft_wrap=True)
 
 
 @app.command(rich_help_panel="Systems")

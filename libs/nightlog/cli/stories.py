@@ -25,7 +25,7 @@ from nightlog.cli.app import (
     settings_from,
     warn,
 )
-from nightlog.errors import ConfigError
+from nightlog.errors import NotThere, UsageError
 from nightlog.sanitize import as_json, escaped
 
 MOST_EVENTS = 1000
@@ -54,7 +54,7 @@ def show(
     from nightlog.systems.catalog import load_catalog
 
     if form == Format.CSV:
-        raise ConfigError("a story is printed as table or json")
+        raise UsageError("a story is printed as table or json")
     settings, tables = settings_from(lake=lake), open_tables(lake)
     place = find_target(tables, session, system, ds)
     if place.session_id is None:
@@ -234,9 +234,9 @@ def compare(
 
 @app.command(rich_help_panel="Investigate")
 def replay(
-    session: Annotated[str | None, typer.Argument(help="The session; without it all of the night, with --ds and --system.")] = None,
+    session: Annotated[str | None, typer.Argument(help="The session; without it all sessions of the night, with --system.")] = None,
     ds: LastNight = "",
-    system: Annotated[str, typer.Option("--system", help="The system.")] = "",
+    system: Annotated[str, typer.Option("--system", help="The system; needed if several have such a session, or without one.")] = "",
     lake: LakeOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
@@ -251,17 +251,20 @@ def replay(
     """
     from dataclasses import asdict
 
+    from nightlog.cli.night_state import night_state
     from nightlog.lake.lookup import find_session
     from nightlog.outcomes import EXIT_DIFFERENT, EXIT_DONE, EXIT_PERMANENT
     from nightlog.systems.catalog import choose, load_catalog
 
-    if session is None and not (ds and system):
-        raise ConfigError("give a session, or a night by --ds and --system")
+    if session is None and not system:
+        raise UsageError("give a session, or a system by --system")
     settings, tables = settings_from(lake=lake), open_tables(lake)
     if session is not None:
         place = find_session(tables, session, system, ds)
         system, ds = place.system, place.ds
     chosen = choose(load_catalog(settings.systems), [system])[0]
+    if not ds and not (ds := night_state(tables, settings.systems, "", system).ds):
+        raise NotThere(f"{system}: no night was run yet in {tables.root}")
     with err.status(f"deriving {system} {ds} again"):
         from nightlog.pages.words import n_of
         from nightlog.publishing.replay import replay as derive

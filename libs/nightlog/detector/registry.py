@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nightlog.detector.manifest import OF_GENERAL, Kind, Manifest, manifest_in
-from nightlog.errors import ConfigError, ModelIntegrityError
+from nightlog.errors import ConfigError, ModelIntegrityError, NotThere
 from nightlog.history.general import general, is_general_model
 from nightlog.lake.lake import Lake
 from nightlog.lake.storage import read_file, write_file
@@ -182,7 +182,7 @@ def model_of(lake: Lake, version: str) -> Model:
 
 
 def as_then(lake: Lake, systems: Sequence[System], ds: str) -> dict[str, Model]:
-    """By name the model that judged each system when the night was published. Raises ConfigError where one was not published, or where its
+    """By name the model that judged each system when the night was published. Raises NotThere if one was not published, ConfigError if its
     model is no longer known."""
     published = {
         row["system"]: row["versions"]
@@ -190,7 +190,7 @@ def as_then(lake: Lake, systems: Sequence[System], ds: str) -> dict[str, Model]:
         if is_published(row["outcome"])
     }
     if missing := [system.name for system in systems if system.name not in published]:
-        raise ConfigError(f"{', '.join(missing)} {ds}: not published, so no model has judged the night: run it without --as-run")
+        raise NotThere(f"{', '.join(missing)} {ds}: not published, so no model has judged the night: run it without --as-run")
     return {system.name: model_of(lake, published[system.name]["model"]) for system in systems}
 
 

@@ -68,7 +68,7 @@ def inputs(systems: Iterable[System], logs: Path) -> Iterator[CheckResult]:
         if days:
             yield ok(AREA, f"{system.name}: files of {len(days)} days, the last of {days[-1]}", f"{data}/{system.input.path}")
         else:
-            todo = "correct `input.path` in its file, or NIGHTLOG_DATA; or run the others alone: --systems"
+            todo = "correct `input.path` in its file, or NIGHTLOG_DATA; or run the others alone: --system"
             yield warning(AREA, f"{system.name}: no file matches", f"{data}/{system.input.path}", todo)
 
 
@@ -86,18 +86,18 @@ def last_nights(
         if run is not None and exit_kind(run["outcome"], run.get("counts")) in ("gated", "failed", "transient"):
             row = run
         if row is None:
-            yield warning(AREA, f"{name}: no night yet", "gold.nights", f"nightlog run --ds {days.get(name, 'DAY')} --systems {name}")
+            yield warning(AREA, f"{name}: no night yet", "gold.nights", f"nightlog run --ds {days.get(name, 'DAY')} --system {name}")
         elif row["outcome"] == "gated":
             todo = f"fix it and run the night again, or: nightlog approve --ds {row['ds']} --system {name}"
             yield error(AREA, f"{name}: the last night, {row['ds']}, is held back: {row['detail']}", "gold.nights", todo)
         elif exit_kind(row["outcome"], row.get("counts")) in ("failed", "transient"):
-            todo = f"see ops.outcomes, then: nightlog run --ds {row['ds']} --systems {name}"
+            todo = f"see ops.outcomes, then: nightlog run --ds {row['ds']} --system {name}"
             failed = "has no input" if row["outcome"] == "no_input" else "failed"
             yield error(AREA, f"{name}: the last night, {row['ds']}, {failed}: {row['detail']}", "gold.nights", todo)
         elif row["outcome"] != "done":
             yield warning(AREA, f"{name}: the last night, {row['ds']}: {row['outcome']}: {row['detail']}", "gold.nights", "see its files")
         elif (latest := days.get(name)) is not None and behind(row["ds"], latest) > 1:
-            todo = f"see if Airflow runs; for the last day: nightlog run --ds {latest} --systems {name}"
+            todo = f"see if Airflow runs; for the last day: nightlog run --ds {latest} --system {name}"
             yield warning(AREA, f"{name}: the last night is {row['ds']}, and there are files of {latest}", "gold.nights", todo)
         else:
             yield ok(AREA, f"{name}: last night {row['ds']}, {row['n_anomalies'] or 0:,} anomalies", "gold.nights")
@@ -123,7 +123,7 @@ def late_files(systems: Iterable[System], rows: Iterable[Mapping[str, Any]], dat
             at = row["run_at"].timestamp()
             late = [path for path in search_night(system, data, row["ds"]).paths if path.stat().st_mtime > at]
             if late:
-                todo = f"nightlog run --ds {row['ds']} --systems {system.name}"
+                todo = f"nightlog run --ds {row['ds']} --system {system.name}"
                 first = relative(late[0], data)
                 found = f"{system.name}: {len(late)} files of {row['ds']} came or changed after the night was published, e.g. {first}"
                 yield warning(AREA, found, str(data), todo)
@@ -135,7 +135,7 @@ def stale_nights(systems: Iterable[System], lake: Lake) -> Iterator[CheckResult]
         readings = Readings(lake, system)
         for ds, days in readings.stale().items():
             found = f"{system.name}: {ds} is stale: lines of {', '.join(days)} that its sessions may begin with have changed since"
-            yield warning(AREA, found, "silver.readings", f"nightlog run --ds {ds} --systems {system.name}")
+            yield warning(AREA, found, "silver.readings", f"nightlog run --ds {ds} --system {system.name}")
 
 
 def overdue(systems: Iterable[System], lake: Lake, now: datetime) -> Iterator[CheckResult]:
@@ -143,7 +143,7 @@ def overdue(systems: Iterable[System], lake: Lake, now: datetime) -> Iterator[Ch
     before = (now.date() - timedelta(days=1)).isoformat()
     for name, ds in overdue_nights(lake, [system.name for system in systems], before).items():
         found = f"{name}: sessions that were to be judged by {ds} at the latest still wait"
-        yield warning(AREA, found, "silver.waiting", f"`nightlog maintain` judges them, or: nightlog run --ds {ds} --systems {name}")
+        yield warning(AREA, found, "silver.waiting", f"`nightlog maintain` judges them, or: nightlog run --ds {ds} --system {name}")
 
 
 def behind(last: str, newest: str) -> int:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nightlog.errors import ConfigError, FormatError
+from nightlog.errors import ConfigError, FormatError, NotThere
 from nightlog.evaluation.labelled import Labelled, labelled_system
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import EVENTS_TABLE, LABELS, PATTERNS, SESSIONS, TEMPLATE_COUNTS, TEMPLATES
@@ -82,7 +82,7 @@ class Places:
 def labelled_systems(places: Places, names: Sequence[str] = ()) -> Iterator[Labelled]:
     """Read all public sets and recorded systems, or those named; a name may be a session file or a system with nights in the lake, too.
 
-    Raises: ConfigError with the known names if a name is none of them.
+    Raises: NotThere with the known names if a name is none of them.
     """
     sessions = places.sets
     sets = {name: bench for name, bench in BENCHMARKS.items() if sessions is not None and (sessions / f"{name}{ENDING}").is_file()}
@@ -98,7 +98,7 @@ def labelled_systems(places: Places, names: Sequence[str] = ()) -> Iterator[Labe
             yield from_lake(Lake(places.lake), catalog[name], places.data)
         else:
             known = [*sets, *recorded]
-            raise ConfigError(
+            raise NotThere(
                 f"no labelled system `{name}`{nearest(name, known)}; known: {', '.join(known)}; or the path of a session file, or a system "
                 "with nights in the lake"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nightlog.errors import ConfigError
+from nightlog.errors import ConfigError, NotThere
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, SESSIONS
 from nightlog.systems.catalog import read_label_file
@@ -47,7 +47,7 @@ def evaluate_nights(lake: Lake, system: System, nights: list[str], data: Path) -
     flagged = {row["session_id"] for ds in nights for row in lake.rows(ANOMALIES, ["session_id"], system=system.name, ds=ds)}
     occurring = {session: label for session, label in truth.items() if session in seen}
     if not occurring:
-        raise ConfigError(f"no labelled session of {system.name} occurs on {', '.join(nights)}: run these nights first")
+        raise NotThere(f"no labelled session of {system.name} occurs on {', '.join(nights)}: run these nights first")
     common = {"system": system.name, "nights": len(nights), "without_label": len(seen - truth.keys())}
     return [
         common | {"mode": "nightlog"} | score(flagged, occurring),

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nightlog.detector.patterns import Source
-from nightlog.errors import ConfigError
+from nightlog.errors import UsageError
 from nightlog.evaluation.audit import Audit, audit, shuffled
 from nightlog.evaluation.baselines import baselines
 from nightlog.evaluation.case import Mode, case_of, outcome_of
@@ -58,17 +58,17 @@ class Options:
     def of(targets: str, modes: str, protocol: str, seeds: int, answers: str, questions: str, quick: bool) -> Options:
         """Read the options of the command line. `quick` is one seed, the deployment protocol, and no slow mode that is not named.
 
-        Raises: ConfigError with the known values.
+        Raises: UsageError with the known values.
         """
         known = mode_names()
         for name in words(modes):
             if name not in known:
-                raise ConfigError(WITHOUT.format(name, nearest(name, known), ", ".join(known)))
+                raise UsageError(WITHOUT.format(name, nearest(name, known), ", ".join(known)))
         if protocol not in (*PROTOCOLS, "both"):
-            raise ConfigError(f"no protocol `{protocol}`; known: {', '.join(PROTOCOLS)}, both")
+            raise UsageError(f"no protocol `{protocol}`; known: {', '.join(PROTOCOLS)}, both")
         for option, text in (("--answers", answers), ("--questions", questions)):
             if not all(word.isdigit() for word in words(text)):
-                raise ConfigError(f"{option} {text}: expected numbers separated by commas, such as 0,10,20")
+                raise UsageError(f"{option} {text}: expected numbers separated by commas, such as 0,10,20")
         protocols = tuple(name for name in PROTOCOLS if protocol in (name, "both"))
         chosen = words(modes) or tuple(name for name in known if not (quick and name in SLOW))
         return Options(

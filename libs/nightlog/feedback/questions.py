@@ -151,13 +151,13 @@ def example(row: Mapping[str, Any]) -> str:
 
 def record_answer(
     lake: Lake, systems: Sequence[System], group: str, label: Answered, answered_by: str, now: datetime, note: str | None = None
-) -> AnswerRow:
-    """Keep an analyst's answer about a group, once. Returns the row. Raises: NotThere if no system has such a group."""
+) -> tuple[AnswerRow, bool]:
+    """Keep an analyst's answer about a group, once. Returns as `record`. Raises: NotThere if no system has such a group."""
     for system in systems:
         about = system_questions(lake, system)
         for found in groups_of(lake, system, about, False) + groups_of(lake, system, about, True):
             if found.id == group:
                 row = AnswerRow(system=system.name, kind="answer", about="group", group=group, name=found.name)
                 row |= AnswerRow(questions=list(found.questions), label=label, note=note, answered_by=answered_by, answered_at=now)
-                return record(lake, row)[0]
+                return record(lake, row)
     raise NotThere(f"no group `{group}`: `nightlog questions` lists those that may be answered, with --answered those that were")

@@ -1,23 +1,27 @@
-"""A night as files for other programs: Parquet with all columns of the views, CSV with those that fit into a cell."""
+"""Nights as files for other programs: Parquet with all columns of the views, CSV with those that fit into a cell, a DuckDB database."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import part_batches
-from nightlog.lake.query import VIEWS, View
-from nightlog.lake.schema import arrow_schema
+from nightlog.lake.query import VIEWS, View, connect, view_sql
+from nightlog.lake.schema import TableSpec, arrow_schema
+from nightlog.lake.tables import GOLD
 from nightlog.sanitize import csv_lines
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
 EXPORTED = {"anomalies": "v_anomalies", "nights": "v_nights"}
+DUCKDB_MARK = slice(8, 12), b"DUCK"  # place and bytes in the file's header
 
 
 def export_night(lake: Lake, ds: str, folder: Path) -> Path:
@@ -68,6 +72,64 @@ def batches(lake: Lake, view: View, ds: str, schema: pa.Schema) -> Iterator[pa.R
     for rows in found:
         columns = [rows[old].cast(schema.field(name).type) for old, name in view.sources()]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def export_duckdb(lake: Lake, file: Path, since: str = "", until: str = "9999", system: str = "", more: Sequence[TableSpec] = ()) -> Path:
+    """Write a DuckDB database with the gold tables, their views, and the meaning of each column, put in its place whole. Returns the path.
+
+    A table that the lake lacks is empty. Args: since, until: first and last night; system: its name, empty for all; more: tables
+    partitioned by night that are written, too. Raises ConfigError if the file exists and is no DuckDB database.
+    """
+    import duckdb
+
+    if file.exists() and not is_duckdb(file):
+        raise ConfigError(f"{file}: exists and is no DuckDB database; give another name, or remove it")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(file) as aside:
+        try:
+            with connect(lake, with_absent=True) as source, duckdb.connect(str(aside)) as target:
+                for spec in (*GOLD, *more):
+                    copy_table(source, target, spec, since, until, system)
+        finally:
+            aside.with_name(f"{aside.name}.wal").unlink(missing_ok=True)
+    return file
+
+
+def copy_table(
+    source: duckdb.DuckDBPyConnection, target: duckdb.DuckDBPyConnection, spec: TableSpec, since: str, until: str, system: str
+) -> None:
+    """Copy a table's rows of some nights batch by batch, and make its views."""
+    names = ", ".join(f'"{name}"' for name in spec.names)
+    conditions, values = ["ds between ? and ?"], [since, until]
+    if system and "system" in spec.names:
+        conditions, values = [*conditions, "system = ?"], [*values, system]
+    rows = source.execute(f"select {names} from {spec.name} where {' and '.join(conditions)}", values)
+    target.execute(f"create schema if not exists {spec.name.split('.')[0]}")
+    target.register("rows", rows.to_arrow_reader())
+    target.execute(f"create table {spec.name} as select * from rows")
+    target.unregister("rows")
+    target.execute(f"comment on table {spec.name} is {quoted(spec.about)}")
+    for column in spec.columns:
+        target.execute(f'comment on column {spec.name}."{column.name}" is {quoted(column.meaning)}')
+    for view in VIEWS:
+        if view.over is spec:
+            target.execute(f"create view {view.name} as {view_sql(view)}")
+
+
+def is_duckdb(file: Path) -> bool:
+    """Return True if a file is a DuckDB database, by its header."""
+    place, mark = DUCKDB_MARK
+    with file.open("rb") as content:
+        return content.read(place.stop)[place] == mark
+
+
+def quoted(text: str) -> str:
+    """Return text as a literal of SQL.
+
+    >>> quoted("the night's day")
+    "'the night''s day'"
+    """
+    return "'" + text.replace("'", "''") + "'"
 
 
 @contextmanager

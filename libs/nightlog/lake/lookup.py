@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from nightlog.errors import ConfigError, NotThere
+from nightlog.errors import NotThere, UsageError
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import PATTERNS, SESSIONS, TEMPLATES, TableSpec
 from nightlog.systems.catalog import nearest
@@ -25,7 +25,7 @@ class PatternNight(NamedTuple):
 
 
 def find_session(lake: Lake, session_id: str, system: str = "", ds: str = "") -> PatternNight:
-    """The session, on its last night where no night is given. Raises: NotThere if there is none, ConfigError if several systems have it."""
+    """The session, on its last night where no night is given. Raises: NotThere if there is none, UsageError if several systems have it."""
     found = last_of(lake, SESSIONS, "session_id", session_id, system, ds)
     if not found:
         raise NotThere(f"no session `{session_id}`{searched_place(lake, system, ds)} in {lake.root}: {ADVICE}")
@@ -33,7 +33,7 @@ def find_session(lake: Lake, session_id: str, system: str = "", ds: str = "") ->
 
 
 def find_target(lake: Lake, target: str, system: str = "", ds: str = "") -> PatternNight:
-    """As `find_session`, of a session or of a pattern. Raises: NotThere, ConfigError."""
+    """As `find_session`, of a session or of a pattern. Raises: NotThere, UsageError."""
     if found := last_of(lake, SESSIONS, "session_id", target, system, ds):
         return PatternNight(found["system"], found["ds"], found["pattern_id"], target)
     if found := last_of(lake, PATTERNS, "pattern_id", target, system, ds):
@@ -42,7 +42,7 @@ def find_target(lake: Lake, target: str, system: str = "", ds: str = "") -> Patt
 
 
 def find_template(lake: Lake, system: str, template: str) -> tuple[str, str]:
-    """A template of the system, (id, text), by its id, its text, or a part of the text that no other has. Raises: NotThere, ConfigError."""
+    """A template of the system, (id, text), by its id, its text, or a part of the text that no other has. Raises: NotThere, UsageError."""
     texts = {row["template_id"]: row["text"] or "" for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system)}
     if template in texts:
         return template, texts[template]
@@ -52,11 +52,11 @@ def find_template(lake: Lake, system: str, template: str) -> tuple[str, str]:
     if not same:
         raise NotThere(f"no template of {system} is or contains `{template}`: see `nightlog query 'select * from v_templates'`")
     shown = "; ".join(f"{name} {texts[name][:80]}" for name in sorted(same)[:5])
-    raise ConfigError(f"{len(same)} templates of {system} contain `{template}`: give the id or more of the text: {shown}")
+    raise UsageError(f"{len(same)} templates of {system} contain `{template}`: give the id or more of the text: {shown}")
 
 
 def last_of(lake: Lake, spec: TableSpec, column: str, value: str, system: str, ds: str) -> dict[str, Any]:
-    """The row of the last night that has the value; empty where none has. Raises: ConfigError where several systems have it then."""
+    """The row of the last night that has the value; empty where none has. Raises: UsageError if several systems have it then."""
     import pyarrow.compute as pc
 
     if not lake.exists(spec):
@@ -72,7 +72,7 @@ def last_of(lake: Lake, spec: TableSpec, column: str, value: str, system: str, d
         rows = dataset.to_table(columns=columns, filter=place & (pc.field(column).cast("string") == value)).to_pylist()
         if len({row["system"] for row in rows}) > 1:
             names = ", ".join(sorted(row["system"] for row in rows))
-            raise ConfigError(f"several systems have `{value}` on {night}: name one of them by --system: {names}")
+            raise UsageError(f"several systems have `{value}` on {night}: name one of them by --system: {names}")
         if rows:
             row: dict[str, Any] = rows[0]
             return row

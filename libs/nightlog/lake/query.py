@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nightlog.errors import ConfigError
+from nightlog.errors import NotThere, UsageError
 from nightlog.lake.lake import Lake
 from nightlog.lake.schema import rows_table
 from nightlog.lake.tables import (
@@ -188,18 +188,19 @@ def connect(lake: Lake, with_absent: bool = False) -> duckdb.DuckDBPyConnection:
 def query(lake: Lake, sql: str) -> pa.Table:
     """Run SQL by DuckDB over the lake's tables and views, see `connect`. Columns of the same name are numbered: a, a_2.
 
-    Raises ConfigError with DuckDB's message if the SQL is wrong.
+    Raises, with DuckDB's message: UsageError if the SQL is wrong, NotThere if it names something that does not exist.
     """
     import duckdb
 
     try:
         found = connect(lake).sql(sql)
         if found is None:
-            raise ConfigError("that is no query: the lake is read only; start with select, with, describe or show")
+            raise UsageError("that is no query: the lake is read only; start with select, with, describe or show")
         table = found.to_arrow_table()
         return table.rename_columns(distinct_names(table.column_names))
     except duckdb.Error as error:
-        raise ConfigError(f"{error}; tables: {', '.join(spec.name for spec in ALL_TABLES if lake.exists(spec))}") from error
+        kind = NotThere if isinstance(error, duckdb.CatalogException) else UsageError
+        raise kind(f"{error}; tables: {', '.join(spec.name for spec in ALL_TABLES if lake.exists(spec))}") from error
 
 
 def distinct_names(names: Sequence[str]) -> list[str]:

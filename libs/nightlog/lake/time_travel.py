@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nightlog.errors import ConfigError
+from nightlog.errors import ConfigError, NotThere
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANSWERS, VERDICTS, TableSpec
 
@@ -89,9 +89,9 @@ class Version(NamedTuple):
 
 
 def versions(lake: Lake, spec: TableSpec) -> list[Version]:
-    """The versions that Delta's log still knows, the newest first. Raises ConfigError where there is no such table."""
+    """The versions that Delta's log still knows, the newest first. Raises NotThere if there is no such table."""
     if not lake.exists(spec):
-        raise ConfigError(f"no table {spec.name} in the lake {lake.root}")
+        raise NotThere(f"no table {spec.name} in the lake {lake.root}")
     history = lake.table(spec).history()
     return [Version(row["version"], datetime.fromtimestamp(row["timestamp"] / 1000, UTC), str(row.get("operation", ""))) for row in history]
 
@@ -99,17 +99,17 @@ def versions(lake: Lake, spec: TableSpec) -> list[Version]:
 def restore(lake: Lake, spec: TableSpec, to: int | datetime) -> int:
     """Put a table back to a version, or to the last one at a time. Returns the version that it went back to.
 
-    Raises ConfigError where there is none, or where files of it were removed because they were older than `replay_days`.
+    Raises NotThere if there is none, ConfigError if files of it were removed because they were older than `replay_days`.
     """
     known = versions(lake, spec)
     if isinstance(to, datetime):
         found = next((each.version for each in known if each.at <= to), None)
         if found is None:
-            raise ConfigError(f"{spec.name} has no version that early: its first is of {known[-1].at:%Y-%m-%d %H:%M:%S} UTC")
+            raise NotThere(f"{spec.name} has no version that early: its first is of {known[-1].at:%Y-%m-%d %H:%M:%S} UTC")
     else:
         found = to
     if not 0 <= found <= (newest := lake.table(spec).version()):
-        raise ConfigError(f"{spec.name} has versions up to {newest}, and not {found}")
+        raise NotThere(f"{spec.name} has versions up to {newest}, and not {found}")
     try:
         lake.table(spec).restore(found, protocol_downgrade_allowed=True)
     except Exception as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from nightlog.errors import ConfigError
+from nightlog.errors import ConfigError, NotThere, UsageError
 from nightlog.ingest.ingest import cut_off
 from nightlog.llm.prompt import outgoing_events
 from nightlog.onboarding.cost import estimate, items_of
@@ -48,7 +48,7 @@ def report_of(
     Args: given: a system's file that is tried instead of a proposal. Raises ConfigError if it cannot be read.
     """
     if name and not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
-        raise ConfigError(f"--name {name}: a name begins with a letter and has only a-z, 0-9, _ and -")
+        raise UsageError(f"--name {name}: a name begins with a letter and has only a-z, 0-9, _ and -")
     sample = read_sample(files, n_lines)
     origin = origin_of(files, settings.data)
     if given is None:
@@ -102,6 +102,8 @@ def tried(given: Path, sample: Sample, origin: Origin) -> tuple[Proposal, str]:
     """Return the trial of a given system's file as a proposal, and its night. Labels are cut off the lines as when a night reads them."""
     try:
         text = given.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NotThere(f"{given}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{given}: cannot be read: {error}") from error
     system = parse_system(text, str(given))

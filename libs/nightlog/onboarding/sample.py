@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nightlog.errors import ConfigError, FormatError
+from nightlog.errors import ConfigError, FormatError, NotThere
 from nightlog.ingest.archives import BROKEN, is_packed, unpacked
 from nightlog.parsing.records import COLOUR
 
@@ -64,10 +64,10 @@ def blocks(lines: Sequence[bytes], n: int) -> list[bytes]:
 
 
 def read_sample(paths: Sequence[Path], n: int) -> Sample:
-    """About `n` lines of the files, each file having its part. Raises ConfigError where a file is missing, or all are empty."""
+    """About `n` lines of the files, each file having its part. Raises NotThere if a file is missing, ConfigError if all are empty."""
     for path in paths:
         if not path.is_file():
-            raise ConfigError(f"{path}: no such file")
+            raise NotThere(f"{path}: no such file")
     lines, spread, total, estimated = list[bytes](), list[bytes](), 0.0, False
     for number, path in enumerate(paths):
         found, times = read_file(path)

@@ -55,7 +55,7 @@ def parse(lake: Lake, system: System, ds: str, run_id: str) -> tuple[dict[str, i
     read_again = [f"{day} was parsed again for this night: {why}" for day, why in outdated.items() if why in (RULES, LINES)]
     gone = [f"{day} was parsed by other reading rules, and its lines are gone" for day, why in outdated.items() if why == GONE]
     stale = [
-        f"{night} was judged with other lines of this day: nightlog run --ds {night} --systems {system.name}"
+        f"{night} was judged with other lines of this day: nightlog run --ds {night} --system {system.name}"
         for night, changed in readings.stale().items()
         if ds in changed
     ]

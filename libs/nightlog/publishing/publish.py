@@ -269,7 +269,7 @@ def check_models(system: System, by: Publication, judged: Judged) -> None:
         stage, other = found
         raise ConfigError(
             f"{system.name} {by.ds}: the rows of stage {stage} are of model {other}, this run judges by model {by.model.version}: nothing "
-            f"was published; clear task `{stage}` and those after it, or: nightlog run --ds {by.ds} --systems {system.name} --from {stage}"
+            f"was published; clear task `{stage}` and those after it, or: nightlog run --ds {by.ds} --system {system.name} --from {stage}"
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from nightlog.detector.registry import Model, load, model_of
-from nightlog.errors import ConfigError, NightlogError
+from nightlog.errors import ConfigError, NightlogError, NotThere
 from nightlog.feedback.store import suppressions
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, ANSWERS, HISTORY, NIGHTS, PATTERNS, SCORES, SESSIONS, TEMPLATES, VERDICTS
@@ -47,11 +47,11 @@ class Replayed:
 def replay(lake: Lake, system: System, ds: str, session_id: str | None = None, device: str = "auto") -> Replayed:
     """Derive a published night, or one of its sessions, again, and hold it against gold.anomalies.
 
-    Nothing is asked and nothing is written. Raises: ConfigError where the night was not published.
+    Nothing is asked and nothing is written. Raises: NotThere if the night was not published.
     """
     night = next((row for row in lake.rows(NIGHTS, system=system.name, ds=ds) if is_published(row["outcome"])), None)
     if night is None:
-        raise ConfigError(f"{system.name} {ds}: this night was not published, so there is no verdict to derive again")
+        raise NotThere(f"{system.name} {ds}: this night was not published, so there is no verdict to derive again")
     past = PastLake(lake.root, night["run_at"])
     try:
         model = model_of(lake, night["versions"]["model"])
@@ -65,7 +65,7 @@ def compared(lake: Lake, past: PastLake, system: System, night: Row, model: Mode
     ds, versions = night["ds"], night["versions"]
     judged = judge_again(past, system, ds, model, device)
     if session_id is not None and session_id not in judged.sessions:
-        raise ConfigError(f"{system.name} {ds}: no session `{session_id}` in {SESSIONS.name} as it was then")
+        raise NotThere(f"{system.name} {ds}: no session `{session_id}` in {SESSIONS.name} as it was then")
     if texts_hash(judged.night) != versions["templates"]:
         told = f"the templates' texts are not those of then: hash {texts_hash(judged.night)}, published with {versions['templates']}"
         return Replayed(system.name, ds, "different", told, (), tuple(sorted(past.as_now)))

@@ -76,7 +76,8 @@ CLI_HEAD = f"""# The command line
 
 `nightlog COMMAND --help` prints the same on the terminal. `nightlog --install-completion` adds the names to the shell. Rows are printed as
 a table, or with `--format json` and `--format csv` as data. In CSV an apostrophe stands before text that a spreadsheet would take for a
-formula. Options that are not given come from environment variables ([settings](settings.md)).
+formula. Options that are not given come from environment variables ([settings](settings.md)). `--system` takes names of systems; the
+setting `NIGHTLOG_SYSTEMS` is the folder of their files. Former names still work: `nightlog answer` for `label`, `--systems` for `--system`.
 
 ## Exit codes
 
@@ -84,8 +85,8 @@ formula. Options that are not given come from environment variables ([settings](
 |---|---|
 | 0 | done |
 | 1 | `replay`: the verdict is different now; `doctor`: something is an error |
-| 2 | wrong usage |
-| 4 | not there: an unknown system or session, a night that was never run or had no input |
+| 2 | wrong usage: an option, a day or a query that is not valid, or options that exclude each other |
+| 4 | not there: an unknown system, session, group, table or file, a night that was never run or had no input |
 | 10 | a quality gate held a system back; `nightlog approve` publishes it |
 | 20 | transient: try again |
 | 30 | configuration or permanent error; input that was due is missing |

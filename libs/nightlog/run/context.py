@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from nightlog.errors import ConfigError
+from nightlog.errors import UsageError
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import OutcomeRow
 from nightlog.settings import Settings
@@ -32,13 +32,13 @@ def utc_now() -> datetime:
 
 
 def check_ds(ds: str) -> str:
-    """Return the day, checked to be YYYY-MM-DD. Raises ConfigError."""
+    """Return the day, checked to be YYYY-MM-DD. Raises UsageError."""
     try:
         if re.fullmatch(r"\d{4}-\d{2}-\d{2}", ds):
             return date.fromisoformat(ds).isoformat()
     except ValueError:
         pass
-    raise ConfigError(f"`{ds}` is not a valid date: expected YYYY-MM-DD, e.g. 2008-11-10")
+    raise UsageError(f"`{ds}` is not a valid date: expected YYYY-MM-DD, e.g. 2008-11-10")
 
 
 @dataclass(frozen=True)

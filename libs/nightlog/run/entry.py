@@ -33,7 +33,9 @@ def arguments(description: str, with_ds: bool = True) -> argparse.ArgumentParser
     parser = argparse.ArgumentParser(description=description)
     if with_ds:
         parser.add_argument("--ds", required=True, help="the night's day, YYYY-MM-DD")
-    parser.add_argument("--systems", default="", help="names, separated by commas; default: all targets")
+    parser.add_argument(
+        "--system", "--systems", dest="systems", default="", help="names of systems, separated by commas; default: all targets"
+    )
     parser.add_argument("--lake", type=Path, help="folder of the tables")
     parser.add_argument("--data", type=Path, help="folder of the log files")
     parser.add_argument("--run-id", help="name of the run; a retry under the same name does not repeat what was finished")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
-from nightlog.errors import ConfigError, NightlogError
+from nightlog.errors import NightlogError, NotThere
 from nightlog.lake.lake import Lake
 from nightlog.lake.maintain import Retention, maintain
-from nightlog.lake.tables import LINES_TABLE
+from nightlog.lake.tables import LINES_TABLE, NIGHTS
 from nightlog.outcomes import SUCCESSES, Outcome, OutcomeKind, Stage
 from nightlog.quality.approvals import Approval, find_outliers, read_past, record_approval
 from nightlog.run.context import utc_now
@@ -16,28 +16,28 @@ from nightlog.run.entry import new_run_id, open_lake
 from nightlog.run.night import Night
 from nightlog.sessions.waiting import overdue
 from nightlog.settings import Settings
-from nightlog.systems.catalog import load_catalog
+from nightlog.systems.catalog import choose, load_catalog
 from nightlog.systems.spec import System
 
 
 def held_at(night: Night, system: System) -> Outcome:
-    """Return the outcome of the stage whose gate holds the night back. Raises ConfigError if no gate does."""
+    """Return the outcome of the stage whose gate holds the night back. Raises NotThere if no gate does."""
     where = f"{system.name} {night.context.ds}"
     for stage in Stage.REPORT.before:
         found = night.progress.latest.get((system.name, stage))
         if found is None:
-            raise ConfigError(f"{where}: stage {stage} was never run, so there is nothing to approve: run the night first")
+            raise NotThere(f"{where}: stage {stage} was never run, so there is nothing to approve: run the night first")
         if found.outcome == OutcomeKind.GATED:
             return found
         if found.outcome not in SUCCESSES:
-            raise ConfigError(f"{where}: no gate stopped it, stage {stage} ended as {found.outcome}: {found.detail}")
-    raise ConfigError(f"{where}: nothing to approve, the night is published")
+            raise NotThere(f"{where}: no gate stopped it, stage {stage} ended as {found.outcome}: {found.detail}")
+    raise NotThere(f"{where}: nothing to approve, the night is published")
 
 
 def approve(night: Night, approval: Approval) -> Iterator[Outcome]:
     """Record the approval of the night's one system, and run the stages that are left; the rows of earlier stages stay as they are.
 
-    Broken rows cannot be approved: the gate that found them finds them again. Raises ConfigError if no gate holds the night back.
+    Broken rows cannot be approved: the gate that found them finds them again. Raises NotThere if no gate holds the night back.
     """
     context, progress = night.context, night.progress
     (system,) = context.systems
@@ -59,7 +59,8 @@ def approve(night: Night, approval: Approval) -> Iterator[Outcome]:
 def run_maintenance(settings: Settings, names: str, tell: Callable[[str], None], dry_run: bool = False) -> None:
     """Judge the sessions that have waited too long, then maintain the lake by the days that are set.
 
-    Only nights of the named systems are judged and dropped; without names those of all systems except the sources.
+    Only nights of the named systems are judged and dropped; without names those of all systems except the sources. Raises NotThere if
+    neither the catalogue nor the lake has a named system.
     """
     retention = Retention(settings.bronze_days, settings.silver_days, settings.gold_days, settings.replay_days)
     catalog = load_catalog(settings.systems)
@@ -67,6 +68,8 @@ def run_maintenance(settings: Settings, names: str, tell: Callable[[str], None],
     look_back = {name: system.session.lookback_days for name, system in catalog.items()}
     systems = [name.strip() for name in names.split(",") if name.strip()]
     with open_lake(settings, "nightlog maintain", not dry_run) as lake:
+        in_lake = {row["system"] for row in lake.rows(NIGHTS, ["system"])}  # the file of a system may be gone, and its nights still there
+        choose(catalog, [name for name in systems if name not in in_lake])
         targets = [system for name, system in catalog.items() if name not in sources and (not systems or name in systems)]
         judge_overdue(lake, settings, targets, tell, dry_run)
         totals = maintain(lake, retention, sources, look_back, utc_now(), tell, systems, dry_run)

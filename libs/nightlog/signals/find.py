@@ -54,7 +54,7 @@ def find_signals(lake: Lake, systems: Sequence[System], ds: str, run_id: str) ->
         except Exception as error:  # whatever it is becomes a row that says so
             log.exception("%s %s: no signals", system.name, ds)
             failures[system.name] = outcome_of(error)[1]
-            again = f"nightlog run --ds {ds} --systems {system.name} --from {Stage.REPORT}"
+            again = f"nightlog run --ds {ds} --system {system.name} --from {Stage.REPORT}"
             found = [{"kind": UNAVAILABLE, "reason": f"signals could not be computed: {failures[system.name]}; try again: {again}"}]
         same = {"system": system.name, "ds": ds, "first": system.signals.first, "run_id": run_id}
         rows += [same | row for row in found]
@@ -75,7 +75,7 @@ def system_rows(lake: Lake, system: System, ds: str, outcomes: Mapping[str, str]
     templates = lake.rows(TEMPLATES, ["template_id", "text", "first_ds"], system=system.name)
     tonight = template_counts(lake, system.name, [ds])[ds] if is_published(outcome) else {}
     if not tonight and any(row["n_events"] for row in lake.rows(NIGHTS, ["n_events"], system=system.name, ds=ds)):
-        again = f"nightlog run --ds {ds} --systems {system.name} --from {Stage.PARSE}"
+        again = f"nightlog run --ds {ds} --system {system.name} --from {Stage.PARSE}"
         raise NightlogError(f"{system.name} {ds} was parsed by an earlier version of Nightlog, which did not count templates: {again}")
     silent = silent_system(history) if wanted.silence else []
     found = signals_of(lake, system, ds, tonight, history, templates) if tonight else silent

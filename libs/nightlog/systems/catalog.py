@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from nightlog.errors import ConfigError, FormatError
+from nightlog.errors import ConfigError, FormatError, NotThere
 from nightlog.systems.spec import System
 
 
@@ -107,11 +107,11 @@ def load_catalog(extra: Path | None = None) -> dict[str, System]:
 
 
 def choose(catalog: Mapping[str, System], names: Iterable[str]) -> list[System]:
-    """The named systems, once each, in order. Raises ConfigError with the known names."""
+    """The named systems, once each, in order. Raises NotThere with the known names."""
     chosen = []
     for name in dict.fromkeys(names):
         if name not in catalog:
-            raise ConfigError(f"no system `{name}`{nearest(name, catalog)}; known: {', '.join(sorted(catalog))}")
+            raise NotThere(f"no system `{name}`{nearest(name, catalog)}; known: {', '.join(sorted(catalog))}")
         chosen.append(catalog[name])
     return chosen
 
