@@ -103,7 +103,7 @@ def copy_table(
     conditions, values = ["ds between ? and ?"], [since, until]
     if system and "system" in spec.names:
         conditions, values = [*conditions, "system = ?"], [*values, system]
-    rows = source.execute(f"select {names} from {spec.name} where {' and '.join(conditions)}", values)
+    rows = source.sql(f"select {names} from {spec.name} where {' and '.join(conditions)}", params=values)
     target.execute(f"create schema if not exists {spec.name.split('.')[0]}")
     target.register("rows", rows.to_arrow_reader())
     target.execute(f"create table {spec.name} as select * from rows")
