@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Settings come from the environment: NIGHTLOG_LAKE, NIGHTLOG_DATA, NIGHTLOG_LLM and others.
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint types shape test-jobs test-dags test-slow cluster-test fuzz bench bench-quick bench-settings bench-bounds faults e2e demo nightly airflow notebooks clean
+.PHONY: help setup lock test lint types shape test-jobs test-dags test-slow cluster-test fuzz bench bench-quick bench-settings bench-bounds faults e2e demo nightly airflow notebooks clean
 MAKEFLAGS += --no-print-directory
 SHELL := bash
 
@@ -23,6 +23,13 @@ help: ## this list
 
 setup: ## both environments, and Delta's JARs (again: only what has changed)
 	@.ci/setup
+
+lock: setup ## uv.lock from pyproject.toml, and both requirements.txt from it; newer versions: .uv/bin/uv lock --upgrade, then this
+	.uv/bin/uv lock
+	$(call exported,--no-dev --extra jobs,requirements.txt)
+	$(call exported,--only-group airflow,dags/requirements.txt)
+
+exported = .uv/bin/uv export --quiet --frozen --no-hashes --no-emit-project $(1) --output-file $(2)
 
 test: setup ## lint, types, all tests; those of jobs, DAGs and slow ones two at a time, each printed when it is done
 	@$(MAKE) lint types

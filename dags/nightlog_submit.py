@@ -1,7 +1,8 @@
 """How a task runs a program of the jobs' environment, and what its exit code means to Airflow.
 
-The DAGs know neither Spark nor Nightlog: they start a program under `NIGHTLOG_HOME` (default: the folder above this one),
-which has its own `.venv` and inherits `NIGHTLOG_LAKE`, `NIGHTLOG_DATA`, `NIGHTLOG_LLM` and the rest from the environment.
+The DAGs know neither Spark nor Nightlog: they start a program under `NIGHTLOG_HOME` (default: the folder above this one), which inherits
+`NIGHTLOG_LAKE`, `NIGHTLOG_DATA`, `NIGHTLOG_LLM` and the rest from the environment. That folder is the repository, with its `.venv`, or
+`share/nightlog` of an environment that the wheel was installed into.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 HOME = Path(os.environ.get("NIGHTLOG_HOME") or Path(__file__).resolve().parents[1])
-BIN = HOME / ".venv" / "bin"
+# share/nightlog of an environment that has the wheel, or the repository
+BIN = (HOME.parents[1] if HOME.parts[-2:] == ("share", "nightlog") else HOME / ".venv") / "bin"
 PROPERTIES = os.environ.get("NIGHTLOG_SPARK_PROPERTIES")  # a file for spark-submit, e.g. conf/yarn.conf; it names the master
 MASTER = os.environ.get("NIGHTLOG_MASTER") or (None if PROPERTIES else "local[*]")
-JARS = HOME / ".venv" / "share" / "nightlog" / "jars"
 
 DONE, USAGE, NOT_THERE, GATE, TRANSIENT, PERMANENT, INCOMPLETE = 0, 2, 4, 10, 20, 30, 40  # as in libs/nightlog/outcomes.py
 MEANING = {
@@ -99,19 +100,9 @@ def spark_job(name: str) -> list[str]:
     """Return the command of `jobs/<name>.py` for a job that may need Spark.
 
     On this machine the job starts a session itself, and only if its work is large: a night of small systems needs no JVM. A cluster gets
-    the job by spark-submit; Delta has to be on the driver's class path before Python starts, hence `--jars`.
+    the job by spark-submit.
     """
-    if is_local():
-        return plain_job(name)
-    return [
-        str(BIN / "spark-submit"),
-        *(("--master", MASTER) if MASTER else ()),
-        *(("--properties-file", PROPERTIES) if PROPERTIES else ()),
-        *("--driver-memory", os.environ.get("NIGHTLOG_DRIVER_MEMORY", "4g")),
-        *("--conf", "spark.log.level=WARN"),
-        *("--jars", ",".join(map(str, sorted(JARS.glob("*.jar"))))),
-        str(HOME / "jobs" / f"{name}.py"),
-    ]
+    return plain_job(name) if is_local() else [*nightlog("spark-submit"), name]
 
 
 def plain_job(name: str) -> list[str]:
@@ -170,7 +161,7 @@ class RunProgram(BaseOperator):
         except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
             raise AirflowFailException(
                 f"{self.task_id}: {command[0]} cannot be started in {HOME}: {error.strerror}; set NIGHTLOG_HOME to the folder that holds "
-                "jobs/ and .venv, or run `make setup` there"
+                "jobs/ and .venv, or to share/nightlog of the wheel's environment, or run `make setup`"
             ) from error
         tail: deque[str] = deque(maxlen=2000)
         try:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
+import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
 from nightlog.lake.lake import Lake
+from nightlog.lake.tables import LINES_TABLE
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,35 +24,60 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 needs_uv = pytest.mark.skipif(not UV.exists(), reason="`make setup` has not put uv into .uv")
 
 
-def asked_for() -> list[Requirement]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [Requirement(each) for each in (*project["dependencies"], *project["optional-dependencies"]["jobs"])]
+def uv(*arguments: object, cwd: Path, **env: str) -> str:
+    done = subprocess.run([UV, *map(str, arguments)], cwd=cwd, env=os.environ | env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-def test_requirements_pin_what_the_package_asks_for() -> None:
-    head = (ROOT / "requirements.txt").read_text(encoding="utf-8").split("\n\n")[0]
-    pinned = dict(line.split("==") for line in head.splitlines() if "==" in line)
-    wanted = {each.name: each.specifier for each in asked_for()}
-    assert pinned.keys() == wanted.keys()
-    assert {name: version for name, version in pinned.items() if version not in wanted[name]} == {}
+def names(requirements: Iterable[str]) -> set[str]:
+    return {Requirement(line).name for line in requirements if line.strip() and not line.lstrip().startswith(("#", "-e"))}
+
+
+@needs_uv
+@pytest.mark.parametrize("path", ["requirements.txt", "dags/requirements.txt"])
+def test_requirements_are_exported_from_the_lock(path: str, tmp_path: Path) -> None:
+    """The file's own head names the command that writes it."""
+    for name in ("pyproject.toml", "uv.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "dags").mkdir()
+    shown = (ROOT / path).read_text(encoding="utf-8")
+    command = shlex.split(shown.splitlines()[1].lstrip("# "))
+    assert command[:2] == ["uv", "export"]
+    uv(*command[1:], cwd=tmp_path, UV_OFFLINE="1")
+    assert (tmp_path / path).read_text(encoding="utf-8") == shown, "run `make lock`"
+
+
+@needs_uv
+def test_the_lock_is_that_of_the_project_and_names_no_other_index(tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "uv.lock", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    uv("lock", "--check", "--python", sys.executable, cwd=tmp_path, UV_OFFLINE="1")
+    hosts = re.findall(r"https?://([^/\"]+)", (ROOT / "uv.lock").read_text(encoding="utf-8"))
+    assert set(hosts) == {"pypi.org", "files.pythonhosted.org"}
+
+
+def test_nothing_that_only_tests_call_is_installed_to_run_nights() -> None:
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+    for path in ("requirements.txt", "dags/requirements.txt"):
+        installed = names((ROOT / path).read_text(encoding="utf-8").splitlines())
+        assert len(installed) > 50
+        assert installed & names(groups["dev"]) == set()
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Command]:
     """Make an environment from the wheel with an extra; returns its `nightlog`, run in an empty folder."""
     folder = tmp_path_factory.mktemp("wheel")
-
-    def uv(*arguments: object) -> None:
-        done = subprocess.run([UV, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-
-    uv("build", "--wheel", "--quiet", "--out-dir", folder, ROOT)
+    uv("build", "--wheel", "--quiet", "--out-dir", folder, ROOT, cwd=folder)
     (wheel,) = folder.glob("*.whl")
 
+    @cache
     def make(extra: str) -> Command:
         place = folder / f"with{extra.strip('[]')}"
-        uv("venv", "--quiet", "--python", "3.11", place)
-        uv("pip", "install", "--quiet", "--python", place / "bin" / "python", "--constraint", ROOT / "requirements.txt", f"{wheel}{extra}")
+        python = place / "bin" / "python"
+        uv("venv", "--quiet", "--python", sys.executable, place, cwd=folder)
+        uv("pip", "install", "--quiet", "--python", python, "-c", ROOT / "requirements.txt", f"{wheel}{extra}", cwd=folder)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("NIGHTLOG_", "OPENAI_", "PYTHON", "VIRTUAL_ENV"))}
 
         def nightlog(*words: object, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -85,3 +115,32 @@ def test_a_night_by_the_wheel_alone(installed: Callable[[str], Command], tmp_pat
     assert done.returncode == 0, done.stdout + done.stderr
     found = nightlog("anomalies", "--format", "json", NIGHTLOG_LAKE=str(tmp_path))
     assert found.returncode == 0 and "dovecot" in found.stdout
+
+
+@needs_uv
+@pytest.mark.slow
+def test_a_stage_is_submitted_to_spark_from_the_wheel(installed: Callable[[str], Command], tmp_path: Path) -> None:
+    nightlog = installed("[jobs]")
+    lake, events = tmp_path / "lake", tmp_path / "events"
+    night = ("ingest", "--ds", "2026-03-04", "--systems", "dovecot")
+    refused = nightlog("spark-submit", *night, NIGHTLOG_LAKE=str(lake))
+    assert refused.returncode == 30
+    assert "run `nightlog jars`" in " ".join(refused.stderr.split())
+    resolved = nightlog("jars")
+    assert resolved.returncode == 0 and "delta-spark" in resolved.stdout, resolved.stderr
+    events.mkdir()
+    logged = (
+        "--conf",
+        "spark.eventLog.enabled=true",
+        "--conf",
+        "spark.eventLog.compress=false",
+        "--conf",
+        f"spark.eventLog.dir={events.as_uri()}",
+    )
+    done = nightlog("spark-submit", *logged, *night, NIGHTLOG_LAKE=str(lake), NIGHTLOG_LOCAL_MIB="0", NIGHTLOG_DRIVER_MEMORY="1g")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "dovecot ingest done" in done.stdout
+    assert Lake(lake).rows(LINES_TABLE, columns=["system"])
+    assert any(b"SparkListenerTaskEnd" in path.read_bytes() for path in events.rglob("events_*"))
+    nothing = nightlog("spark-submit", "ingest", "--ds", "yesterday", NIGHTLOG_LAKE=str(lake))
+    assert nothing.returncode == 30  # of the job, through spark-submit

@@ -131,6 +131,9 @@ class Settings(BaseSettings):
     openai_base_url: str | None = Field(None, validation_alias="OPENAI_BASE_URL", description="the endpoint; default: OpenAI's own")
     openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY", description="its key")
     master: str = Field("local[*]", description="Spark's master")
+    spark_properties: Path | None = Field(
+        None, description="file of properties for spark-submit, e.g. conf/yarn.conf; unless a master is set as well, it names the master"
+    )
     profile: Profile | None = Field(None, description="how Spark is set (`spark.py`); default: local where the master is, else cluster")
     local_mib: float = Field(
         8, ge=0, description="work on at most so many MiB of log text is done in the stage's own process, more by Spark; 0: Spark does all"
@@ -161,7 +164,7 @@ class Settings(BaseSettings):
     exports: Path | None = Field(None, description="folder that gets each night's anomalies as Parquet and CSV; default: none")
     metrics: Path | None = Field(None, description="file that gets the last night's metrics in Prometheus' text format; default: none")
 
-    @field_validator("lake", "data", "systems", "llm_recorded", "exports", "metrics", mode="before")
+    @field_validator("lake", "data", "systems", "llm_recorded", "exports", "metrics", "spark_properties", mode="before")
     @classmethod
     def is_named(cls, path: object) -> object:
         """Refuse an empty path, which would be the working folder."""

@@ -73,10 +73,10 @@ def spark_options(master: str, profile: Profile | None, driver_memory: str = "4g
 
 
 def delta_jars(folder: Path = JARS) -> str:
-    """Return Delta's JARs as `make setup` resolved them. Raises ConfigError if they are missing."""
+    """Return Delta's JARs as `nightlog jars` resolved them. Raises ConfigError if they are missing."""
     jars = sorted(folder.glob("*.jar"))
     if not jars:
-        raise ConfigError(f"no Delta JARs under {folder}; run `make setup`")
+        raise ConfigError(f"no Delta JARs under {folder}; run `nightlog jars`")
     return ",".join(map(str, jars))
 
 

@@ -37,7 +37,7 @@ os.environ |= {
     "NIGHTLOG_RETRY_DELAY_S": "0.1",
 }
 
-# Stands for spark-submit, python and nightlog: notes its arguments, says and does what the plan has for the stage's nth call.
+# Stands for python and nightlog: notes its arguments, says and does what the plan has for the stage's nth call.
 PROGRAM = f"""#!{sys.executable}
 import json, os, subprocess, sys, time
 from pathlib import Path
@@ -103,7 +103,7 @@ def home() -> Iterator[Path]:
     """A folder like the repository's root, with programs that only note their calls."""
     folder = HOME / ".venv" / "bin"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("spark-submit", "python", "nightlog"):
+    for name in ("python", "nightlog"):
         (folder / name).write_text(PROGRAM)
         (folder / name).chmod(0o755)
     (HOME / "calls.jsonl").write_text("")

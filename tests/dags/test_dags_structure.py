@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -121,25 +122,35 @@ def test_good_params_are_taken(dags: dict[str, DAG]) -> None:
         assert params.get_param(name).resolve(value) == value
 
 
-def test_a_file_of_spark_properties_names_the_master_unless_one_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("master", "properties", "command"),
+    [
+        ("local[*]", None, ["python", "parse.py"]),
+        ("local", None, ["python", "parse.py"]),
+        ("local-cluster[2,1,1024]", None, ["nightlog", "spark-submit", "parse"]),
+        ("yarn", None, ["nightlog", "spark-submit", "parse"]),
+        (None, "conf/yarn.conf", ["nightlog", "spark-submit", "parse"]),
+    ],
+)
+def test_spark_is_submitted_to_a_cluster_only(
+    monkeypatch: pytest.MonkeyPatch, master: str | None, properties: str | None, command: list[str]
+) -> None:
     monkeypatch.syspath_prepend(str(DAGS))
     nightlog_submit = importlib.import_module("nightlog_submit")
-    monkeypatch.setattr(nightlog_submit, "PROPERTIES", "conf/yarn.conf")
-    monkeypatch.setattr(nightlog_submit, "MASTER", None)
-    command = nightlog_submit.spark_job("parse")
-    assert command[command.index("--properties-file") + 1] == "conf/yarn.conf"
-    assert "--master" not in command
-    monkeypatch.setattr(nightlog_submit, "MASTER", "spark://node:7077")
-    assert nightlog_submit.spark_job("parse")[1:3] == ["--master", "spark://node:7077"]
+    monkeypatch.setattr(nightlog_submit, "PROPERTIES", properties)
+    monkeypatch.setattr(nightlog_submit, "MASTER", master)
+    assert [Path(word).name for word in nightlog_submit.spark_job("parse")] == command
 
 
 @pytest.mark.parametrize(
-    ("master", "program"),
-    [("local[*]", "python"), ("local", "python"), ("local-cluster[2,1,1024]", "spark-submit"), ("yarn", "spark-submit")],
+    ("home", "python", "job"),
+    [
+        ("/srv/nightlog", "/srv/nightlog/.venv/bin/python", "/srv/nightlog/jobs/label.py"),
+        ("/opt/env/share/nightlog", "/opt/env/bin/python", "/opt/env/share/nightlog/jobs/label.py"),
+    ],
 )
-def test_spark_is_submitted_to_a_cluster_only(monkeypatch: pytest.MonkeyPatch, master: str, program: str) -> None:
-    monkeypatch.syspath_prepend(str(DAGS))
-    nightlog_submit = importlib.import_module("nightlog_submit")
-    monkeypatch.setattr(nightlog_submit, "PROPERTIES", None)
-    monkeypatch.setattr(nightlog_submit, "MASTER", master)
-    assert Path(nightlog_submit.spark_job("parse")[0]).name == program
+def test_programs_are_those_of_the_repository_or_of_the_wheel(home: str, python: str, job: str) -> None:
+    program = "import nightlog_submit; print(*nightlog_submit.plain_job('label'))"
+    env = os.environ | {"NIGHTLOG_HOME": home}
+    done = subprocess.run([sys.executable, "-c", program], cwd=DAGS, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [python, job]

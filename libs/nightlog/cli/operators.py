@@ -271,3 +271,44 @@ def maintain(
     with err.status("maintaining"):
         run_maintenance(settings_from(lake=lake, master=master), systems, messages, dry_run=dry_run)
     messages.finish()
+
+
+@app.command(rich_help_panel="Lake and machine")
+def jars() -> None:
+    """Download Delta's JARs into this environment; large nights and clusters need them. `make setup` does the same.
+
+    Needs Java 17 and a way to Maven Central, once: a night needs neither.
+
+    Example: nightlog jars
+    """
+    from nightlog.spark_submit import resolve_jars
+
+    with err.status("resolving Delta's JARs"):
+        paths = resolve_jars()
+    for path in paths:
+        out.print(safe(str(path)), soft_wrap=True)
+
+
+@app.command(
+    "spark-submit",
+    rich_help_panel="Lake and machine",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+def submit(
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="[OPTIONS OF SPARK-SUBMIT] JOB [OPTIONS OF THE JOB]", help="JOB: a stage, train, retrain or maintain."),
+    ],
+) -> None:
+    """Submit a job to Spark, with Delta's JARs; its exit code is the job's.
+
+    Settings give master, properties file and driver memory; an option before JOB takes precedence. `nightlog run` needs no spark-submit.
+
+    Example: nightlog spark-submit --master yarn parse --ds 2026-03-04 --systems shop
+    """
+    import os
+
+    from nightlog.spark_submit import submit_command, submit_environment
+
+    command = submit_command(words, settings_from())
+    os.execve(command[0], command, submit_environment(command, os.environ))

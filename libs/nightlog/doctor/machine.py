@@ -112,7 +112,7 @@ def jars() -> CheckResult:
     try:
         return ok(AREA, f"{len(delta_jars().split(','))} JARs of Delta", str(JARS))
     except ConfigError:
-        return error(AREA, "no JARs of Delta", str(JARS), SETUP)
+        return error(AREA, "no JARs of Delta", str(JARS), "run `nightlog jars`")
 
 
 def in_bytes(size: str) -> int:

@@ -170,7 +170,7 @@ SETTINGS_TAIL = """## Of Airflow's tasks alone
 
 | variable | default | meaning |
 |---|---|---|
-| `NIGHTLOG_HOME` | the folder above `dags/` | where `jobs/` and the jobs' `.venv` lie |
+| `NIGHTLOG_HOME` | the folder above `dags/` | the repository with its `.venv`, or `share/nightlog` of an environment with the wheel |
 | `NIGHTLOG_STAGE_TIMEOUT_S` | `14400` | a stage that takes longer is ended with its children, and tried again |
 | `NIGHTLOG_RETRY_DELAY_S` | `60` | the first pause before another try; each later one is twice as long |
 
