@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,13 @@ def test_a_table_that_is_wider_than_the_terminal_has_a_line_for_each_value() -> 
     assert [line.split() for line in lines[1:31]] == [[name, str(n)] for n, name in enumerate(names)]
     assert lines[31].endswith("a long text that stays whole")
     assert len(query(sql, width=900).splitlines()) == 5, "where there is room it is a table"
+
+
+@pytest.mark.parametrize(
+    ("form", "limit", "n"), [("table", None, 100), ("csv", None, 250), ("json", None, 250), ("table", 3, 3), ("csv", 3, 3), ("json", 3, 3)]
+)
+def test_a_limit_holds_in_every_form_and_a_message_says_that_there_is_more(form: str, limit: int | None, n: int) -> None:
+    given = ["--limit", str(limit)] if limit else []
+    done = CliRunner().invoke(app, ["query", "select 1000 + range as n from range(250)", "--format", form, *given], env={"COLUMNS": "100"})
+    assert [int(each) for each in re.findall(r"1\d\d\d", done.stdout)] == list(range(1000, 1000 + n))
+    assert ("only the first" in done.stderr) == (n < 250)

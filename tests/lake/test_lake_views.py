@@ -26,6 +26,7 @@ AT_LEAST = {
     "v_verdicts": "system question_id label confidence reason asked_round group_name added missing events prompt llm ds asked_at",
     "v_signals": "ds system kind template_id template seen usual strength reason",
     "v_feedback": "system kind about target name said until session_id ds note said_by said_at label answered_by answered_at",
+    "v_outcomes": "run_id ds system stage outcome detail counts seconds ended_at",
 }
 
 

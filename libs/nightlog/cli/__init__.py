@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 # isort: off
-from nightlog.cli import nights, operators, analysts, stories, models, evaluate, onboarding  # noqa: F401
+from nightlog.cli import nights, operators, analysts, stories, comparing, models, evaluate, onboarding  # noqa: F401
 
 # isort: on
 from nightlog.cli.app import app, err, safe

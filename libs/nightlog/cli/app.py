@@ -170,7 +170,7 @@ def cell(value: Any, grouped: bool) -> str:
 def print_heading(text: str) -> None:
     """Print a line that begins a part."""
     out.print()
-    out.print(safe(text), style="bold")
+    out.print(safe(text), style="bold", soft_wrap=True)
 
 
 class Messages:

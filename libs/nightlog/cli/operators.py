@@ -28,7 +28,10 @@ from nightlog.cli.app import (
     print_rows,
     safe,
     settings_from,
+    warn,
 )
+
+QUERY_ROWS = 100  # of an answer in a table, unless --limit says more
 
 
 @app.command(rich_help_panel="Nights")
@@ -171,6 +174,7 @@ def doctor(
 @app.command(rich_help_panel="Investigate")
 def query(
     sql: Annotated[str, typer.Argument(help="SQL of DuckDB, e.g. over gold.anomalies.")],
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help=f"Rows; default: {QUERY_ROWS} in a table, else all.")] = None,
     lake: LakeOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
@@ -180,8 +184,11 @@ def query(
     """
     from nightlog.lake.query import query as ask
 
-    found = ask(open_tables(lake), sql)
-    print_rows(found.to_pylist(), found.column_names, form, grouped=False)
+    most = limit or (QUERY_ROWS if form == Format.TABLE else None)
+    found = ask(open_tables(lake), sql, most and most + 1)
+    print_rows(found.slice(0, most).to_pylist(), found.column_names, form, grouped=False)
+    if most is not None and len(found) > most:
+        warn(f"only the first {most:,} rows; more: --limit")
 
 
 class Target(StrEnum):

@@ -1,4 +1,4 @@
-"""Commands about verdicts: a session's whole story, two nights compared, a past verdict derived again."""
+"""Commands about verdicts: a session's whole story, a past verdict derived again."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from nightlog.cli.app import (
     ItsSystem,
     LakeOption,
     LastNight,
-    SystemOption,
     app,
-    checked_day,
     err,
     open_tables,
     out,
@@ -23,7 +21,6 @@ from nightlog.cli.app import (
     print_rows,
     safe,
     settings_from,
-    warn,
 )
 from nightlog.errors import NotThere, UsageError
 from nightlog.sanitize import as_json, escaped
@@ -187,49 +184,6 @@ def number(value: float | None) -> str:
 def moment(at: Any) -> str:
     """Return a time without its fractions."""
     return "no time" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
-
-
-@app.command(rich_help_panel="Investigate")
-def compare(
-    before: Annotated[str, typer.Argument(help="The earlier night, YYYY-MM-DD.", callback=checked_day)],
-    after: Annotated[str, typer.Argument(help="The later night.", callback=checked_day)],
-    system: SystemOption = "",
-    limit: Annotated[int, typer.Option("--limit", help="Rows of each kind and change in the table; json and csv have all.")] = 5,
-    lake: LakeOption = None,
-    form: FormatOption = Format.TABLE,
-) -> None:
-    """Compare two nights: anomalies, templates and patterns that are new, gone, more or fewer, by sessions.
-
-    Each anomalous session counts. A template or pattern is more or fewer if its share of the sessions has at least doubled or halved, and
-    by more than chance.
-
-    Example: nightlog compare 2026-03-04 2026-03-05 --system shop
-    """
-    from nightlog.cli.night_state import joint_state, night_state
-    from nightlog.pages.charts import shortened
-    from nightlog.pages.compare import CHANGES, COLUMNS, KINDS, compare_nights
-
-    settings, tables = settings_from(lake=lake), open_tables(lake)
-    states = [night_state(tables, settings.systems, ds, system) for ds in (before, after)]
-    state = joint_state(*states)
-    state.warn()
-    for name in sorted(set(states[0].published) ^ set(states[1].published)):
-        warn(f"{name}: no published night {after if name in states[0].published else before}")
-    rows = compare_nights(tables, before, after, state.published)
-    if form != Format.TABLE:
-        print_rows(rows, COLUMNS, form)
-        raise typer.Exit(state.exit_code)
-    if not rows and state.published:
-        out.print(f"nothing is new, gone, more or fewer on {after}")
-    for kind in KINDS:
-        own = [row for row in rows if row["kind"] == kind]
-        shown = [row for change in CHANGES for row in [each for each in own if each["change"] == change][:limit]]
-        if shown:
-            print_heading({"anomaly": "Anomalies", "template": "Templates", "pattern": "Patterns"}[kind])
-            print_rows([row | {"what": shortened(row["what"], 160)} for row in shown], [name for name in COLUMNS if name != "kind"], form)
-        if len(own) > len(shown):
-            out.print(f"{len(own) - len(shown):,} more: --limit or --format json")
-    raise typer.Exit(state.exit_code)
 
 
 @app.command(rich_help_panel="Investigate")

@@ -116,6 +116,12 @@ VIEWS = (
             label answered_by answered_at
         """,
     ),
+    View(
+        "v_outcomes",
+        "the outcome of a stage of a run for a system",
+        OUTCOMES,
+        "run_id ds system stage outcome detail counts seconds ended_at=at",
+    ),
 )
 
 
@@ -185,9 +191,10 @@ def connect(lake: Lake, with_absent: bool = False) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def query(lake: Lake, sql: str) -> pa.Table:
+def query(lake: Lake, sql: str, limit: int | None = None) -> pa.Table:
     """Run SQL by DuckDB over the lake's tables and views, see `connect`. Columns of the same name are numbered: a, a_2.
 
+    Args: limit: the most rows that are returned; None returns all.
     Raises, with DuckDB's message: UsageError if the SQL is wrong, NotThere if it names something that does not exist.
     """
     import duckdb
@@ -196,7 +203,7 @@ def query(lake: Lake, sql: str) -> pa.Table:
         found = connect(lake).sql(sql)
         if found is None:
             raise UsageError("that is no query: the lake is read only; start with select, with, describe or show")
-        table = found.to_arrow_table()
+        table = (found if limit is None else found.limit(limit)).to_arrow_table()
         return table.rename_columns(distinct_names(table.column_names))
     except duckdb.Error as error:
         kind = NotThere if isinstance(error, duckdb.CatalogException) else UsageError

@@ -1,4 +1,4 @@
-"""Two nights of a system side by side: patterns, templates and anomalies that are new, gone, more or fewer. No Spark."""
+"""Two nights of a system side by side, by their sessions: patterns, templates and anomalies that are new, gone, more or fewer. No Spark."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Compare logs with those of a good run, line by line."""
