@@ -12,7 +12,7 @@ from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import anomalies, query, run_outcomes
 from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES
-from nightlog.outcomes import EXIT_PERMANENT, Stage
+from nightlog.outcomes import EXIT_NOT_THERE, EXIT_USAGE, Stage
 
 DS = "2026-03-04"
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -54,15 +54,20 @@ def test_sql_sees_the_tables_under_their_names_and_the_views(bare: Lake) -> None
 
 
 @pytest.mark.parametrize(
-    ("sql", "told"), [("selec 1", "syntax error"), ("select * from gold.nothing", "nothing"), ("select nobody from gold.nights", "nobody")]
+    ("sql", "told", "code"),
+    [
+        ("selec 1", "syntax error", EXIT_USAGE),
+        ("select * from gold.nothing", "nothing", EXIT_NOT_THERE),
+        ("select nobody from gold.nights", "nobody", EXIT_USAGE),
+    ],
 )
-def test_wrong_sql_is_answered_with_what_is_wrong_and_the_tables(bare: Lake, sql: str, told: str) -> None:
+def test_wrong_sql_is_answered_with_what_is_wrong_and_the_tables(bare: Lake, sql: str, told: str, code: int) -> None:
     with pytest.raises(ConfigError) as caught:
         query(bare, sql)
     message = str(caught.value)
     assert told in message
     assert "tables: gold.anomalies, gold.nights" in message
-    assert caught.value.exit_code == EXIT_PERMANENT
+    assert caught.value.exit_code == code
 
 
 @pytest.mark.parametrize(
