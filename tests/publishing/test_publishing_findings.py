@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from nightlog.history.channels import Templates
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import incidents
 from nightlog.lake.tables import FINDINGS, INCIDENTS, SESSIONS
-from nightlog.publishing.findings import EarlierNights, finding_id, night_findings
+from nightlog.publishing.findings import EarlierNights, finding_id, night_findings, short_hash
 from nightlog.publishing.incidents import night_incidents, write_incidents
 from nightlog.publishing.telling import Telling, telling_templates
 
@@ -167,13 +168,25 @@ def test_findings_with_the_same_telling_template_are_one_incident_over_systems()
         placed("mail", "p1", [10, 300], killed()),
         placed("mail", "p2", [700], killed(more=True)),
         placed("shop", "p3", [900], killed()),
-        placed("shop", "p4", [901], other("t-slow")),
+        placed("shop", "p4", [901], other("t-open")),
     ]
     first, second = night_incidents(DS, rows, ALL_DAY, {})
     assert (first["n_findings"], first["n_sessions"], first["systems"], first["rank"]) == (3, 4, ["mail", "shop"], 1)
-    assert first["joined_by"] == "the same telling template" and sum(first["hours"]) == 4
+    assert first["joined_by"] == "a telling template in common" and sum(first["hours"]) == 4
     assert second["finding_ids"] == [finding_id("shop", "p4")] and second["joined_by"] is None
     assert {name for row in (first, second) for name in row["finding_ids"]} == {row["finding_id"] for row in rows}
+
+
+def test_a_telling_template_that_explains_another_finding_joins_it_unless_normal_sessions_have_it() -> None:
+    """The second finding's first telling template is the first one's second."""
+    for n_normal, joined in ((0, 1), (9, 2)):
+        telling = [killed()[0], replace(other("t-slow")[0], n_normal=n_normal)]
+        rows = [placed("mail", "p1", [10], telling), placed("mail", "p2", [700], other("t-slow"))]
+        assert len(night_incidents(DS, rows, ALL_DAY, {})) == joined
+    (found,) = night_incidents(
+        DS, [placed("mail", "p1", [10], killed(more=True)), placed("mail", "p2", [700], other("t-slow"))], ALL_DAY, {}
+    )
+    assert found["incident_id"] == short_hash("more", TEXTS["t-slow"]), "the template that both have"
 
 
 def test_the_same_minutes_beyond_chance_are_one_incident_and_the_odds_are_said() -> None:

@@ -2,7 +2,8 @@
 
 Findings are joined in two steps, each by what the night itself shows; no word of any program is known here.
 
-1. **Telling template.** Findings whose first telling template has the same text.
+1. **Telling template.** The first telling template of one finding is a telling template of the other, too, and next to no normal session
+   of the night has it. Templates of different systems are the same if their texts are.
 2. **Minutes.** Two groups of findings whose telling templates were logged in the same minutes, beyond chance. The number of common minutes
    is compared with the hypergeometric distribution over the effective minutes of the day, 1 / (chance that two random sessions of the two
    systems are in the same minute), so that a busy hour is no coincidence. All pairs of a night are tested at a joint error rate of 1 %
@@ -26,6 +27,7 @@ from nightlog.lake.tables import FINDINGS, INCIDENTS, SESSIONS
 from nightlog.publishing.findings import Row, microseconds, minutes_of_day, rank_key, short_hash
 from nightlog.sanitize import shortened
 
+MOST_NORMAL = 0.002  # share of the night's sessions that are normal and have a telling template by which findings are joined
 ERROR_RATE = 0.01  # of a night's tests together
 LEAST_COMMON = 2  # common minutes
 LEAST_SHARE = 0.5  # of the minutes of the smaller group
@@ -34,21 +36,22 @@ DAY = 1440  # minutes
 EVEN = np.full(DAY, 1 / DAY)
 
 
-def cause_of(finding: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the cause by which a finding is joined with others: (change, text) of its first telling template.
+Cause = tuple[str, str]  # more | less, and the text of a telling template; of a finding without any: "finding" and its id
 
-    A finding without one is a cause of its own.
-    """
-    first = next(iter(finding["telling"] or ()), None)
-    if first is None or not first["template"]:
-        return "finding", finding["finding_id"]
-    return first["change"], " ".join(first["template"].split())
+
+def causes_of(finding: Mapping[str, Any]) -> list[Cause]:
+    """Return the causes by which a finding is joined with others, the first one first: see the module."""
+    total = finding["n_sessions"] / finding["share"] if finding["share"] else math.inf
+    first, *others = finding["telling"] or [None]
+    rare = [each for each in others if each["change"] == "more" and not each["usual"] and each["n_normal"] <= MOST_NORMAL * total]
+    found = [(each["change"], " ".join(each["template"].split())) for each in (first, *rare) if each is not None and each["template"]]
+    return found or [("finding", finding["finding_id"])]
 
 
 class Group(NamedTuple):
-    """Findings with one cause, by rank."""
+    """Findings with one cause, by rank. `cause`: the first telling template that most of them have."""
 
-    cause: tuple[str, str]
+    cause: Cause
     findings: tuple[Mapping[str, Any], ...]
 
     @property
@@ -59,10 +62,19 @@ class Group(NamedTuple):
 
 def grouped_by_cause(findings: Iterable[Mapping[str, Any]]) -> list[Group]:
     """Return the findings by cause, the groups in the order of their first finding's rank."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
-    for finding in sorted(findings, key=rank_key):
-        groups[cause_of(finding)].append(finding)
-    return [Group(cause, tuple(own)) for cause, own in groups.items()]
+    ordered = sorted(findings, key=rank_key)
+    causes = [causes_of(finding) for finding in ordered]
+    first = {cause[0] for cause in causes}
+    with_cause: dict[Cause, list[int]] = defaultdict(list)
+    for number, own in enumerate(causes):
+        for cause in dict.fromkeys(own):
+            if cause in first:
+                with_cause[cause].append(number)
+    groups = []
+    for members in components(len(ordered), [(own[0], other) for own in with_cause.values() for other in own[1:]]):
+        shared = min((causes[number][0] for number in members), key=lambda cause: (-len(with_cause[cause]), cause))
+        groups.append(Group(shared, tuple(ordered[number] for number in members)))
+    return groups
 
 
 def effective_minutes(one: np.ndarray, other: np.ndarray) -> int:
@@ -122,7 +134,10 @@ def night_incidents(
     """
     groups = grouped_by_cause(findings)
     joins = joined_by_minutes(groups, load)
-    incidents = [incident(ds, [groups[n] for n in members], joined, earlier) for members, joined in components(len(groups), joins)]
+    incidents = [
+        incident(ds, [groups[number] for number in members], [join for join in joins if join.one in members], earlier)
+        for members in components(len(groups), [(join.one, join.other) for join in joins])
+    ]
     ordered = sorted(incidents, key=lambda row: (rank_of_status(row["status"]), -row["impact"], row["incident_id"]))
     return [row | {"rank": number} for number, row in enumerate(ordered, 1)]
 
@@ -132,27 +147,34 @@ def rank_of_status(status: str) -> int:
     return rank_key({"status": status, "impact": 0.0, "finding_id": ""})[0]
 
 
-def components(n: int, joins: Sequence[Join]) -> list[tuple[list[int], list[Join]]]:
-    """Return the connected groups, each by its numbers in order, with the joins among them.
+def components(n: int, edges: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """Return the connected components of a graph: the numbers of each, in order.
 
-    >>> components(3, [Join(0, 2, 0.001)])
-    [([0, 2], [Join(one=0, other=2, chance=0.001)]), ([1], [])]
+    >>> components(4, [(0, 2), (2, 3)])
+    [[0, 2, 3], [1]]
     """
     root = list(range(n))
-    for one, other, _ in joins:
-        low, high = sorted((root[one], root[other]))
-        root = [low if each == high else each for each in root]
+
+    def find(node: int) -> int:
+        while root[node] != node:
+            root[node] = root[root[node]]
+            node = root[node]
+        return node
+
+    for one, other in edges:
+        low, high = sorted((find(one), find(other)))
+        root[high] = low
     members: dict[int, list[int]] = defaultdict(list)
-    for number, own in enumerate(root):
-        members[own].append(number)
-    return [(own, [join for join in joins if join.one in own]) for own in members.values()]
+    for number in range(n):
+        members[find(number)].append(number)
+    return list(members.values())
 
 
 def incident(ds: str, groups: Sequence[Group], joins: Sequence[Join], earlier: Mapping[str, str]) -> Row:
     """Return one incident without its rank. Args: groups: in the order of their first findings' rank."""
     findings = sorted((finding for group in groups for finding in group.findings), key=rank_key)
     first = findings[0]
-    name = short_hash(*cause_of(first))
+    name = short_hash(*groups[0].cause)
     seen = min([ds, *(finding["first_seen"] or ds for finding in findings), earlier.get(name, ds)])
     is_first_night = all(finding["is_new"] is None for finding in findings)
     systems = sorted({finding["system"] for finding in findings})
@@ -179,7 +201,7 @@ def incident(ds: str, groups: Sequence[Group], joins: Sequence[Join], earlier: M
 
 def joined_by(groups: Sequence[Group], joins: Sequence[Join], n_systems: int) -> str | None:
     """Return the reason why findings are one incident; None if it is one finding."""
-    parts = ["the same telling template"] if any(len(group.findings) > 1 for group in groups) else []
+    parts = ["a telling template in common"] if any(len(group.findings) > 1 for group in groups) else []
     if joins:
         chance = max(join.chance for join in joins)
         odds = f"1 in {1 / chance:,.0f}" if chance > 1e-6 else "less than 1 in 1,000,000"

@@ -148,7 +148,7 @@ INCIDENTS = TableSpec(
     "gold.incidents",
     (
         DS,
-        Column("incident_id", STRING, "12 hex digits: a hash of the telling template of its first finding, the same on every night"),
+        Column("incident_id", STRING, "12 hex digits: a hash of the telling template that its findings share, the same on every night"),
         Column("title", STRING, "its first finding in a sentence"),
         Column("status", STRING, "open | suppressed | provisional: the status of its first finding"),
         Column("systems", array(STRING), "its systems, in order"),
