@@ -26,7 +26,7 @@ from nightlog.lake.tables import (
     TEMPLATES,
     VERDICTS,
 )
-from nightlog.publishing.findings import derive_findings
+from nightlog.publishing.findings import derive_findings, night_telling
 from nightlog.publishing.incidents import write_incidents
 
 DS, BEFORE, WEEK = "2026-03-04", "2026-03-03", "2026-02-25"
@@ -103,7 +103,8 @@ def put_night(lake: Lake, system: str, ds: str, patterns: list[str], **more: Any
     lake.replace(EVENTS_TABLE, events, **place)
     lake.replace(ANOMALIES, found, **place)
     rows_found = lake.arrow(ANOMALIES, **place)
-    findings = derive_findings(lake, system, ds, rows_found, len(sessions), rows, TEXTS, counted=True)
+    telling = night_telling(lake, system, ds, rows_found, rows, TEXTS, counted=True)
+    findings = derive_findings(lake, system, ds, rows_found, len(sessions), telling)
     lake.replace(FINDINGS, [row | {"run_id": "r"} for row in findings], **place)
     waiting = sum(row["status"] == "provisional" for row in found)
     counted = {
@@ -220,7 +221,8 @@ def big_lake(root: str, n: int = 300_000, kinds: int = 3_000, lines_each: int = 
     }
     columns = [values[field.name].cast(field.type) if field.name in values else pa.nulls(n, field.type) for field in schema]
     write_deltalake(lake.path(ANOMALIES), pa.table(columns, schema=schema), partition_by=list(ANOMALIES.partition))
-    findings = derive_findings(lake, "big", DS, lake.arrow(ANOMALIES, system="big", ds=DS), 10 * n, [], {}, counted=True)
+    found = lake.arrow(ANOMALIES, system="big", ds=DS)
+    findings = derive_findings(lake, "big", DS, found, 10 * n, night_telling(lake, "big", DS, found, [], {}, counted=True))
     lake.replace(FINDINGS, findings, system="big", ds=DS)
     write_incidents(lake, DS, "r")
     lake.append(

@@ -111,8 +111,8 @@ def test_every_table_is_sound() -> None:
 
 
 def test_the_promised_columns_of_the_anomalies_are_there() -> None:
-    promised = "ds system session_id started_at ended_at n_events score decided_by route status reason evidence lines pattern_id versions"
-    assert promised.split() == [name for name in ANOMALIES.names if not name.startswith("run_")]
+    promised = "ds system session_id started_at ended_at noticed_at n_events score decided_by route status reason evidence lines"
+    assert [*promised.split(), "pattern_id", "versions"] == [name for name in ANOMALIES.names if not name.startswith("run_")]
     evidence = {field.name for field in spark_schema(ANOMALIES)["evidence"].dataType.elementType.fields}
     assert evidence >= {"template", "count", "nearest_source_template", "similarity", "weight"}
     assert [field.name for field in spark_schema(ANOMALIES)["lines"].dataType.elementType.fields] == ["file", "line_no", "text"]

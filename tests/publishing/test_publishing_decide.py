@@ -173,7 +173,9 @@ def test_patterns_of_one_question_share_verdict_and_answer() -> None:
 DAYS = ("2026-03-03", "2026-03-04")
 NOON = datetime(2026, 3, 4, 12)
 Shown = dict[str, dict[str, Any]]
-WEIGHTS = {"t-rare": 0.7, "t-some": 0.2, "t-flood": 0.1}
+# The model's weights choose nothing: what sets the sessions apart from normal ones comes first, then what few sessions have.
+WEIGHTS = {"t-rare": 0.1, "t-some": 0.2, "t-flood": 0.7}
+SESSIONS_WITH = {"t-rare": 90, "t-some": 3, "t-flood": 90}
 
 
 def happenings() -> list[tuple[str, str, str, int, datetime | None, str]]:
@@ -209,25 +211,26 @@ def shown(tmp_path: Path, request: pytest.FixtureRequest) -> Shown:
     }
     knowledge = {
         "p": {
-            name: TemplateFacts(f"text {name}", "like this" if name != "t-rare" else None, 0.5, weight) for name, weight in WEIGHTS.items()
+            name: TemplateFacts(f"text {name}", "like this" if name != "t-rare" else None, 0.5, weight, 7.0 * (name == "t-rare"))
+            for name, weight in WEIGHTS.items()
         }
     }
     found = pa.table({"session_id": ["short", "long", "untimed"], "pattern_id": ["p"] * 3, "x": ["kept"] * 3})
     messages = {number: name for name, number in numbers.items()}
-    rows = with_evidence(Lake(tmp_path), found, knowledge, messages, {}, parts[EVENTS_TABLE], parts[LINES_TABLE]).to_pylist()
+    rows = with_evidence(Lake(tmp_path), found, knowledge, messages, SESSIONS_WITH, parts[EVENTS_TABLE], parts[LINES_TABLE]).to_pylist()
     assert len(rows) == 3
     return {row["session_id"]: row for row in rows}
 
 
 def test_the_evidence_is_every_template_with_its_count_the_most_telling_first(shown: Shown) -> None:
     found = [(each["template_id"], each["count"], each["weight"]) for each in shown["long"]["evidence"]]
-    assert found == [("t-rare", 5, 0.7), ("t-some", 5, 0.2), ("t-flood", 80, 0.1)]
+    assert found == [("t-rare", 5, 0.1), ("t-some", 5, 0.2), ("t-flood", 80, 0.7)]
     first = shown["long"]["evidence"][0]
     assert (first["template"], first["nearest_source_template"], first["similarity"]) == ("text t-rare", None, 0.5)
     assert [each["template_id"] for each in shown["short"]["evidence"]] == ["t-some", "t-flood"]
 
 
-def test_of_a_long_session_the_most_telling_lines_are_kept_in_order(shown: Shown) -> None:
+def test_of_a_long_session_the_most_telling_lines_are_kept_and_come_first(shown: Shown) -> None:
     lines = shown["long"]["lines"]
     events = [event for event in happenings() if event[0] == "long"]
     assert len(lines) == SHOWN_LINES == 50 < len(events)
@@ -235,7 +238,8 @@ def test_of_a_long_session_the_most_telling_lines_are_kept_in_order(shown: Shown
     telling = {number for _, _, _, number, _, template in events if template != "t-flood"}
     flood = sorted((ds, file, number) for _, ds, file, number, _, template in events if template == "t-flood")
     assert kept == telling | {number for _, _, number in flood[: 50 - len(telling)]}
-    assert [line["line_no"] for line in lines] == sorted(kept), "line numbers grow with time here"
+    first = sorted(number for _, _, _, number, _, template in events if template == "t-rare")
+    assert [line["line_no"] for line in lines] == [*first, *sorted(kept - set(first))], "line numbers grow with time here"
 
 
 def test_lines_are_raw_lines_of_the_session_in_the_order_of_time_then_place(shown: Shown) -> None:

@@ -24,6 +24,14 @@ Line = tuple[str, str | None, str | None]  # text, template of the event that be
 
 def shown(root: Path, lines: list[Line], cuts: tuple[int, ...] = (), start: str | None = START, **n_sessions: int) -> list[dict[str, Any]]:
     """The lines of the one session that has all events. Args: cuts: numbers of lines at which a new part begins."""
+    found: list[dict[str, Any]] = session_shown(root, lines, {}, cuts, start, **n_sessions)["lines"]
+    return found
+
+
+def session_shown(
+    root: Path, lines: list[Line], telling: dict[str, float], cuts: tuple[int, ...] = (), start: str | None = START, **n_sessions: int
+) -> dict[str, Any]:
+    """The one session that has all events. Args: telling: template → the value of its difference to normal sessions."""
     rows = [{"file": "a.log", "line_no": number, "text": text} for number, (text, _, _) in enumerate(lines, 1)]
     events = [
         {
@@ -45,7 +53,8 @@ def shown(root: Path, lines: list[Line], cuts: tuple[int, ...] = (), start: str 
             for first, last in pairwise(edges)
             if (some := [row for row in table if first <= int(str(row["line_no"])) < last])
         ]
-    known = {"p": {name: TemplateFacts(name, None, None, 1 / len(TEMPLATES)) for name in TEMPLATES}}
+    weights = {"common": 0.9, "rare": 0.05, "usual": 0.05}  # of a model; they choose nothing
+    known = {"p": {name: TemplateFacts(name, None, None, weights[name], telling.get(name, 0.0)) for name in TEMPLATES}}
     found = pa.table({"session_id": ["s"], "pattern_id": ["p"]})
     (row,) = with_evidence(
         Lake(root),
@@ -57,8 +66,7 @@ def shown(root: Path, lines: list[Line], cuts: tuple[int, ...] = (), start: str 
         parts[LINES_TABLE.name],
         start,
     ).to_pylist()
-    lines_shown: list[dict[str, Any]] = row["lines"]
-    return lines_shown
+    return dict(row)
 
 
 def numbers(lines: list[dict[str, Any]]) -> list[int]:
@@ -127,3 +135,16 @@ def test_a_long_trace_leaves_room_for_what_tells_most(tmp_path: Path) -> None:
     found = shown(tmp_path, lines, common=100, rare=1)
     assert len(found) == SHOWN_LINES
     assert numbers(found)[:2] == [len(lines), 1]
+
+
+@pytest.mark.parametrize("cuts", [(), (3,), (4,)])
+def test_what_sets_the_session_apart_comes_before_rarer_lines_with_its_stack_trace(cuts: tuple[int, ...], tmp_path: Path) -> None:
+    row = session_shown(tmp_path, TRACE, {"rare": 5.0, "usual": 4.0}, cuts, common=1, usual=1, rare=900)
+    assert numbers(row["lines"]) == [2, 3, 4, 6, 1, 7, 8]
+    assert [each["template_id"] for each in row["evidence"]] == ["rare", "usual", "common"]
+    assert row["noticed_at"] == (NOON + timedelta(seconds=2)).replace(tzinfo=row["noticed_at"].tzinfo)
+
+
+def test_a_session_that_only_lacks_something_was_noticed_at_no_line_of_its_own(tmp_path: Path) -> None:
+    row = session_shown(tmp_path, TRACE, {}, common=9, usual=9)
+    assert row["noticed_at"] is None and numbers(row["lines"])[0] == 2

@@ -33,6 +33,7 @@ from nightlog.cli.app import (
     warn,
 )
 from nightlog.outcomes import EXIT_DONE, EXIT_PERMANENT
+from nightlog.sanitize import shortened
 
 SHOWN_LINES = 4  # of a session in the table of anomalies
 NIGHT_COLUMNS = ["ds", "system", "outcome", "n_lines", "n_sessions", "n_unjudged", "n_anomalies", "n_provisional", "detail", "run_id"]
@@ -159,8 +160,8 @@ def show_anomalies(rows: list[dict[str, Any]], ds: str, limit: int, unjudged: st
     for same in ranked[:limit]:
         first = same[0]
         more = f"\nand {len(same) - 1:,} more alike" if len(same) > 1 else ""
-        evidence = [f"{each['count']}× {each['template'][:100]}" for each in first["evidence"][:3]]
-        lines = [f"{Path(line['file']).name}:{line['line_no']} {line['text'][:160]}" for line in first["lines"][:SHOWN_LINES]]
+        evidence = [f"{each['count']}× {shortened(each['template'], 100)}" for each in first["evidence"][:3]]
+        lines = [f"{Path(line['file']).name}:{line['line_no']} {shortened(line['text'], 160)}" for line in first["lines"][:SHOWN_LINES]]
         table.add_row(
             safe(f"{first['system']}\n{first['session_id']}{more}"),
             safe(f"{first['score']:.2f}\n{first['decided_by']}\n{first['status']}"),

@@ -6,6 +6,7 @@ import numpy as np
 
 from nightlog.history.channels import Channels, Values, rows_of
 from nightlog.history.reference import Multisets
+from nightlog.sanitize import shortened
 
 LONGEST = 120
 SHOWN = 0.2  # a channel with a smaller value gives no reason
@@ -45,7 +46,7 @@ def share(count: float, total: float) -> str:
 def _text(channels: Channels, patterns: Multisets, template: int) -> str:
     name = patterns.template_ids[template]
     text = " ".join(channels.templates.text.get(name, name).split())
-    return f"`{text if len(text) <= LONGEST else text[: LONGEST - 1] + '…'}`"
+    return f"`{shortened(text, LONGEST)}`"
 
 
 def _seen(channels: Channels, template: int) -> str:

@@ -1,7 +1,8 @@
 """Evidence of anomalous sessions: their templates, most telling first, and their raw lines.
 
-Events and lines are read part by part, each by a task that returns no more than can be shown. The lines of a session begin with those that
-tell most: a line tells more the fewer of the night's sessions have its template, and the more severe its level is.
+Events and lines are read part by part, each by a task that returns no more than can be shown. The lines of a session begin with those of
+the template that sets it most apart from normal sessions, see `nightlog.publishing.telling`. Lines of other templates follow: a line tells
+more the fewer of the night's sessions have its template, and the more severe its level is. The weights of a model choose nothing here.
 """
 
 from __future__ import annotations
@@ -41,19 +42,20 @@ TEXTS = pa.schema([("ds", pa.string()), ("file", pa.string()), ("line_no", pa.in
 
 @dataclass(frozen=True)
 class TemplateFacts:
-    """The facts about a template in a pattern."""
+    """The facts about a template in a pattern. `telling`: the value of its difference to normal sessions, 0 if it is no difference."""
 
     template: str | None
     nearest_source_template: str | None
     similarity: float | None
-    weight: float
+    weight: float | None
+    telling: float = 0.0
 
 
 @dataclass
 class Wanted:
     """The anomalous sessions, in order, and what is known of the templates of their patterns.
 
-    `patterns`: for each session the number of its pattern; `names`: template ids in order; `weights`: (patterns, templates), -1 if
+    `patterns`: for each session the number of its pattern; `names`: template ids in order; `telling`: (patterns, templates), -1 if
     a pattern does not have the template; `n_sessions`: (templates,) the night's sessions with the template; `messages`: message id → number
     of its template.
     """
@@ -61,7 +63,7 @@ class Wanted:
     sessions: pa.StringArray
     patterns: np.ndarray
     names: list[str]
-    weights: np.ndarray
+    telling: np.ndarray
     n_sessions: np.ndarray
     messages: dict[int, int] = field(default_factory=dict)
 
@@ -79,19 +81,23 @@ def wanted(
     patterns = coded.dictionary.to_pylist()
     names = sorted({name for pattern in patterns for name in knowledge.get(pattern, {})})
     numbers = {name: number for number, name in enumerate(names)}
-    weights = np.full((len(patterns), len(names)), -1.0)
+    telling = np.full((len(patterns), len(names)), -1.0)
     for row, pattern in enumerate(patterns):
         for name, known in knowledge.get(pattern, {}).items():
-            weights[row, numbers[name]] = known.weight
+            telling[row, numbers[name]] = known.telling
     of_message = {message: numbers[name] for message, name in messages.items() if name in numbers}
     sessions = ordered.column("session_id").combine_chunks().cast(pa.string())
     rarity = np.array([n_sessions.get(name, 0) for name in names], dtype=np.float64)
-    return Wanted(sessions, np.asarray(coded.indices, dtype=np.int64), names, weights, rarity, of_message)
+    return Wanted(sessions, np.asarray(coded.indices, dtype=np.int64), names, telling, rarity, of_message)
 
 
 def events_of_part(part: Part, root: str, of: Wanted) -> tuple[pa.Table, pa.Table]:
     """One task: of the wanted sessions how often each template occurs in a part of silver.events (session, template, n), and the events
-    that could be shown (session, template, common, weight, ds, file, line_no, at); sessions and templates by their numbers."""
+    that could be shown (session, template, place, ds, file, line_no, at); sessions and templates by their numbers.
+
+    `place`: the order in which events are shown: minus the value of a telling template; of others the sessions with the template, divided
+    by the severity of the level.
+    """
     rows = read_part(root, EVENTS_TABLE, part.path, EVENT_COLUMNS)
     rows = rows.append_column("session", pc.index_in(rows.column("session_id"), of.sessions)).filter(pc.field("session").is_valid())
     messages = pa.array(list(of.messages), pa.int64())
@@ -99,24 +105,20 @@ def events_of_part(part: Part, root: str, of: Wanted) -> tuple[pa.Table, pa.Tabl
     template = templates.take(pc.index_in(rows.column("message_id"), messages).combine_chunks())
     rows = rows.append_column("template", template).filter(pc.field("template").is_valid())
     session, template = rows.column("session").to_numpy(), rows.column("template").to_numpy()
-    weight = of.weights[of.patterns[session], template] if len(rows) else np.zeros(0)
+    telling = of.telling[of.patterns[session], template] if len(rows) else np.zeros(0)
     days = pa.array([dict(part.partition)["ds"]] * len(rows), pa.string())
     level = rows.column("level").combine_chunks().dictionary_encode()
     severity = np.array([1.0, *(SEVERITY.get((each or "").strip().upper(), 1.0) for each in level.dictionary.to_pylist())])
     common = of.n_sessions[template] / severity[np.asarray(level.indices.fill_null(-1), dtype=np.int64) + 1]
-    rows = rows.append_column("common", pa.array(common)).append_column("weight", pa.array(weight)).append_column("ds", days)
-    own = rows.filter(pc.field("weight") >= 0)
+    place = np.where(telling > 0, -telling, common)
+    own = rows.append_column("place", pa.array(place)).append_column("ds", days).filter(pa.array(telling >= 0))
     counted = own.group_by(["session", "template"]).aggregate([([], "count_all")]).rename_columns({"count_all": "n"})
-    return counted, most_telling(own.select(["session", "template", "common", "weight", *PLACE, "at"]))
+    return counted, most_telling(own.select(["session", "template", "place", *PLACE, "at"]))
 
 
 def most_telling(events: pa.Table) -> pa.Table:
-    """Return the events of each session that are shown, with their `rank` in it: rare and severe ones first, then those of the templates
-    with the greatest weight, then the first ones."""
-    order = [("session", "ascending"), ("common", "ascending"), ("weight", "descending"), ("template", "ascending")]
-    ordered = events.drop_columns(["rank"] if "rank" in events.column_names else []).sort_by(
-        [*order, *((name, "ascending") for name in PLACE)]
-    )
+    """Return the events of each session that are shown, with their `rank` in it: by `place`, then by template, then the first ones."""
+    ordered = sorted_rows(events.drop_columns(["rank"] if "rank" in events.column_names else []), "session", "place", "template", *PLACE)
     rank = rank_in_session(ordered)
     return ordered.append_column("rank", pa.array(rank)).filter(pa.array(rank < SHOWN_LINES))
 
@@ -248,7 +250,7 @@ def with_evidence(
     lines: Sequence[Part],
     record_start: str | None = None,
 ) -> pa.Table:
-    """Add to each anomalous session `found` (session_id, pattern_id, …) its evidence and its lines, as gold.anomalies has them.
+    """Add to each anomalous session `found` (session_id, pattern_id, …) its evidence, lines and noticed_at, as gold.anomalies has them.
 
     Args: events and lines: the parts of silver.events and bronze.lines of the night and its look-back days; record_start: the expression
     that begins a record of the system, if its records span lines; others as those of `wanted`.
@@ -263,7 +265,24 @@ def with_evidence(
     counted = counted.group_by(["session", "template"]).aggregate([("n", "sum")])
     evidence = evidence_column(counted, of, knowledge, rows.column("pattern_id").to_pylist())
     shown = most_telling(pa.concat_tables([top for _, top in seen])) if seen else None
-    return rows.append_column("evidence", evidence).append_column("lines", lines_column(lake, shown, lines, len(rows), record_start))
+    rows = rows.append_column("evidence", evidence).append_column("lines", lines_column(lake, shown, lines, len(rows), record_start))
+    return rows.append_column("noticed_at", noticed_column(shown, len(rows)))
+
+
+def noticed_column(shown: pa.Table | None, n_sessions: int) -> pa.Array:
+    """Return for each session when the template that tells most was first logged; null if none tells more, or it has no time."""
+    kind = schema_field("noticed_at")
+    if shown is None or not len(shown):
+        return pa.nulls(n_sessions, kind)
+    first = shown.filter(pa.array(is_first(shown))).filter(pc.field("place") < 0).group_by("session").aggregate([("at", "min")])
+    place = pc.index_in(pa.array(range(n_sessions), first.column("session").type), first.column("session").combine_chunks())
+    return first.column("at_min").combine_chunks().take(place).cast(kind)
+
+
+def is_first(shown: pa.Table) -> np.ndarray:
+    """Return a mask of the events with the first `place` of their session. Args: shown: as `most_telling` gives them."""
+    place, rank = shown.column("place").to_numpy(), shown.column("rank").to_numpy()
+    return np.asarray(place <= place[np.flatnonzero(rank == 0)][np.cumsum(rank == 0) - 1])
 
 
 def evidence_column(
@@ -274,14 +293,15 @@ def evidence_column(
     for session, template, n in zip(*(counted.column(name).to_pylist() for name in ("session", "template", "n_sum")), strict=True):
         name = of.names[template]
         known = knowledge[patterns[session]][name]
-        evidence[session].append({"template_id": name, "count": n, **known.__dict__})
+        evidence[session].append({"template_id": name, "count": n, "rarity": of.n_sessions[template], **known.__dict__})
     for each in evidence:
-        each.sort(key=lambda row: (-row["weight"], row["template_id"]))
-    return pa.array(evidence, schema_field("evidence"))
+        each.sort(key=lambda row: (-row["telling"], row["rarity"], row["template_id"]))
+    kept = [[{name: value for name, value in row.items() if name not in ("telling", "rarity")} for row in each] for each in evidence]
+    return pa.array(kept, schema_field("evidence"))
 
 
 def lines_column(lake: Lake, shown: pa.Table | None, lines: Sequence[Part], n_sessions: int, record_start: str | None) -> pa.ListArray:
-    """Return the raw lines of each session: the rarest and most severe records, then the others; both in the order of day, time, place.
+    """Return the raw lines of each session: the most telling records, then the others; both in the order of day, time, place.
 
     A line that continues a record follows it. Of more than SHOWN_LINES lines those of the records that tell least are left out.
     """
@@ -294,9 +314,8 @@ def lines_column(lake: Lake, shown: pa.Table | None, lines: Sequence[Part], n_se
     work = partial(texts_of_part, root=lake.root, places=places, record_start=record_start)
     texts = whole_records(lake.runner.run(lines, work, LINE_BYTES * sum(part.n_rows for part in lines)))
     at = shown.column("at").cast(pa.int64()).fill_null(NO_TIME)
-    common, rank = shown.column("common").to_numpy(), shown.column("rank").to_numpy()
-    least = common[np.flatnonzero(rank == 0)][np.cumsum(rank == 0) - 1]
-    shown = shown.set_column(shown.schema.get_field_index("at"), "at", at).append_column("later", pa.array(common > least))
+    later = pa.array(~is_first(shown))
+    shown = shown.set_column(shown.schema.get_field_index("at"), "at", at).append_column("later", later)
     placed = sorted_rows(shown.join(texts, PLACE, join_type="inner"), "session", "rank", "shown_no")
     placed = placed.filter(pa.array(rank_in_session(placed) < SHOWN_LINES))
     placed = sorted_rows(placed, "session", "later", "ds", "at", "file", "line_no", "shown_no").combine_chunks()

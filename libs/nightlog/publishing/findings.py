@@ -113,27 +113,40 @@ def night_findings(
     return ranked(rows)
 
 
-def derive_findings(
+@dataclass(frozen=True)
+class NightTelling:
+    """The telling templates of a night: `of`: anomalous pattern → its telling templates; `templates`: their texts and usual levels."""
+
+    of: Mapping[str, Sequence[Telling]]
+    templates: Templates
+
+
+def night_telling(
     lake: Lake,
     system: str,
     ds: str,
     anomalies: pa.Table,
-    n_sessions: int,
     patterns: Sequence[Mapping[str, Any]],
     texts: Mapping[str, str],
     counted: bool,
-) -> list[Row]:
-    """Return the rows of gold.findings, without run, of the anomalous sessions of a night.
+) -> NightTelling:
+    """Return the telling templates of a night.
 
-    Args: anomalies: rows of gold.anomalies; n_sessions: all sessions of the night; patterns: the night's rows of silver.patterns; texts: of
-    their templates; counted: counts in patterns mean something.
+    Args: anomalies: (pattern_id, …), the anomalous sessions; patterns: the night's rows of silver.patterns; texts: of their templates;
+    counted: counts in patterns mean something.
     """
     anomalous = set(anomalies.column("pattern_id").cast(pa.string()).unique().to_pylist())
     levels = usual_levels(lake, system, [ds])
-    telling = telling_templates(patterns, anomalous, severities(texts, levels), counted)
-    sessions = anomalies.append_column("noticed_at", pa.nulls(len(anomalies), pa.timestamp("us", "UTC")))
-    past = earlier_nights(lake, system, ds, anomalous)
-    rows = night_findings(system, ds, sessions, n_sessions, telling, Templates(texts, levels), past)
+    return NightTelling(telling_templates(patterns, anomalous, severities(texts, levels), counted), Templates(texts, levels))
+
+
+def derive_findings(lake: Lake, system: str, ds: str, anomalies: pa.Table, n_sessions: int, telling: NightTelling) -> list[Row]:
+    """Return the rows of gold.findings, without run, of the anomalous sessions of a night.
+
+    Args: anomalies: rows of gold.anomalies; n_sessions: all sessions of the night.
+    """
+    past = earlier_nights(lake, system, ds, set(anomalies.column("pattern_id").cast(pa.string()).unique().to_pylist()))
+    rows = night_findings(system, ds, anomalies, n_sessions, telling.of, telling.templates, past)
     return [{"system": system, "ds": ds} | row for row in rows]
 
 

@@ -49,8 +49,9 @@ from nightlog.parsing.readings import Readings, rules_of
 from nightlog.publishing.account import JUDGES, VerdictAccount, account, input_sentence, night_outcome, unjudged_sentence
 from nightlog.publishing.decide import Decision, Thresholds, decisions, llm_cause, with_suppressions
 from nightlog.publishing.evidence import TemplateFacts, with_evidence
-from nightlog.publishing.findings import derive_findings
+from nightlog.publishing.findings import NightTelling, derive_findings, night_telling
 from nightlog.publishing.student import with_student
+from nightlog.publishing.telling import Telling
 from nightlog.quality.approvals import Past, check_anomalies
 from nightlog.quality.gates import (
     ACCOUNTED,
@@ -160,16 +161,22 @@ def read_judged(lake: Lake, system: System, ds: str) -> Judged:
     return Judged(patterns, routes, scores, named, sessions, history)
 
 
-def pattern_knowledge(judged: Judged) -> dict[str, dict[str, TemplateFacts]]:
-    """Return what is known of each template of each pattern of the night: its text, nearest source template and attention."""
+def pattern_knowledge(judged: Judged, telling: Mapping[str, Sequence[Telling]]) -> dict[str, dict[str, TemplateFacts]]:
+    """Return what is known of each template of the anomalous patterns: text, nearest source template, the model's weight, difference.
+
+    Args: telling: pattern id → its telling templates; others are not anomalous.
+    """
     near = {(row["pattern_id"], each["template_id"]): each for row in judged.routes for each in row["nearest"] or ()}
+    weights = {(row["pattern_id"], each["template_id"]): each["weight"] for row in judged.scores for each in row["weights"] or ()}
     knowledge: dict[str, dict[str, TemplateFacts]] = {}
-    for row in judged.scores:
-        for each in row["weights"] or ():
-            name = each["template_id"]
-            nearest = near.get((row["pattern_id"], name), {})
-            known = TemplateFacts(judged.texts.get(name), nearest.get("nearest_source_template"), nearest.get("similarity"), each["weight"])
-            knowledge.setdefault(row["pattern_id"], {})[name] = known
+    for row in judged.patterns:
+        pattern = row["pattern_id"]
+        values = {each.template_id: each.value for each in telling.get(pattern, ()) if each.change == "more"}
+        for name in (event["template_id"] for event in (row["events"] or () if pattern in telling else ())):
+            nearest = near.get((pattern, name), {})
+            source, similarity = nearest.get("nearest_source_template"), nearest.get("similarity")
+            facts = TemplateFacts(judged.texts.get(name), source, similarity, weights.get((pattern, name)), values.get(name, 0.0))
+            knowledge.setdefault(pattern, {})[name] = facts
     return knowledge
 
 
@@ -198,15 +205,14 @@ def anomalous_sessions(lake: Lake, system: System, by: Publication, judged: Judg
 
 
 def staged_anomalies(
-    lake: Lake, system: System, by: Publication, judged: Judged, decided: Sequence[Decision], versions: Mapping[str, str | None]
+    lake: Lake, system: System, by: Publication, judged: Judged, found: pa.Table, telling: NightTelling, versions: Mapping[str, str | None]
 ) -> pa.Table:
     """Return the rows that the night would publish: gold.anomalies without the partition's columns, in the order of session ids."""
-    found = anomalous_sessions(lake, system, by, judged, decided)
     days = sorted({*look_back(system, by.ds), *Readings(lake, system).earlier_days(by.ds), by.ds})
     messages = {row["message_id"]: row["template_id"] for row in lake.rows(MESSAGES, ["message_id", "template_id"], system=system.name)}
     events, lines = (lake.parts(spec, system=system.name, ds=days) for spec in (EVENTS_TABLE, LINES_TABLE))
     start = system.record.start if system.record is not None else None
-    shown = with_evidence(lake, found, pattern_knowledge(judged), messages, sessions_by_template(judged), events, lines, start)
+    shown = with_evidence(lake, found, pattern_knowledge(judged, telling.of), messages, sessions_by_template(judged), events, lines, start)
     schema = schema_of(ANOMALIES)
     same = {"versions": dict(versions), "run_id": by.run_id}
     for name, value in same.items():
@@ -320,9 +326,10 @@ def publish(
     accounts = session_sums(counts, len(judged.sessions), n_left)
     accounts |= {"sessions_without_account": abs(len(judged.sessions) - verdicts.n_sessions)}
     unsound = [*check_sums(sums, JUDGED), *check_sums(accounts, ACCOUNTED), *by.unsound]
-    staged = staged_anomalies(lake, system, by, judged, decided, versions)
-    counted = system.session.kind == "id"
-    findings = derive_findings(lake, system.name, by.ds, staged, len(judged.sessions), judged.patterns, judged.texts, counted)
+    found = anomalous_sessions(lake, system, by, judged, decided)
+    telling = night_telling(lake, system.name, by.ds, found, judged.patterns, judged.texts, system.session.kind == "id")
+    staged = staged_anomalies(lake, system, by, judged, found, telling, versions)
+    findings = derive_findings(lake, system.name, by.ds, staged, len(judged.sessions), telling)
     unsound += check_sums({"anomalies_without_finding": abs(len(staged) - sum(row["n_sessions"] for row in findings))}, PUBLISHED)
     narrow = narrow_frame(staged, place)
     breaches = check(narrow, anomaly_expectations(by.ds, system.name)) if len(narrow) else []
@@ -342,7 +349,7 @@ def publish(
     outcome = night_outcome(system, verdicts.n_unjudged, is_input_missing="n_nights_before" in counts)
     left |= {"outcome": outcome, "n_files": counts.get("n_files")}
     told_first = [sentence for sentence in (input_sentence(left), unjudged_sentence(left)) if sentence is not None]
-    detail = "; ".join([*told_first, *(found.text for found in unsound + breaches), *told_by_gate]) or None
+    detail = "; ".join([*told_first, *(breach.text for breach in unsound + breaches), *told_by_gate]) or None
     row: dict[str, Any] = {**place, "outcome": outcome.value, "detail": detail, "unjudged_why": verdicts.why}
     row |= {"run_id": by.run_id, "run_seconds": seconds, "run_at": by.now}
     row |= {"run_llm_trouble": by.trouble}
