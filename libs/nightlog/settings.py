@@ -18,6 +18,8 @@ from nightlog.errors import SettingsError
 Provider = Literal["openai", "recorded", "off"]
 Mode = Literal["chat", "batch"]
 Profile = Literal["local", "cluster", "gpu"]
+WebhookForm = Literal["slack", "teams", "generic"]
+WebhookWhen = Literal["always", "news"]
 OWN_FIELDS = frozenset({"model", "messages", "response_format", "stream", "stream_options", "n"})  # of a request to the LLM
 
 
@@ -58,16 +60,28 @@ class Limits(NamedTuple):
     money: float | None = None
 
 
+class Webhook(NamedTuple):
+    """The receiver of each night's message, what it gets, and when. `quiet`: first and last minute of the day, UTC, without a message."""
+
+    url: SecretStr
+    hosts: str = ""
+    timeout_s: float = 10.0
+    form: WebhookForm = "slack"
+    when: WebhookWhen = "always"
+    least_score: float = 0.0
+    reasons: bool = True
+    quiet: tuple[int, int] | None = None
+    pages_url: str = ""
+    alerts: int = ALERTS_PER_NIGHT
+
+
 class HandOff(NamedTuple):
     """The receivers of a published night besides the lake, all of them off by default; see `nightlog.handoff`."""
 
-    webhook: SecretStr | None = None
-    hosts: str = ""
-    timeout_s: float = 10.0
-    pages_url: str = ""
+    webhook: Webhook | None = None
     exports: Path | None = None
     metrics: Path | None = None
-    alerts: int = ALERTS_PER_NIGHT
+    systems: Path | None = None
 
 
 class Settings(BaseSettings):
@@ -145,9 +159,16 @@ class Settings(BaseSettings):
     gold_days: int = Field(730, ge=1, description="anomalies and nights; verdicts, answers and models are kept permanently")
     replay_days: int = Field(14, ge=7, le=29, description="earlier versions of tables can be read for so many days; Delta's log ends at 30")
 
-    webhook_url: SecretStr | None = Field(None, description="address that gets each night's counts as Slack-compatible JSON; default: none")
+    webhook_url: SecretStr | None = Field(None, description="address that gets a message about each night; default: none")
     webhook_hosts: str = Field("", description="hosts that the webhook may name, separated by commas; `.example.org` is every host in it")
     webhook_timeout_s: float = Field(10.0, gt=0, le=300, description="from the request to the end of its answer")
+    webhook_form: WebhookForm = Field("slack", description="slack, and what understands its form; teams: a workflow; generic: plain fields")
+    webhook_when: WebhookWhen = Field(
+        "always", description="news: only with a new finding, a system that was not published or lacks its input, or unjudged sessions"
+    )
+    webhook_score: float = Field(0.0, ge=0, le=1, description="findings of a lower probability are not in the message, and no news")
+    webhook_reasons: bool = Field(True, description="name each finding's reason, redacted as for the LLM; false: ids and counts alone")
+    webhook_quiet: str = Field("", description="hours without a message, UTC, such as `22:00-07:00`; `nightlog notify` sends it afterwards")
     pages_url: str = Field("", description="address under which the lake's folder `reports` is served, for links in messages")
     lines_url: Annotated[dict[str, str], NoDecode] = Field(
         {},
@@ -194,6 +215,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"the address of {system} has the unknown field `{{{min(unknown)}}}`")
         return templates
 
+    @field_validator("webhook_quiet")
+    @classmethod
+    def check_quiet(cls, text: str) -> str:
+        """Check that the hours are two times of the day. Raises: ValueError."""
+        if text and quiet_minutes(text) is None:
+            raise ValueError("expected two times of the day, such as 22:00-07:00")
+        return text
+
     @field_validator("llm_body")
     @classmethod
     def check_body(cls, text: str) -> str:
@@ -217,8 +246,21 @@ class Settings(BaseSettings):
     @property
     def hand_off(self) -> HandOff:
         """Return the receivers of a published night besides the lake."""
-        to = (self.webhook_url, self.webhook_hosts, self.webhook_timeout_s, self.pages_url, self.exports, self.metrics)
-        return HandOff(*to, self.alerts_per_night)
+        receiver = None
+        if self.webhook_url is not None:
+            receiver = Webhook(
+                self.webhook_url,
+                self.webhook_hosts,
+                self.webhook_timeout_s,
+                self.webhook_form,
+                self.webhook_when,
+                self.webhook_score,
+                self.webhook_reasons,
+                quiet_minutes(self.webhook_quiet),
+                self.pages_url,
+                self.alerts_per_night,
+            )
+        return HandOff(receiver, self.exports, self.metrics, self.systems)
 
     @property
     def provider(self) -> Provider:
@@ -256,6 +298,19 @@ class Settings(BaseSettings):
     def verdicts(self) -> Path:
         """The file that the provider "recorded" answers from."""
         return self.llm_recorded or Path(__file__).parent / "sample" / "verdicts.jsonl"
+
+
+def quiet_minutes(text: str) -> tuple[int, int] | None:
+    """Return two times of the day as minutes since midnight, None if the text has none.
+
+    >>> quiet_minutes("22:00-07:30"), quiet_minutes("")
+    ((1320, 450), None)
+    """
+    found = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)", text)
+    if found is None:
+        return None
+    hours = [int(each) for each in found.groups()]
+    return hours[0] * 60 + hours[1], hours[2] * 60 + hours[3]
 
 
 def read_settings() -> Settings:

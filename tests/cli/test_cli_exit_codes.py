@@ -26,6 +26,7 @@ MISSING = {
     "outcomes": "--ds 2026-03-04 --run-id nosuch",
     "nights": "--system nosuch",
     "signals": "--ds 2026-03-05",
+    "notify": "--ds 2026-03-05",
     "report": "--ds 2026-03-05",
     "approve": "--ds 2026-03-05 --system dovecot",
     "restore": "gold.anomalies",

@@ -15,19 +15,24 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 from llm_stub import Stub
-from nightlog.errors import ConfigError, TransientError
+from nightlog.errors import ConfigError, SettingsError, TransientError
 from nightlog.handoff.export import export_duckdb, export_night, quoted
-from nightlog.handoff.handoff import hand_off
+from nightlog.handoff.handoff import hand_off, notify
+from nightlog.handoff.message import body, night_message
 from nightlog.handoff.metrics import write_metrics
-from nightlog.handoff.webhook import checked_host, post, tell_night
+from nightlog.handoff.webhook import checked_host, post
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import query
-from nightlog.lake.tables import ANOMALIES, GOLD, HANDOFFS, NIGHTS, OUTCOMES, SESSIONS, TEMPLATES
-from nightlog.settings import HandOff, Settings
+from nightlog.lake.tables import ANOMALIES, FINDINGS, GOLD, HANDOFFS, NIGHTS, OUTCOMES, SESSIONS, TEMPLATES
+from nightlog.settings import HandOff, Settings, Webhook, read_settings
+from nightlog.systems.catalog import parse_system
+from nightlog.systems.spec import System
 from page_lake import BEFORE, DS, HOSTILE, KINDS, TEXTS, WEEK, put_night, small_lake
+from pydantic import SecretStr
 
 NOW = datetime(2026, 3, 5, 3, tzinfo=UTC)
 KEY = "T0/B0/secretkey"
+SHOP = 'name = "shop"\nrole = "target"\n[input]\npath = "{ds}"\n[session]\nkind = "field"\nfield = "message"\n'
 
 
 @pytest.fixture(scope="module")
@@ -51,20 +56,30 @@ def hook(stub: Stub) -> str:
 # The message
 
 
-def test_a_message_has_counts_outcomes_and_a_link_and_no_text_of_logs_or_llms(lake: Lake) -> None:
-    body, _ = tell_night(lake, DS, "https://pages.example.org/nightlog/", 20)
-    assert set(body) == {"text", "blocks"}
-    lines = body["text"].splitlines()
+def message(lake: Lake, ds: str = DS, catalog: dict[str, System] | None = None, **how: Any) -> dict[str, Any]:
+    """The JSON about a night."""
+    to = Webhook(SecretStr("https://hooks.example.org"), **how)
+    return body(night_message(lake, ds, to, catalog or {})[0], to.form)
+
+
+def content(lake: Lake) -> str:
+    """The hash of the message about a night."""
+    return night_message(lake, DS, Webhook(SecretStr("https://hooks.example.org")), {})[1]
+
+
+def test_a_message_has_counts_outcomes_and_a_link_and_no_text_of_systems_that_no_file_describes(lake: Lake) -> None:
+    sent = message(lake, pages_url="https://pages.example.org/nightlog/")
+    assert set(sent) == {"text", "blocks"}
+    lines = sent["text"].splitlines()
     assert lines[0] == (
         "Nightlog, Wednesday 4 March 2026: 2 systems not published (mail: stopped by a quality gate in stage parse, void: no input); "
-        "13 anomalous sessions in the other 2 systems"
+        "13 anomalous sessions in the other 2 systems, 1 new finding"
     )
     assert lines[1] == "• mail: stopped by a quality gate in stage parse"
     assert "• shop: 13 of 55 sessions, 1 provisional" in lines and "• void: no input" in lines and "• index: 0 of 40 sessions" in lines
     assert lines[-1] == "<https://pages.example.org/nightlog/2026-03-04/index.html|The night's page>"
-    sent = json.dumps(body)
     for text in [HOSTILE, "alert", "20 of 61", "void.log", *TEXTS.values(), *(row["reason"] for _, _, row in KINDS.values() if row)]:
-        assert text not in sent
+        assert text not in json.dumps(sent)
 
 
 def test_a_night_of_many_systems_is_cut_and_those_that_failed_are_not(tmp_path: Path) -> None:
@@ -73,9 +88,9 @@ def test_a_night_of_many_systems_is_cut_and_those_that_failed_are_not(tmp_path: 
         {"ds": DS, "system": f"s{n:02}", "outcome": "done", "n_sessions": 9, "n_anomalies": n % 7, "n_provisional": 1} for n in range(50)
     ]
     lake.append(NIGHTS, [*rows, {"ds": DS, "system": "zz", "outcome": "failed"}, {"ds": DS, "system": "y" * 300, "outcome": "no_input"}])
-    body, _ = tell_night(lake, DS, "https://pages.example.org/" + "x" * 100, 20)
-    assert len(body["blocks"][0]["text"]["text"]) < 3000
-    lines = tell_night(lake, DS, "", 20)[0]["text"].splitlines()
+    long = message(lake, pages_url="https://pages.example.org/" + "x" * 100)
+    assert len(long["blocks"][0]["text"]["text"]) < 3000
+    lines = message(lake)["text"].splitlines()
     assert len(lines) == 32 and lines[-1] == "• and 22 more systems"
     assert lines[1].startswith("• yyy") and lines[2] == "• zz: failed" and lines[3] == "• s06: 6 of 9 sessions, 1 provisional"
 
@@ -84,11 +99,13 @@ def test_unjudged_sessions_come_first_and_a_night_without_any_result_says_so(tmp
     lake = Lake(tmp_path)
     night = {"ds": DS, "system": "shop", "outcome": "incomplete", "n_sessions": 340, "n_anomalies": 0, "n_provisional": 300}
     lake.append(NIGHTS, [night | {"n_unjudged": 300, "unjudged_why": "the LLM is off"}])
-    lines = tell_night(lake, DS, "", 20)[0]["text"].splitlines()
-    assert lines[0] == ("Nightlog, Wednesday 4 March 2026: 300 of 340 sessions were judged by nobody: the LLM is off; 0 anomalous sessions")
+    lines = message(lake)["text"].splitlines()
+    assert lines[0] == (
+        "Nightlog, Wednesday 4 March 2026: 300 of 340 sessions were judged by nobody: the LLM is off; 0 anomalous sessions, 0 new findings"
+    )
     assert lines[1] == "• shop: 0 of 340 sessions, 300 unjudged, 300 provisional"
     lake.append(NIGHTS, [{"ds": WEEK, "system": "shop", "outcome": "failed"}, {"ds": WEEK, "system": "mail", "outcome": "no_input"}])
-    head = tell_night(lake, WEEK, "", 20)[0]["text"].splitlines()[0]
+    head = message(lake, WEEK)["text"].splitlines()[0]
     assert head.endswith("2 systems not published (mail: no input, shop: failed); nothing new was published")
 
 
@@ -96,30 +113,75 @@ def test_the_head_line_is_not_calm_about_systems_whose_last_run_failed_or_had_no
     lake = Lake(tmp_path)
     lake.append(NIGHTS, [{"ds": DS, "system": "shop", "outcome": "done", "n_sessions": 9, "n_anomalies": 0, "run_at": NOW}])
     lake.append(OUTCOMES, [outcome_row("shop", "no_input", {"n_nights_before": 3})])
-    head, line = tell_night(lake, DS, "", 20)[0]["text"].splitlines()
+    head, line = message(lake)["text"].splitlines()
     assert head == "Nightlog, Wednesday 4 March 2026: 1 system not published (shop: no input); nothing new was published"
     assert line == "• shop: no input; published earlier: 0 of 9 sessions"
     waited = {"ds": WEEK, "system": "shop", "outcome": "incomplete", "n_files": 0, "n_sessions": 6, "n_anomalies": 0}
     lake.append(NIGHTS, [waited])
-    head, line = tell_night(lake, WEEK, "", 20)[0]["text"].splitlines()
+    head, line = message(lake, WEEK)["text"].splitlines()
     assert "no input for shop, only sessions that had waited are judged; 0 anomalous sessions" in head
     assert line == "• shop: no input, only sessions that had waited are judged; 0 of 6 sessions"
 
 
-def test_the_findings_of_systems_that_ended_well_are_listed_up_to_the_alerts_of_a_night(lake: Lake) -> None:
-    lines = tell_night(lake, DS, "", 2)[0]["text"].splitlines()
-    at = lines.index("2 of 3 findings shown, ranked by probability × √sessions:")
-    assert lines[at + 1 :] == ["1. shop p-lost: 9 sessions, 0.90, by LLM", "2. shop p-evil: 2 sessions, 0.70, by analyst"]
+def test_the_findings_of_systems_that_ended_well_are_listed_new_ones_first_up_to_the_alerts_of_a_night(lake: Lake) -> None:
+    catalog = {"shop": parse_system(SHOP, "shop.toml")}
+    lines = message(lake, catalog=catalog, alerts=2)["text"].splitlines()
+    at = lines.index("2 of 3 findings shown, new ones first:")
+    assert lines[at + 1 :] == [
+        "1. new: shop, a disk was lost (9 sessions, 0.90, by LLM)",
+        "2. shop, pattern p-evil (2 sessions, 0.70, by analyst)",
+    ]
     assert "13 anomalous sessions" in lines[0], "counts are not limited"
+    assert "3 of 3" in message(lake)["text"] and "1 of 1" in message(lake, least_score=0.99)["text"]
+    named = message(lake, catalog=catalog, pages_url="https://p.example.org")["text"]
+    (row,) = [row for row in lake.rows(FINDINGS, ds=DS) if row["pattern_id"] == "p-lost"]
+    assert f"1. <https://p.example.org/{DS}/shop.html#f-{row['finding_id']}|new: shop, a disk was lost" in named
+    assert "a disk was lost" not in str(message(lake, catalog=catalog, reasons=False))
+
+
+@pytest.mark.parametrize("form", ["slack", "teams", "generic"])
+def test_a_reason_is_redacted_and_that_of_a_system_whose_text_may_not_leave_is_left_out(form: str, tmp_path: Path) -> None:
+    lake = small_lake(str(tmp_path / "lake"))
+    rows = lake.rows(FINDINGS, system="shop", ds=DS)
+    text = "login of <!channel> with password=hunter2 from 10.1.2.3 " + "again " * 100
+    lake.replace(FINDINGS, [row | {"reason": text} for row in rows], system="shop", ds=DS)
+    sent = json.dumps(message(lake, catalog={"shop": parse_system(SHOP, "shop.toml")}, form=form, pages_url="https://p.example.org"))
+    assert "login of" in sent and "hunter2" not in sent and "10.1.2.3" not in sent
+    assert form != "slack" or "<!channel>" not in sent
+    assert all(len(line) < 600 for line in json.loads(sent).get("text", "").splitlines()), "a long reason is cut"
+    closed = parse_system(SHOP + "[llm]\nallowed = false\n", "shop.toml")
+    assert "login of" not in json.dumps(message(lake, catalog={"shop": closed}, form=form))
+
+
+def test_teams_gets_a_card_and_programs_get_fields(lake: Lake) -> None:
+    catalog = {"shop": parse_system(SHOP, "shop.toml")}
+    (card,) = message(lake, catalog=catalog, form="teams", pages_url="https://p.example.org")["attachments"]
+    assert card["contentType"] == "application/vnd.microsoft.card.adaptive" and card["content"]["type"] == "AdaptiveCard"
+    texts = [block["text"] for block in card["content"]["body"]]
+    assert (
+        texts[0].startswith("Nightlog, Wednesday 4 March 2026: 2 systems not published")
+        and "shop: 13 of 55 sessions, 1 provisional" in texts
+    )
+    assert any(text.startswith("1\\. [new: shop, a disk was lost (9 sessions, 0.90, by LLM)](https://p.example.org/") for text in texts)
+    assert card["content"]["actions"][0]["url"] == f"https://p.example.org/{DS}/index.html"
+    fields = message(lake, catalog=catalog, form="generic")
+    assert (fields["ds"], fields["counts"]) == (DS, {"findings": 3, "new_findings": 1})
+    assert {row["system"]: (row["outcome"], row["anomalous"]) for row in fields["systems"]} == {
+        "mail": ("gated", 0),
+        "void": ("no_input", 0),
+        "shop": ("done", 13),
+        "index": ("done", 0),
+    }
+    first = fields["listed"][0]
+    assert (first["pattern_id"], first["is_new"], first["n_sessions"], first["reason"]) == ("p-lost", True, 9, "a disk was lost")
 
 
 def test_the_same_counts_of_other_sessions_are_another_message(tmp_path: Path) -> None:
     lake = small_lake(str(tmp_path / "lake"))
-    body, before = tell_night(lake, DS, "", 20)
+    before = message(lake), content(lake)
     rows = lake.rows(ANOMALIES, system="shop", ds=DS)
     lake.replace(ANOMALIES, [rows[0] | {"session_id": "another"}, *rows[1:]], system="shop", ds=DS)
-    again, after = tell_night(lake, DS, "", 20)
-    assert body == again and before != after
+    assert before[0] == message(lake) and before[1] != content(lake)
 
 
 # The request
@@ -130,12 +192,50 @@ def test_it_is_sent_once_and_again_when_the_night_has_changed(tmp_path: Path, re
     to = Settings(webhook_url=hook(receiver), pages_url="https://p.example.org").hand_off
     (row,) = hand_off(lake, DS, "r1", to, lambda: NOW)
     assert (row["kind"], row["outcome"], row["detail"]) == ("webhook", "done", "127.0.0.1")
-    assert receiver.requests == [tell_night(lake, DS, "https://p.example.org", 20)[0]]
+    assert receiver.requests == [message(lake, pages_url="https://p.example.org")]
     assert hand_off(lake, DS, "r2", to, lambda: NOW) == [] and len(receiver.requests) == 1
     put_night(lake, "shop", DS, ["p-normal", "p-lost"])
     assert [row["outcome"] for row in hand_off(lake, DS, "r3", to, lambda: NOW)] == ["done"]
     assert "9 anomalous sessions" in receiver.requests[1]["text"]
     assert [row["run_id"] for row in sorted(lake.rows(HANDOFFS), key=lambda row: str(row["run_id"]))] == ["r1", "r3"]
+
+
+def test_a_message_waits_for_the_end_of_the_quiet_hours(tmp_path: Path, receiver: Stub) -> None:
+    lake = small_lake(str(tmp_path / "lake"))
+    to = Settings(webhook_url=hook(receiver), webhook_quiet="22:00-07:00").hand_off
+    (row,) = hand_off(lake, DS, "r1", to, lambda: NOW)
+    assert (row["outcome"], "nightlog notify" in row["detail"], receiver.requests) == ("held", True, [])
+    assert notify(lake, DS, "n", to, NOW).outcome == "done" and len(receiver.requests) == 1
+    assert notify(lake, DS, "n", to, NOW).again and hand_off(lake, DS, "r2", to, lambda: NOW) == [] and len(receiver.requests) == 1
+    assert sorted(row["outcome"] for row in lake.rows(HANDOFFS)) == ["done", "held"]
+    other = Settings(webhook_url=hook(receiver), webhook_quiet="04:00-05:00").hand_off
+    assert [row["outcome"] for row in hand_off(small_lake(str(tmp_path / "l2")), DS, "r1", other, lambda: NOW)] == ["done"]
+    with pytest.raises(SettingsError, match="NIGHTLOG_WEBHOOK_QUIET"), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NIGHTLOG_WEBHOOK_QUIET", "22-7")
+        read_settings()
+
+
+def test_without_news_no_message_is_sent_if_only_news_is_wanted(tmp_path: Path, receiver: Stub) -> None:
+    lake = Lake(tmp_path / "lake")
+    for ds in (WEEK, BEFORE):
+        put_night(lake, "shop", ds, ["p-normal", "p-slow"])
+    to = Settings(webhook_url=hook(receiver), webhook_when="news").hand_off
+    (row,) = hand_off(lake, BEFORE, "r1", to, lambda: NOW)
+    assert (row["outcome"], receiver.requests) == ("skipped", [])
+    put_night(lake, "shop", DS, ["p-normal", "p-slow", "p-lost"])
+    assert [row["outcome"] for row in hand_off(lake, DS, "r1", to, lambda: NOW)] == ["done"]
+    certain = Settings(webhook_url=hook(receiver), webhook_when="news", webhook_score=0.95).hand_off
+    assert [row["outcome"] for row in hand_off(lake, DS, "r2", certain, lambda: NOW)] == ["skipped"]
+    put_night(lake, "shop", BEFORE, ["p-normal", "p-slow"], n_unjudged=3)
+    assert [row["outcome"] for row in hand_off(lake, BEFORE, "r2", certain, lambda: NOW)] == ["done"]
+
+
+def test_a_notification_that_fails_is_recorded_and_raised(tmp_path: Path, receiver: Stub) -> None:
+    lake = small_lake(str(tmp_path / "lake"))
+    receiver.reactions = [lambda _: (403, "no", {})]
+    with pytest.raises(ConfigError, match="answered 403"):
+        notify(lake, DS, "n", Settings(webhook_url=hook(receiver)).hand_off, NOW)
+    assert [(row["outcome"], KEY in row["detail"]) for row in lake.rows(HANDOFFS)] == [("failed", False)]
 
 
 def test_what_passes_is_tried_again_and_what_lasts_is_not(receiver: Stub) -> None:
@@ -293,6 +393,8 @@ def test_metrics_tell_of_each_systems_last_night(lake: Lake, tmp_path: Path) -> 
     told = dict(row.rsplit(" ", 1) for row in text.splitlines() if not row.startswith("#"))
     assert told['nightlog_night_anomalies{system="shop",status="open"}'] == "11"
     assert told['nightlog_night_anomalies{system="shop",status="suppressed"}'] == "1"
+    assert told['nightlog_night_findings{system="shop",status="open"}'] == "2"
+    assert told['nightlog_night_findings_new{system="shop"}'] == "1"
     assert told['nightlog_night_outcome{system="mail",outcome="gated"}'] == "1"
     assert told['nightlog_night_llm_dollars{system="shop"}'] == "0.0123"
     assert told['nightlog_night_day_timestamp_seconds{system="shop"}'] == str(int(datetime(2026, 3, 4, tzinfo=UTC).timestamp()))
@@ -318,6 +420,30 @@ def test_freshness_moves_with_published_nights_alone(tmp_path: Path) -> None:
     assert fresh == [line for line in after if "day_timestamp_seconds{" in line]
     assert not any("published_timestamp_seconds{" in line for line in after), "no night here has a time of publication"
     assert 'nightlog_night_outcome{system="shop",outcome="failed"} 1' in after
+
+
+def test_the_dashboard_asks_for_metrics_and_labels_that_are_written(lake: Lake, tmp_path: Path) -> None:
+    text = write_metrics(lake, tmp_path / "m.prom").read_text()
+    names = set(re.findall(r"# TYPE (\w+)", text))
+    labels = {name: set(re.findall(r'(\w+)="', pairs)) for name, pairs in re.findall(r"^(\w+)\{(.*)\} ", text, re.M)}
+    dashboard = json.loads((Path(__file__).parents[2] / "conf" / "grafana" / "nightlog.json").read_text(encoding="utf-8"))
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    assert len(expressions) > 15
+    asked = set()
+    for expression in expressions:
+        found = re.findall(r"(nightlog_\w+)\{([^}]*)\}", expression)
+        assert len(found) == expression.count("nightlog_"), expression
+        for name, pairs in found:
+            asked.add(name)
+            assert name in names, expression
+            assert set(re.findall(r"(\w+)[=!]", pairs)) <= labels.get(name, {"system"}), expression
+        assert expression.count("(") == expression.count(")")
+    assert {"nightlog_night_outcome", "nightlog_night_findings_new", "nightlog_night_published_timestamp_seconds"} <= asked
+    variables = [each["query"] for each in dashboard["templating"]["list"] if each["type"] == "query"]
+    assert variables == ["label_values(nightlog_night_outcome, system)"]
+    places = [panel["gridPos"] for panel in dashboard["panels"]]
+    cells = [(x, y) for at in places for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])]
+    assert len(cells) == len(set(cells)) and max(x for x, _ in cells) == 23, "no panel covers another"
 
 
 # Alerts

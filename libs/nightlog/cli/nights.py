@@ -300,3 +300,34 @@ def report(
     if with_open:
         webbrowser.open(written.page if "://" in written.page else Path(written.page).as_uri())
     raise typer.Exit(EXIT_PERMANENT if written.failed else state.exit_code)
+
+
+@app.command(rich_help_panel="Nights")
+def notify(
+    ds: Annotated[str, typer.Option("--ds", help="The night, YYYY-MM-DD; default: the last that was begun.", callback=checked_day)] = "",
+    lake: LakeOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Send a night's message to the webhook now, e.g. after quiet hours. A receiver that has the message already gets nothing.
+
+    Example: nightlog notify --ds 2026-03-04
+    """
+    from nightlog.errors import ConfigError, NotThere
+    from nightlog.handoff.handoff import notify as send
+    from nightlog.lake.query import last_run
+    from nightlog.run.context import utc_now
+    from nightlog.run.entry import new_run_id
+
+    settings, tables = settings_from(lake=lake), open_tables(lake)
+    last = last_run(tables, ds)
+    if last is None:
+        raise NotThere(f"{f'night {ds} was never run' if ds else 'no night was run yet'} in {tables.root}")
+    if settings.hand_off.webhook is None:
+        raise ConfigError("no webhook to send to: set NIGHTLOG_WEBHOOK_URL")
+    handed = send(tables, last[0], new_run_id(last[0]), settings.hand_off, utc_now())
+    row = {"ds": last[0], "outcome": "done" if handed.again else handed.outcome, "sent": not handed.again and handed.outcome == "done"}
+    row["detail"] = "the receiver has it already" if handed.again else handed.detail
+    if form != Format.TABLE:
+        print_rows([row], list(row), form)
+    else:
+        out.print(safe(f"{row['ds']}: {row['outcome']}: {row['detail']}"), soft_wrap=True)

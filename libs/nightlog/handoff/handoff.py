@@ -1,6 +1,6 @@
-"""A published night goes where it is wanted besides the lake: a webhook, files for other programs, metrics. All of it is off by default.
+"""A published night goes to receivers besides the lake: a webhook, files for other programs, metrics. All of them are off by default.
 
-None of it can fail a night: what became of each is a row of ops.handoffs and a line of the log.
+None of them can fail a night: the result of each is a row of ops.handoffs and a line of the log.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from nightlog.errors import NightlogError
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import HANDOFFS
 from nightlog.settings import HandOff
@@ -18,25 +19,29 @@ log = logging.getLogger(__name__)
 
 
 class Handed(NamedTuple):
-    """The place that a night was handed to. `again`: it has the night already, and nothing is recorded. `content`: hash of the message."""
+    """The result of one hand-off: done | held | skipped, and where it went, or why not. `content`: hash of a webhook's message.
 
-    where: str
+    `again`: the receiver has the night already, and nothing is recorded.
+    """
+
+    detail: str
     content: str | None = None
+    outcome: str = "done"
     again: bool = False
 
 
 def hand_off(lake: Lake, ds: str, run_id: str, to: HandOff, now: Callable[[], datetime]) -> list[dict[str, Any]]:
-    """Hand a night to all who are set up, each on its own: what one of them raises is noted, and the others go on.
+    """Hand a night to all receivers that are configured. If one of them raises an error, it is recorded, and the others go on.
 
     Returns: the rows of ops.handoffs that were added. Raises nothing.
     """
     rows = []
-    for kind, work in steps(lake, ds, to):
+    for kind, work in steps(lake, ds, to, now):
         try:
             handed = work()
             if handed.again:
                 continue
-            result = {"outcome": "done", "detail": handed.where, "content": handed.content}
+            result = {"outcome": handed.outcome, "detail": handed.detail, "content": handed.content}
         except Exception as error:
             log.warning("%s: %s: not handed off: %s: %s", ds, kind, type(error).__name__, error)
             result = {"outcome": "failed", "detail": f"{type(error).__name__}: {error}"[:500], "content": None}
@@ -45,11 +50,11 @@ def hand_off(lake: Lake, ds: str, run_id: str, to: HandOff, now: Callable[[], da
         if rows:
             lake.append(HANDOFFS, rows)
     except Exception:
-        log.exception("%s: what was handed off could not be noted", ds)
+        log.exception("%s: the results of the hand-off could not be recorded", ds)
     return rows
 
 
-def steps(lake: Lake, ds: str, to: HandOff) -> list[tuple[str, Callable[[], Handed]]]:
+def steps(lake: Lake, ds: str, to: HandOff, now: Callable[[], datetime]) -> list[tuple[str, Callable[[], Handed]]]:
     """Return the configured steps: kind and function. Imports wait until it is called."""
 
     def export() -> Handed:
@@ -65,14 +70,52 @@ def steps(lake: Lake, ds: str, to: HandOff) -> list[tuple[str, Callable[[], Hand
         return Handed(str(write_metrics(lake, to.metrics)))
 
     def webhook() -> Handed:
-        from nightlog.handoff.webhook import post, tell_night
-
-        body, content = tell_night(lake, ds, to.pages_url, to.alerts)
-        sent = [row for row in lake.rows(HANDOFFS, ds=ds, kind="webhook") if row["outcome"] == "done"]
-        if sent and max(sent, key=lambda row: row["at"])["content"] == content:
-            return Handed("", content, again=True)
-        assert to.webhook is not None
-        return Handed(post(to.webhook.get_secret_value(), body, to.hosts, to.timeout_s), content)
+        return send_message(lake, ds, to, now())
 
     wanted = (("export", to.exports, export), ("metrics", to.metrics, metrics), ("webhook", to.webhook, webhook))
     return [(kind, work) for kind, setting, work in wanted if setting is not None]
+
+
+def send_message(lake: Lake, ds: str, to: HandOff, now: datetime) -> Handed:
+    """Send the night's message, unless the receiver has it, nothing in it is news, or the hours are quiet. Raises as `webhook.post`."""
+    from nightlog.handoff.message import body, night_message
+    from nightlog.handoff.webhook import post
+    from nightlog.systems.catalog import load_catalog
+
+    assert to.webhook is not None
+    message, content = night_message(lake, ds, to.webhook, load_catalog(to.systems))
+    sent = [row for row in lake.rows(HANDOFFS, ds=ds, kind="webhook") if row["outcome"] == "done"]
+    if sent and max(sent, key=lambda row: row["at"])["content"] == content:
+        return Handed("", content, again=True)
+    if to.webhook.when == "news" and not message.is_news:
+        return Handed("no new finding, and every system is published and judged", content, "skipped")
+    if is_quiet(to.webhook.quiet, now):
+        return Handed("quiet hours: `nightlog notify` sends it", content, "held")
+    return Handed(post(to.webhook.url.get_secret_value(), body(message, to.webhook.form), to.webhook.hosts, to.webhook.timeout_s), content)
+
+
+def notify(lake: Lake, ds: str, run_id: str, to: HandOff, now: datetime) -> Handed:
+    """Send the night's message now, whatever the hour, and record the result. Raises as `webhook.post`, after it is recorded."""
+    assert to.webhook is not None
+    row = {"ds": ds, "run_id": run_id, "kind": "webhook", "at": now}
+    try:
+        handed = send_message(lake, ds, to._replace(webhook=to.webhook._replace(quiet=None)), now)
+    except NightlogError as error:
+        lake.append(HANDOFFS, [row | {"outcome": "failed", "detail": f"{type(error).__name__}: {error}"[:500], "content": None}])
+        raise
+    if not handed.again:
+        lake.append(HANDOFFS, [row | {"outcome": handed.outcome, "detail": handed.detail, "content": handed.content}])
+    return handed
+
+
+def is_quiet(quiet: tuple[int, int] | None, now: datetime) -> bool:
+    """Return True in the quiet hours; the last minute is not one of them. Args: quiet: minutes of the day; now: UTC.
+
+    >>> night = datetime(2026, 3, 5, 3, 30)
+    >>> is_quiet((1320, 420), night), is_quiet((1320, 210), night), is_quiet((60, 240), night), is_quiet(None, night)
+    (True, False, True, False)
+    """
+    if quiet is None:
+        return False
+    (first, last), minute = quiet, now.hour * 60 + now.minute
+    return first <= minute < last if first <= last else minute >= first or minute < last

@@ -11,7 +11,7 @@ from typing import Any
 from nightlog.handoff.export import atomic_file
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import is_input_missing
-from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES
+from nightlog.lake.tables import ANOMALIES, FINDINGS, NIGHTS, OUTCOMES
 from nightlog.llm.budget import cost
 from nightlog.outcomes import OutcomeKind, is_published
 from nightlog.pages.model import system_outcome
@@ -47,7 +47,8 @@ class SystemMetrics:
 
     `night`: the row of gold.nights of its last night. `outcome`: of that night's last run. `is_input_missing`: no file came though some
     were due. `published`: the row of its last published night that had files, None if there is none. `anomalies`: status → sessions.
-    `money`: US dollars for the LLM in that night.
+    `findings`: status → findings; `n_new`: those of patterns that no earlier night has, without suppressed ones. `money`: US dollars for
+    the LLM in that night.
     """
 
     night: Mapping[str, Any]
@@ -55,6 +56,8 @@ class SystemMetrics:
     is_input_missing: bool
     published: Mapping[str, Any] | None
     anomalies: Mapping[str, int]
+    findings: Mapping[str, int]
+    n_new: int
     money: float
 
     @property
@@ -79,7 +82,10 @@ def write_metrics(lake: Lake, path: Path) -> Path:
         statuses = [row["status"] for row in lake.rows(ANOMALIES, ["status"], **place)]
         money = sum(row["money"] for row in cost(lake, night["ds"], night["ds"], system))
         counted = {each: statuses.count(each) for each in STATUSES}
-        found.append(SystemMetrics(night, outcome, is_input_missing(runs), published.get(system), counted, money))
+        rows = lake.rows(FINDINGS, ["status", "is_new"], **place)
+        findings = {each: sum(row["status"] == each for row in rows) for each in STATUSES}
+        n_new = sum(bool(row["is_new"]) and row["status"] != "suppressed" for row in rows)
+        found.append(SystemMetrics(night, outcome, is_input_missing(runs), published.get(system), counted, findings, n_new, money))
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as aside:
         aside.write_text(metrics(found), encoding="utf-8")
@@ -101,12 +107,10 @@ def metrics(systems: Sequence[SystemMetrics]) -> str:
     without_llm = [(each.labels, float(llm_sentence(each.night) is not None)) for each in systems]
     missing = [(each.labels, float(each.is_input_missing)) for each in systems]
     published = [(each.labels, epoch(each.published["run_at"])) for each in systems if each.published and each.published["run_at"]]
-    anomalies = [
-        (each.labels | {"status": status}, float(n))
-        for each in systems
-        if is_published(each.night["outcome"])
-        for status, n in each.anomalies.items()
-    ]
+    seen = [each for each in systems if is_published(each.night["outcome"])]
+    anomalies = [(each.labels | {"status": status}, float(n)) for each in seen for status, n in each.anomalies.items()]
+    findings = [(each.labels | {"status": status}, float(n)) for each in seen for status, n in each.findings.items()]
+    new = [(each.labels, float(each.n_new)) for each in seen]
     tokens = [
         (each.labels | {"direction": name}, float(each.night[f"run_llm_tokens_{name}"]))
         for each in systems
@@ -121,6 +125,8 @@ def metrics(systems: Sequence[SystemMetrics]) -> str:
         family("input_missing", "1 if no file came for the last night though some were due.", missing),
         family("without_llm", "1 if no LLM judged the last night.", without_llm),
         family("anomalies", "Anomalous sessions by status.", anomalies),
+        family("findings", "Findings by status.", findings),
+        family("findings_new", "Findings of patterns that no earlier night has, without suppressed ones.", new),
         *(family(name, meaning, by(column)) for name, (meaning, column) in COLUMNS.items()),
         family("llm_tokens", "Tokens of the LLM.", tokens),
         family("llm_dollars", "US dollars for the LLM in that night, all runs.", dollars),

@@ -146,7 +146,7 @@ class HandoffRow(TypedDict, total=False):
     ds: Ds
     run_id: RunId
     kind: Annotated[str, "webhook | export | metrics"]
-    outcome: Annotated[str, "done | failed"]
+    outcome: Annotated[str, "done | held (quiet hours) | skipped (no news) | failed"]
     detail: Annotated[str, "where it went (of a webhook the host alone), or why it did not"]
     content: Annotated[str | None, "hash of the message of a webhook: the same is not sent twice; null for other kinds"]
     at: Annotated[datetime, "UTC"]
