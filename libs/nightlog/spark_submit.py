@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from nightlog.errors import ConfigError
+from nightlog.errors import ConfigError, UsageError
 from nightlog.settings import Settings
 from nightlog.spark import JARS, delta_jars
 
@@ -68,12 +68,12 @@ def submit_command(words: Sequence[str], settings: Settings) -> list[str]:
     Settings give master, properties file and driver memory; options of spark-submit in `words` take precedence. Delta must be on the
     driver's class path before Python starts, hence `--jars`.
 
-    Raises: ConfigError if no word is a job's name, or if Delta's JARs are missing.
+    Raises: UsageError if no word is a job's name, ConfigError if Delta's JARs are missing.
     """
     names = job_names()
     position = next((n for n, word in enumerate(words) if word in names), None)
     if position is None:
-        raise ConfigError(
+        raise UsageError(
             f"no job in `{' '.join(words)}`; expected [option of spark-submit …] JOB [option …], JOB one of {', '.join(names)}"
         )
     own, job, options = words[:position], words[position], words[position + 1 :]

@@ -48,7 +48,13 @@ MISSING = {
     "try": "nosuch.log",
 }
 # Commands that ask for nothing in the lake, and why.
-ASKS_FOR_NOTHING = {"init": "writes a new file", "doctor": "shows what is missing, with code 1", "systems": "lists system files"}
+ASKS_FOR_NOTHING = {
+    "init": "writes a new file",
+    "doctor": "shows what is missing, with code 1",
+    "systems": "lists system files",
+    "jars": "downloads files",
+    "spark-submit": "starts a job with options of its own",
+}
 # Commands whose answer about a lake without any night would look like one about a calm night.
 READERS = ["anomalies", "outcomes", "nights", "signals", "report", "questions", "feedback", "cost", "export duckdb out.duckdb"]
 Call = Callable[..., Result]
