@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
@@ -138,13 +139,13 @@ def anomalies(
     raise typer.Exit(state.exit_code)
 
 
-def show_anomalies(rows: list[dict[str, Any]], ds: str, limit: int, unjudged: str | None) -> None:
+def show_anomalies(rows: Sequence[Mapping[str, Any]], ds: str, limit: int, unjudged: str | None) -> None:
     """Print one row per finding, ranked as on the page. Args: unjudged: the sentence about sessions that nobody judged."""
     from rich.table import Table
 
     from nightlog.pages.model import RANKED_BY, rank
 
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["system"], row["pattern_id"]), []).append(row)
     ranked = sorted(

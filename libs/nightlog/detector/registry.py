@@ -185,13 +185,13 @@ def as_then(lake: Lake, systems: Sequence[System], ds: str) -> dict[str, Model]:
     """By name the model that judged each system when the night was published. Raises NotThere if one was not published, ConfigError if its
     model is no longer known."""
     published = {
-        row["system"]: row["versions"]
+        row["system"]: versions["model"]
         for row in lake.rows(NIGHTS, ["system", "outcome", "versions"], ds=ds)
-        if is_published(row["outcome"])
+        if is_published(row["outcome"]) and (versions := row["versions"]) is not None
     }
     if missing := [system.name for system in systems if system.name not in published]:
         raise NotThere(f"{', '.join(missing)} {ds}: not published, so no model has judged the night: run it without --as-run")
-    return {system.name: model_of(lake, published[system.name]["model"]) for system in systems}
+    return {system.name: model_of(lake, published[system.name]) for system in systems}
 
 
 @lru_cache(maxsize=8)

@@ -12,7 +12,7 @@ from nightlog.errors import ConfigError
 from nightlog.ingest.discover import data_folder, relative, search_days, search_night
 from nightlog.ingest.objects import object_store
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import NIGHTS
+from nightlog.lake.tables import NIGHTS, NightRow
 from nightlog.outcomes import Stage, exit_kind, is_published
 from nightlog.parsing.readings import Readings
 from nightlog.sessions.waiting import overdue as overdue_nights
@@ -155,7 +155,7 @@ def behind(last: str, newest: str) -> int:
     return (date.fromisoformat(newest) - date.fromisoformat(last)).days
 
 
-def nights(lake: Lake) -> list[dict[str, Any]]:
+def nights(lake: Lake) -> list[NightRow]:
     """Return the rows of gold.nights, with a few columns."""
     return lake.rows(NIGHTS, ["ds", "system", "outcome", "detail", "n_anomalies", "run_at"])
 

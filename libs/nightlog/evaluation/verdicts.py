@@ -9,6 +9,7 @@ from typing import Any
 from nightlog.evaluation.nights import read_labels
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, NIGHTS, PATTERNS, SCORES, SESSIONS, VERDICTS, VerdictRow
+from nightlog.lake.tables.gold import JudgeVersions
 from nightlog.systems.spec import System
 
 Rows = list[dict[str, Any]]
@@ -49,7 +50,8 @@ def judged_patterns(lake: Lake, system: System, nights: Sequence[str], truth: Ma
 
 def verdicts_of(lake: Lake, system: str, ds: str) -> dict[str, VerdictRow]:
     """Question → the verdict that a night was published by."""
-    versions = next((row["versions"] or {} for row in lake.rows(NIGHTS, ["versions"], system=system, ds=ds)), {})
+    night = next(iter(lake.rows(NIGHTS, ["versions"], system=system, ds=ds)), None)
+    versions: JudgeVersions = (night["versions"] if night is not None else None) or {}
     found = [
         row
         for row in lake.rows(VERDICTS, system=system)

@@ -11,7 +11,7 @@ from typing import Any
 from nightlog.handoff.export import atomic_file
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import is_input_missing
-from nightlog.lake.tables import ANOMALIES, FINDINGS, NIGHTS, OUTCOMES
+from nightlog.lake.tables import ANOMALIES, FINDINGS, NIGHTS, OUTCOMES, NightRow
 from nightlog.llm.budget import cost
 from nightlog.outcomes import OutcomeKind, is_published
 from nightlog.pages.model import system_outcome
@@ -68,8 +68,8 @@ class SystemMetrics:
 
 def write_metrics(lake: Lake, path: Path) -> Path:
     """Write the metrics of each system's last night, whatever night was just run. Returns the path. The collector reads files *.prom."""
-    last: dict[str, dict[str, Any]] = {}
-    published: dict[str, dict[str, Any]] = {}
+    last: dict[str, NightRow] = {}
+    published: dict[str, NightRow] = {}
     for row in sorted(lake.rows(NIGHTS), key=lambda row: str(row["ds"])):
         last[row["system"]] = row
         if is_published(row["outcome"]) and has_input(row):

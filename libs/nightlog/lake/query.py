@@ -20,6 +20,8 @@ from nightlog.lake.tables import (
     SIGNALS,
     TEMPLATES,
     VERDICTS,
+    AnomalyRow,
+    NightRow,
     TableSpec,
 )
 from nightlog.outcomes import SUCCESSES, Stage, exit_kind
@@ -144,7 +146,7 @@ def spark_views(lake: Lake) -> list[str]:
     return [view.name for view in made]
 
 
-def anomalies(lake: Lake, ds: str, system: str = "") -> list[dict[str, Any]]:
+def anomalies(lake: Lake, ds: str, system: str = "") -> list[AnomalyRow]:
     """Return the night's rows of gold.anomalies, the surest first."""
     equal = {"ds": ds} | ({"system": system} if system else {})
     rows = lake.rows(ANOMALIES, None, **equal)
@@ -226,7 +228,7 @@ def distinct_names(names: Sequence[str]) -> list[str]:
     return found
 
 
-def night_rows(lake: Lake, system: str = "") -> list[dict[str, Any]]:
+def night_rows(lake: Lake, system: str = "") -> list[NightRow]:
     """Return the rows of gold.nights, the last night first; a night that was begun and has no row there is `unfinished`."""
     equal = {"system": system} if system else {}
     rows = lake.rows(NIGHTS, None, **equal)

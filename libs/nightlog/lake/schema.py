@@ -17,8 +17,6 @@ from functools import cache
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from typing_extensions import TypeVar
-
 from nightlog.errors import SchemaMismatch
 
 if TYPE_CHECKING:
@@ -67,10 +65,6 @@ class StoredAs(NamedTuple):
     type: str
 
 
-SYSTEM = Column("system", STRING, "name of the system")
-DS = Column("ds", STRING, "the night's day, YYYY-MM-DD")
-RUN_ID = Column("run_id", STRING, "the run that wrote the row")
-
 # Narrower numbers, and the columns that many tables have.
 Int32 = Annotated[int, StoredAs(INT)]
 Float32 = Annotated[float, StoredAs(FLOAT)]
@@ -81,7 +75,14 @@ LineNo = Annotated[int, "line number in the file, from 1"]
 RunId = Annotated[str, "the run that wrote the row"]
 
 # A row of a table, by the names of its columns; bare `TableSpec` is a table of any rows.
-Row = TypeVar("Row", bound=Mapping[str, Any], default=Any)
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Row = TypeVar("Row", bound=Mapping[str, Any], default=Any)
+else:
+    from typing import TypeVar
+
+    Row = TypeVar("Row", bound=Mapping[str, Any])  # defaults came with Python 3.13
 
 
 @dataclass(frozen=True, eq=False)

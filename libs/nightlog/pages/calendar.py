@@ -136,7 +136,8 @@ def read_cells(lake: Lake, pages: Pages) -> list[Cell]:
         for place, stages in groupby(last.to_arrow_table().to_pylist(), key=lambda row: (row["ds"], row["system"]))
     }
     since = day(max((ds for ds, _ in rows.keys() | ended.keys()), default="2000-01-01"), 1 - CALENDAR_NIGHTS)
-    cells = [cell_of(*place, rows.get(place, {}), ended.get(place)) for place in rows.keys() | ended.keys() if place[0] >= since]
+    places = [(ds, system) for ds, system in rows.keys() | ended.keys() if ds >= since]
+    cells = [cell_of(ds, system, rows.get((ds, system), {}), ended.get((ds, system))) for ds, system in places]
     return sorted((with_page(cell, pages) for cell in cells), key=lambda cell: (cell.ds, cell.system))
 
 

@@ -35,6 +35,7 @@ from nightlog.lake.tables import (
     SESSIONS,
     TEMPLATES,
     VERDICTS,
+    AnomalyRow,
     AnswerRow,
     TableSpec,
     VerdictRow,
@@ -337,7 +338,7 @@ def is_about(row: Statement, about: About, verdicts: Sequence[VerdictRow]) -> bo
 def nights_of(lake: Lake, place: PatternNight) -> list[Row]:
     """The nights with the pattern, newest first: ds, sessions, anomalous (how many of them were published so), decided_by, status."""
     columns = ["ds", "decided_by", "status"]
-    flagged: dict[str, list[Row]] = {}
+    flagged: dict[str, list[AnomalyRow]] = {}
     for row in lake.rows(ANOMALIES, columns, system=place.system, pattern_id=place.pattern_id):
         flagged.setdefault(row["ds"], []).append(row)
     seen = {
@@ -346,7 +347,7 @@ def nights_of(lake: Lake, place: PatternNight) -> list[Row]:
     found = []
     for ds in sorted(seen.keys() | flagged.keys(), reverse=True):
         rows = flagged.get(ds, [])
-        one: Row = rows[0] if rows else {}
+        one: AnomalyRow = rows[0] if rows else {}
         weekday = date.fromisoformat(ds).strftime("%a")
         told_of = {"ds": ds, "weekday": weekday, "sessions": seen.get(ds, len(rows)), "anomalous": len(rows)}
         found.append(told_of | {"decided_by": one.get("decided_by"), "status": one.get("status")})

@@ -161,7 +161,7 @@ def earlier_nights(lake: Lake, system: str, ds: str, patterns: Collection[str]) 
         if row["ds"] < ds:
             own = sessions.setdefault(row["pattern_id"], {})
             own[row["ds"]] = max(own.get(row["ds"], 0), row["n_sessions"] or 0)
-            first_seen[row["pattern_id"]] = min(first_seen.get(row["pattern_id"], ds), row.get("first_seen") or row["ds"])
+            first_seen[row["pattern_id"]] = min(first_seen.get(row["pattern_id"], ds), str(row.get("first_seen") or row["ds"]))
     return EarlierNights(frozenset(night for night in nights if night < ds), sessions, first_seen)
 
 

@@ -50,17 +50,19 @@ def replay(lake: Lake, system: System, ds: str, session_id: str | None = None, d
     Nothing is asked and nothing is written. Raises: NotThere if the night was not published.
     """
     night = next((row for row in lake.rows(NIGHTS, system=system.name, ds=ds) if is_published(row["outcome"])), None)
-    if night is None:
+    if night is None or (versions := night["versions"]) is None:
         raise NotThere(f"{system.name} {ds}: this night was not published, so there is no verdict to derive again")
     past = PastLake(lake.root, night["run_at"])
     try:
-        model = model_of(lake, night["versions"]["model"])
+        model = model_of(lake, versions["model"])
         return compared(lake, past, system, night, model, session_id, device)
     except NightlogError as error:
         return Replayed(system.name, ds, "cannot", str(error))
 
 
-def compared(lake: Lake, past: PastLake, system: System, night: Row, model: Model, session_id: str | None, device: str) -> Replayed:
+def compared(
+    lake: Lake, past: PastLake, system: System, night: Mapping[str, Any], model: Model, session_id: str | None, device: str
+) -> Replayed:
     """The derived verdicts beside the published ones."""
     ds, versions = night["ds"], night["versions"]
     judged = judge_again(past, system, ds, model, device)
@@ -99,7 +101,7 @@ def compared(lake: Lake, past: PastLake, system: System, night: Row, model: Mode
     return summed_up(system.name, ds, told_rows, session_id, night, past)
 
 
-def summed_up(system: str, ds: str, rows: Sequence[Row], session_id: str | None, night: Row, past: PastLake) -> Replayed:
+def summed_up(system: str, ds: str, rows: Sequence[Row], session_id: str | None, night: Mapping[str, Any], past: PastLake) -> Replayed:
     """The result of all rows, the worst first, in a sentence."""
     different, cannot = ([row for row in rows if row["result"] == each] for each in ("different", "cannot"))
     result: Result = "different" if different else "cannot" if cannot else "same"
@@ -158,7 +160,7 @@ def replaced_since(lake: Lake, past: PastLake, system: System, versions: Row, at
     return {row["question_id"]: row["asked_at"] for row in rows if row["asked_at"] > at and versions["llm"] in (None, row["llm"])}
 
 
-def difference(published: Sequence[Row], derived: Mapping[str, Any] | None, sessions: set[str]) -> str | None:
+def difference(published: Sequence[Mapping[str, Any]], derived: Mapping[str, Any] | None, sessions: set[str]) -> str | None:
     """Return how the derived verdict on a pattern differs from its published rows, None where it does not. Args: sessions, those of the
     pattern.
 

@@ -67,10 +67,10 @@ class Past:
 
 def read_past(lake: Lake) -> Past:
     """Return the history of all systems, read once per run."""
-    nights = by_system(lake.rows(NIGHTS, ["ds", "system", "outcome", *COUNTED]))
+    nights = lake.rows(NIGHTS, ["ds", "system", "outcome", *COUNTED])
     approvals = lake.rows(APPROVALS)
     approvals.sort(key=lambda row: row["approved_at"])
-    return Past(nights, by_system(approvals), hosts_of_nights(lake))
+    return Past(by_system(nights), by_system(approvals), hosts_of_nights(lake))
 
 
 def by_system(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

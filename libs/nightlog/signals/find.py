@@ -10,7 +10,7 @@ from typing import Any
 
 from nightlog.errors import NightlogError, outcome_of
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import MESSAGES, NIGHTS, NUMBERS, OUTCOMES, SIGNALS, TEMPLATE_COUNTS, TEMPLATES
+from nightlog.lake.tables import MESSAGES, NIGHTS, NUMBERS, OUTCOMES, SIGNALS, TEMPLATE_COUNTS, TEMPLATES, SignalRow
 from nightlog.outcomes import OutcomeKind, Stage, is_published
 from nightlog.signals.kinds import (
     ORDER,
@@ -148,7 +148,7 @@ def number_ranges(lake: Lake, system: str, nights: Sequence[str]) -> dict[str, d
     return found
 
 
-def signals(lake: Lake, ds: str, system: str = "") -> list[dict[str, Any]]:
+def signals(lake: Lake, ds: str, system: str = "") -> list[SignalRow]:
     """Return the night's rows of gold.signals, by system, in the order of `ranked`."""
     equal = {"ds": ds} | ({"system": system} if system else {})
     order = (UNAVAILABLE, LEARNING, *ORDER)
@@ -166,6 +166,6 @@ def missing_signals(lake: Lake, ds: str, systems: Iterable[str]) -> dict[str, st
         published, reported = last.get((system, Stage.PUBLISH)), last.get((system, Stage.REPORT))
         if published is not None and (reported is None or reported["at"] < published["at"]):
             found[system] = f"signals were not looked for: stage {Stage.REPORT} has not run since the night was published"
-        elif reported is not None and "no signals" in (reported["detail"] or ""):
-            found[system] = reported["detail"]
+        elif reported is not None and (detail := reported["detail"]) is not None and "no signals" in detail:
+            found[system] = detail
     return found

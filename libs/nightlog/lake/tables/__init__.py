@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from nightlog.lake.schema import TableSpec
 from nightlog.lake.tables.bronze import BRONZE, FILES, LABELS, LINES_TABLE, FileRow, LabelRow, LineRow
-from nightlog.lake.tables.gold import ANOMALIES, FINDINGS, GOLD, INCIDENTS, NIGHTS, SIGNALS
+from nightlog.lake.tables.gold import (
+    ANOMALIES,
+    FINDINGS,
+    GOLD,
+    INCIDENTS,
+    NIGHTS,
+    SIGNALS,
+    AnomalyRow,
+    FindingRow,
+    IncidentRow,
+    NightRow,
+    SignalRow,
+)
 from nightlog.lake.tables.ops import (
     ANSWERS,
     APPROVALS,
@@ -64,4 +76,4 @@ from nightlog.lake.tables.silver import (
     WaitingRow,
 )
 
-ALL_TABLES = (*BRONZE, *SILVER, *GOLD, *OPS)
+ALL_TABLES: tuple[TableSpec, ...] = (*BRONZE, *SILVER, *GOLD, *OPS)

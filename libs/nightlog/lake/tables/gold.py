@@ -1,202 +1,231 @@
 """Gold: anomalies, findings of the night and its counts, for readers in the morning."""
 
-from __future__ import annotations
+from datetime import datetime
+from typing import Annotated, TypedDict
 
-from nightlog.lake.schema import BOOLEAN, DOUBLE, DS, LONG, RUN_ID, STRING, SYSTEM, TIME, Column, TableSpec, array, struct
+from nightlog.lake.schema import Ds, RunId, SystemName, table
 
-LINES = array(struct(file=STRING, line_no=LONG, text=STRING))
-EVIDENCE = array(struct(template=STRING, count=LONG, nearest_source_template=STRING, similarity=DOUBLE, weight=DOUBLE, template_id=STRING))
-VERSIONS = struct(model=STRING, prompt=STRING, llm=STRING, encoder=STRING, templates=STRING)
-TAU_CURVE = array(struct(tau=DOUBLE, proprietary_share=DOUBLE))
 
-ANOMALIES = TableSpec(
-    "gold.anomalies",
-    (
-        DS,
-        SYSTEM,
-        Column("session_id", STRING, "the anomalous session"),
-        Column("started_at", TIME, "first event, UTC"),
-        Column("ended_at", TIME, "last event, UTC"),
-        Column("noticed_at", TIME, "when the template that sets it most apart was first logged, UTC; null if no template does"),
-        Column("n_events", LONG, "events in the session"),
-        Column("score", DOUBLE, "probability of an anomaly, by the judge that decided"),
-        Column("decided_by", STRING, "feedback | llm | student | history | small_model"),
-        Column("route", STRING, "general | proprietary"),
-        Column("status", STRING, "open | suppressed | provisional"),
-        Column("reason", STRING, "why, in a sentence"),
-        Column("evidence", EVIDENCE, "the session's templates: first what sets it apart from normal sessions, then the rarest"),
-        Column(
-            "lines",
-            LINES,
-            "raw lines with those that continue a record, at most 50: the records that tell most first, then the others, in order",
-        ),
-        Column("pattern_id", STRING, "the session's pattern"),
-        Column("versions", VERSIONS, "model, prompt, LLM, encoder, and a hash of the template texts"),
-        RUN_ID,
-    ),
-    ("ds", "system", "session_id"),
-    ("ds", "system"),
-    retention="gold",
-    about="an anomalous session of a night",
-)
+class EvidenceTemplate(TypedDict, total=False):
+    """A template of an anomalous session: its count, and what makes it telling."""
 
-NIGHTS = TableSpec(
-    "gold.nights",
-    (
-        DS,
-        SYSTEM,
-        Column("outcome", STRING, "done | incomplete (published too) | no_input | gated | failed | transient"),
-        Column("detail", STRING, "the reason, unless the outcome is done"),
-        Column("n_files", LONG, "files read, copies not counted"),
-        Column("n_hosts", LONG, "hosts that delivered lines: the parts of the files' paths that vary"),
-        Column("n_bytes", LONG, "bytes of the lines read, unpacked, without line ends"),
-        Column("n_lines", LONG, "lines read: one for each parsed record, n_blank, n_unparsed and n_continuation"),
-        Column("n_blank", LONG, "lines without any text"),
-        Column("n_continuation", LONG, "lines that continue a record of several lines"),
-        Column("n_swallowed", LONG, "of these, lines that do not look like a continuation"),
-        Column("n_unparsed", LONG, "lines that do not match the header"),
-        Column("n_replaced", LONG, "lines with bytes that are not UTF-8"),
-        Column("n_untimed", LONG, "parsed lines whose time stamp cannot be read"),
-        Column("n_events", LONG, "events; a line with several ids counts once for each"),
-        Column("n_without_session", LONG, "parsed lines that carry no session id"),
-        Column("n_sessions", LONG, "sessions judged on the night: with events of it, or that waited for it"),
-        Column("n_waiting", LONG, "sessions with events of the night that a later night judges"),
-        Column("n_unchanged", LONG, "sessions with events of the night that a later night has judged on the same events"),
-        Column("n_judged_again", LONG, "of n_sessions, those that an earlier night has judged on fewer events"),
-        Column("n_outside", LONG, "sessions that no rule of the system can judge: none of their events has a template"),
-        Column("n_patterns", LONG, "distinct patterns of these sessions"),
-        Column("n_templates", LONG, "distinct templates in these patterns"),
-        Column("n_proprietary", LONG, "patterns that the router calls proprietary"),
-        Column("proprietary_share", DOUBLE, "their share of the sessions"),
-        Column("tau", DOUBLE, "the router's threshold; null if nothing is general"),
-        Column("tau_curve", TAU_CURVE, "share of sessions with a proprietary pattern at other thresholds"),
-        Column("n_anomalies", LONG, "rows in gold.anomalies"),
-        Column("n_by_analyst", LONG, "sessions judged by an analyst"),
-        Column("n_by_llm", LONG, "sessions judged by the LLM"),
-        Column("n_by_model", LONG, "sessions judged by the small model or flagged by the history"),
-        Column("n_unjudged", LONG, "sessions that nobody judged: shown as such, never as normal"),
-        Column("unjudged_why", STRING, "why nobody judged them, in words; null if there are none"),
-        Column("n_provisional", LONG, "sessions whose verdict may change, anomalous or not: the LLM is still to be asked about them"),
-        Column("n_by_student", LONG, "sessions judged by the student; this count, n_by_* and n_unjudged sum to n_sessions"),
-        Column("student", STRING, "version of the student: its reference and the verdicts and answers it learnt; null if there was none"),
-        Column("versions", VERSIONS, "as in gold.anomalies"),
-        Column("rules", STRING, "hash of the system's reading rules by which the night was parsed"),
-        RUN_ID,
-        Column("run_n_templates_new", LONG, "templates that this run founded"),
-        Column("run_n_embedded", LONG, "templates that this run embedded"),
-        Column("run_llm_calls", LONG, "calls that this run made to the LLM, retries included"),
-        Column("run_llm_items", LONG, "patterns that this run asked about"),
-        Column("run_llm_tokens_in", LONG, "prompt tokens"),
-        Column("run_llm_tokens_out", LONG, "completion tokens"),
-        Column("run_llm_failed", LONG, "patterns that stay open because the LLM gave no sound answer, or none at all"),
-        Column("run_llm_waiting", LONG, "patterns that wait in a batch"),
-        Column("run_llm_trouble", STRING, "what went wrong with the LLM, null where nothing did"),
-        Column("run_seconds", DOUBLE, "wall time of this run's stages for the system"),
-        Column("run_at", TIME, "when this run published, UTC"),
-    ),
-    ("ds", "system"),
-    (),
-    retention="gold",
-    about="a night of a system: what was read, found and spent",
-)
+    template: str | None
+    count: int | None
+    nearest_source_template: str | None
+    similarity: float | None
+    weight: float | None
+    template_id: str | None
 
-TELLING = array(struct(template_id=STRING, template=STRING, change=STRING, count=LONG, usual=LONG, n_normal=LONG, severity=DOUBLE))
 
-FINDINGS = TableSpec(
-    "gold.findings",
-    (
-        DS,
-        SYSTEM,
-        Column("finding_id", STRING, "12 hex digits, the same on every night: a hash of system and pattern"),
-        Column("pattern_id", STRING, "the pattern of its sessions"),
-        Column("status", STRING, "open | suppressed | provisional"),
-        Column("decided_by", STRING, "feedback | llm | student | history | small_model"),
-        Column("route", STRING, "general | proprietary"),
-        Column("score", DOUBLE, "probability of an anomaly, by the judge that decided"),
-        Column("reason", STRING, "why, in a sentence"),
-        Column("n_sessions", LONG, "anomalous sessions of the night with this pattern"),
-        Column("share", DOUBLE, "their share of the night's sessions, 0 to 1"),
-        Column("example_session_id", STRING, "the first of these sessions, by time"),
-        Column("severity", DOUBLE, "0 to 1, by wording and level of its telling templates"),
-        Column("level", STRING, "the most severe level of its telling templates; null if they have none"),
-        Column(
-            "telling",
-            TELLING,
-            "the difference to the nearest normal pattern of the night, most telling first: `change` more | less, `count` here, "
-            "`usual` there, `n_normal` sessions of normal patterns that have the template",
-        ),
-        Column("is_new", BOOLEAN, "no earlier night in the lake has this pattern; null on the first night of the system"),
-        Column("first_seen", STRING, "the first night in the lake with this pattern, YYYY-MM-DD"),
-        Column("last_seen", STRING, "the last night before this one with it; null if there is none"),
-        Column("n_nights", LONG, "nights in the lake with it up to this one, this one included"),
-        Column("trend", array(LONG), "its sessions on the last 14 days, this night last; null for a day without a published night"),
-        Column("started_at", TIME, "first event of its sessions, UTC"),
-        Column("ended_at", TIME, "last event of its sessions, UTC"),
-        Column("hours", array(LONG), "24 numbers: its sessions by the hour, UTC, in which the telling template was logged"),
-        Column("minutes", array(LONG), "minutes of the day, 0 to 1439, UTC, in which the telling template was logged, in order"),
-        Column("impact", DOUBLE, "to rank findings by, over all systems: see rank_reason for its parts"),
-        Column("rank", LONG, "place in the system's night, from 1: open findings first, then provisional, then suppressed ones"),
-        Column("rank_reason", STRING, "the reason for the rank: novelty, sessions, severity, certainty"),
-        RUN_ID,
-    ),
-    ("ds", "system", "finding_id"),
-    ("ds", "system"),
-    retention="gold",
-    about="the anomalous sessions of one pattern in a night of a system",
-)
+class RawLine(TypedDict, total=False):
+    """A raw line of a log file."""
 
-INCIDENTS = TableSpec(
-    "gold.incidents",
-    (
-        DS,
-        Column("incident_id", STRING, "12 hex digits: a hash of the telling template that its findings share, the same on every night"),
-        Column("title", STRING, "its first finding in a sentence"),
-        Column("status", STRING, "open | suppressed | provisional: the status of its first finding"),
-        Column("systems", array(STRING), "its systems, in order"),
-        Column("finding_ids", array(STRING), "its findings, by rank"),
-        Column("n_findings", LONG, "how many they are"),
-        Column("n_sessions", LONG, "anomalous sessions of its findings"),
-        Column("severity", DOUBLE, "the greatest severity of its findings"),
-        Column("started_at", TIME, "first event of its sessions, UTC"),
-        Column("ended_at", TIME, "last event of its sessions, UTC"),
-        Column("hours", array(LONG), "24 numbers: its sessions by the hour, UTC"),
-        Column("joined_by", STRING, "the reason why its findings are one incident; null if it has one finding"),
-        Column("first_seen", STRING, "the first night in the lake with it, YYYY-MM-DD"),
-        Column("is_new", BOOLEAN, "no earlier night in the lake has it; null on the first night of its systems"),
-        Column("impact", DOUBLE, "to rank incidents by"),
-        Column("rank", LONG, "place in the night, from 1: open incidents first, then provisional, then suppressed ones"),
-        Column("rank_reason", STRING, "the reason for the rank: novelty, sessions, systems, severity, certainty"),
-        RUN_ID,
-    ),
-    ("ds", "incident_id"),
-    (),
-    retention="gold",
-    about="findings of a night, over systems, that have one cause or the same minutes",
-)
+    file: str
+    line_no: int
+    text: str
 
-SIGNALS = TableSpec(
-    "gold.signals",
-    (
-        DS,
-        SYSTEM,
-        Column(
-            "kind",
-            STRING,
-            "silence | new_template | rate | variation | value; learning: too few nights before to compare with; unavailable: not computed",
-        ),
-        Column("template_id", STRING, "the template; empty where it is the whole system"),
-        Column("template", STRING, "its text"),
-        Column("seen", DOUBLE, "tonight: how often it was logged, how many new wordings it had, or the value; of learning, nights seen"),
-        Column("usual", DOUBLE, "what is usual on nights alike; of a value the usual bound that is passed"),
-        Column("strength", DOUBLE, "to rank by within the kind"),
-        Column("reason", STRING, "why, in a sentence"),
-        Column("first", BOOLEAN, "whether the system file wants them above the anomalies on the page"),
-        RUN_ID,
-    ),
-    ("ds", "system", "kind", "template_id"),
-    ("ds", "system"),
-    retention="gold",
-    about="something in a night that is unlike the system's nights before, whatever its sessions are like",
-)
+
+class JudgeVersions(TypedDict, total=False):
+    """The versions that a verdict depends on."""
+
+    model: str
+    prompt: str
+    llm: str | None
+    encoder: str | None
+    templates: str | None
+
+
+class AnomalyRow(TypedDict, total=False):
+    """An anomalous session of a night."""
+
+    ds: Ds
+    system: SystemName
+    session_id: Annotated[str, "the anomalous session"]
+    started_at: Annotated[datetime | None, "first event, UTC"]
+    ended_at: Annotated[datetime | None, "last event, UTC"]
+    noticed_at: Annotated[datetime | None, "when the template that sets it most apart was first logged, UTC; null if no template does"]
+    n_events: Annotated[int, "events in the session"]
+    score: Annotated[float, "probability of an anomaly, by the judge that decided"]
+    decided_by: Annotated[str, "feedback | llm | student | history | small_model"]
+    route: Annotated[str, "general | proprietary"]
+    status: Annotated[str, "open | suppressed | provisional"]
+    reason: Annotated[str, "why, in a sentence"]
+    evidence: Annotated[list[EvidenceTemplate], "the session's templates: first what sets it apart from normal sessions, then the rarest"]
+    lines: Annotated[
+        list[RawLine],
+        "raw lines with those that continue a record, at most 50: the rarest and most severe records first, then the others, in order",
+    ]
+    pattern_id: Annotated[str, "the session's pattern"]
+    versions: Annotated[JudgeVersions, "model, prompt, LLM, encoder, and a hash of the template texts"]
+    run_id: RunId
+
+
+ANOMALIES = table(AnomalyRow, "gold.anomalies", ("ds", "system", "session_id"), partition=("ds", "system"), retention="gold")
+
+
+class TauShare(TypedDict, total=False):
+    """The share of sessions with a proprietary pattern at a threshold of the router."""
+
+    tau: float
+    proprietary_share: float
+
+
+class NightRow(TypedDict, total=False):
+    """A night of a system: what was read, found and spent."""
+
+    ds: Ds
+    system: SystemName
+    outcome: Annotated[str, "done | incomplete (published too) | no_input | gated | failed | transient"]
+    detail: Annotated[str | None, "the reason, unless the outcome is done"]
+    n_files: Annotated[int | None, "files read, copies not counted"]
+    n_hosts: Annotated[int | None, "hosts that delivered lines: the parts of the files' paths that vary"]
+    n_bytes: Annotated[int | None, "bytes of the lines read, unpacked, without line ends"]
+    n_lines: Annotated[int | None, "lines read: one for each parsed record, n_blank, n_unparsed and n_continuation"]
+    n_blank: Annotated[int | None, "lines without any text"]
+    n_continuation: Annotated[int | None, "lines that continue a record of several lines"]
+    n_swallowed: Annotated[int | None, "of these, lines that do not look like a continuation"]
+    n_unparsed: Annotated[int | None, "lines that do not match the header"]
+    n_replaced: Annotated[int | None, "lines with bytes that are not UTF-8"]
+    n_untimed: Annotated[int | None, "parsed lines whose time stamp cannot be read"]
+    n_events: Annotated[int | None, "events; a line with several ids counts once for each"]
+    n_without_session: Annotated[int | None, "parsed lines that carry no session id"]
+    n_sessions: Annotated[int | None, "sessions judged on the night: with events of it, or that waited for it"]
+    n_waiting: Annotated[int | None, "sessions with events of the night that a later night judges"]
+    n_unchanged: Annotated[int | None, "sessions with events of the night that a later night has judged on the same events"]
+    n_judged_again: Annotated[int | None, "of n_sessions, those that an earlier night has judged on fewer events"]
+    n_outside: Annotated[int | None, "sessions that no rule of the system can judge: none of their events has a template"]
+    n_patterns: Annotated[int | None, "distinct patterns of these sessions"]
+    n_templates: Annotated[int | None, "distinct templates in these patterns"]
+    n_proprietary: Annotated[int | None, "patterns that the router calls proprietary"]
+    proprietary_share: Annotated[float | None, "their share of the sessions"]
+    tau: Annotated[float | None, "the router's threshold; null if nothing is general"]
+    tau_curve: Annotated[list[TauShare] | None, "share of sessions with a proprietary pattern at other thresholds"]
+    n_anomalies: Annotated[int | None, "rows in gold.anomalies"]
+    n_by_analyst: Annotated[int | None, "sessions judged by an analyst"]
+    n_by_llm: Annotated[int | None, "sessions judged by the LLM"]
+    n_by_model: Annotated[int | None, "sessions judged by the small model or flagged by the history"]
+    n_unjudged: Annotated[int | None, "sessions that nobody judged: shown as such, never as normal"]
+    unjudged_why: Annotated[str | None, "why nobody judged them, in words; null if there are none"]
+    n_provisional: Annotated[int | None, "sessions whose verdict may change, anomalous or not: the LLM is still to be asked about them"]
+    n_by_student: Annotated[int | None, "sessions judged by the student; this count, n_by_* and n_unjudged sum to n_sessions"]
+    student: Annotated[str | None, "version of the student: its reference and the verdicts and answers it learnt; null if there was none"]
+    versions: Annotated[JudgeVersions | None, "as in gold.anomalies"]
+    rules: Annotated[str | None, "hash of the system's reading rules by which the night was parsed"]
+    run_id: RunId
+    run_n_templates_new: Annotated[int | None, "templates that this run founded"]
+    run_n_embedded: Annotated[int | None, "templates that this run embedded"]
+    run_llm_calls: Annotated[int | None, "calls that this run made to the LLM, retries included"]
+    run_llm_items: Annotated[int | None, "patterns that this run asked about"]
+    run_llm_tokens_in: Annotated[int | None, "prompt tokens"]
+    run_llm_tokens_out: Annotated[int | None, "completion tokens"]
+    run_llm_failed: Annotated[int | None, "patterns that stay open because the LLM gave no sound answer, or none at all"]
+    run_llm_waiting: Annotated[int | None, "patterns that wait in a batch"]
+    run_llm_trouble: Annotated[str | None, "what went wrong with the LLM, null where nothing did"]
+    run_seconds: Annotated[float | None, "wall time of this run's stages for the system"]
+    run_at: Annotated[datetime, "when this run published, UTC"]
+
+
+NIGHTS = table(NightRow, "gold.nights", ("ds", "system"), partition=(), retention="gold")
+
+
+class TellingTemplate(TypedDict, total=False):
+    """A template in which a finding differs from the nearest normal pattern."""
+
+    template_id: str
+    template: str
+    change: str
+    count: int
+    usual: int
+    n_normal: int
+    severity: float
+
+
+class FindingRow(TypedDict, total=False):
+    """The anomalous sessions of one pattern in a night of a system."""
+
+    ds: Ds
+    system: SystemName
+    finding_id: Annotated[str, "12 hex digits, the same on every night: a hash of system and pattern"]
+    pattern_id: Annotated[str, "the pattern of its sessions"]
+    status: Annotated[str, "open | suppressed | provisional"]
+    decided_by: Annotated[str, "feedback | llm | student | history | small_model"]
+    route: Annotated[str, "general | proprietary"]
+    score: Annotated[float, "probability of an anomaly, by the judge that decided"]
+    reason: Annotated[str, "why, in a sentence"]
+    n_sessions: Annotated[int, "anomalous sessions of the night with this pattern"]
+    share: Annotated[float, "their share of the night's sessions, 0 to 1"]
+    example_session_id: Annotated[str, "the first of these sessions, by time"]
+    severity: Annotated[float, "0 to 1, by wording and level of its telling templates"]
+    level: Annotated[str | None, "the most severe level of its telling templates; null if they have none"]
+    telling: Annotated[
+        list[TellingTemplate],
+        "the difference to the nearest normal pattern of the night, most telling first: `change` more | less, `count` "
+        "here, `usual` there, `n_normal` sessions of normal patterns that have the template",
+    ]
+    is_new: Annotated[bool | None, "no earlier night in the lake has this pattern; null on the first night of the system"]
+    first_seen: Annotated[str, "the first night in the lake with this pattern, YYYY-MM-DD"]
+    last_seen: Annotated[str | None, "the last night before this one with it; null if there is none"]
+    n_nights: Annotated[int, "nights in the lake with it up to this one, this one included"]
+    trend: Annotated[list[int | None], "its sessions on the last 14 days, this night last; null for a day without a published night"]
+    started_at: Annotated[datetime | None, "first event of its sessions, UTC"]
+    ended_at: Annotated[datetime | None, "last event of its sessions, UTC"]
+    hours: Annotated[list[int], "24 numbers: its sessions by the hour, UTC, in which the telling template was logged"]
+    minutes: Annotated[list[int], "minutes of the day, 0 to 1439, UTC, in which the telling template was logged, in order"]
+    impact: Annotated[float, "to rank findings by, over all systems: see rank_reason for its parts"]
+    rank: Annotated[int, "place in the system's night, from 1: open findings first, then provisional, then suppressed ones"]
+    rank_reason: Annotated[str, "the reason for the rank: novelty, sessions, severity, certainty"]
+    run_id: RunId
+
+
+FINDINGS = table(FindingRow, "gold.findings", ("ds", "system", "finding_id"), partition=("ds", "system"), retention="gold")
+
+
+class IncidentRow(TypedDict, total=False):
+    """Findings of a night, over systems, that have one cause or the same minutes."""
+
+    ds: Ds
+    incident_id: Annotated[str, "12 hex digits: a hash of the telling template that its findings share, the same on every night"]
+    title: Annotated[str, "its first finding in a sentence"]
+    status: Annotated[str, "open | suppressed | provisional: the status of its first finding"]
+    systems: Annotated[list[str], "its systems, in order"]
+    finding_ids: Annotated[list[str], "its findings, by rank"]
+    n_findings: Annotated[int, "how many they are"]
+    n_sessions: Annotated[int, "anomalous sessions of its findings"]
+    severity: Annotated[float, "the greatest severity of its findings"]
+    started_at: Annotated[datetime | None, "first event of its sessions, UTC"]
+    ended_at: Annotated[datetime | None, "last event of its sessions, UTC"]
+    hours: Annotated[list[int], "24 numbers: its sessions by the hour, UTC"]
+    joined_by: Annotated[str | None, "the reason why its findings are one incident; null if it has one finding"]
+    first_seen: Annotated[str, "the first night in the lake with it, YYYY-MM-DD"]
+    is_new: Annotated[bool | None, "no earlier night in the lake has it; null on the first night of its systems"]
+    impact: Annotated[float, "to rank incidents by"]
+    rank: Annotated[int, "place in the night, from 1: open incidents first, then provisional, then suppressed ones"]
+    rank_reason: Annotated[str, "the reason for the rank: novelty, sessions, systems, severity, certainty"]
+    run_id: RunId
+
+
+INCIDENTS = table(IncidentRow, "gold.incidents", ("ds", "incident_id"), partition=(), retention="gold")
+
+
+class SignalRow(TypedDict, total=False):
+    """Something in a night that is unlike the system's nights before, whatever its sessions are like."""
+
+    ds: Ds
+    system: SystemName
+    kind: Annotated[
+        str, "silence | new_template | rate | variation | value; learning: too few nights before to compare with; unavailable: not computed"
+    ]
+    template_id: Annotated[str, "the template; empty where it is the whole system"]
+    template: Annotated[str, "its text"]
+    seen: Annotated[float, "tonight: how often it was logged, how many new wordings it had, or the value; of learning, nights seen"]
+    usual: Annotated[float, "what is usual on nights alike; of a value the usual bound that is passed"]
+    strength: Annotated[float, "to rank by within the kind"]
+    reason: Annotated[str, "why, in a sentence"]
+    first: Annotated[bool, "whether the system file wants them above the anomalies on the page"]
+    run_id: RunId
+
+
+SIGNALS = table(SignalRow, "gold.signals", ("ds", "system", "kind", "template_id"), partition=("ds", "system"), retention="gold")
+
 
 GOLD = (ANOMALIES, FINDINGS, INCIDENTS, NIGHTS, SIGNALS)
