@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, TypedDict
 
-from nightlog.lake.schema import Ds, Int32, LineNo, LogFile, RunId, SystemName, table
+from nightlog.lake.schema import Ds, Int32, LineNo, LogFile, RunId, SystemName, TableSpec, table
 
 
 class LineRow(TypedDict, total=False):
@@ -53,4 +53,4 @@ class FileRow(TypedDict, total=False):
 FILES = table(FileRow, "bronze.files", ("system", "ds", "file"), partition=(), retention="bronze")
 
 
-BRONZE = (LINES_TABLE, LABELS, FILES)
+BRONZE: tuple[TableSpec, ...] = (LINES_TABLE, LABELS, FILES)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, TypedDict
 
-from nightlog.lake.schema import Ds, RunId, SystemName, table
+from nightlog.lake.schema import Ds, RunId, SystemName, TableSpec, table
 
 
 class EvidenceTemplate(TypedDict, total=False):
@@ -228,4 +228,4 @@ class SignalRow(TypedDict, total=False):
 SIGNALS = table(SignalRow, "gold.signals", ("ds", "system", "kind", "template_id"), partition=("ds", "system"), retention="gold")
 
 
-GOLD = (ANOMALIES, FINDINGS, INCIDENTS, NIGHTS, SIGNALS)
+GOLD: tuple[TableSpec, ...] = (ANOMALIES, FINDINGS, INCIDENTS, NIGHTS, SIGNALS)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, TypedDict
 
-from nightlog.lake.schema import Ds, Int32, RunId, SystemName, table
+from nightlog.lake.schema import Ds, Int32, RunId, SystemName, TableSpec, table
 
 
 class AnswerRow(TypedDict, total=False):
@@ -189,4 +189,4 @@ class PseudoLabelRow(TypedDict, total=False):
 PSEUDO_LABELS = table(PseudoLabelRow, "ops.pseudo_labels", ("system", "model", "pattern_id"), partition=())
 
 
-OPS = (ANSWERS, LLM_CALLS, LLM_BATCHES, OUTCOMES, QUARANTINE, APPROVALS, HANDOFFS, MODELS, PSEUDO_LABELS)
+OPS: tuple[TableSpec, ...] = (ANSWERS, LLM_CALLS, LLM_BATCHES, OUTCOMES, QUARANTINE, APPROVALS, HANDOFFS, MODELS, PSEUDO_LABELS)

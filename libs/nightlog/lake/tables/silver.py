@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal, TypedDict
 
-from nightlog.lake.schema import Ds, Float32, Int32, LineNo, LogFile, RunId, SystemName, table
+from nightlog.lake.schema import Ds, Float32, Int32, LineNo, LogFile, RunId, SystemName, TableSpec, table
 
 
 class MessageRow(TypedDict, total=False):
@@ -293,7 +293,7 @@ class VerdictRow(TypedDict, total=False):
 VERDICTS = table(VerdictRow, "silver.verdicts", ("system", "question_id", "prompt", "llm"), partition=())
 
 
-SILVER = (
+SILVER: tuple[TableSpec, ...] = (
     MESSAGES,
     TEMPLATES,
     EVENTS_TABLE,
