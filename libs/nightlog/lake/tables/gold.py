@@ -53,7 +53,7 @@ class AnomalyRow(TypedDict, total=False):
     evidence: Annotated[list[EvidenceTemplate], "the session's templates: first what sets it apart from normal sessions, then the rarest"]
     lines: Annotated[
         list[RawLine],
-        "raw lines with those that continue a record, at most 50: the rarest and most severe records first, then the others, in order",
+        "raw lines with those that continue a record, at most 50: the records that tell most first, then the others, in order",
     ]
     pattern_id: Annotated[str, "the session's pattern"]
     versions: Annotated[JudgeVersions, "model, prompt, LLM, encoder, and a hash of the template texts"]
