@@ -183,7 +183,7 @@ def night_message(lake: Lake, ds: str, to: Webhook, catalog: Mapping[str, System
     url = f"{root}/index.html" if root else ""
     found = NightMessage(ds, tuple(systems), listed, len(rows), sum(bool(row["is_new"]) for row in rows), url)
     columns = ["system", "session_id", "pattern_id", "status"]
-    sessions = sorted(tuple(row[name] or "" for name in columns) for row in lake.rows(ANOMALIES, columns, ds=ds))
+    sessions = sorted(tuple(row.get(name) or "" for name in columns) for row in lake.rows(ANOMALIES, columns, ds=ds))
     content = json.dumps([body(found, to.form), sessions], sort_keys=True)
     return found, hashlib.sha256(content.encode()).hexdigest()[:16]
 
