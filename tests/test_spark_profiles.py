@@ -46,7 +46,7 @@ def test_a_local_master_with_a_profile_for_clusters_is_refused_before_it_hangs(p
 
 
 def test_the_profile_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (Settings().profile, Settings().local_mib) == (None, 8)
+    assert (Settings().profile, Settings().local_mib) == (None, 256)
     monkeypatch.setenv("NIGHTLOG_PROFILE", "gpu")
     monkeypatch.setenv("NIGHTLOG_LOCAL_MIB", "0")
     assert (Settings().profile, Settings().local_mib) == ("gpu", 0)

@@ -150,7 +150,9 @@ class Settings(BaseSettings):
     )
     profile: Profile | None = Field(None, description="how Spark is set (`spark.py`); default: local where the master is, else cluster")
     local_mib: float = Field(
-        8, ge=0, description="work on at most so many MiB of log text is done in the stage's own process, more by Spark; 0: Spark does all"
+        256,
+        ge=0,
+        description="work of at most so many MiB of log text is done by this machine's processes, more by Spark; 0: Spark does all",
     )
     driver_memory: str = Field("4g", description="of Spark's driver")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where encoder and small model run")

@@ -1,15 +1,23 @@
-"""The one place that decides between this process and Spark, and runs tasks there.
+"""The one place that decides between this machine's processes and Spark, and runs tasks there.
 
-Starting a Spark job with Python workers takes longer than this process needs for a few mebibytes of text. Work that is not text is given in
-bytes of text that take as long.
+A little text is worked through in this process, more of it in as many processes as the machine has cores, and what would take longer
+than Spark's start by Spark. Work that is not text is given in bytes of text that take as long.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import cached_property
+from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING, TypeVar
+
+from nightlog.errors import TransientError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -19,15 +27,17 @@ log = logging.getLogger(__name__)
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-# This process works through so much text in about the time that a Spark job takes to start.
-LOCAL_BYTES = 8 << 20
+# Spark and its Python workers need about as long to start as this machine's processes need for so much text.
+LOCAL_BYTES = 256 << 20
+# Another process needs as long to start as this one needs for so much text.
+ONE_PROCESS_BYTES = 16 << 20
 
 
 class Runner:
-    """Runs work in this process or on Spark.
+    """Runs work on this machine or on Spark.
 
     `session`: a Spark session, or a function that starts one when it is first needed; None if there is no Spark. `local_bytes`: work of at
-    most this size is done in this process; 0 sends everything to Spark.
+    most this size is done on this machine; 0 sends everything to Spark.
     """
 
     def __init__(self, session: SparkSession | Callable[[], SparkSession] | None = None, local_bytes: int = LOCAL_BYTES):
@@ -40,18 +50,34 @@ class Runner:
         assert self.session is not None, "this process has no Spark session"
         return self.session() if callable(self.session) else self.session
 
+    @cached_property
+    def processes(self) -> ProcessPoolExecutor:
+        """This machine's processes, one for each core; they start when there is work for them."""
+        return ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("forkserver"), end_with_parent)
+
     def runs_locally(self, n_bytes: int) -> bool:
-        """Return true if work of this size is done in this process."""
+        """Return true if work of this size is done on this machine."""
         return self.session is None or (self.local_bytes > 0 and n_bytes <= self.local_bytes)
 
     def run(self, tasks: Sequence[Task], work: Callable[[Task], Result], n_bytes: int) -> list[Result]:
-        """Return the results of all tasks, in their order. Args: n_bytes: the text that the tasks read, all together."""
-        if self.runs_locally(n_bytes) or not tasks:
+        """Return the results of all tasks, in their order.
+
+        Args: n_bytes: the text that the tasks read, all together. Raises TransientError if a process on this machine is killed.
+        """
+        if not self.runs_locally(n_bytes) and tasks:
+            return self.spark.sparkContext.parallelize(tasks, len(tasks)).map(work).collect()
+        if n_bytes <= ONE_PROCESS_BYTES or len(tasks) < 2:
             return [work(task) for task in tasks]
-        return self.spark.sparkContext.parallelize(tasks, len(tasks)).map(work).collect()
+        try:
+            return list(self.processes.map(work, tasks))
+        except BrokenProcessPool as error:
+            del self.processes
+            raise TransientError("a worker process was killed, perhaps for want of memory; the stage can be run again") from error
 
     def close(self) -> None:
-        """End the session, if one was started and its JVM is still there."""
+        """End the processes and the session, if they were started and the session's JVM is still there."""
+        if "processes" in self.__dict__:
+            self.processes.shutdown(cancel_futures=True)
         started = self.__dict__.get("spark")
         if started is None:
             return
@@ -61,3 +87,16 @@ class Runner:
             started.stop()
         except (OSError, Py4JError) as error:
             log.warning("Spark could not be asked to stop, its JVM is gone: %s", error)
+
+
+def end_with_parent() -> None:
+    """Let this worker process end when the process that started it ends, in whatever way; an interrupt is for that one to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None, "a worker has a parent"
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
