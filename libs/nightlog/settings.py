@@ -182,7 +182,7 @@ class Settings(BaseSettings):
         ALERTS_PER_NIGHT,
         ge=1,
         le=200,
-        description="findings that the webhook sends and the night's page shows first; it changes no score and no flag",
+        description="findings in the webhook's message, and incidents on the night's page; it changes no score and no flag",
     )
     exports: Path | None = Field(None, description="folder that gets each night's anomalies as Parquet and CSV; default: none")
     metrics: Path | None = Field(None, description="file that gets the last night's metrics in Prometheus' text format; default: none")

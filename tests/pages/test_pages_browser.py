@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nightlog.pages.model import anchor
 from nightlog.pages.page import write_pages
+from nightlog.publishing.findings import finding_id
 from page_lake import DS, big_lake, small_lake
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -33,8 +35,8 @@ DRIVER = """<!doctype html><meta charset="utf-8"><iframe id="page" width="1200" 
 const frame = document.getElementById("page"), began = performance.now();
 frame.onload = () => {
   const page = frame.contentDocument, tall = page.body.offsetHeight, loaded = performance.now() - began;
-  const name = (each) => each.id || each.querySelector(".reason").textContent;
-  const shown = () => [...page.querySelectorAll(".finding")].filter((each) => each.checkVisibility()).map(name);
+  const name = (each) => each.id;
+  const shown = () => [...page.querySelectorAll(".item")].filter((each) => each.checkVisibility()).map(name);
   const choose = (name, value) => {
     const field = page.querySelector("form.filter").elements.namedItem(name);
     field.value = value;
@@ -72,6 +74,14 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> str:
     return Path(lake.root, "reports", DS).as_uri()
 
 
+PATTERNS = {anchor(finding_id("shop", pattern)): pattern for pattern in ("p-lost", "p-evil", "p-slow", "p-hush")}
+
+
+def patterns(places: list[str]) -> list[str]:
+    """The patterns of findings on the page of `shop`."""
+    return [PATTERNS[place] for place in places]
+
+
 def test_the_filter_shows_what_is_asked_for(pages: str, tmp_path: Path) -> None:
     steps = """(page, shown, choose) => ({
       all: shown(), visible: page.querySelector("form.filter").checkVisibility(),
@@ -81,17 +91,40 @@ def test_the_filter_shows_what_is_asked_for(pages: str, tmp_path: Path) -> None:
       new: (choose("by", ""), choose("status", ""), choose("new", "yes")),
     })"""
     result = driven(tmp_path, f"{pages}/shop.html", steps)["result"]
-    assert result["all"] == ["p-lost", "p-evil", "p-slow", "p-hush"] and result["visible"]
-    assert result["text"] == [["p-lost"], "1 of 4 findings", True]
+    assert patterns(result["all"]) == ["p-lost", "p-evil", "p-slow", "p-hush"] and result["visible"]
+    assert patterns(result["text"][0]) == ["p-lost"] and result["text"][1:] == ["1 of 4 findings", True]
     assert result["nothing"] == [[], "0 of 4 findings", False]
-    assert result["line"][0] == ["p-slow", "p-hush"] and result["id"][0] == ["p-evil"]
-    assert result["by"][0] == ["p-lost", "p-hush"] and result["both"][0] == ["p-hush"] and result["new"][0] == ["p-lost"]
+    assert patterns(result["line"][0]) == ["p-slow", "p-hush"] and patterns(result["id"][0]) == ["p-evil"]
+    assert patterns(result["by"][0]) == ["p-lost", "p-hush"]
+    assert patterns(result["both"][0]) == ["p-hush"] and patterns(result["new"][0]) == ["p-lost"]
 
 
-def test_an_address_opens_its_kind_and_filters(pages: str, tmp_path: Path) -> None:
+def test_incidents_are_filtered_by_any_of_their_systems(pages: str, tmp_path: Path) -> None:
+    steps = """(page, shown, choose) => ({ all: shown(), shop: choose("system", "shop"), mail: choose("system", "mail") })"""
+    result = driven(tmp_path, f"{pages}/index.html", steps)["result"]
+    assert result["shop"] == [result["all"], f"{len(result['all'])} of {len(result['all'])} incidents", True] and result["all"]
+    assert result["mail"][0] == []
+
+
+def test_an_address_opens_its_finding_and_filters(pages: str, tmp_path: Path) -> None:
     steps = """(page, shown) => [shown(), [...page.querySelectorAll("details[open]")].map((each) => each.id)]"""
-    assert driven(tmp_path, f"{pages}/shop.html#p-evil", steps)["result"] == [["p-lost", "p-evil", "p-slow", "p-hush"], ["p-evil"]]
-    assert driven(tmp_path, f"{pages}/shop.html?by=llm#p-hush", steps)["result"] == [["p-lost", "p-hush"], ["p-hush"]]
+    place = anchor(finding_id("shop", "p-evil"))
+    assert driven(tmp_path, f"{pages}/shop.html#{place}", steps)["result"] == [list(PATTERNS), [place]]
+    hidden = anchor(finding_id("shop", "p-hush"))
+    found, opened = driven(tmp_path, f"{pages}/shop.html?by=llm#{hidden}", steps)["result"]
+    assert patterns(found) == ["p-lost", "p-hush"] and opened == [hidden]
+
+
+def test_a_button_copies_a_command_and_is_no_text_of_the_page(pages: str, tmp_path: Path) -> None:
+    steps = """(page) => {
+      const code = page.querySelector("footer .command"), button = code.nextElementSibling;
+      let copied = "";
+      page.defaultView.navigator.clipboard.writeText = async (text) => { copied = text; };
+      button.click();
+      return [button.tagName, button.textContent, button.getAttribute("aria-label"), copied, code.textContent];
+    }"""
+    tag, text, label, copied, command = driven(tmp_path, f"{pages}/shop.html", steps)["result"]
+    assert (tag, text, label, copied) == ("BUTTON", "", f"Copy the command {command}", command) and command.startswith("nightlog ")
 
 
 @pytest.mark.parametrize("name", ["index", "shop", "mail"])
@@ -122,8 +155,8 @@ def test_the_page_of_300_000_sessions_opens_in_two_seconds_and_filters(tmp_path:
       const began = performance.now(), found = choose("q", "kind 2999");
       return [found, performance.now() - began];
     }"""
-    for name in ("big", "index"):
+    for name, noun in (("big", "findings"), ("index", "incidents")):
         seen = driven(tmp_path, f"{folder}/{name}.html", steps)
         found, took = seen["result"]
         assert seen["loaded"] < 2000 and took < 500
-        assert len(found[0]) == 1 and found[1].endswith("findings on this page, 3,000 in all")
+        assert len(found[0]) == 1 and found[1].endswith(f"{noun} on this page, 3,000 in all")

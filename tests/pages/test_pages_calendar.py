@@ -8,7 +8,7 @@ from html import unescape
 from pathlib import Path
 
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import NIGHTS
+from nightlog.lake.tables import FINDINGS, INCIDENTS, NIGHTS
 from nightlog.pages.calendar import read_cells, write_calendar, written_pages
 from nightlog.pages.page import write_pages
 from page_lake import BEFORE, DS, WEEK, note, put_night, small_lake
@@ -39,18 +39,20 @@ def test_the_calendar_has_each_night_with_its_outcome_and_links_to_the_pages_tha
     write_pages(lake, DS)
     page = Path(lake.root, "reports", "index.html").read_text(encoding="utf-8")
     assert not Tags(page).open
-    nights = re.findall(r'<tr><th scope="row">(.*?)</th>\s*<td class="n">(\d+)</td><td class="n">\d+</td><td>(.*?)</td>', page)
+    nights = re.findall(r'<tr><th scope="row">(.*?)</th>\s*((?:<td class="n">\d+</td>){4})<td>(.*?)</td>', page)
     assert [re.sub("<[^>]+>", "", name) for name, *_ in nights] == [
         "Wednesday 4 March 2026",
         "Tuesday 3 March 2026",
         "Wednesday 25 February 2026",
     ]
-    assert [n for _, n, _ in nights] == ["13", "4", "1"]
+    n_incidents = [len(lake.rows(INCIDENTS, ds=ds)) for ds in (DS, BEFORE, WEEK)]
+    counts = [[int(n) for n in re.findall(r"\d+", numbers.replace('class="n"', ""))] for _, numbers, _ in nights]
+    assert counts == [[n_incidents[0], 4, 13, 0], [n_incidents[1], 3, 4, 0], [n_incidents[2], 1, 1, 0]]
     assert nights[0][2] == "2 done; void no input; mail stopped by a quality gate"
     hrefs = set(re.findall(r'href="([^"#]+)"', page))
     assert hrefs == {f"{DS}/{name}.html" for name in ("index", "shop", "mail", "void", "index.system")}
     said = text_of(page)
-    assert "March 2026 System 4 3 2 1 index 0 mail H shop 13 4 void –" in said
+    assert "March 2026 System 4 3 2 1 index 0 mail H shop 4 3 void –" in said
     assert "February 2026 System 28 27 26 25 shop 1" in said, "nights that are missing have their column"
 
 
@@ -104,12 +106,21 @@ def test_a_page_of_an_earlier_version_without_links_stays_as_it_is(tmp_path: Pat
 def test_400_nights_of_50_systems_make_a_calendar_of_bounded_size(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
     days = [(date(2026, 3, 4) - timedelta(days=n)).isoformat() for n in range(450)]
-    row = {"outcome": "done", "n_anomalies": 3, "n_unjudged": 0}
+    row = {"outcome": "done", "n_anomalies": 0, "n_unjudged": 0}
     lake.append(NIGHTS, [row | {"ds": ds, "system": f"system-{number:02}"} for ds in days for number in range(50)])
     pages = {ds: frozenset({"index.html"}) for ds in days}
     page = Path(write_calendar(lake, pages)).read_text(encoding="utf-8")
     assert days[399] in page and days[400] not in page
     assert len(page) < 1_500_000
+
+
+def test_a_night_of_a_version_without_findings_has_a_sign_of_its_own(tmp_path: Path) -> None:
+    lake = three_nights(tmp_path)
+    lake.replace(FINDINGS, [], ds=BEFORE, system="shop")
+    signs = {cell.ds: cell.sign for cell in read_cells(lake, {}) if cell.system == "shop"}
+    assert signs == {DS: "4", BEFORE: "+", WEEK: "1"}
+    page = text_of(Path(write_calendar(lake, {})).read_text(encoding="utf-8"))
+    assert "shop 4 + void" in page and "+ anomalous sessions of a night that an earlier version published" in page
 
 
 def test_files_that_are_being_written_are_no_pages(tmp_path: Path) -> None:
@@ -129,4 +140,4 @@ def test_a_night_that_no_system_published_is_in_the_calendar(tmp_path: Path) -> 
     note(lake, "shop", ds=DS, until="ingest", outcome="transient", detail="the store did not answer")
     write_pages(lake, DS)
     page = text_of(Path(lake.root, "reports", "index.html").read_text(encoding="utf-8"))
-    assert "Wednesday 4 March 2026 0 0 shop failed, and may go through when tried again" in page
+    assert "Wednesday 4 March 2026 0 0 0 0 shop failed, and may go through when tried again" in page

@@ -14,9 +14,11 @@ from nightlog.errors import ConfigError
 from nightlog.handoff.metrics import write_metrics
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import query
-from nightlog.lake.tables import ANOMALIES, HISTORY, NIGHTS, OUTCOMES
-from nightlog.pages.model import Change, Gap, Line, NormalPatterns, sample_lines, system_outcome, telling_templates
+from nightlog.lake.tables import ANOMALIES, FINDINGS, HISTORY, INCIDENTS, NIGHTS, OUTCOMES
+from nightlog.pages.model import Change, Gap, Line, NormalPatterns, anchor, sample_lines, system_outcome, telling_templates
 from nightlog.pages.page import write_pages
+from nightlog.publishing.findings import finding_id
+from nightlog.publishing.incidents import write_incidents
 from page_lake import DS, NOON, WEEK, big_lake, note, put_night, small_lake
 from tags import Tags
 
@@ -33,9 +35,21 @@ def words(page: str) -> str:
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", body)))
 
 
-def finding(page: str, pattern: str) -> str:
+def anchors(page: str) -> list[str]:
+    """The places of the findings on a system's page, in order."""
+    return re.findall(r'<details class="finding item" id="([^"]+)"', page)
+
+
+def finding(page: str, pattern: str, system: str = "shop") -> str:
     """The part of a system's page about one finding."""
-    return re.split(r'<details class="finding"', page.partition(f'id="{pattern}"')[2])[0].partition("<section")[0]
+    return re.split(r'<details class="finding', page.partition(f'id="{anchor(finding_id(system, pattern))}"')[2])[0].partition("<section")[
+        0
+    ]
+
+
+def incidents(page: str) -> list[str]:
+    """The parts of a night's page about one incident each."""
+    return re.split(r'<li class="incident item"', page.partition('<ol class="incidents">')[2].partition("</section>")[0])[1:]
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +60,18 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     return made
 
 
-def test_sessions_of_a_kind_are_one_row_and_what_waits_comes_behind(lake: Lake) -> None:
+def test_sessions_of_a_pattern_are_one_row_and_what_waits_comes_behind(lake: Lake) -> None:
     page = read(lake, "shop")
-    assert re.findall(r'<details class="finding" id="([^"]+)"', page) == ["p-lost", "p-evil", "p-slow", "p-hush"]
+    assert anchors(page) == [anchor(finding_id("shop", pattern)) for pattern in ("p-lost", "p-evil", "p-slow", "p-hush")]
     lost = words(finding(page, "p-lost"))
-    assert "0.90" in lost and "a disk was lost" in lost and "9 sessions · LLM · proprietary" in lost
+    assert "0.90" in lost and "a disk was lost" in lost and "9 sessions · LLM · new tonight" in lost
+    assert re.search(r"Rank 1: new tonight, 9 sessions \(16\.4 %\), .*certainty 0\.90 \.", lost)
     assert "4 sessions more" in lost and "p-lost-4" in lost and "p-lost-5" not in lost
     for command in ("nightlog show p-lost", "nightlog label p-lost normal", "nightlog suppress p-lost"):
         assert f"{command} --system shop --ds {DS}" in lost
     assert "provisional: the LLM has not judged it yet" in words(finding(page, "p-slow"))
     assert "suppressed" in words(finding(page, "p-hush")) and "analyst" in words(finding(page, "p-evil"))
-    assert "13 of 55 sessions are anomalous, in 4 findings. 1 finding is new since the night before. 1 session is provisional" in words(
-        page
-    )
+    assert "13 of 55 sessions are anomalous, in 4 findings. 1 finding is new tonight. 1 session is provisional" in words(page)
 
 
 def test_lines_that_tell_most_stand_out_with_their_times(lake: Lake) -> None:
@@ -70,30 +83,56 @@ def test_lines_that_tell_most_stand_out_with_their_times(lake: Lake) -> None:
     assert times == sorted(times) and len(set(times)) == 7
 
 
-def test_a_kind_is_compared_with_the_nearest_normal_pattern(lake: Lake) -> None:
+def test_a_finding_is_compared_with_the_nearest_normal_pattern(lake: Lake) -> None:
     def change(pattern: str) -> list[str]:
-        return re.findall(r'<li class="((?:more|less)">.*?)</li>', finding(read(lake, "shop"), pattern))
+        return [words(row) for row in re.findall(r'<li class="(?:more|less)">(.*?)</li>', finding(read(lake, "shop"), pattern), re.S)]
 
     (more,) = change("p-lost")
-    assert more.startswith("more") and "2×" in more and "disk &lt;NUM&gt; lost" in more, "against p-normal, not against p-rare"
-    assert "40 sessions" in words(finding(read(lake, "shop"), "p-lost"))
-    added, missing = change("p-hush")
-    assert "slow answer" in added and missing.startswith("less") and "open &lt;FILE&gt;" in missing, "as the LLM was shown it"
+    assert "more: 2× disk <NUM> lost in no normal session" in re.sub(" +", " ", more), "against p-normal, not against p-rare"
+    hush = [re.sub(" +", " ", row) for row in change("p-hush")]
+    assert any("more: 2× slow answer <NUM>" in row for row in hush)
+    assert any("less: none, usually 1× open <FILE>" in row for row in hush)
     assert "first unclear, 0.50" in words(finding(read(lake, "shop"), "p-hush"))
 
 
-def test_a_kind_has_its_history_and_the_night_what_is_new_in_it(lake: Lake) -> None:
+def test_a_finding_has_its_nights_and_the_night_what_is_new_in_it(lake: Lake) -> None:
     page = read(lake, "shop")
     slow, lost = words(finding(page, "p-slow")), words(finding(page, "p-lost"))
-    assert f"First seen {WEEK}" in slow and f"Last seen {DS} on 3 nights" in slow
-    assert f"First seen {DS}" in lost and "on 1 night" in lost and "new since the night before" in lost
-    assert "new since" not in slow
+    assert f"every night since {WEEK}" in slow and "new tonight" not in slow
+    assert "Seen new tonight" in lost
     assert f'sessions of this finding by night; {WEEK}: 1; 2026-03-03: 1; {DS}: 1"' in page
     said = words(page)
-    assert "the night before (2026-03-03): 1 new finding with 9 sessions; 0 findings of that night no longer occur" in said
-    assert f"a week before ({WEEK}): 3 new findings with 12 sessions" in said
+    assert "1 finding that no earlier night had. 0 findings of the night before (2026-03-03) do not occur any more." in said
     assert re.search(r"1 template that no earlier night had\..*disk <NUM> lost 9 9", said)
     assert f"anomalous sessions by night; {WEEK}: 1; 2026-03-03: 4; {DS}: 13" in page
+
+
+def test_the_page_of_the_night_lists_incidents_with_their_findings_and_the_line_that_tells(lake: Lake) -> None:
+    page = read(lake)
+    found = incidents(page)
+    rows = sorted(lake.rows(INCIDENTS, ds=DS), key=lambda row: row["rank"])
+    assert [re.match(r' id="([^"]+)"', each)[1] for each in found] == [f"i-{row['incident_id']}" for row in rows]  # type: ignore[index]
+    lost = next(each for each in found if "a disk was lost" in each)
+    assert f'href="shop.html#{anchor(finding_id("shop", "p-lost"))}"' in lost
+    assert re.search(r'<span class="marked"><time>[\d:.]+</time> <mark><code dir="ltr">raw p-lost-0 \d disk &lt;NUM&gt; lost</code>', lost)
+    assert "9 sessions" in words(lost) and "new tonight" in words(lost) and "Rank 1:" in words(lost)
+    # Both findings about the slow answer have one telling template.
+    slow = next(each for each in found if anchor(finding_id("shop", "p-slow")) in each)
+    assert anchor(finding_id("shop", "p-hush")) in slow and "2 sessions in 2 findings" in words(slow)
+    (joined_by,) = (row["joined_by"] for row in rows if row["n_findings"] == 2)
+    assert joined_by and f"Joined by {joined_by}" in words(slow)
+    own = words(finding(read(lake, "shop"), "p-slow"))
+    assert "Part of an incident of 2 findings" in own
+    assert f'href="index.html#i-{rows[[row["n_findings"] for row in rows].index(2)]["incident_id"]}"' in read(lake, "shop")
+
+
+def test_the_page_of_the_night_shows_the_hours_of_each_system(lake: Lake) -> None:
+    page = read(lake)
+    picture = re.search(r'aria-label="anomalous sessions by hour and system, UTC; ([^"]*)"', page)
+    assert picture is not None
+    hours = lake.rows(FINDINGS, ["hours"], ds=DS, system="shop")
+    busy = {hour for row in hours for hour, n in enumerate(row["hours"]) if n}
+    assert picture[1].startswith("shop ") and {int(hour) for hour in re.findall(r"(\d\d):00", picture[1])} == busy
 
 
 def test_the_page_tells_of_quality_cost_and_run(lake: Lake) -> None:
@@ -114,8 +153,9 @@ def test_the_page_of_the_night_names_every_system_and_why_it_failed(lake: Lake) 
     assert "Held back mail : Stopped by a quality gate in stage parse: 20 of 61 lines do not match" in said
     assert f"nightlog approve --ds {DS} --system mail" in said
     links = {attributes["href"] for tag, attributes in Tags(page).seen if tag == "a"}
+    links -= {f"#i-{row['incident_id']}" for row in lake.rows(INCIDENTS, ds=DS)}
     assert links == {"#anomalies", "../index.html", "shop.html", "mail.html", "void.html", "index.system.html"} | {
-        f"shop.html#{pattern}" for pattern in ("p-lost", "p-slow", "p-evil", "p-hush")
+        f"shop.html#{anchor(finding_id('shop', pattern))}" for pattern in ("p-lost", "p-slow", "p-evil", "p-hush")
     }
     assert "Nothing was published: stopped by a quality gate in stage parse" in words(read(lake, "mail"))
     assert "None of 40 sessions is anomalous" in words(read(lake, "index.system"))
@@ -177,7 +217,7 @@ def test_the_same_lake_gives_the_same_bytes_and_a_second_run_changes_only_what_t
         return re.sub(r"<time>.*?</time>|a\.log:\d+", "", page)  # the fixture numbers its lines anew
 
     assert apart(second) == apart(first["shop"])
-    assert read(lake) == first["index"]
+    assert apart(read(lake)) == apart(first["index"])
 
 
 def test_the_page_follows_later_runs(tmp_path: Path) -> None:
@@ -238,19 +278,22 @@ def test_300_000_anomalous_sessions_make_a_small_page_that_says_where_the_rest_i
     lake = big_lake(str(tmp_path / "lake"))
     write_pages(lake, DS)
     page = read(lake, "big")
-    findings = re.findall(r'<details class="finding" id="([^"]+)"', page)
-    assert findings == [f"p{number:015d}" for number in range(2999, 2799, -1)]
+    assert anchors(page) == [anchor(finding_id("big", f"p{number:015d}")) for number in range(2999, 2799, -1)]
     assert len(page) < 2_000_000 and len(read(lake)) < 500_000
     said = words(page)
     assert "300,000 of 3,000,000 sessions are anomalous, in 3,000 findings" in said and "95 sessions more" in said
     rest = re.search(r"2,800 findings more: nightlog query \"([^\"]+)\"", said)
     assert rest is not None
-    hidden = query(lake, rest[1]).to_pydict()["pattern_id"]
-    assert len(hidden) == 2800 and not set(hidden) & set(findings)
-    of_kind = re.search(r"All of them, with their lines: nightlog query \"([^\"]+)\"", words(finding(page, findings[0])))
-    assert of_kind is not None
-    assert query(lake, of_kind[1]).num_rows == 100
-    assert "2,980 findings more" in words(read(lake))
+    hidden = query(lake, rest[1]).to_pydict()["finding_id"]
+    assert len(hidden) == 2800 and not {anchor(name) for name in hidden} & set(anchors(page))
+    of_pattern = re.search(
+        r"All of them, with their lines: nightlog query \"([^\"]+)\"", words(finding(page, "p" + "0" * 11 + "2999", "big"))
+    )
+    assert of_pattern is not None
+    assert query(lake, of_pattern[1]).num_rows == 100
+    more = re.search(r"([\d,]+) incidents more: on the systems' pages, or nightlog query \"([^\"]+)\"", words(read(lake)))
+    assert more is not None
+    assert query(lake, more[2]).num_rows == int(more[1].replace(",", "")) == len(lake.rows(INCIDENTS, ds=DS)) - 20
 
 
 # The pure parts
@@ -301,20 +344,38 @@ def test_nights_without_outcomes_show_what_gold_says(tmp_path: Path) -> None:
     assert "old failed." in words(read(lake)) and "the disk was full" in words(read(lake, "old"))
 
 
-def test_the_page_of_the_night_shows_the_first_findings_by_probability_and_sessions_and_the_systems_page_all(tmp_path: Path) -> None:
+def test_the_page_of_the_night_shows_the_first_incidents_and_the_systems_page_all_findings(tmp_path: Path) -> None:
     made = small_lake(str(tmp_path / "lake"))
-    rows = made.rows(ANOMALIES, system="shop", ds=DS)
-    # Two sessions at 0.7 are worth more than one at 0.95, nine at 0.9 more than both.
-    single = next(row for row in rows if row["pattern_id"] == "p-hush") | {"status": "open", "score": 0.95}
-    kept = [row for row in rows if row["pattern_id"] != "p-hush"]
-    made.replace(ANOMALIES, [*kept, single], system="shop", ds=DS)
     write_pages(made, DS, alerts=2)
-    page = (Path(made.root) / "reports" / DS / "index.html").read_text(encoding="utf-8")
-    assert re.findall(r'href="shop.html#([^"]+)"', page) == ["p-lost", "p-evil"]
-    assert "2 of 4 findings shown, ranked by probability × √sessions" in words(page)
-    own = (Path(made.root) / "reports" / DS / "shop.html").read_text(encoding="utf-8")
-    assert re.findall(r'<details class="finding" id="([^"]+)"', own) == ["p-lost", "p-evil", "p-hush", "p-slow"]
-    assert len(made.rows(ANOMALIES, system="shop", ds=DS)) == len(rows), "what is published is not limited"
+    found = incidents(read(made))
+    rows = sorted(made.rows(INCIDENTS, ds=DS), key=lambda row: row["rank"])
+    assert len(found) == 2 < len(rows) and rows[1]["incident_id"] in found[1]
+    assert f"2 of {len(rows)} incidents shown, ranked by impact" in words(read(made))
+    assert len(anchors(read(made, "shop"))) == 4
+
+
+def test_an_incident_of_many_findings_shows_the_first_and_a_command_for_all(tmp_path: Path) -> None:
+    made = small_lake(str(tmp_path / "lake"))
+    (row,) = (row for row in made.rows(FINDINGS, ds=DS, system="shop") if row["pattern_id"] == "p-lost")
+    many = [row | {"pattern_id": f"p-{n}", "finding_id": finding_id("shop", f"p-{n}"), "rank": n + 1} for n in range(12)]
+    made.replace(FINDINGS, many, ds=DS, system="shop")
+    write_incidents(made, DS, "r")
+    write_pages(made, DS)
+    (only,) = incidents(read(made))
+    assert len(re.findall(r'href="shop\.html#f-', only)) == 8
+    command = re.search(r"4 findings more: nightlog query \"([^\"]+)\"", words(only))
+    assert command is not None
+    assert query(made, command[1]).num_rows == 12
+
+
+def test_a_night_of_a_version_without_findings_says_how_to_get_them(tmp_path: Path) -> None:
+    made = small_lake(str(tmp_path / "lake"))
+    made.replace(FINDINGS, [], ds=DS, system="shop")
+    made.replace(INCIDENTS, [], ds=DS)
+    write_pages(made, DS)
+    own = words(read(made, "shop"))
+    assert "13 of 55 sessions are anomalous. " in own and "No findings An earlier version of Nightlog published this night" in own
+    assert f"nightlog run --ds {DS} --systems shop --from publish" in own
 
 
 def test_the_reasons_of_the_history_stand_beside_the_verdict_of_the_llm_and_a_night_without_llm_says_so(tmp_path: Path) -> None:

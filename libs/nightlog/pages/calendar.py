@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -10,7 +11,7 @@ from typing import Any
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import connect
 from nightlog.lake.storage import file_system, read_file, write_file
-from nightlog.lake.tables import NIGHTS
+from nightlog.lake.tables import FINDINGS, INCIDENTS, NIGHTS
 from nightlog.outcomes import SUCCESSES, OutcomeKind, is_published
 from nightlog.pages.model import day, system_outcome
 from nightlog.pages.render import page_name, render
@@ -32,16 +33,21 @@ class Cell:
     system: str
     outcome: str
     n_anomalies: int = 0
+    n_findings: int = 0
     n_unjudged: int = 0
     published: bool = False
     page: str = ""
 
     @property
     def sign(self) -> str:
-        """The cell's text: the anomalous sessions of a published night, else a sign of its outcome."""
+        """The cell's text: the findings of a published night, else a sign of its outcome.
+
+        A night that was published by a version without findings has the sign + if it has anomalous sessions.
+        """
         if self.outcome not in SUCCESSES:
             return SIGNS.get(self.outcome, "F")
-        return f"{self.n_anomalies:,}" + "?" * bool(self.n_unjudged)
+        count = "+" if self.n_anomalies and not self.n_findings else f"{self.n_findings:,}"
+        return count + "?" * bool(self.n_unjudged)
 
     @property
     def tone(self) -> str:
@@ -57,7 +63,8 @@ class NightLine:
 
     ds: str
     page: str
-    n_systems: int
+    n_incidents: int
+    n_findings: int
     n_anomalies: int
     n_unjudged: int
     outcomes: str
@@ -136,15 +143,20 @@ def read_cells(lake: Lake, pages: Pages) -> list[Cell]:
         for place, stages in groupby(last.to_arrow_table().to_pylist(), key=lambda row: (row["ds"], row["system"]))
     }
     since = day(max((ds for ds, _ in rows.keys() | ended.keys()), default="2000-01-01"), 1 - CALENDAR_NIGHTS)
+    n_findings = Counter[tuple[str, str]]()
+    for part in lake.parts(FINDINGS):
+        of_part = dict(part.partition)
+        n_findings[of_part["ds"], of_part["system"]] += part.n_rows
     places = [(ds, system) for ds, system in rows.keys() | ended.keys() if ds >= since]
-    cells = [cell_of(ds, system, rows.get((ds, system), {}), ended.get((ds, system))) for ds, system in places]
+    cells = [cell_of(ds, system, rows.get((ds, system), {}), ended.get((ds, system)), n_findings[ds, system]) for ds, system in places]
     return sorted((with_page(cell, pages) for cell in cells), key=lambda cell: (cell.ds, cell.system))
 
 
-def cell_of(ds: str, system: str, row: Mapping[str, Any], ended: str | None) -> Cell:
+def cell_of(ds: str, system: str, row: Mapping[str, Any], ended: str | None, n_findings: int) -> Cell:
     """Return a cell from a row of gold.nights, empty if there is none, and the outcome of the system's last run."""
-    published = is_published(row.get("outcome"))
-    return Cell(ds, system, ended or row.get("outcome") or "failed", row.get("n_anomalies") or 0, row.get("n_unjudged") or 0, published)
+    counts = [row.get(name) or 0 for name in ("n_anomalies", "n_unjudged")]
+    outcome = ended or row.get("outcome") or "failed"
+    return Cell(ds, system, outcome, counts[0], n_findings, counts[1], is_published(row.get("outcome")))
 
 
 def with_page(cell: Cell, pages: Pages) -> Cell:
@@ -154,7 +166,7 @@ def with_page(cell: Cell, pages: Pages) -> Cell:
     return cell if name is None else replace(cell, page=f"{cell.ds}/{name}")
 
 
-def night_line(ds: str, cells: Sequence[Cell], pages: Pages) -> NightLine:
+def night_line(ds: str, cells: Sequence[Cell], n_incidents: int, pages: Pages) -> NightLine:
     """Return the sums of a night's cells."""
     published = [cell for cell in cells if cell.published]
     groups: dict[str, list[str]] = {}
@@ -166,7 +178,8 @@ def night_line(ds: str, cells: Sequence[Cell], pages: Pages) -> NightLine:
     return NightLine(
         ds,
         f"{ds}/index.html" if "index.html" in pages.get(ds, ()) else "",
-        len(cells),
+        n_incidents,
+        sum(cell.n_findings for cell in published),
         sum(cell.n_anomalies for cell in published),
         sum(cell.n_unjudged for cell in published),
         "; ".join(words),
@@ -198,6 +211,8 @@ def write_calendar(lake: Lake, pages: Pages) -> str:
     by_night = {ds: list(of_night) for ds, of_night in groupby(cells, key=lambda cell: cell.ds)}
     latest = sorted(by_night, reverse=True)[:LATEST]
     path = f"{lake.root}/reports/index.html"
-    lines = [night_line(ds, by_night[ds], pages) for ds in latest]
-    write_file(path, render("calendar.html", latest[0] if latest else "", lines=lines, months=months(cells)).encode())
+    n_incidents = Counter(row["ds"] for row in lake.rows(INCIDENTS, ["ds"]))
+    lines = [night_line(ds, by_night[ds], n_incidents[ds], pages) for ds in latest]
+    has_old = any(cell.sign.startswith("+") for cell in cells)
+    write_file(path, render("calendar.html", latest[0], lines=lines, months=months(cells), has_old=has_old).encode())
     return path

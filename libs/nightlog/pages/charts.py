@@ -150,7 +150,7 @@ class Share:
     count: int
 
 
-def stacked(shares: Sequence[Share], about: str, width: int = 160, height: int = 14) -> str:
+def stacked(shares: Sequence[Share], about: str, width: int = 160, height: int = 12) -> str:
     """One bar in parts, as wide as their counts; a part that is there is never thinner than two units."""
     total = sum(share.count for share in shares)
     there = [share for share in shares if share.count]
@@ -202,19 +202,22 @@ class Track:
     strong: bool = False
 
 
-def timeline(tracks: Sequence[Track], first: str, last: str, about: str) -> str:
-    """A dot an event, a row a kind of event, from the `first` time to the `last`; names are cut to what fits."""
-    wide = BAR + VALUES
-    parts = [f'<path class="grid" d="M{NAMES + wide * step / 4:.1f} 0v{ROW * len(tracks)}"/>' for step in range(5)]
+def timeline(tracks: Sequence[Track], first: str, last: str, about: str, names: int = NAMES, wide: int = BAR + VALUES) -> str:
+    """A dot an event, a row a kind of event, from the `first` time to the `last`; names are cut to what fits.
+
+    Args: names, wide: the width of the names, and that of the line.
+    """
+    parts = [f'<path class="grid" d="M{names + wide * step / 4:.1f} 0v{ROW * len(tracks)}"/>' for step in range(5)]
     for number, track in enumerate(tracks):
         y = ROW * number + ROW / 2
-        parts.append(f'<text x="{NAMES - 8}" y="{y + 4:g}" class="name end">{escape(shortened(track.name))}</text>')
+        name = escape(shortened(track.name, LONGEST_NAME * names // NAMES))
+        parts.append(f'<text x="{names - 8}" y="{y + 4:g}" class="name end">{name}</text>')
         colour = "c1" if track.strong else "c0"
-        parts += [f'<circle class="dot {colour}" cx="{NAMES + wide * at:.1f}" cy="{y:g}" r="4"/>' for at in track.at]
+        parts += [f'<circle class="dot {colour}" cx="{names + wide * at:.1f}" cy="{y:g}" r="4"/>' for at in track.at]
     base = ROW * len(tracks) + 15
-    parts.append(f'<text x="{NAMES}" y="{base}" class="tick">{escape(first)}</text>')
-    parts.append(f'<text x="{NAMES + wide}" y="{base}" class="tick end">{escape(last)}</text>')
-    return svg(NAMES + wide + 8, base + 5, parts, about)
+    parts.append(f'<text x="{names}" y="{base}" class="tick">{escape(first)}</text>')
+    parts.append(f'<text x="{names + wide}" y="{base}" class="tick end">{escape(last)}</text>')
+    return svg(names + wide + 8, base + 5, parts, about)
 
 
 def shortened(text: str, most: int = LONGEST_NAME) -> str:

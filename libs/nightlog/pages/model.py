@@ -59,28 +59,98 @@ class Session:
 
 @dataclass(frozen=True)
 class Finding:
-    """The night's anomalous sessions of one pattern. `history`: how it is unlike the system's nights so far, in words."""
+    """A finding with the details that its row lacks.
 
-    system: str
-    pattern_id: str
-    n_sessions: int
-    score: float | None
-    decided_by: str
-    route: str
-    status: str
-    reason: str
-    started_at: datetime | None
-    ended_at: datetime | None
-    new_since_day: bool = False
-    new_since_week: bool = False
-    nights: Mapping[str, int] = field(default_factory=dict)
+    `row`: its row of gold.findings. `novelty`: see `novelty`. `incident`: its row of gold.incidents. `verdict`: of the LLM, if there is
+    one. `history`: how it is unlike the system's nights so far, in words. `lines`: of its first session, of `n_lines`.
+    """
+
+    row: Mapping[str, Any]
+    novelty: str = ""
+    incident: Mapping[str, Any] | None = None
     verdict: Mapping[str, Any] | None = None
-    change: Change | None = None
     history: tuple[str, ...] = ()
     evidence: tuple[Mapping[str, Any], ...] = ()
     sessions: tuple[Session, ...] = ()
     n_lines: int = 0
     lines: tuple[Line | Gap, ...] = ()
+
+    @property
+    def system(self) -> str:
+        """Its system."""
+        return str(self.row["system"])
+
+    @property
+    def pattern_id(self) -> str:
+        """The pattern of its sessions."""
+        return str(self.row["pattern_id"])
+
+    @property
+    def anchor(self) -> str:
+        """The name of its place on the system's page, the same on every night."""
+        return anchor(self.row["finding_id"])
+
+    @property
+    def telling_line(self) -> Line | None:
+        """The first line that stands out, else None."""
+        return next((line for line in self.lines if isinstance(line, Line) and line.marked), None)
+
+
+def anchor(finding_id: str) -> str:
+    """Return the name of a finding's place on its system's page.
+
+    >>> anchor("0a1b2c3d4e5f")
+    'f-0a1b2c3d4e5f'
+    """
+    return f"f-{finding_id}"
+
+
+def incident_anchor(incident_id: str) -> str:
+    """Return the name of an incident's place on the page of the night, the same on every night.
+
+    >>> incident_anchor("0a1b2c3d4e5f")
+    'i-0a1b2c3d4e5f'
+    """
+    return f"i-{incident_id}"
+
+
+def novelty(row: Mapping[str, Any], nights: Collection[str]) -> str:
+    """Return on which nights a finding was seen, in words.
+
+    Args: row: of gold.findings; nights: the published nights of its system.
+
+    >>> row = {"ds": "2026-03-04", "is_new": False, "first_seen": "2026-03-02", "last_seen": "2026-03-03", "n_nights": 3}
+    >>> novelty(row, ["2026-03-02", "2026-03-03", "2026-03-04"])
+    'every night since 2026-03-02'
+    >>> novelty(row | {"n_nights": 2, "last_seen": "2026-03-02"}, ["2026-03-02", "2026-03-03", "2026-03-04"])
+    'on 2 nights since 2026-03-02, before tonight on 2026-03-02'
+    >>> novelty(row | {"is_new": True}, []), novelty(row | {"is_new": None}, [])
+    ('new tonight', 'the first night of the system')
+    """
+    if row["is_new"] or row["is_new"] is None:
+        return "new tonight" if row["is_new"] else "the first night of the system"
+    since = [night for night in nights if row["first_seen"] <= night <= row["ds"]]
+    if len(since) == row["n_nights"]:
+        return f"every night since {row['first_seen']}"
+    return f"on {row['n_nights']:,} nights since {row['first_seen']}, before tonight on {row['last_seen']}"
+
+
+@dataclass(frozen=True)
+class Incident:
+    """Findings of the night that are one thing. `row`: of gold.incidents; `findings`: those that the systems' pages show, by rank."""
+
+    row: Mapping[str, Any]
+    findings: tuple[Finding, ...]
+
+    @property
+    def anchor(self) -> str:
+        """The name of its place on the page of the night, the same on every night."""
+        return incident_anchor(self.row["incident_id"])
+
+    @property
+    def first(self) -> Finding | None:
+        """The first of its findings that a page shows."""
+        return next(iter(self.findings), None)
 
 
 RANKED_BY = "probability × √sessions"
@@ -99,17 +169,6 @@ def rank(status: str, score: float | None, n_sessions: int) -> tuple[bool, bool,
 
 
 @dataclass(frozen=True)
-class Against:
-    """Tonight's findings against an earlier night: how many are new (and their sessions), how many are gone. `known`: it is there."""
-
-    ds: str
-    known: bool
-    n_new: int = 0
-    n_new_sessions: int = 0
-    n_gone: int = 0
-
-
-@dataclass(frozen=True)
 class SystemOutcome:
     """The outcome of a system: done | no_input | gated | failed | transient, in which stage, and why."""
 
@@ -123,8 +182,9 @@ class SystemNight:
     """One system's night.
 
     `night`: its row of gold.nights, all None if there is none; `totals`: sessions by status and by who decided; `trend`: anomalies of
-    the last nights, None for those that are not in the lake; `findings`: the first by rank, of `n_findings`;
-    `signals`: rows of gold.signals, in their order.
+    the last nights, None for those that are not in the lake; `findings`: the first by rank, of `n_findings`, `n_new` of them new;
+    `night_before`: the last published night before, None if there is none, and `n_gone` of its findings do not occur any more;
+    `hours`: anomalous sessions by the hour, UTC; `signals`: rows of gold.signals, in their order.
     """
 
     ds: str
@@ -136,8 +196,10 @@ class SystemNight:
     n_findings: int = 0
     totals: Mapping[str, int] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
-    day_before: Against | None = None
-    week_before: Against | None = None
+    n_new: int = 0
+    night_before: str | None = None
+    n_gone: int = 0
+    hours: tuple[int, ...] = ()
     trend: tuple[tuple[str, int | None], ...] = ()
     templates: tuple[Mapping[str, Any], ...] = ()
     n_templates_new: int = 0
@@ -150,6 +212,11 @@ class SystemNight:
     def published(self) -> bool:
         """Return True if there is something to show, of this run or of an earlier one."""
         return is_published(self.night.get("outcome"))
+
+    @property
+    def lacks_findings(self) -> bool:
+        """Return True if a version of Nightlog without gold.findings published the night."""
+        return bool(self.published and self.night.get("n_anomalies") and not self.n_findings)
 
 
 def day(ds: str, days: int) -> str:

@@ -72,6 +72,9 @@ def published_points(night: SystemNight) -> list[Point]:
     if n := row.get("n_provisional"):
         text = f"{n_of(n, 'session')}: the LLM is still to be asked, so the verdict may change"
         points.append(Point("Provisional", name, text, "", f"nightlog run --ds {night.ds} --systems {name} --from label"))
+    if night.lacks_findings:
+        text = "An earlier version of Nightlog published this night, so its anomalous sessions are not joined to findings"
+        points.append(Point("No findings", name, text, "", f"nightlog run --ds {night.ds} --systems {name} --from publish"))
     if n := row.get("n_waiting"):
         points.append(Point("Waiting", name, f"{n_of(n, 'session')} had not ended when the night did: a later night judges {them(n)}"))
     if n := row.get("n_outside"):

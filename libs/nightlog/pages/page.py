@@ -16,9 +16,9 @@ from nightlog.outcomes import SUCCESSES
 from nightlog.pages import words
 from nightlog.pages.calendar import Pages, night_links, refresh_links, write_calendar, written_pages
 from nightlog.pages.charts import Bar, Column, Series, bars, columns, square
-from nightlog.pages.model import RANKED_BY, Finding, SystemNight, day, merged_trend, rank
+from nightlog.pages.model import Incident, SystemNight, merged_trend
 from nightlog.pages.open_points import judged_by, open_points
-from nightlog.pages.read import read_night
+from nightlog.pages.read import read_incidents, read_night
 from nightlog.pages.render import Trend, page_name, render, sql
 from nightlog.settings import ALERTS_PER_NIGHT
 
@@ -40,7 +40,7 @@ def write_pages(lake: Lake, ds: str, alerts: int = ALERTS_PER_NIGHT, lines_url: 
 
     The same lake gives the same bytes. The pages of the nights beside it get their links to this night.
 
-    Args: alerts, findings that the page of the night shows; the systems' pages show the others, too. lines_url, see the setting.
+    Args: alerts, incidents that the page of the night shows; the systems' pages show more. lines_url, see the setting.
 
     A system whose page cannot be made is named with its reason on the page of the night, and the others' are written.
     Raises NotThere if the lake does not know the night.
@@ -64,7 +64,8 @@ def write_pages(lake: Lake, ds: str, alerts: int = ALERTS_PER_NIGHT, lines_url: 
         except Exception as error:
             note(night.system, error)
     index = f"{lake.root}/reports/{ds}/index.html"
-    write_file(index, night_page(ds, nights, failed, alerts, night_links(pages, ds, "index.html")).encode())
+    incidents, n_incidents = read_incidents(lake, ds, nights, alerts)
+    write_file(index, night_page(ds, nights, failed, incidents, n_incidents, night_links(pages, ds, "index.html")).encode())
     refresh_links(lake.root, pages, ds, [*(page_name(night.system) for night in nights), "index.html"])
     write_calendar(lake, pages)
     return Written(index, failed)
@@ -104,17 +105,21 @@ def system_page(night: SystemNight, links: str, lines_url: Mapping[str, str]) ->
         times=Markup(bars(seconds, max(bar.value for bar in seconds) or 1.0, "seconds by stage")) if seconds else "",
         shown_evidence=SHOWN_EVIDENCE,
         more_findings=sql(
-            "select pattern_id, count(*), max(score), min(reason) from v_anomalies "
-            f"where {equal} group by all order by max(score) * sqrt(count(*)) desc offset {len(night.findings)}"
+            f"select finding_id, pattern_id, n_sessions, score, reason from v_findings where {equal} "
+            f"order by rank offset {len(night.findings)}"
         ),
         more_templates=sql(f"select * from v_templates where system = {sql_string(night.system)} and first_ds = {sql_string(night.ds)}"),
         set_aside=sql(f"select * from ops.quarantine where {equal}"),
     )
 
 
-def night_page(ds: str, nights: Sequence[SystemNight], failed: Mapping[str, str], alerts: int, links: str) -> str:
-    """Return the page of the night: the outcome of each system, and the first findings of all, at most `alerts`."""
-    findings = sorted((finding for night in nights for finding in night.findings), key=ranked)
+def night_page(
+    ds: str, nights: Sequence[SystemNight], failed: Mapping[str, str], incidents: Sequence[Incident], n_incidents: int, links: str
+) -> str:
+    """Return the page of the night: what is open, the first incidents of all systems, the outcome of each system.
+
+    Args: incidents, those to show, of `n_incidents`; links to other nights, see `night_links`.
+    """
     merged = merged_trend(nights)
     signals = [row for night in nights for row in night.signals if not row["first"]]
     return render(
@@ -127,27 +132,17 @@ def night_page(ds: str, nights: Sequence[SystemNight], failed: Mapping[str, str]
         unread=sorted(failed.items()),
         head_line=words.night_head_line(nights, sorted(failed)),
         complete=words.is_complete(nights) and not failed,
-        day_before=day(ds, -1),
-        week_before=day(ds, -7),
-        findings=findings[:alerts],
-        ranked_by=RANKED_BY,
-        n_findings=sum(night.n_findings for night in nights),
+        incidents=incidents,
+        incident_rows=[{**each.row, "decided_by": each.first.row["decided_by"] if each.first else ""} for each in incidents],
+        n_incidents=n_incidents,
         first_signals=[row for night in nights for row in night.signals if row["first"]][:SIGNALS_OF_ALL],
         signals=signals[:SIGNALS_OF_ALL],
         n_signals=len(signals),
         has_trend=sum(n is not None for _, n in merged) > 1,
         trend=trend_chart(merged, words.trend_words(nights)),
-        more_findings=sql(
-            "select system, pattern_id, count(*), max(score), min(reason) from v_anomalies "
-            f"where ds = {sql_string(ds)} group by all order by max(score) * sqrt(count(*)) desc"
-        ),
-        sql=sql(f"select * from v_anomalies where ds = {sql_string(ds)}"),
+        more_incidents=sql(f"select * from v_incidents where ds = {sql_string(ds)} order by rank offset {len(incidents)}"),
+        sql=sql(f"select * from v_findings where ds = {sql_string(ds)}"),
     )
-
-
-def ranked(finding: Finding) -> tuple[Any, ...]:
-    """Return the key of a finding of any system."""
-    return *rank(finding.status, finding.score, finding.n_sessions), finding.system, finding.pattern_id
 
 
 def trend_chart(trend: Trend, about: str) -> Markup:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,30 +11,28 @@ from typing import TYPE_CHECKING, Any
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import part_batches
 from nightlog.lake.query import connect
-from nightlog.lake.tables import ANOMALIES, EVENTS_TABLE, NIGHTS, OUTCOMES, QUARANTINE, TEMPLATES, TableSpec
+from nightlog.lake.tables import ANOMALIES, EVENTS_TABLE, INCIDENTS, NIGHTS, OUTCOMES, QUARANTINE, TEMPLATES, TableSpec
 from nightlog.llm.budget import cost
 from nightlog.llm.items import Events
 from nightlog.outcomes import is_published
 from nightlog.pages.model import (
-    Against,
-    Change,
     Finding,
+    Incident,
     Line,
-    NormalPatterns,
     Session,
     SystemNight,
     SystemOutcome,
     day,
+    novelty,
     sample_lines,
     system_outcome,
-    telling_templates,
 )
 from nightlog.signals.find import signals
 
 if TYPE_CHECKING:
     import duckdb
 
-FINDINGS = 200  # findings with all details on a system's page
+FINDINGS_SHOWN = 200  # findings with all details on a system's page
 SESSIONS = 5  # sessions named of each finding
 TEMPLATES_SHOWN = 40
 TREND_NIGHTS = 14
@@ -51,8 +49,9 @@ class NightReader:
         self.lake = lake
         self.ds = ds
         self.connection: duckdb.DuckDBPyConnection = connect(lake, with_absent=True)
-        since = day(ds, 1 - TREND_NIGHTS)
-        self.nights = [row for row in lake.rows(NIGHTS) if since <= row["ds"] <= ds]
+        self.nights = [row for row in lake.rows(NIGHTS, ["ds", "system", "outcome", "n_anomalies"]) if row["ds"] <= ds]
+        self.tonight = {row["system"]: row for row in lake.rows(NIGHTS, ds=ds)}
+        self.incident_of = {name: row for row in lake.rows(INCIDENTS, ds=ds) for name in row["finding_ids"]}
         self.outcomes = lake.rows(OUTCOMES, ds=ds)
         self.quarantined = lake.rows(QUARANTINE, ["system", "reason"], ds=ds)
         self.costs = cost(lake, ds, ds)
@@ -65,12 +64,12 @@ class NightReader:
 
     def systems(self) -> list[str]:
         """The systems of the night, by name."""
-        return sorted({row["system"] for row in self.outcomes} | {row["system"] for row in self.nights if row["ds"] == self.ds})
+        return sorted({row["system"] for row in self.outcomes} | self.tonight.keys())
 
     def system(self, name: str) -> SystemNight:
         """All that a system's page shows."""
         own = [row for row in self.outcomes if row["system"] == name]
-        row = next((row for row in self.nights if (row["system"], row["ds"]) == (name, self.ds)), dict.fromkeys(NIGHTS.names))
+        row = self.tonight.get(name, dict.fromkeys(NIGHTS.names))
         outcome, warnings, stages = (
             system_outcome(own) if own else (SystemOutcome(row.get("outcome") or "failed", "", row.get("detail") or ""), (), ())
         )
@@ -90,123 +89,89 @@ class NightReader:
             stages=stages,
             signals=tuple(each for each in self.signals if each["system"] == name),
         )
-        return self.with_anomalies(night) if night.published else night
+        return self.with_findings(night) if night.published else night
 
     def trend(self, name: str) -> tuple[tuple[str, int | None], ...]:
         """Anomalies of the last nights."""
         found = {row["ds"]: row["n_anomalies"] for row in self.nights if row["system"] == name and is_published(row["outcome"])}
         return tuple((ds, found.get(ds)) for ds in (day(self.ds, n) for n in range(1 - TREND_NIGHTS, 1)))
 
-    def with_anomalies(self, night: SystemNight) -> SystemNight:
-        """The night with its findings, what is new in it, and its new templates."""
-        name = night.system
-        self.connection.execute(
-            """create or replace temp table tonight as
-            select pattern_id, count(*) as n_sessions, max(score) as score, min(decided_by) as decided_by, min(route) as route,
-                min(status) as status, min(reason) as reason, min(started_at) as started_at, max(ended_at) as ended_at
-            from gold.anomalies where ds = ? and system = ? group by pattern_id""",
-            [self.ds, name],
+    def with_findings(self, night: SystemNight) -> SystemNight:
+        """Return the night with its findings, what is new in it, and its new templates."""
+        place = [self.ds, night.system]
+        counts = self.sql(
+            """select status, decided_by, count(*)::bigint as n_findings, count(*) filter (is_new)::bigint as n_new,
+                sum(n_sessions)::bigint as n_sessions from gold.findings where ds = ? and system = ? group by all""",
+            *place,
         )
-        totals = self.sql(
-            "select status as of, sum(n_sessions)::bigint as n from tonight group by all union all "
-            "select decided_by, sum(n_sessions)::bigint from tonight group by all"
-        )
-        counted = self.sql("select count(*) as n_findings, coalesce(sum(n_sessions), 0)::bigint as n_anomalies from tonight")[0]
-        texts = {row["template_id"]: row["text"] for row in self.lake.rows(TEMPLATES, ["template_id", "text"], system=name)}
-        new, n_new = self.new_templates(name, texts)
+        totals = Counter[str]()
+        for row in counts:
+            totals += Counter({row["status"]: row["n_sessions"], row["decided_by"]: row["n_sessions"]})
+        hours = self.sql("select hours from gold.findings where ds = ? and system = ? and hours is not null", *place)
+        texts = {row["template_id"]: row["text"] for row in self.lake.rows(TEMPLATES, ["template_id", "text"], system=night.system)}
+        new, n_new = self.new_templates(night.system, texts)
+        before = max((ds for ds in self.published_nights(night.system) if ds < self.ds), default=None)
         return replace(
             night,
-            **counted,
-            totals={row["of"]: row["n"] for row in totals},
-            findings=tuple(self.findings(name, texts)),
-            day_before=self.against(name, day(self.ds, -1)),
-            week_before=self.against(name, day(self.ds, -7)),
+            n_findings=sum(row["n_findings"] for row in counts),
+            n_anomalies=night.night.get("n_anomalies") or 0,
+            n_new=sum(row["n_new"] for row in counts),
+            totals=totals,
+            findings=tuple(self.findings(night.system)),
+            night_before=before,
+            n_gone=0 if before is None else self.gone(night.system, before),
+            hours=tuple(map(sum, zip(*(row["hours"] for row in hours), strict=True))),
             templates=new,
             n_templates_new=n_new,
         )
 
-    def against(self, name: str, ds: str) -> Against:
-        """Tonight's findings against those of an earlier night."""
-        known = any((row["system"], row["ds"]) == (name, ds) and is_published(row["outcome"]) for row in self.nights)
-        if not known:
-            return Against(ds, False)
-        (new,) = self.sql(
-            """select count(*) as n_new, coalesce(sum(n_sessions), 0)::bigint as n_new_sessions from tonight
-            where pattern_id not in (select pattern_id from gold.anomalies where ds = ? and system = ?)""",
-            ds,
-            name,
-        )
-        (gone,) = self.sql(
-            """select count(distinct pattern_id) as n_gone from gold.anomalies
-            where ds = ? and system = ? and pattern_id not in (select pattern_id from tonight)""",
-            ds,
-            name,
-        )
-        return Against(ds, True, **new, **gone)
+    def published_nights(self, name: str) -> list[str]:
+        """Return the published nights of a system."""
+        return [row["ds"] for row in self.nights if row["system"] == name and is_published(row["outcome"])]
 
-    def findings(self, name: str, texts: Mapping[str, str]) -> Iterator[Finding]:
-        """The first findings, in the order of `rank`."""
-        rows = self.sql(
-            f"""select * from tonight
-            order by status = 'suppressed', status = 'provisional', score * sqrt(n_sessions) desc nulls last, pattern_id limit {FINDINGS}"""
+    def gone(self, name: str, before: str) -> int:
+        """Return how many findings of an earlier night do not occur tonight."""
+        (row,) = self.sql(
+            """select count(*) as n from gold.findings where ds = $1 and system = $3
+            and finding_id not in (select finding_id from gold.findings where ds = $2 and system = $3)""",
+            before,
+            self.ds,
+            name,
         )
+        return int(row["n"])
+
+    def findings(self, name: str) -> Iterator[Finding]:
+        """The first findings, by rank."""
+        rows = self.sql(f"select * from gold.findings where ds = ? and system = ? order by rank limit {FINDINGS_SHOWN}", self.ds, name)
         if not rows:
             return
         shown = [row["pattern_id"] for row in rows]
-        nights = self.history(name, shown)
-        earlier = {
-            ds: {
-                row["pattern_id"]
-                for row in self.sql("select distinct pattern_id from gold.anomalies where ds = ? and system = ?", ds, name)
-            }
-            for ds in (day(self.ds, -1), day(self.ds, -7))
-        }
-        known = {row["ds"] for row in self.nights if row["system"] == name and is_published(row["outcome"])}
         place = "ds = ? and system = ? and pattern_id in (select unnest(?))"
         unlike = self.sql(f"select pattern_id, reasons from silver.history where {place}", self.ds, name, shown)
         reasons = {row["pattern_id"]: tuple(row["reasons"] or ()) for row in unlike}
+        questions = self.sql(f"select pattern_id, question_id from silver.patterns where {place}", self.ds, name, shown)
+        verdicts = self.verdicts(name, {row["pattern_id"]: row["question_id"] for row in questions})
         sessions = self.sessions(name, shown)
         examples = {pattern: found[0].session_id for pattern, found in sessions.items()}
-        changes = self.changes(name, shown, texts)
         raw = {row["session_id"]: row for row in self.stream(ANOMALIES, [self.ds], name, list(examples.values()), ["evidence", "lines"])}
-        lines = self.events_by_line(name, sessions)
+        events = self.events_by_line(name, sessions)
+        nights = self.published_nights(name)
         for row in rows:
             pattern = row["pattern_id"]
-            verdict, change = changes.get(pattern, (None, None))
-            example = raw.get(examples[pattern], {})
-            evidence = tuple(example.get("evidence") or ())
-            marked = telling_templates(evidence, change)
-            example_text = example_lines(example.get("lines") or (), lines, marked)
+            example = raw.get(examples.get(pattern, ""), {})
+            marked = {each["template_id"] for each in row["telling"] or () if each["change"] == "more"}
+            lines = example_lines(example.get("lines") or (), events, marked)
             yield Finding(
-                system=name,
-                new_since_day=day(self.ds, -1) in known and pattern not in earlier[day(self.ds, -1)],
-                new_since_week=day(self.ds, -7) in known and pattern not in earlier[day(self.ds, -7)],
-                nights=nights.get(pattern, {}),
-                verdict=verdict,
-                change=change,
-                history=reasons.get(pattern, ()),
-                evidence=evidence,
-                sessions=tuple(sessions[pattern]),
-                n_lines=len(example_text),
-                lines=sample_lines(example_text),
-                **row,
+                row,
+                novelty(row, nights),
+                self.incident_of.get(row["finding_id"]),
+                verdicts.get(pattern),
+                reasons.get(pattern, ()),
+                tuple(example.get("evidence") or ()),
+                tuple(sessions.get(pattern, ())),
+                len(lines),
+                sample_lines(lines),
             )
-
-    def history(self, name: str, patterns: list[str]) -> dict[str, dict[str, int]]:
-        """Pattern → its sessions by night, over all nights in the lake, anomalous then or not."""
-        rows = self.sql(
-            """select pattern_id, ds, max(n)::bigint as n from (
-                select pattern_id, ds, n_sessions as n from silver.patterns where system = $1 and pattern_id in (select unnest($2))
-                union all
-                select pattern_id, ds, count(*) from gold.anomalies where system = $1 and pattern_id in (select unnest($2)) group by all
-            ) group by all order by all""",
-            name,
-            patterns,
-        )
-        found: dict[str, dict[str, int]] = defaultdict(dict)
-        for row in rows:
-            found[row["pattern_id"]][row["ds"]] = row["n"]
-        return found
 
     def sessions(self, name: str, patterns: list[str]) -> dict[str, list[Session]]:
         """Pattern → its first sessions of the night."""
@@ -225,38 +190,12 @@ class NightReader:
             found[row.pop("pattern_id")].append(Session(**row))
         return found
 
-    def changes(
-        self, name: str, patterns: list[str], texts: Mapping[str, str]
-    ) -> dict[str, tuple[Mapping[str, Any] | None, Change | None]]:
-        """Pattern → the LLM's verdict where there is one, and the difference to the nearest normal pattern."""
-        columns = "pattern_id, question_id, events, n_sessions"
-        own = self.sql(
-            f"select {columns} from silver.patterns where ds = ? and system = ? and pattern_id in (select unnest(?))",
-            self.ds,
-            name,
-            patterns,
-        )
-        normal = self.sql(
-            f"""select {columns} from silver.patterns where ds = ? and system = ? and pattern_id not in (select pattern_id from tonight)
-            order by n_sessions desc, pattern_id limit {NORMAL_PATTERNS}""",
-            self.ds,
-            name,
-        )
-        references = NormalPatterns([(row["n_sessions"], pattern_events(row, texts)) for row in normal])
-        said = self.verdicts(name, [row["question_id"] for row in own])
-        found: dict[str, tuple[Mapping[str, Any] | None, Change | None]] = {}
-        for row in own:
-            verdict = said.get(row["question_id"])
-            if verdict is not None and verdict["added"] is not None:
-                change: Change | None = Change("llm", verdict_events(verdict["added"]), verdict_events(verdict["missing"]))
-            else:
-                change = references.nearest(pattern_events(row, texts))
-            found[row["pattern_id"]] = verdict, change
-        return found
+    def verdicts(self, name: str, questions: Mapping[str, str]) -> dict[str, Mapping[str, Any]]:
+        """Return the verdicts that the night was published by, under its prompt and of its LLM: pattern → row of silver.verdicts.
 
-    def verdicts(self, name: str, questions: list[str]) -> dict[str, Mapping[str, Any]]:
-        """Question → the verdict that the night was published by, under its prompt and of its LLM."""
-        versions = next(row["versions"] or {} for row in self.nights if (row["system"], row["ds"]) == (name, self.ds))
+        Args: questions: pattern → its question.
+        """
+        versions = self.tonight[name]["versions"] or {}
         rows = self.sql(
             """select * from silver.verdicts where system = ? and prompt = ? and (? is null or llm = ?)
             and question_id in (select unnest(?)) order by asked_at, question_id, llm""",
@@ -264,9 +203,10 @@ class NightReader:
             versions.get("prompt"),
             versions.get("llm"),
             versions.get("llm"),
-            questions,
+            list(questions.values()),
         )
-        return {row["question_id"]: row for row in rows}
+        by_question = {row["question_id"]: row for row in rows}
+        return {pattern: by_question[question] for pattern, question in questions.items() if question in by_question}
 
     def events_by_line(self, name: str, sessions: Mapping[str, Sequence[Session]]) -> dict[tuple[str, int], tuple[datetime | None, str]]:
         """(file, line_no) → (time, template id) of the lines of the first session of each finding."""
@@ -294,7 +234,7 @@ class NightReader:
                 select event.template_id, sum(p.n_sessions)::bigint as n_sessions,
                     coalesce(sum(p.n_sessions) filter (a.pattern_id is not null), 0)::bigint as n_anomalous
                 from (select pattern_id, n_sessions, unnest(events) as event from silver.patterns where ds = $1 and system = $2) p
-                left join tonight a using (pattern_id) group by all
+                left join (select pattern_id from gold.findings where ds = $1 and system = $2) a using (pattern_id) group by all
             ) u using (template_id)
             where t.system = $2 and t.first_ds = $1 order by n_anomalous desc, n_sessions desc, t.template_id limit {TEMPLATES_SHOWN}""",
             self.ds,
@@ -348,6 +288,14 @@ def pattern_events(row: Mapping[str, Any], texts: Mapping[str, str]) -> Events:
     return tuple(
         (texts.get(event["template_id"], event["template_id"]), event["count"] if counted else None) for event in row["events"] or ()
     )
+
+
+def read_incidents(lake: Lake, ds: str, nights: Sequence[SystemNight], limit: int) -> tuple[list[Incident], int]:
+    """Return the first incidents of the night by rank, with the findings that the systems' pages show, and how many there are."""
+    by_id = {finding.row["finding_id"]: finding for night in nights for finding in night.findings}
+    rows = sorted(lake.rows(INCIDENTS, ds=ds), key=lambda row: row["rank"])
+    found = [Incident(row, tuple(by_id[name] for name in row["finding_ids"] if name in by_id)) for row in rows[:limit]]
+    return found, len(rows)
 
 
 def read_night(lake: Lake, ds: str, failed: Callable[[str, Exception], None]) -> list[SystemNight]:

@@ -14,12 +14,13 @@ from markupsafe import Markup
 
 from nightlog.lake.delta import sql_string
 from nightlog.pages import words
-from nightlog.pages.charts import CHART_STYLE, Column, Share, columns, stacked
+from nightlog.pages.charts import CHART_STYLE, Column, Share, Track, columns, heat_map, stacked, timeline
 from nightlog.pages.links import lines_link
-from nightlog.pages.model import Finding, SystemNight, day, sum_columns
+from nightlog.pages.model import Finding, Incident, SystemNight, day, incident_anchor, sum_columns
 from nightlog.pages.open_points import judged_by
-from nightlog.pages.read import TREND_NIGHTS
 
+SHOWN_FINDINGS = 8  # of an incident, on the page of the night
+PLACES = 150  # of the dots in a time line
 Trend = Sequence[tuple[str, int | None]]
 
 
@@ -47,7 +48,7 @@ def finding_options(finding: Finding, ds: str, label: str = "") -> str:
 
 
 def small_trend(trend: Trend, about: str) -> Markup:
-    """The same in a line of text; nothing where there is only tonight."""
+    """Columns by night in a line of text; nothing where there is only tonight."""
     if sum(n is not None for _, n in trend) < 2:
         return Markup("")
     counts = "; ".join(f"{ds}: {n:,}" for ds, n in trend if n is not None)
@@ -57,11 +58,43 @@ def small_trend(trend: Trend, about: str) -> Markup:
     )
 
 
-def finding_trend(finding: Finding, ds: str, trend: Trend) -> Markup:
-    """Sessions of a finding on the last nights that the lake has."""
-    known = {at for at, n in trend if n is not None} | set(finding.nights)
-    days = [day(ds, n) for n in range(1 - TREND_NIGHTS, 1)]
-    return small_trend([(at, finding.nights.get(at, 0) if at in known else None) for at in days], "sessions of this finding by night")
+def finding_trend(finding: Finding, ds: str) -> Markup:
+    """The sessions of a finding on the last nights that the lake has."""
+    counts = finding.row["trend"] or ()
+    days = [day(ds, n) for n in range(1 - len(counts), 1)]
+    return small_trend(list(zip(days, counts, strict=True)), "sessions of this finding by night")
+
+
+def time_line(incident: Incident) -> Markup:
+    """The minutes of an incident's findings, from the ten minutes of the first to those of the last; nothing if there is only one."""
+    shown = incident.findings[:SHOWN_FINDINGS]
+    minutes = {minute for finding in shown for minute in finding.row["minutes"] or ()}
+    if len(minutes) < 2:
+        return Markup("")
+    first, last = min(minutes) // 10 * 10, max(minutes) // 10 * 10 + 10
+
+    def places(finding: Finding) -> list[float]:
+        return sorted({round(PLACES * (minute + 0.5 - first) / (last - first)) / PLACES for minute in finding.row["minutes"] or ()})
+
+    several = len(shown) > 1
+    tracks = [Track(f"finding {number}" if several else "", places(finding), strong=True) for number, finding in enumerate(shown, 1)]
+    about = f"minutes of the night in which the telling lines were logged, between {clock_of(first)} and {clock_of(last)} UTC"
+    return Markup(timeline(tracks, clock_of(first), clock_of(last), about, 80 if several else 8, 600))
+
+
+def clock_of(minute: int) -> str:
+    """Return a minute of the day as a time.
+
+    >>> clock_of(65), clock_of(1440)
+    ('01:05', '24:00')
+    """
+    return f"{minute // 60:02}:{minute % 60:02}"
+
+
+def hours_map(nights: Sequence[SystemNight]) -> Markup:
+    """The anomalous sessions by hour and system; nothing where no hour is known."""
+    rows = [(night.system, night.hours) for night in nights if any(night.hours)]
+    return Markup(heat_map(rows, "anomalous sessions by hour and system, UTC")) if rows else Markup("")
 
 
 def judge_bar(shares: Sequence[Share]) -> Markup:
@@ -111,6 +144,9 @@ def pages() -> Environment:
         "page_name": page_name,
         "small_trend": small_trend,
         "finding_trend": finding_trend,
+        "time_line": time_line,
+        "hours_map": hours_map,
+        "incident_anchor": incident_anchor,
         "finding_query": finding_query,
         "finding_options": finding_options,
         "judge_bar": judge_bar,
@@ -122,6 +158,7 @@ def pages() -> Environment:
     css = CHART_STYLE + (folder / "page.css").read_text(encoding="utf-8")
     js = (folder / "page.js").read_text(encoding="utf-8")
     environment.globals |= {"by": words.BY, "outcomes": words.OUTCOMES, "lines_link": lines_link}
+    environment.globals |= {"shown_findings": SHOWN_FINDINGS}
     environment.globals |= {"css": Markup(css), "css_hash": source_hash(css), "js": Markup(js), "js_hash": source_hash(js)}
     return environment
 

@@ -186,10 +186,11 @@ def head_line(night: SystemNight) -> str:
         sentences.append(f"None of {others}{n_of(judged, 'session')} is anomalous{' so far' * may_change(night)}.")
     else:
         verb = "is" if night.n_anomalies == 1 else "are"
-        sentences += [f"{night.n_anomalies:,} of {n_of(total, 'session')} {verb} anomalous, in {n_of(night.n_findings, 'finding')}."]
-    if night.day_before is not None and night.day_before.known and night.n_findings:
-        n = night.day_before.n_new
-        sentences.append(f"{n_of(n, 'finding') if n else 'No finding'} {'is' if n in (0, 1) else 'are'} new since the night before.")
+        in_findings = f", in {n_of(night.n_findings, 'finding')}" if night.n_findings else ""
+        sentences += [f"{night.n_anomalies:,} of {n_of(total, 'session')} {verb} anomalous{in_findings}."]
+    if night.night_before is not None and night.n_findings:
+        n = night.n_new
+        sentences.append(f"{n_of(n, 'finding') if n else 'No finding'} {'is' if n in (0, 1) else 'are'} new tonight.")
     if waiting := night.night.get("n_provisional") or 0:
         verb, them = ("is", "it") if waiting == 1 else ("are", "them")
         sentences.append(f"{n_of(waiting, 'session')} {verb} provisional: the LLM has not judged {them} yet.")

@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const findings = [...document.querySelectorAll(".finding")];
+  const findings = [...document.querySelectorAll(".item")];
   const form = document.querySelector("form.filter");
   const open = () => {
     const named = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
@@ -21,10 +21,10 @@
       let shown = 0;
       for (const finding of findings) {
         finding.hidden = !wanted.every(([name, value]) =>
-          name === "q" ? value.toLowerCase().split(/\s+/).every((word) => text(finding).includes(word)) : finding.dataset[name] === value);
+          name === "q" ? value.toLowerCase().split(/\s+/).every((word) => text(finding).includes(word)) : finding.dataset[name].split(" ").includes(value));
         shown += !finding.hidden;
       }
-      form.querySelector("output").textContent = `${shown.toLocaleString("en")} of ${findings.length.toLocaleString("en")} findings`
+      form.querySelector("output").textContent = `${shown.toLocaleString("en")} of ${findings.length.toLocaleString("en")} ${form.dataset.noun}`
         + (form.dataset.total ? ` on this page, ${form.dataset.total} in all` : "");
       document.querySelector(".none").hidden = shown > 0;
     };
