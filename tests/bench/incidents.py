@@ -5,13 +5,15 @@ them already is only read. Then it prints for each night and fault how many of i
 are; and the incidents that hold two faults. The truth is read here alone.
 
 A fault is **found** if one of its sessions is in a finding, and **whole** if all its sessions that were found are in one incident. The
-systems were recorded apart from each other, so an incident over two of them is a false one.
+systems were recorded apart from each other, so an incident over two of them is a false one. Faults with the same pattern cannot be
+distinguished by any join.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -23,6 +25,7 @@ from nightlog.lake.lake import Lake
 from nightlog.lake.query import incidents
 from nightlog.lake.tables import ANOMALIES, FINDINGS, NIGHTS
 from nightlog.outcomes import Stage
+from nightlog.publishing.incidents import write_incidents
 from nightlog.run.night import Night
 from nightlog.sample import FAMILIES, families
 from nightlog.settings import Settings
@@ -35,7 +38,7 @@ TRUTH = FAMILIES.parent / "truth" / "dovecot_faults.csv"
 
 @dataclass(frozen=True)
 class FaultNight:
-    """One fault of one night: its sessions, those in findings, and the incidents that they are in."""
+    """One fault of one night: its sessions, those in findings, and the incidents and findings that they are in."""
 
     system: str
     ds: str
@@ -43,6 +46,7 @@ class FaultNight:
     n_sessions: int
     n_found: int
     incidents: tuple[str, ...]
+    findings: frozenset[str]
 
 
 def faults_of(system: str) -> dict[str, str]:
@@ -68,23 +72,28 @@ def run_nights(lake: Lake, names: Iterable[str]) -> None:
                     system = recorded[name].system.model_copy(update={"role": "target", "labels": None})
                     settings = Settings(llm="off", device="cpu", data=FAMILIES, systems=Path(empty))
                 night = Night(ds, f"incidents {ds}", [system], lake, settings, lambda: datetime.now(UTC))
-                for stage in Stage:
+                for stage in Stage.REPORT.before:
                     for outcome in night.run_stage(stage):
                         if outcome.outcome not in ("done", "incomplete"):
                             raise SystemExit(f"{name} {ds} {stage}: {outcome.detail}")
+            write_incidents(lake, ds, f"incidents {ds}")
 
 
 def fault_nights(lake: Lake, ds: str, truth: Mapping[str, Mapping[str, str]], ledger: Mapping[str, Counter[str]]) -> list[FaultNight]:
     """Return the faults of a night, by system and fault."""
     incident_of = {row["finding_id"]: incident["incident_id"] for incident in incidents(lake, ds) for row in incident["findings"]}
     finding_of = {(row["system"], row["pattern_id"]): row["finding_id"] for row in lake.rows(FINDINGS, ds=ds)}
-    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)  # findings, one per session
     for row in lake.rows(ANOMALIES, ["system", "session_id", "pattern_id"], ds=ds):
         fault = truth.get(row["system"], {}).get(row["session_id"])
         if fault is not None:
-            found[row["system"], fault].append(incident_of[finding_of[row["system"], row["pattern_id"]]])
+            found[row["system"], fault].append(finding_of[row["system"], row["pattern_id"]])
+
+    def incidents_of(names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(sorted({incident_of[name] for name in names}))
+
     return [
-        FaultNight(system, ds, fault, n, len(found[system, fault]), tuple(sorted(set(found[system, fault]))))
+        FaultNight(system, ds, fault, n, len(own := found[system, fault]), incidents_of(own), frozenset(own))
         for system, faults in sorted(ledger.items())
         for fault, n in sorted(faults.items())
     ]
@@ -126,16 +135,19 @@ def report(lake: Lake, systems: list[str]) -> None:
     for label, chosen in (("the demo", {DEMO}), ("the families", set(systems) - {DEMO})):
         own_rows = [each for each in rows if each.system in chosen and each.n_found]
         whole = [each for each in own_rows if len(each.incidents) == 1]
-        held: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
+        held: dict[tuple[str, str], set[FaultNight]] = defaultdict(set)
         for each in own_rows:
             for name in each.incidents:
-                held[each.ds, name].add((each.system, each.fault))
+                held[each.ds, name].add(each)
         mixed = {place: faults for place, faults in held.items() if len(faults) > 1}
         if own_rows:
             print(f"\n{label}: {len(whole)} of {len(own_rows)} faults found are whole ({len(whole) / len(own_rows):.0%}); ", end="")
             print(f"{len(held)} incidents hold faults, {len(mixed)} of them two or more")
         for (ds, name), faults in sorted(mixed.items()):
-            print(f"  {ds} {name}: {'; '.join(sorted(fault for _, fault in faults))}")
+            pairs = itertools.combinations(sorted(faults, key=lambda each: each.fault), 2)
+            alike = [f"{one.fault} = {other.fault}" for one, other in pairs if one.findings & other.findings]
+            same = f" (the same pattern: {', '.join(alike)})" if alike else ""
+            print(f"  {ds} {name}: {'; '.join(sorted(each.fault for each in faults))}{same}")
     print(f"\n{n_incidents} incidents in all; over several systems, though these were recorded apart: {n_over_systems}")
 
 

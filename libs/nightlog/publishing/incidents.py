@@ -2,8 +2,9 @@
 
 Findings are joined in two steps, each by what the night itself shows; no word of any program is known here.
 
-1. **Telling template.** The first telling template of one finding is a telling template of the other, too, and next to no normal session
-   of the night has it. Templates of different systems are the same if their texts are.
+1. **Telling template.** Two findings have the same first telling template. Or all telling templates of one are among those of the other,
+   next to no normal session of the night has them, and no finding of a third kind has the first of them: then it is no symptom of several
+   troubles. Templates of different systems are the same if their texts are.
 2. **Minutes.** Two groups of findings whose telling templates were logged in the same minutes, beyond chance. The number of common minutes
    is compared with the hypergeometric distribution over the effective minutes of the day, 1 / (chance that two random sessions of the two
    systems are in the same minute), so that a busy hour is no coincidence. All pairs of a night are tested at a joint error rate of 1 %
@@ -64,17 +65,36 @@ def grouped_by_cause(findings: Iterable[Mapping[str, Any]]) -> list[Group]:
     """Return the findings by cause, the groups in the order of their first finding's rank."""
     ordered = sorted(findings, key=rank_key)
     causes = [causes_of(finding) for finding in ordered]
-    first = {cause[0] for cause in causes}
-    with_cause: dict[Cause, list[int]] = defaultdict(list)
+    led_by: dict[Cause, list[int]] = defaultdict(list)
     for number, own in enumerate(causes):
-        for cause in dict.fromkeys(own):
-            if cause in first:
-                with_cause[cause].append(number)
+        led_by[own[0]].append(number)
+    part_of = {cause: leader for cause, leader in only_leaders(causes).items() if contains(cause, leader, causes, led_by)}
+    edges = [(numbers[0], other) for numbers in led_by.values() for other in numbers[1:]]
+    edges += [(led_by[cause][0], led_by[leader][0]) for cause, leader in part_of.items()]
     groups = []
-    for members in components(len(ordered), [(own[0], other) for own in with_cause.values() for other in own[1:]]):
-        shared = min((causes[number][0] for number in members), key=lambda cause: (-len(with_cause[cause]), cause))
-        groups.append(Group(shared, tuple(ordered[number] for number in members)))
+    for members in components(len(ordered), edges):
+        firsts = {causes[number][0] for number in members}
+        groups.append(Group(min(firsts, key=lambda cause: (cause not in part_of, cause)), tuple(ordered[number] for number in members)))
     return groups
+
+
+def only_leaders(causes: Sequence[Sequence[Cause]]) -> dict[Cause, Cause]:
+    """Return first cause → the only other first cause whose findings have it, too.
+
+    A cause of findings with several first causes is a symptom of several troubles, and left out.
+    """
+    firsts = {own[0] for own in causes}
+    leaders: dict[Cause, set[Cause]] = defaultdict(set)
+    for own in causes:
+        for cause in own[1:]:
+            if cause in firsts and cause != own[0]:
+                leaders[cause].add(own[0])
+    return {cause: next(iter(own)) for cause, own in leaders.items() if len(own) == 1}
+
+
+def contains(cause: Cause, leader: Cause, causes: Sequence[Sequence[Cause]], led_by: Mapping[Cause, Sequence[int]]) -> bool:
+    """Return True if all causes of a finding that `cause` leads are among those of a finding that `leader` leads."""
+    return any(set(causes[one]) <= set(causes[other]) for one in led_by[cause] for other in led_by[leader])
 
 
 def effective_minutes(one: np.ndarray, other: np.ndarray) -> int:
