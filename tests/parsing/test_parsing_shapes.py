@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 import pytest
-from nightlog.parsing.events import EVERY, FULLY, parse_table
-from nightlog.parsing.shapes import LineParser
+from nightlog.parsing.events import parse_table
+from nightlog.parsing.line_shapes import EVERY, FULLY, ShapeCache, shapes_of
+from nightlog.parsing.shapes import LineParser, Text
 from nightlog.systems.levels import normal_level
 from nightlog.systems.spec import Header, Input, Mask, Session, System, Timestamp
 from parsing_help import lines_table, make_system
@@ -282,6 +283,13 @@ def test_digits_are_told_apart_where_an_expression_does() -> None:
     odd = none | {"masks": (Mask(name="ODD", pattern="[13579]+"),)}
     assert shaped("1357", **odd) != shaped("1356", **odd)
     assert shaped("13", **odd) == shaped("97", **odd)
+
+
+def test_lines_with_letters_outside_of_ascii_have_shapes() -> None:
+    lines = [f"2026-03-04 10:00:00 INFO grün {n} für req-ä{n} 漢字" for n in range(1000, 2000)]
+    shapes, of_line, _ = shapes_of(Text(pa.array(lines)), LineParser(make_system()), ShapeCache())
+    assert len(np.unique(of_line)) == 1
+    assert shapes[of_line[0]].message == "grün <NUM> für req-ä<NUM> 漢字"
 
 
 def test_an_expression_that_refers_back_tells_all_digits_apart() -> None:

@@ -17,7 +17,8 @@ import xxhash
 
 from nightlog.lake.parts import Part, read_part, write_part
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE
-from nightlog.parsing.number_ranges import Number, find_ranges
+from nightlog.parsing.line_shapes import ShapeCache, numbers_of, shapes_of
+from nightlog.parsing.number_ranges import find_ranges
 from nightlog.parsing.records import Joined, flat_column, join_records, without_colours
 from nightlog.parsing.shapes import LineParser, Shape, Text
 from nightlog.parsing.structured import flat_system, flatten
@@ -25,11 +26,6 @@ from nightlog.parsing.timestamps import AT, Read, astray, has_bounds, line_times
 from nightlog.systems.levels import normal_level
 from nightlog.systems.spec import LONGEST_RECORD, System
 
-# Shapes that a worker remembers from one part to the next, and how long they may be.
-REMEMBERED, REMEMBERED_LENGTH = 50_000, 2_000
-# Where hardly two lines have a shape in common, each would be looked at for its numbers, which takes as long as parsing it: beyond so many
-# shapes of a part every so many-th is.
-FULLY, EVERY = 4096, 25
 SHOWN_UNPARSED = 100
 SPARK_SEED = 42
 # Sessions fall into so many buckets; a task of the next step takes a range of them.
@@ -58,14 +54,6 @@ class Parsed:
     unmatched: list[dict[str, Any]] = field(default_factory=list)
     numbers: list[pa.Table] = field(default_factory=list)
     totals: list[pa.Table] = field(default_factory=list)
-
-
-@dataclass
-class ShapeCache:
-    """The memory of a worker from one part to the next: shapes by their text, and where their numbers stand."""
-
-    shapes: dict[str, Shape] = field(default_factory=dict)
-    numbers: dict[str, tuple[Number, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -223,7 +211,7 @@ def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Par
     """
     parser, known, read = parser_of(system.model_dump_json())
     text = Text(lines.column("text"))
-    shapes, of_line, shaped = shapes_of(text, parser, known.shapes)
+    shapes, of_line, shaped = shapes_of(text, parser, known)
     matched, blank = (np.array([getattr(shape, name) for shape in shapes], dtype=bool)[of_line] for name in ("matched", "blank"))
     rows = np.flatnonzero(matched)
     at = line_times(text, shapes, of_line, rows, parser, read, ds, has_bounds(system))
@@ -284,52 +272,6 @@ def numbers_table(found: dict[str, np.ndarray], ids: np.ndarray, lines: pa.Table
         where = lines.take(rows[found[f"{side}_row"]])
         columns |= {side: found[side], f"{side}_file": where.column("file").cast(pa.string()), f"{side}_line": where.column("line_no")}
     return pa.table(columns)
-
-
-def shapes_of(text: Text, parser: LineParser, known: dict[str, Shape]) -> tuple[list[Shape], np.ndarray, list[str]]:
-    """The shapes of the lines: a list, for each line its place in it, and a text of each shape. Lines that a shape does not hold for have
-    one of their own."""
-    shaped = pa.StringArray.from_buffers(text.n, pa.py_buffer(text.starts.astype(np.int32)), pa.py_buffer(parser.shaped(text.data)))
-    coded = shaped.dictionary_encode()
-    of_line = np.array(coded.indices, dtype=np.int64)
-    shapes, texts = [], coded.dictionary.to_pylist()
-    for each in texts:
-        shape = known.get(each)
-        if shape is None:
-            shape = parser.parse(each)
-            if not each.isascii():
-                shape = Shape(shape.blank, shape.matched, False)
-            if len(each) <= REMEMBERED_LENGTH:
-                if len(known) >= REMEMBERED:
-                    known.clear()
-                known[each] = shape
-        shapes.append(shape)
-    inexact = np.array([not shape.exact for shape in shapes], dtype=bool)
-    if inexact.any():
-        own: dict[str, int] = {}
-        for number in np.flatnonzero(inexact[of_line]).tolist():
-            line = text.line(number)
-            if line not in own:
-                own[line] = len(shapes)
-                shapes.append(parser.parse(line))
-                texts.append(line)
-            of_line[number] = own[line]
-    return shapes, of_line, texts
-
-
-def numbers_of(texts: Sequence[str], parser: LineParser, known: dict[str, tuple[Number, ...]]) -> list[tuple[Number, ...]]:
-    """Return where numbers stand in the lines of each shape; of shapes beyond so many only of some, spread over the part: see FULLY."""
-    found: list[tuple[Number, ...]] = []
-    for place, text in enumerate(texts):
-        if place >= FULLY and place % EVERY:
-            found.append(())
-        elif (before := known.get(text)) is not None:
-            found.append(before)
-        else:
-            found.append(parser.numbers(text))
-            if len(text) <= REMEMBERED_LENGTH and len(known) < REMEMBERED:
-                known[text] = found[-1]
-    return found
 
 
 def session_column(

@@ -3,7 +3,8 @@
 Header, masks and session ids are regular expressions that hardly ever tell one digit from another. So where all digits that the
 expressions do not tell apart become one digit, lines that become equal are matched at the same places: one line of a shape says
 where the groups, ids and stamps of all of them are, and what their masked message is. Eleven million lines of HDFS have a few
-thousand shapes. Lines of which this is not true (digits that survive masking, letters outside of ASCII) are parsed one by one.
+thousand shapes. Lines of which this is not true (digits that survive masking) are parsed one by one. Ids of letters and digits, such as
+UUIDs, are made alike as well if no expression can tell them apart (see `line_shapes`).
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import bisect
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from operator import itemgetter
 from re import _constants as sre  # type: ignore[attr-defined]  # Python's own parser of expressions has no public name
 from re import _parser as sre_parser  # type: ignore[attr-defined]
@@ -22,9 +24,11 @@ import numpy as np
 import pyarrow as pa
 
 from nightlog.parsing.number_ranges import HOLDER, MOST_NUMBERS, Number, looked_at, number_of
+from nightlog.parsing.visibility import MARK, Sight
 from nightlog.systems.spec import DAY_FIELDS, System
 
 MAX_MESSAGE = 8192  # characters of a message that are masked and mined
+BLOCK = 1 << 17  # bytes that are worked on together: they fit into a processor's cache
 DIGITS = range(0x30, 0x3A)
 DIGIT = re.compile("[0-9]")
 Span = tuple[int, int]
@@ -49,9 +53,9 @@ class Shape:
 class Text:
     """Lines in one buffer of bytes. `starts` has one place more than there are lines."""
 
-    def __init__(self, texts: pa.ChunkedArray):
-        whole = texts.combine_chunks() if texts.num_chunks != 1 else texts.chunk(0)
-        whole = whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
+    def __init__(self, texts: pa.ChunkedArray | pa.Array):
+        chunks = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
+        whole = chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks) if chunks else pa.array([], texts.type)
         _, offsets, data = whole.buffers()
         self.n = len(whole)
         self.starts = np.frombuffer(offsets, np.int32)[whole.offset : whole.offset + self.n + 1].astype(np.int64)
@@ -61,13 +65,30 @@ class Text:
         return self.data[self.starts[number] : self.starts[number + 1]].tobytes().decode()
 
     def take(self, rows: np.ndarray, first: np.ndarray, last: np.ndarray) -> pa.StringArray:
-        """Some bytes of some lines as strings; the places are counted from the line's start."""
+        """Return some bytes of some lines as strings; the places are counted from the line's start. Pieces of one length are copied
+        together."""
         lengths = last - first
-        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        places = np.repeat(self.starts[rows] + first - offsets[:-1], lengths)
-        places += np.arange(offsets[-1])
-        return pa.StringArray.from_buffers(len(rows), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(self.data[places]))
+        order = np.argsort(lengths.astype(np.uint16) if lengths.max(initial=0) < 1 << 16 else lengths, kind="stable")
+        ordered = lengths[order]
+        begins = (self.starts[rows] + first)[order]
+        offsets = np.zeros(len(rows) + 1, dtype=np.int32)
+        np.cumsum(ordered, out=offsets[1:])
+        content = np.empty(offsets[-1], dtype=np.uint8)
+        bounds = np.flatnonzero(np.diff(ordered, prepend=-1, append=-1))
+        for begin, end in itertools.pairwise(bounds.tolist()):
+            if length := int(ordered[begin]):
+                content[offsets[begin] : offsets[end]] = windows(self.data, length)[begins[begin:end]].view(np.uint8)
+        found = pa.StringArray.from_buffers(len(rows), pa.py_buffer(offsets), pa.py_buffer(content))
+        if len(bounds) <= 2:
+            return found
+        place = np.empty(len(rows), dtype=np.int64)
+        place[order] = np.arange(len(rows))
+        return found.take(pa.array(place))
+
+
+def windows(data: np.ndarray, length: int) -> np.ndarray:
+    """Return the bytes of each window of a length, (n - length + 1,) items that share the buffer's memory."""
+    return np.ndarray((max(0, len(data) - length + 1),), dtype=f"V{length}", buffer=data, strides=(1,))
 
 
 class LineParser:
@@ -87,12 +108,15 @@ class LineParser:
         self.alike, self.kept = digits_alike(patterns)
 
     def shaped(self, data: np.ndarray) -> np.ndarray:
-        """Bytes of text with the digits that no expression tells apart made one."""
-        shaped: np.ndarray = self.alike[data]
-        for digit, after in self.kept:
-            places = np.flatnonzero(data[:-1] == digit)
-            places = places[np.isin(data[places + 1], after)]
-            shaped[places] = digit
+        """Return bytes of text with the digits that no expression tells apart made one."""
+        shaped = np.empty_like(data)
+        for begin in range(0, len(data), BLOCK):
+            np.take(self.alike, data[begin : begin + BLOCK], out=shaped[begin : begin + BLOCK], mode="clip")
+            block = data[begin : begin + BLOCK + 1]
+            for digit, after in self.kept:
+                for byte in after:
+                    places = np.flatnonzero(block[1:] == byte)
+                    shaped[begin + places[block[places] == digit]] = digit
         return shaped
 
     def parse(self, text: str) -> Shape:
@@ -143,6 +167,42 @@ class LineParser:
         place, begin, own = bytes_of(text), found.start("message"), len(found["message"] or "")
         return tuple(number_of(text[begin + start : begin + end], place(begin + end)) for start, end in spans if end <= own)
 
+    @cached_property
+    def sights(self) -> tuple[Sight, Sight | None, list[Sight]]:
+        """What header, session ids and masks can tell apart."""
+        ids = Sight(self.ids) if self.ids is not None and self.session.kind == "id" else None
+        return Sight(self.header, whole=True), ids, [Sight(mask) for mask, _ in self.masks]
+
+    def visible_ids(self, text: str, marked: str, owners: Sequence[int]) -> set[int]:
+        """Return the ids of a line on whose characters its parse may depend; without any it holds for all lines of the marked text.
+
+        Args: marked: the text with marks (see `visibility`) for the characters of ids; owners: the number of the id of each character, -1
+        if it is part of none.
+        """
+        header, ids, masks = self.sights
+        if seen := owners_at(header.spans(marked), marked, owners):
+            return seen
+        found = self.header.fullmatch(text)
+        if found is None:
+            return set()
+        if ids is not None:
+            begin, end = found.span(self.session.field)
+            spans = [(begin + first, begin + last) for first, last in ids.spans(marked[max(0, begin) : max(0, end)])]
+            if seen := owners_at(spans, marked, owners):
+                return seen
+        message, groups = self.message_of(found), [found.span(name) for name in ("message", "message_end") if name in self.fields]
+        owners_left = [each for begin, end in groups for each in (*owners[begin:end], -1)][: len(message)]
+        left = " ".join(marked[begin:end] for begin, end in groups)[: len(message)]
+        for (mask, name), sight in zip(self.masks, masks, strict=True):
+            if seen := owners_at(sight.spans(left), left, owners_left):
+                return seen
+            for begin, end in reversed([each.span() for each in mask.finditer(message)]):
+                left = left[:begin] + name + left[end:]
+                owners_left[begin:end] = [-1] * len(name)
+            message = mask.sub(name, message)
+        seen = owners_at([(0, len(left))], left, owners_left)
+        return seen | owners_at([found.span("level")], marked, owners) if "level" in self.fields else seen
+
     def id_spans(self, text: str, found: re.Match[str]) -> Iterator[Span]:
         """Yield where the session ids stand in a line, empty ones left out; the same id may stand there twice."""
         if self.session.kind == "window":
@@ -161,6 +221,11 @@ class LineParser:
             first, last = each.span(group)
             if first < last:
                 yield begin + first, begin + last
+
+
+def owners_at(spans: Iterable[Span], marked: str, owners: Sequence[int]) -> set[int]:
+    """Return the ids whose marks stand somewhere in the spans of a marked text."""
+    return {owners[mark.start()] for begin, end in spans for mark in MARK.finditer(marked, max(0, begin), max(0, end))}
 
 
 def moved(hits: Sequence[Span], length: int) -> list[Span]:

@@ -170,7 +170,8 @@ def line_times(
             continue
         spans = np.array([shape.stamp[number] if shape.stamp else (0, 0) for shape in shapes], dtype=np.int64).reshape(-1, 2)[of_row]
         columns.append(text.take(rows, spans[:, 0], spans[:, 1]))
-    coded = pc.binary_join_element_wise(*columns, pa.scalar("", pa.string())).dictionary_encode()
+    columns = [each for each in columns if not isinstance(each, pa.Scalar) or each.as_py()]
+    coded = (columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, "")).dictionary_encode()
     at = read(coded.dictionary)
     if "ds_year" in parser.pieces[1::2]:
         at = with_year(at, coded.dictionary, read, ds, of_one_night)

@@ -1,0 +1,231 @@
+"""The shape of each line of a part.
+
+Usually a part has few shapes, and only they are parsed. If lines have ids of letters and digits, most of them differ in their ids alone.
+Then marks are put in the place of ids (see `ids`), and one line of those that become equal is parsed, if no expression can tell their ids
+apart. Ids that an expression can see keep their characters: lines that differ in them are different shapes. What is left is parsed line
+by line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from nightlog.parsing.ids import MARK_BYTES, Ids, find_ids, put_marks
+from nightlog.parsing.number_ranges import Number
+from nightlog.parsing.shapes import LineParser, Shape, Text
+from nightlog.parsing.visibility import MARK, MARKS
+
+# Shapes that a worker remembers from one part to the next, and how long they may be.
+REMEMBERED, REMEMBERED_LENGTH = 50_000, 2_000
+# Where hardly two lines have a shape in common, each would be looked at for its numbers, which takes as long as parsing it: beyond so many
+# shapes of a part every so many-th is.
+FULLY, EVERY = 4096, 25
+# Ids are marked if this leaves at most this share of the shapes of so many lines of a part.
+SAMPLE, HELPFUL = 2048, 0.7
+UUIDS, ALL_IDS = "uuids", "all ids"
+# To find out what expressions see of ids takes as long as to parse this number of lines.
+LEAST_LINES = 50
+# Bits of the number of an id in its line; a line that is remembered has fewer ids.
+SHIFT = 12
+# Ids that can be seen are found in the first rounds; lines with more of them are parsed line by line.
+ROUNDS = 4
+
+
+@dataclass
+class ShapeCache:
+    """The memory of a worker from one part to the next.
+
+    `shapes`: by their text. `marked`: by their bytes with marks, the shape, or the numbers of the ids that can be seen. `numbers`: where
+    the numbers of a shape stand.
+    """
+
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    marked: dict[bytes, Shape | frozenset[int]] = field(default_factory=dict)
+    numbers: dict[str, tuple[Number, ...]] = field(default_factory=dict)
+
+
+@dataclass
+class Found:
+    """The shapes found so far, a text of each, and for each line its place in them, -1 if it is not known yet."""
+
+    of_line: np.ndarray
+    shapes: list[Shape] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+
+    def add(self, shape: Shape, text: str) -> int:
+        """Return the place of a shape."""
+        self.shapes.append(shape)
+        self.texts.append(text)
+        return len(self.shapes) - 1
+
+
+def shapes_of(text: Text, parser: LineParser, cache: ShapeCache) -> tuple[list[Shape], np.ndarray, list[str]]:
+    """Return the shapes of the lines: a list, for each line its place in it, and a text of each shape."""
+    shaped = strings(text.starts, parser.shaped(text.data))
+    found = Found(np.full(text.n, -1))
+    if (kinds := helpful_marks(shaped)) is not None:
+        find_marked(shaped, kinds == UUIDS, parser, cache, found)
+    find_unmarked(text, shaped, parser, cache, found)
+    return found.shapes, found.of_line, found.texts
+
+
+def strings(starts: np.ndarray, data: np.ndarray, kind: pa.DataType = pa.string()) -> pa.Array:  # noqa: B008 (types are constants)
+    """Return bytes as strings. Args: starts: where each begins, and where the last one ends."""
+    return pa.Array.from_buffers(kind, len(starts) - 1, [None, pa.py_buffer(starts.astype(np.int32)), pa.py_buffer(data)])
+
+
+def helpful_marks(shaped: pa.StringArray) -> str | None:
+    """Return whose marks make far fewer shapes of a sample of lines: those of UUIDs or of all ids; None if neither do."""
+    if len(shaped) < SAMPLE:
+        return None
+    sample = shaped.take(pa.array(np.linspace(0, len(shaped) - 1, SAMPLE).astype(np.int64)))
+    text = Text(sample)
+    n_shapes = n_shapes_with(sample)
+    best, helpful = None, HELPFUL * n_shapes
+    for kinds in (UUIDS, ALL_IDS):
+        ids = find_ids(text.data, text.starts, kinds == UUIDS)
+        if len(ids.line) and (n := n_shapes_with(marked_strings(text, ids))) <= helpful:
+            best, helpful = kinds, HELPFUL * n
+    return best
+
+
+def n_shapes_with(texts: pa.Array) -> int:
+    """Return the number of different texts."""
+    return len(texts.dictionary_encode().dictionary)
+
+
+def marked_strings(text: Text, ids: Ids) -> pa.BinaryArray:
+    """Return lines with marks in the place of ids."""
+    data = text.data.copy()
+    put_marks(data, ids)
+    return strings(text.starts, data, pa.binary())
+
+
+def find_marked(shaped: pa.StringArray, uuids_alone: bool, parser: LineParser, cache: ShapeCache, found: Found) -> None:
+    """Find the shapes of the lines whose ids no expression tells apart. Lines without ids, or with visible ones, are left."""
+    text = Text(shaped)
+    ids = find_ids(text.data, text.starts, uuids_alone)
+    is_marked = np.ones(len(ids.line), dtype=bool)
+    lines = np.arange(text.n)
+    for _ in range(ROUNDS):
+        has_marks = np.bincount(ids.line[is_marked], minlength=text.n) > 0
+        if not has_marks.any():
+            return
+        if not has_marks.all():
+            lines = lines[has_marks]
+            text, ids, is_marked = chosen_lines(text, has_marks, ids, is_marked)
+        coded = marked_strings(text, ids.where(is_marked)).dictionary_encode()
+        groups = Groups(np.asarray(coded.indices, dtype=np.int64), coded.dictionary.to_pylist())
+        shape, visible = groups.shapes(text, ids, parser, cache, found)
+        found.of_line[lines] = shape[groups.of_line]
+        # Only lines of which some ids are seen go on, with these ids as they are.
+        group = groups.of_line[ids.line]
+        is_seen = np.isin(group << SHIFT | np.minimum(numbers_in_line(ids), (1 << SHIFT) - 1), visible)
+        is_marked &= np.isin(group, np.unique(visible >> SHIFT)) & ~is_seen
+
+
+def numbers_in_line(ids: Ids) -> np.ndarray:
+    """Return the number of each id in its line, from 0."""
+    begins = np.flatnonzero(np.diff(ids.line, prepend=-1))
+    numbers: np.ndarray = np.arange(len(ids.line)) - np.repeat(begins, np.diff(begins, append=len(ids.line)))
+    return numbers
+
+
+def chosen_lines(text: Text, chosen: np.ndarray, ids: Ids, is_marked: np.ndarray) -> tuple[Text, Ids, np.ndarray]:
+    """Return some of the lines with their ids, and which of these are marked. Args: chosen: a mask of the lines."""
+    some = Text(strings(text.starts, text.data).filter(pa.array(chosen)))
+    kept = chosen[ids.line]
+    before, place = ids.line[kept], np.cumsum(chosen) - 1
+    return some, ids.where(kept).at(place[before], some.starts[place[before]] - text.starts[before]), is_marked[kept]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Lines that are equal with marks: the group of each line, and the bytes of each group with marks."""
+
+    of_line: np.ndarray
+    marked: list[bytes]
+
+    def shapes(self, text: Text, ids: Ids, parser: LineParser, cache: ShapeCache, found: Found) -> tuple[np.ndarray, np.ndarray]:
+        """Return the place of each group's shape, -1 if it has none, and which ids are seen: group << SHIFT | number of the id."""
+        first = np.zeros(len(self.marked), dtype=np.int64)
+        first[self.of_line[::-1]] = np.arange(len(self.of_line))[::-1]
+        n_lines = np.bincount(self.of_line, minlength=len(first))
+        begins, ends = (np.searchsorted(ids.line, first, side=side) for side in ("left", "right"))
+        shape, visible = np.full(len(first), -1), []
+        for number, marked in enumerate(self.marked):
+            outcome = cache.marked.get(marked)
+            if outcome is None:
+                if n_lines[number] < LEAST_LINES or len(marked) > REMEMBERED_LENGTH:
+                    continue
+                outcome = parse_marked(text, int(first[number]), marked, ids.where(np.arange(begins[number], ends[number])), parser)
+                if len(cache.marked) >= REMEMBERED:
+                    cache.marked.clear()
+                cache.marked[marked] = outcome
+            if isinstance(outcome, frozenset):
+                visible += [number << SHIFT | each for each in outcome]
+            elif outcome.exact:
+                shape[number] = found.add(outcome, text.line(int(first[number])))
+        return shape, np.array(visible, dtype=np.int64)
+
+
+def parse_marked(text: Text, line: int, marked: bytes, ids: Ids, parser: LineParser) -> Shape | frozenset[int]:
+    """Return the shape of all lines that become equal if their ids are marked, or the numbers of those ids that can be seen."""
+    plain = text.line(line)
+    if MARK.search(plain) is not None:  # the line itself has such characters
+        return frozenset(range(len(ids.line)))
+    raw = text.data[text.starts[line] : text.starts[line + 1]]
+    owners = np.full(len(raw), -1)
+    for number, (first, last) in enumerate(zip(ids.first - text.starts[line], ids.last - text.starts[line], strict=True)):
+        owners[first:last] = number
+    for byte, mark in zip(MARK_BYTES, MARKS, strict=True):
+        marked = marked.replace(bytes([byte]), mark.encode())
+    owners = owners[(raw & 0xC0) != 0x80]  # one per character
+    visible = parser.visible_ids(plain, marked.decode(), owners.tolist())
+    return frozenset(visible) if visible else parser.parse(plain)
+
+
+def find_unmarked(text: Text, shaped: pa.StringArray, parser: LineParser, cache: ShapeCache, found: Found) -> None:
+    """Find the shapes of all lines that have none yet. Lines that a shape does not hold for have one of their own."""
+    rows = np.flatnonzero(found.of_line < 0)
+    coded = (shaped if len(rows) == text.n else shaped.take(pa.array(rows))).dictionary_encode()
+    texts = coded.dictionary.to_pylist()
+    inexact = np.zeros(len(texts), dtype=bool)
+    place = np.zeros(len(texts), dtype=np.int64)
+    for number, each in enumerate(texts):
+        shape = cache.shapes.get(each)
+        if shape is None:
+            shape = parser.parse(each)
+            if len(each) <= REMEMBERED_LENGTH:
+                if len(cache.shapes) >= REMEMBERED:
+                    cache.shapes.clear()
+                cache.shapes[each] = shape
+        place[number] = found.add(shape, each)
+        inexact[number] = not shape.exact
+    of_row = np.asarray(coded.indices, dtype=np.int64)
+    found.of_line[rows] = place[of_row]
+    own: dict[str, int] = {}
+    for row in rows[inexact[of_row]].tolist() if inexact.any() else []:
+        line = text.line(row)
+        if line not in own:
+            own[line] = found.add(parser.parse(line), line)
+        found.of_line[row] = own[line]
+
+
+def numbers_of(texts: Sequence[str], parser: LineParser, known: dict[str, tuple[Number, ...]]) -> list[tuple[Number, ...]]:
+    """Return where numbers stand in the lines of each shape; of shapes beyond so many only of some, spread over the part: see FULLY."""
+    found: list[tuple[Number, ...]] = []
+    for place, text in enumerate(texts):
+        if place >= FULLY and place % EVERY:
+            found.append(())
+        elif (before := known.get(text)) is not None:
+            found.append(before)
+        else:
+            found.append(parser.numbers(text))
+            if len(text) <= REMEMBERED_LENGTH and len(known) < REMEMBERED:
+                known[text] = found[-1]
+    return found
