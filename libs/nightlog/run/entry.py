@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
+
+# When a process ends, the interpreter searches for garbage among all objects of torch and Great Expectations: two seconds for nothing.
+atexit.register(gc.freeze)
 
 
 def arguments(description: str, with_ds: bool = True) -> argparse.ArgumentParser:
