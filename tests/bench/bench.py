@@ -44,12 +44,15 @@ class Job(NamedTuple):
 def plan(quick: bool) -> Iterator[Job]:
     """The runs in their order: the programs of a round one after the other, so that they share what else the machine does."""
     if quick:
-        yield from (Job(program, 5, 1) for program in ("nightlog-parse", "drain3", "loglead-tip", "nightlog-night"))
+        yield from (Job(program, 5, 1) for program in ("nightlog-parse", "drain3", "loglead-tip", "nightlog-night", "nightlog-trained"))
         yield Job("nightlog-many", 20, 1)
         return
     for copies, rounds in ((5, 3), (15, 3), (50, 3), (150, 1)):
         for number in range(1, rounds + 1):
-            yield from (Job(program, copies, number) for program in ("nightlog-parse", "drain3", "loglead-tip", "nightlog-night"))
+            yield from (
+                Job(program, copies, number)
+                for program in ("nightlog-parse", "drain3", "loglead-tip", "nightlog-night", "nightlog-trained")
+            )
     yield Job("loglead-drain", 50, 1)
     yield Job("nightlog-json", 15, 1)
     yield from (Job("nightlog-many", systems, 1) for systems in (20, 200))

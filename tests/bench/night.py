@@ -1,5 +1,6 @@
 """Nightlog as the bench runs it: `parse` (files to patterns), `json` (the same for lines of JSON), `night` (a first night, then the
-same night again) or `many` systems."""
+same night again) by the general model that ships, `trained` (the same by a model of a user's own, which needs encoder and torch) or `many`
+systems."""
 
 from __future__ import annotations
 
@@ -85,7 +86,7 @@ def run(lake: Lake, systems: list[System], settings: Settings, run_id: str, stag
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["parse", "json", "night", "many"])
+    parser.add_argument("what", choices=["parse", "json", "night", "trained", "many"])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--lake", type=Path, required=True)
     parser.add_argument("--llm", type=Path, help="the recorded LLM's server")
@@ -103,8 +104,9 @@ def main() -> None:
         run(lake, systems, Settings(data=given.data, llm="off", device="cpu"), "first", [Stage.INGEST, Stage.PARSE])
         stage("end")
         return
-    stage("model")
-    add_model(lake)
+    if given.what == "trained":
+        stage("model")
+        add_model(lake)
     if given.what == "many":
         run(lake, systems, Settings(data=given.data, llm="off", device="cpu"), "first", list(Stage))
         stage("end")
