@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from ingest_help import PACKERS, make_system, put_file, zipped
 from nightlog.errors import ConfigError, FormatError
-from nightlog.ingest.discover import data_folder, find_days, find_files, log_files, relative
+from nightlog.ingest.discover import data_folder, find_days, find_files, log_files, present_systems, relative
 from nightlog.ingest.splits import plan, read_piece
 from nightlog.onboarding.sample import read_sample
+from nightlog.run.entry import chosen_systems
+from nightlog.settings import Settings
 from nightlog.systems.spec import Input
 
 DS = "2026-03-04"
@@ -245,3 +247,20 @@ def test_an_hour_is_no_host(tmp_path: Path) -> None:
     system = make_system("*/app-{ds_nodash}-{hour}.log*")
     paths = [put_file(tmp_path, f"web1/app-20260304-{hour:02d}.log.gz", b"x") for hour in range(3)]
     assert {file.host for file in log_files(system, tmp_path, DS, paths)} == {"web1"}
+
+
+def test_systems_without_files_of_any_day_are_left_out_unless_they_had_input_before(tmp_path: Path) -> None:
+    here, gone, never = (make_system(f"{name}/app-{{ds}}.log").model_copy(update={"name": name}) for name in ("here", "gone", "never"))
+    put_file(tmp_path, "here/app-2025-01-01.log", "x\n")
+    rows = [{"system": "gone", "outcome": "gated"}, {"system": "never", "outcome": "no_input"}]
+    assert present_systems([here, gone, never], tmp_path, rows) == [here, gone]
+    assert present_systems([here, gone, never], tmp_path, []) == [here]
+    assert present_systems([gone, never], tmp_path, []) == [gone, never], "without any file, a night says which ones it looked for"
+
+
+def test_a_night_of_the_sample_has_the_systems_of_the_sample_alone(tmp_path: Path) -> None:
+    settings = Settings(lake=tmp_path / "lake")
+    assert [system.name for system in chosen_systems(settings, "")] == ["dovecot"]
+    assert [system.name for system in chosen_systems(settings, "hdfs")] == ["hdfs"]
+    put_file(tmp_path, "data/hdfs/hdfs-2008-11-09.log.gz", b"x")
+    assert [system.name for system in chosen_systems(settings.model_copy(update={"data": tmp_path / "data"}), "")] == ["hdfs"]

@@ -6,9 +6,10 @@ import re
 from datetime import datetime
 from enum import StrEnum
 from getpass import getuser
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from nightlog.cli.app import (
     Format,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 GROUP_ID = re.compile(r"[0-9a-f]{8}")
 NO_GROUP = "; nor is it a group: `nightlog questions` lists the open ones, with --answered those that have a label"
+LONGEST_EXAMPLE = 200  # characters
 By = Annotated[str | None, typer.Option("--by", help="Your name; default: your user name.")]
 Note = Annotated[str | None, typer.Option("--note", help="A note; it is shown with the reason.")]
 
@@ -67,11 +69,32 @@ def questions(
     tables, state = open_night(lake, "", system)
     catalog = load_catalog(settings_from(lake=lake).systems)
     rows = read(tables, [each for name, each in catalog.items() if system in ("", name)], with_answer)
-    if rows or form != Format.TABLE:
-        print_rows(rows, COLUMNS, form, limit=limit)
+    if form != Format.TABLE:
+        print_rows(rows, COLUMNS, form)
+    elif rows:
+        for row in rows[:limit]:
+            print_question(row)
+        if len(rows) > limit:
+            out.print(f"{len(rows) - limit:,} more: --limit or --format json")
+        out.print("Answer with: nightlog label GROUP normal, or anomalous")
     elif not state.exit_code:
         out.print("no question is open" if not with_answer else "no question was answered")
     raise typer.Exit(state.exit_code)
+
+
+def print_question(row: dict[str, Any]) -> None:
+    """Print a question: its group, the sessions that it is about, the decision so far, and what sets them apart."""
+    from nightlog.pages.words import n_of
+    from nightlog.sanitize import shortened
+
+    decision = (
+        f"answered {row['answer']}" if row["answer"] else f"so far {row['decision']}, probability of an anomaly {row['probability']:.2f}"
+    )
+    about = f"{row['system']}: {n_of(row['sessions'], 'session')} of {n_of(row['patterns'], 'pattern')}, {decision}"
+    out.print(Text(row["group"], style="bold") + safe(f"  {about}"), soft_wrap=True)
+    out.print(safe(f"  {row['what']}"), soft_wrap=True)
+    for each in re.split("; (?=[+-])", row["example"]) if row["example"] else ():
+        out.print(safe(f"    {shortened(each, LONGEST_EXAMPLE)}"), style="dim", soft_wrap=True)
 
 
 @app.command(rich_help_panel="Feedback")

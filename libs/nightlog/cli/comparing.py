@@ -148,7 +148,7 @@ def line_rows(found: Any, system: str) -> list[dict[str, Any]]:
 def print_changes(rows: list[dict[str, Any]], after: str, limit: int) -> None:
     """Print the changes in anomalies, templates and patterns, by sessions."""
     from nightlog.comparison.sessions import CHANGES, COLUMNS, KINDS
-    from nightlog.pages.charts import shortened
+    from nightlog.sanitize import shortened
 
     if not rows:
         out.print(f"nothing is new, gone, more or fewer on {after}, by sessions")
@@ -165,8 +165,8 @@ def print_changes(rows: list[dict[str, Any]], after: str, limit: int) -> None:
 
 def print_passages(found: Any, run: str, good: str, limit: int, n_context: int) -> None:
     """Print the most novel passages of a comparison."""
-    from nightlog.pages.charts import shortened
     from nightlog.pages.words import n_of
+    from nightlog.sanitize import shortened
 
     shown, n = found.passages(limit, n_context)
     n_new, n_lines = int(found.found.is_new.sum()), len(found.run.codes)

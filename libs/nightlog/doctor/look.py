@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nightlog.doctor import CheckResult, State, endpoint, error, machine, ok, systems, tables
 from nightlog.errors import ConfigError, SettingsError
-from nightlog.ingest.discover import data_folder, find_days
+from nightlog.ingest.discover import data_folder, find_days, present_systems
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import OUTCOMES
 from nightlog.settings import Settings, sources
@@ -65,9 +65,10 @@ def of_systems(settings: Settings, lake: Lake, now: datetime) -> Iterator[CheckR
     """Check the systems of a night, their files and their last nights."""
     found, own, faults = systems.catalogue(settings.systems)
     yield from faults
-    chosen = systems.targets(found, own)
-    yield from systems.inputs(chosen, settings.logs)
     rows = systems.nights(lake)
+    chosen = systems.targets(found, own)
+    chosen = chosen if own else present_systems(chosen, settings.logs, rows)
+    yield from systems.inputs(chosen, settings.logs)
     data: Path | None = None
     with suppress(ConfigError):  # `inputs` reports it
         data = data_folder(settings.logs)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from difflib import SequenceMatcher
 from typing import Any, Literal
 
 from nightlog.errors import NotThere
@@ -143,10 +144,45 @@ def questions(lake: Lake, systems: Sequence[System], with_answer: bool = False, 
 
 
 def example(row: Mapping[str, Any]) -> str:
-    """Return the difference of a question to the normal as one text, or all of its templates if no difference is known."""
-    changes = [("+", event) for event in row.get("added") or ()] + [("-", event) for event in row.get("missing") or ()]
-    shown = changes or [("", event) for event in row.get("events") or ()]
-    return "; ".join(f"{sign}{event['count'] or ''}{'× ' if event['count'] else ''}{event['template']}" for sign, event in shown)
+    """Return the difference of a question to the normal as one text, or all of its templates if no difference is known.
+
+    Of a template that is there instead of a similar one, only the words that differ are shown.
+    """
+    added, missing = (list(row.get(name) or ()) for name in ("added", "missing"))
+    if not added and not missing:
+        return "; ".join(f"{times(event)}{event['template']}" for event in row.get("events") or ())
+    sides = (("+", added, missing), ("-", missing, added))
+    shown = [(sign, event, [each["template"] for each in others]) for sign, events, others in sides for event in events]
+    return "; ".join(f"{sign}{times(event)}{differing(event['template'], others)}" for sign, event, others in shown)
+
+
+def times(event: Mapping[str, Any]) -> str:
+    """Return the count of an event as it stands before its template."""
+    return f"{event['count']}× " if event["count"] else ""
+
+
+def differing(template: str, others: Sequence[str]) -> str:
+    """Return a template without the words that it shares with the most similar of the others: `…` stands for more than two of them.
+
+    The first word stays. A template that shares less than half of the words of each pair's shorter one is shown whole.
+
+    >>> differing("closed: too many commands in=<NUM> out=<NUM> deleted=<NUM>", ["closed: by the client in=<NUM> out=<NUM> deleted=<NUM>"])
+    'closed: too many commands …'
+    >>> differing("disk lost", ["open <PATH>"])
+    'disk lost'
+    """
+    words = template.split()
+    pairs = [SequenceMatcher(None, words, other.split(), autojunk=False) for other in others if other != template]
+    shared = {pair: sum(block.size for block in pair.get_matching_blocks()) for pair in pairs}
+    best = max(pairs, key=lambda pair: shared[pair], default=None)
+    if best is None or 2 * shared[best] < min(len(best.a), len(best.b)):
+        return template
+    shown = list[str]()
+    for tag, first, end, _, _ in best.get_opcodes():
+        part = words[first:end]
+        kept = part if tag != "equal" or len(part) <= 2 else [part[0], "…"] if first == 0 else ["…"]
+        shown += kept
+    return " ".join(shown)
 
 
 def record_answer(

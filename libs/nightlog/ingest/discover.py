@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from nightlog.errors import ConfigError, FormatError
 from nightlog.ingest.archives import ENDINGS
+from nightlog.outcomes import OutcomeKind
 from nightlog.systems.paths import day_in, expression_of, glob_of
 from nightlog.systems.spec import System
 
@@ -192,6 +194,16 @@ def search_days(system: System, data: Path) -> tuple[list[str], list[str]]:
     found = search(data, glob_of(system.input.path))
     days = {day_in(system.input.path, relative(path, data)) for path in found.paths}
     return sorted(day for day in days if day is not None), found.troubles
+
+
+def present_systems(systems: Sequence[System], data: Path, rows: Iterable[Mapping[str, Any]]) -> list[System]:
+    """Return the systems that have files of any day in the data folder, or had input before; all of them if there are none.
+
+    Systems that ship are not the business of a user who has no such logs. One that had input is, even if its files are gone. In an object
+    store no file is looked for. Args: rows of gold.nights (system, outcome).
+    """
+    had_input = {row["system"] for row in rows if row["outcome"] != OutcomeKind.NO_INPUT}
+    return [system for system in systems if system.name in had_input or find_days(system, data)] or list(systems)
 
 
 def log_files(system: System, data: Path, ds: str, paths: list[Path]) -> list[LogFile]:

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from nightlog.errors import NightlogError, is_transient
+from nightlog.ingest.discover import present_systems
 from nightlog.lake.lake import Lake
 from nightlog.lake.storage import clear_storage_errors
+from nightlog.lake.tables import NIGHTS
 from nightlog.outcomes import EXIT_DONE, EXIT_TRANSIENT, Outcome, Stage, exit_code
 from nightlog.run.context import utc_now
 from nightlog.run.night import Night
@@ -50,12 +52,13 @@ def arguments(description: str, with_ds: bool = True) -> argparse.ArgumentParser
 
 
 def chosen_systems(settings: Settings, names: str) -> list[System]:
-    """The named systems; without names all targets, the user's own where NIGHTLOG_SYSTEMS is set."""
+    """Return the named systems; without names the user's own targets, or else the targets that ship and have files (`present_systems`)."""
     catalog = load_catalog(settings.systems)
     if wanted := [name.strip() for name in names.split(",") if name.strip()]:
         return choose(catalog, wanted)
     own = set(load_own(settings))
-    return [system for system in catalog.values() if system.role == "target" and (not own or system.name in own)]
+    targets = [system for system in catalog.values() if system.role == "target" and (not own or system.name in own)]
+    return targets if own else present_systems(targets, settings.logs, Lake(settings.lake).rows(NIGHTS, ["system", "outcome"]))
 
 
 def load_own(settings: Settings) -> list[str]:
