@@ -171,11 +171,13 @@ def differing(template: str, others: Sequence[str]) -> str:
     >>> differing("disk lost", ["open <PATH>"])
     'disk lost'
     """
-    words = template.split()
-    pairs = [SequenceMatcher(None, words, other.split(), autojunk=False) for other in others if other != template]
-    shared = {pair: sum(block.size for block in pair.get_matching_blocks()) for pair in pairs}
-    best = max(pairs, key=lambda pair: shared[pair], default=None)
-    if best is None or 2 * shared[best] < min(len(best.a), len(best.b)):
+    words, best, shared = template.split(), None, 0
+    for other in (each.split() for each in others if each != template):
+        pair = SequenceMatcher(None, words, other, autojunk=False)
+        n = sum(block.size for block in pair.get_matching_blocks())
+        if n > shared and 2 * n >= min(len(words), len(other)):
+            best, shared = pair, n
+    if best is None:
         return template
     shown = list[str]()
     for tag, first, end, _, _ in best.get_opcodes():

@@ -232,7 +232,8 @@ def night_head_line(nights: Sequence[SystemNight], unread: Sequence[str]) -> str
         sentences.append(f"{listed(names)} had no input: only sessions that had waited are judged.")
     if names := [night.system for night in nights if llm_sentence(night.night) is not None]:
         sentences.append(f"No LLM judged {listed(names)}.")
-    sentences.append(f"{n_of(total, 'anomalous session')}{in_findings} of {n_of(len(nights) + len(unread), 'system')}.")
+    n_read = sum(night.published for night in nights) + len(unread)
+    sentences.append(f"{n_of(total, 'anomalous session')}{in_findings} of {n_of(n_read, 'system')}.")
     if waiting := sum(night.night.get("n_provisional") or 0 for night in nights):
         sentences.append(f"{n_of(waiting, 'session')} {'is' if waiting == 1 else 'are'} provisional.")
     for outcomes, words in (

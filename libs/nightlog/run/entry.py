@@ -58,7 +58,8 @@ def chosen_systems(settings: Settings, names: str) -> list[System]:
         return choose(catalog, wanted)
     own = set(load_own(settings))
     targets = [system for system in catalog.values() if system.role == "target" and (not own or system.name in own)]
-    return targets if own else present_systems(targets, settings.logs, Lake(settings.lake).rows(NIGHTS, ["system", "outcome"]))
+    nights = Lake(settings.lake).rows(NIGHTS, ["system", "outcome"])
+    return targets if own else present_systems(targets, settings.logs, nights)
 
 
 def load_own(settings: Settings) -> list[str]:
