@@ -26,11 +26,12 @@ NOT_RUN = {
     "evaluate": "minutes on all labelled systems: tests/evaluation",
     "collect": "needs an endpoint: test_cli.py has it with one",
     "notify": "needs a receiver: tests/handoff",
+    "mcp": "serves until its client ends: tests/handoff",
     "doctor": "its example asks an endpoint: tests/doctor",
     "approve": "needs a night that was held back: tests/night",
 }
 # Commands without --format: their answer is a sentence.
-IN_WORDS = {"approve", "init"}
+IN_WORDS = {"approve", "init", "mcp"}
 
 
 def examples(name: str) -> list[str]:

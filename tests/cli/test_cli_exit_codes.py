@@ -52,6 +52,7 @@ ASKS_FOR_NOTHING = {
     "init": "writes a new file",
     "doctor": "shows what is missing, with code 1",
     "systems": "lists system files",
+    "mcp": "serves",
     "jars": "downloads files",
     "spark-submit": "starts a job with options of its own",
 }

@@ -319,3 +319,26 @@ def submit(
 
     command = submit_command(words, settings_from())
     os.execve(command[0], command, submit_environment(command, os.environ))
+
+
+@app.command(rich_help_panel="Investigate")
+def mcp(
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Give out raw lines and session ids, and all tables: for an assistant on this machine.")
+    ] = False,
+    lake: LakeOption = None,
+) -> None:
+    """Serve the lake to an assistant by the Model Context Protocol, on standard input and output. Read-only; texts are redacted.
+
+    Example: nightlog mcp --lake /srv/nightlog/lake
+    """
+    from importlib.util import find_spec
+
+    from nightlog.errors import ConfigError
+
+    if find_spec("mcp") is None:
+        raise ConfigError("this command needs the package mcp: pip install 'nightlog[mcp]'")
+    from nightlog.handoff.mcp_server import Reader, make_server
+
+    settings = settings_from(lake=lake)
+    make_server(Reader(open_tables(lake), settings.systems, raw)).run("stdio")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 from nightlog.errors import NotThere, UsageError
@@ -163,11 +164,25 @@ def incidents(lake: Lake, ds: str) -> list[dict[str, Any]]:
 
 
 def connect(lake: Lake, with_absent: bool = False) -> duckdb.DuckDBPyConnection:
-    """Return DuckDB over the lake's tables, named as everywhere (`gold.anomalies`), and the views.
-
-    Its SQL reads the tables and nothing else: no file, no network, no extension, no setting; tables that it makes are gone with the answer.
+    """Return DuckDB over the lake's tables, named as everywhere (`gold.anomalies`), and the views; see `connect_tables`.
 
     Args: with_absent: tables that are not there yet are empty ones, instead of unknown.
+    """
+    found: dict[TableSpec, object] = {}
+    for spec in ALL_TABLES:
+        if lake.exists(spec):
+            # A merge by delta-rs writes strings in a form that Arrow cannot compare in a filter, so DuckDB filters the small tables itself:
+            # a scanner takes no filters.
+            found[spec] = lake.dataset(spec) if "ds" in spec.partition else lake.dataset(spec).scanner()
+        elif with_absent:
+            found[spec] = rows_table(spec, [])
+    return connect_tables(found)
+
+
+def connect_tables(tables: Mapping[TableSpec, object]) -> duckdb.DuckDBPyConnection:
+    """Return DuckDB over Arrow tables, datasets or scanners, under the names of the lake's tables, and their views.
+
+    Its SQL reads the tables and nothing else: no file, no network, no extension, no setting; tables that it makes are gone with the answer.
     """
     import duckdb
 
@@ -175,41 +190,50 @@ def connect(lake: Lake, with_absent: bool = False) -> duckdb.DuckDBPyConnection:
         ("autoinstall_known_extensions", "autoload_known_extensions", "allow_community_extensions"), "false"
     )
     connection = duckdb.connect(config=closed | {"temp_directory": "", "allow_persistent_secrets": "false"})
-    for spec in ALL_TABLES:
-        there = lake.exists(spec)
-        if there or with_absent:
-            schema, name = spec.name.split(".")
-            connection.execute(f"create schema if not exists {schema}")
-            rows = lake.dataset(spec) if there else rows_table(spec, [])
-            # A merge by delta-rs writes strings in a form that Arrow cannot compare in a filter, so DuckDB filters the small tables itself:
-            # a scanner takes no filters.
-            narrow = there and "ds" not in spec.partition
-            connection.register(f"_{schema}_{name}", rows.scanner() if narrow else rows)
-            connection.execute(f"create view {spec.name} as select * from _{schema}_{name}")
-            for view in (view for view in VIEWS if view.over is spec):
-                connection.execute(f"create view {view.name} as {view_sql(view)}")
+    for spec, rows in tables.items():
+        schema, name = spec.name.split(".")
+        connection.execute(f"create schema if not exists {schema}")
+        connection.register(f"_{schema}_{name}", rows)
+        connection.execute(f"create view {spec.name} as select * from _{schema}_{name}")
+        for view in (view for view in VIEWS if view.over is spec):
+            connection.execute(f"create view {view.name} as {view_sql(view)}")
     connection.execute("set enable_external_access = false")
     connection.execute("set lock_configuration = true")
     return connection
 
 
 def query(lake: Lake, sql: str, limit: int | None = None) -> pa.Table:
-    """Run SQL by DuckDB over the lake's tables and views, see `connect`. Columns of the same name are numbered: a, a_2.
+    """Run SQL by DuckDB over the lake's tables and views, see `connect` and `run_query`."""
+    return run_query(connect(lake), sql, limit)
 
-    Args: limit: the most rows that are returned; None returns all.
-    Raises, with DuckDB's message: UsageError if the SQL is wrong, NotThere if it names something that does not exist.
+
+def run_query(connection: duckdb.DuckDBPyConnection, sql: str, limit: int | None = None, seconds: float | None = None) -> pa.Table:
+    """Run SQL on a connection of `connect_tables`. Columns of the same name are numbered: a, a_2.
+
+    Args: limit: the most rows that are returned; None returns all; seconds: a query that takes longer is stopped.
+    Raises, with DuckDB's message: UsageError if the SQL is wrong or takes too long, NotThere if it names something that does not exist.
     """
     import duckdb
 
+    timer = Timer(seconds or 0, connection.interrupt)
+    timer.daemon = True
     try:
-        found = connect(lake).sql(sql)
+        if seconds is not None:
+            timer.start()
+        found = connection.sql(sql)
         if found is None:
             raise UsageError("that is no query: the lake is read only; start with select, with, describe or show")
         table = (found if limit is None else found.limit(limit)).to_arrow_table()
         return table.rename_columns(distinct_names(table.column_names))
+    except duckdb.InterruptException:
+        raise UsageError(f"the query was stopped after {seconds:g} seconds: ask for fewer nights or columns") from None
     except duckdb.Error as error:
         kind = NotThere if isinstance(error, duckdb.CatalogException) else UsageError
-        raise kind(f"{error}; tables: {', '.join(spec.name for spec in ALL_TABLES if lake.exists(spec))}") from error
+        named = connection.sql("select schema_name || '.' || view_name from duckdb_views() where schema_name not in ('main', 'pg_catalog')")
+        known = sorted(str(name) for (name,) in named.fetchall() if not str(name).startswith("information_schema."))
+        raise kind(f"{error}; tables: {', '.join(known)}") from error
+    finally:
+        timer.cancel()
 
 
 def distinct_names(names: Sequence[str]) -> list[str]:
