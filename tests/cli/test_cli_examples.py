@@ -25,13 +25,15 @@ NOT_RUN = {
     "train": "teaches on labelled logs for minutes: tests/detector",
     "evaluate": "minutes on all labelled systems: tests/evaluation",
     "collect": "needs an endpoint: test_cli.py has it with one",
+    "jars": "downloads files: tests/test_wheel.py",
+    "spark-submit": "starts a JVM: tests/test_wheel.py",
     "notify": "needs a receiver: tests/handoff",
     "mcp": "serves until its client ends: tests/handoff",
     "doctor": "its example asks an endpoint: tests/doctor",
     "approve": "needs a night that was held back: tests/night",
 }
 # Commands without --format: their answer is a sentence.
-IN_WORDS = {"approve", "init", "mcp"}
+IN_WORDS = {"approve", "init", "jars", "mcp", "spark-submit"}
 
 
 def examples(name: str) -> list[str]:

@@ -16,7 +16,7 @@ from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, FINDINGS, NIGHTS, OUTCOMES
 from nightlog.llm.redaction import outgoing_template
 from nightlog.outcomes import SUCCESSES, OutcomeKind, is_published
-from nightlog.pages.model import system_outcome
+from nightlog.pages.model import anchor, system_outcome
 from nightlog.pages.render import page_name
 from nightlog.pages.words import BY, long_day, n_of
 from nightlog.pages.words import OUTCOMES as OUTCOME_WORDS
@@ -200,7 +200,7 @@ def finding_line(row: Row, catalog: Mapping[str, System], root: str) -> FindingL
     if system is not None and system.llm.allowed and row["reason"] and row["decided_by"] != "feedback":  # which names session and analyst
         text = outgoing_template(row["reason"], system.llm.redact)
         reason = text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 1]}…"
-    url = f"{root}/{page_name(row['system'])}#f-{row['finding_id']}" if root else ""
+    url = f"{root}/{page_name(row['system'])}#{anchor(row['finding_id'])}" if root else ""
     of = (row["system"], row["finding_id"], row["pattern_id"], bool(row["is_new"]), row["n_sessions"] or 0, row["score"] or 0.0)
     return FindingLine(*of, row["decided_by"], row["status"], reason, url)
 
