@@ -7,6 +7,7 @@ import hashlib
 import re
 from datetime import timedelta
 from html import unescape
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,39 @@ def test_the_page_loads_nothing_and_allows_only_its_own_style_and_script(lake: L
     assert len(ids) == len(set(ids))
     assert {attributes["aria-labelledby"] for _, attributes in tags.seen if "aria-labelledby" in attributes} <= set(ids)
     assert all(attributes.get("aria-label") for tag, attributes in tags.seen if tag == "svg")
+
+
+@pytest.mark.parametrize("name", ["index", "shop", "mail", "../index"])
+def test_pages_have_landmarks_headings_in_order_and_named_tables_and_charts(lake: Lake, name: str) -> None:
+    page = read(lake, name)
+    seen = Tags(page).seen
+    tags = [tag for tag, _ in seen]
+    assert [tags.count(tag) for tag in ("h1", "main", "header", "footer")] == [1, 1, 1, 1]
+    levels = [int(tag[1]) for tag in tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and all(after <= before + 1 for before, after in pairwise(levels))
+    assert tags.count("table") == tags.count("caption")
+    assert all(attributes.get("aria-label") for tag, attributes in seen if tag in ("nav", "svg"))
+    assert all(
+        attributes.get("aria-label") or attributes.get("aria-labelledby") for _, attributes in seen if attributes.get("role") == "region"
+    )
+    assert not [attributes for _, attributes in seen if (attributes.get("tabindex") or "0") != "0"]
+    skip = next(attributes["href"] or "" for tag, attributes in seen if tag == "a" and attributes.get("class") == "skip")
+    assert skip.removeprefix("#") in {attributes.get("id") for _, attributes in seen}
+
+
+def test_lines_stand_in_time_and_the_line_that_was_published_first_tells(tmp_path: Path) -> None:
+    made = small_lake(str(tmp_path / "lake"))
+    place = {"ds": DS, "system": "shop"}
+    rows = [row | {"lines": row["lines"][::-1]} for row in made.rows(ANOMALIES, **place)]
+    made.replace(ANOMALIES, rows, **place)
+    write_pages(made, DS)
+    lost = finding(read(made, "shop"), "p-lost")
+    numbers = [int(number) for number in re.findall(r"raw p-lost-0 (\d) ", lost)]
+    assert numbers == sorted(numbers) and len(numbers) == 7
+    (told,) = re.findall(
+        r'<span class="marked">.*?raw p-lost-0 (\d) ', next(each for each in incidents(read(made)) if "a disk was lost" in each)
+    )
+    assert told == "6"
 
 
 def test_the_same_lake_gives_the_same_bytes_and_a_second_run_changes_only_what_tells_of_it(tmp_path: Path) -> None:

@@ -121,8 +121,9 @@ def anomalies(
     """
     from nightlog.cli.night_state import open_night
     from nightlog.lake.query import anomalies as read
-    from nightlog.lake.tables import ANOMALIES, NIGHTS
+    from nightlog.lake.tables import ANOMALIES, FINDINGS, NIGHTS
     from nightlog.publishing.account import night_sentence
+    from nightlog.publishing.findings import rank_key
 
     tables, state = open_night(lake, ds, system)
     rows = read(tables, state.ds, system) if state.published else []
@@ -130,29 +131,37 @@ def anomalies(
         print_rows(rows, ANOMALIES.names, form)
     elif state.published:
         nights = [row for row in tables.rows(NIGHTS, ds=state.ds) if row["system"] in state.published]
-        show_anomalies(rows, state.ds, limit, night_sentence(nights))
-    if form == Format.TABLE and rows:
-        best = max((row for row in rows if row["status"] == "open"), key=lambda row: row["score"], default=rows[0])
-        there = "" if lake is None else f" --lake {quote(str(lake))}"
-        command = f"nightlog show {best['pattern_id']} --system {best['system']} --ds {state.ds}{there}"
-        out.print(safe(f"The whole story of a finding, here the most certain: {command}"), soft_wrap=True)
+        findings = sorted(tables.rows(FINDINGS, ds=state.ds), key=rank_key)
+        ranked = by_finding(rows, [(row["system"], row["pattern_id"]) for row in findings])
+        show_anomalies(ranked, state.ds, limit, night_sentence(nights))
+        if ranked:
+            first = ranked[0][0]
+            there = "" if lake is None else f" --lake {quote(str(lake))}"
+            command = f"nightlog show {first['pattern_id']} --system {first['system']} --ds {state.ds}{there}"
+            out.print(safe(f"The whole story of a finding, here the first: {command}"), soft_wrap=True)
     raise typer.Exit(state.exit_code)
 
 
-def show_anomalies(rows: Sequence[Mapping[str, Any]], ds: str, limit: int, unjudged: str | None) -> None:
-    """Print one row per finding, ranked as on the page. Args: unjudged: the sentence about sessions that nobody judged."""
-    from rich.table import Table
+def by_finding(rows: Sequence[Mapping[str, Any]], ranked: Sequence[tuple[str, str]]) -> list[list[Mapping[str, Any]]]:
+    """Return rows of gold.anomalies by finding, in the order of `ranked` (system, pattern); those that it lacks come last.
 
-    from nightlog.pages.model import RANKED_BY, rank
-
+    A version without gold.findings may have published them.
+    """
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["system"], row["pattern_id"]), []).append(row)
-    ranked = sorted(
-        groups.values(),
-        key=lambda same: (*rank(same[0]["status"], same[0]["score"], len(same)), same[0]["system"], same[0]["pattern_id"]),
-    )
-    title = f"{len(rows):,} anomalous sessions in {len(groups):,} findings on {ds}"
+    places = [place for place in ranked if place in groups]
+    return [groups[place] for place in [*places, *sorted(groups.keys() - set(places))]]
+
+
+def show_anomalies(ranked: Sequence[Sequence[Mapping[str, Any]]], ds: str, limit: int, unjudged: str | None) -> None:
+    """Print one row per finding. Args: ranked: see `by_finding`; unjudged: the sentence about sessions that nobody judged."""
+    from rich.table import Table
+
+    from nightlog.publishing.findings import RANKED_BY
+
+    n_sessions = sum(map(len, ranked))
+    title = f"{n_sessions:,} anomalous sessions in {len(ranked):,} findings on {ds}"
     table = Table(title=f"{unjudged}; {title}" if unjudged else title, show_lines=True, expand=True)
     table.add_column("session", ratio=2, overflow="fold")
     table.add_column("score", min_width=11)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,7 +61,8 @@ class Finding:
     """A finding with the details that its row lacks.
 
     `row`: its row of gold.findings. `novelty`: see `novelty`. `incident`: its row of gold.incidents. `verdict`: of the LLM, if there is
-    one. `history`: how it is unlike the system's nights so far, in words. `lines`: of its first session, of `n_lines`.
+    one. `history`: how it is unlike the system's nights so far, in words. `lines`: of its first session in the order of time, of
+    `n_lines`. `telling_line`: the first of those that tell most.
     """
 
     row: Mapping[str, Any]
@@ -74,6 +74,7 @@ class Finding:
     sessions: tuple[Session, ...] = ()
     n_lines: int = 0
     lines: tuple[Line | Gap, ...] = ()
+    telling_line: Line | None = None
 
     @property
     def system(self) -> str:
@@ -89,11 +90,6 @@ class Finding:
     def anchor(self) -> str:
         """The name of its place on the system's page, the same on every night."""
         return anchor(self.row["finding_id"])
-
-    @property
-    def telling_line(self) -> Line | None:
-        """The first line that stands out, else None."""
-        return next((line for line in self.lines if isinstance(line, Line) and line.marked), None)
 
 
 def anchor(finding_id: str) -> str:
@@ -151,21 +147,6 @@ class Incident:
     def first(self) -> Finding | None:
         """The first of its findings that a page shows."""
         return next(iter(self.findings), None)
-
-
-RANKED_BY = "probability × √sessions"
-
-
-def rank(status: str, score: float | None, n_sessions: int) -> tuple[bool, bool, float]:
-    """Return the key that ranks findings: open, provisional, suppressed; then by probability times the root of the sessions.
-
-    A finding of many sessions is worth more than one that is a little more certain.
-
-    >>> sorted([("suppressed", 0.9, 100), ("open", 0.9, 1), ("open", 0.6, 16)], key=lambda finding: rank(*finding))
-    [('open', 0.6, 16), ('open', 0.9, 1), ('suppressed', 0.9, 100)]
-    """
-    worth = -1.0 if score is None else round(score * math.sqrt(max(0, n_sessions)), 9)
-    return status == "suppressed", status == "provisional", -worth
 
 
 @dataclass(frozen=True)

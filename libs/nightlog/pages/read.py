@@ -160,7 +160,8 @@ class NightReader:
             pattern = row["pattern_id"]
             example = raw.get(examples.get(pattern, ""), {})
             marked = {each["template_id"] for each in row["telling"] or () if each["change"] == "more"}
-            lines = example_lines(example.get("lines") or (), events, marked)
+            records = example_records(example.get("lines") or (), events, marked)
+            lines = in_time(records)
             yield Finding(
                 row,
                 novelty(row, nights),
@@ -171,6 +172,7 @@ class NightReader:
                 tuple(sessions.get(pattern, ())),
                 len(lines),
                 sample_lines(lines),
+                next((record[0] for record in records if record[0].marked), None),
             )
 
     def sessions(self, name: str, patterns: list[str]) -> dict[str, list[Session]]:
@@ -256,20 +258,33 @@ class NightReader:
                 yield from batch.filter(pc.is_in(batch["session_id"], wanted)).to_pylist()
 
 
-def example_lines(
-    rows: Sequence[Mapping[str, Any]], events: Mapping[tuple[str, int], tuple[datetime | None, str]], marked: set[str]
-) -> list[Line]:
-    """Return the raw lines of a session, each with its time and whether it stands out; a line that continues a record stands out with it.
+def example_records(
+    rows: Sequence[Mapping[str, Any]], events: Mapping[tuple[str, int], tuple[datetime | None, str]], telling: set[str]
+) -> list[list[Line]]:
+    """Return the raw lines of a session by record, as they were published; a line that continues a record stands out with it.
 
-    Args: rows as in gold.anomalies; events: see `NightReader.events_by_line`; marked: ids of the templates that stand out.
+    Args: rows as in gold.anomalies; events: see `NightReader.events_by_line`; telling: ids of the templates that stand out.
     """
-    found: list[Line] = []
+    records: list[list[Line]] = []
     for row in rows:
         event = events.get((row["file"], row["line_no"]))
-        continues = event is None and bool(found) and found[-1].file == row["file"]
+        continues = event is None and bool(records) and records[-1][-1].file == row["file"]
         at, template = event or (None, "")
-        found.append(Line(at, row["file"], row["line_no"], row["text"] or "", found[-1].marked if continues else template in marked))
-    return found
+        marked = records[-1][-1].marked if continues else template in telling
+        line = Line(at, row["file"], row["line_no"], row["text"] or "", marked)
+        if continues:
+            records[-1].append(line)
+        else:
+            records.append([line])
+    return records
+
+
+def in_time(records: Sequence[Sequence[Line]]) -> list[Line]:
+    """Return the lines of records in the order of time; as they are if a record has none."""
+    if any(record[0].at is None for record in records):
+        return [line for record in records for line in record]
+    ordered = sorted(records, key=lambda record: (record[0].at, record[0].file, record[0].line_no))
+    return [line for record in ordered for line in record]
 
 
 def utc(at: datetime) -> datetime:
