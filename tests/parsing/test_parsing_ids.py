@@ -128,27 +128,27 @@ def test_lines_of_shipped_systems_with_ids_give_what_they_give_without_marks(nam
 def test_lines_that_differ_in_a_uuid_alone_have_one_shape(mask: str, has_one_shape: bool) -> None:
     rng, parser = random.Random(3), LineParser(make_system(masks=(Mask(name="OWN", pattern=mask),)))
     lines = [f"2026-03-04 10:00:00 INFO jöb {uuid.UUID(int=rng.getrandbits(128))} of req-a" for _ in range(SAMPLE)]
-    shapes, of_line, _ = shapes_of(Text(pa.array(lines)), parser, ShapeCache())
-    assert [shapes[number].message for number in of_line.tolist()] == [parser.parse(line).message for line in lines]
-    assert (len(np.unique(of_line)) == 1) == has_one_shape
+    found = shapes_of(Text(pa.array(lines)), parser, ShapeCache())
+    assert [found.shapes[number].message for number in found.of_line.tolist()] == [parser.parse(line).message for line in lines]
+    assert (len(np.unique(found.of_line)) == 1) == has_one_shape
 
 
 def test_an_id_that_survives_masking_is_kept_and_the_others_are_marked() -> None:
     rng = random.Random(3)
     hosts = ["web7a1", "db12b3"] * SAMPLE
     lines = [f"2026-03-04 10:00:00 INFO job {random_text(rng, HEX, 4)}1a{random_text(rng, HEX, 20)} of {host} req-a" for host in hosts]
-    shapes, of_line, _ = shapes_of(Text(pa.array(lines)), LineParser(make_system()), ShapeCache())
-    messages = {shapes[number].message for number in np.unique(of_line).tolist()}
+    found = shapes_of(Text(pa.array(lines)), LineParser(make_system()), ShapeCache())
+    messages = {found.shapes[number].message for number in np.unique(found.of_line).tolist()}
     assert messages == {"job <HEX> of web<NUM>a<NUM> req-a", "job <HEX> of db<NUM>b<NUM> req-a"}
-    assert len(np.unique(of_line)) < SAMPLE / 10
+    assert len(np.unique(found.of_line)) < SAMPLE / 10
 
 
 def test_what_is_remembered_of_one_part_holds_in_the_next() -> None:
     rng, parser, cache = random.Random(4), LineParser(make_system()), ShapeCache()
     for n in (SAMPLE, SAMPLE, SAMPLE + LEAST_LINES - 1):
         lines = [f"2026-03-04 10:00:00 INFO job {uuid.UUID(int=rng.getrandbits(128))} of req-{n}" for _ in range(n)]
-        shapes, of_line, _ = shapes_of(Text(pa.array(lines)), parser, cache)
-        ids = shapes[of_line[-1]].ids
+        found = shapes_of(Text(pa.array(lines)), parser, cache)
+        ids = found.shapes[found.of_line[-1]].ids
         assert [lines[-1][first:last] for first, last in ids] == [f"req-{n}"]
     assert len(cache.marked) == 1
 

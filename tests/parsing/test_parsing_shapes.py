@@ -287,9 +287,9 @@ def test_digits_are_told_apart_where_an_expression_does() -> None:
 
 def test_lines_with_letters_outside_of_ascii_have_shapes() -> None:
     lines = [f"2026-03-04 10:00:00 INFO grün {n} für req-ä{n} 漢字" for n in range(1000, 2000)]
-    shapes, of_line, _ = shapes_of(Text(pa.array(lines)), LineParser(make_system()), ShapeCache())
-    assert len(np.unique(of_line)) == 1
-    assert shapes[of_line[0]].message == "grün <NUM> für req-ä<NUM> 漢字"
+    found = shapes_of(Text(pa.array(lines)), LineParser(make_system()), ShapeCache())
+    assert len(np.unique(found.of_line)) == 1
+    assert found.shapes[found.of_line[0]].message == "grün <NUM> für req-ä<NUM> 漢字"
 
 
 def test_an_expression_that_refers_back_tells_all_digits_apart() -> None:

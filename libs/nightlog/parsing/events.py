@@ -6,7 +6,7 @@ Works on whole columns of bytes; only each new shape of a line, or of a time sta
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,8 @@ import xxhash
 
 from nightlog.lake.parts import Part, read_part, write_part
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE
-from nightlog.parsing.line_shapes import ShapeCache, numbers_of, shapes_of
+from nightlog.parsing.json_shapes import is_direct
+from nightlog.parsing.line_shapes import Found, ShapeCache, numbers_of, shapes_of
 from nightlog.parsing.number_ranges import find_ranges
 from nightlog.parsing.records import Joined, flat_column, join_records, without_colours
 from nightlog.parsing.shapes import LineParser, Shape, Text
@@ -147,12 +148,38 @@ def joined_forms(forms: Sequence[Parsed]) -> Parsed:
 
 def parse_form(rows: pa.Table, system: System, ds: str) -> tuple[pa.Table, Parsed, np.ndarray]:
     """Parse records of one form. Returns events, the account, and a mask of the rows with text that do not have this form."""
-    flat = flat_system(system)
     if system.header.kind == "pattern":
-        events, parsed, matched, blank = parse_table(rows, flat, ds)
+        events, parsed, matched, blank = parse_table(rows, flat_system(system), ds)
         return events, parsed, ~matched & ~blank
+    if is_direct(system.header):
+        return parse_json(rows, system, ds)
+    return parse_flattened(rows, system, ds)
+
+
+def parse_json(rows: pa.Table, system: System, ds: str) -> tuple[pa.Table, Parsed, np.ndarray]:
+    """Parse JSON records by their shape; those that no shape holds for are flattened first. Returns what `parse_form` returns."""
+    parser, known, _ = parser_of(system.model_dump_json())
+    found = shapes_of(Text(rows.column("text")), parser, known)
+    has_shape = found.of_line >= 0
+    if not has_shape.any():
+        return parse_flattened(rows, system, ds)
+    if has_shape.all():
+        events, parsed, _, _ = parse_table(rows, system, ds, found)
+        return events, parsed, ~has_shape
+    direct, rest = rows.filter(pa.array(has_shape)), rows.filter(pa.array(~has_shape))
+    shaped = parse_table(direct, system, ds, replace(found, of_line=found.of_line[has_shape]))
+    others, parsed, left = parse_flattened(rest, system, ds)
+    unknown = ~has_shape
+    unknown[unknown] = left
+    events = pa.concat_tables([shaped[0], others]).sort_by([("file", "ascending"), ("line_no", "ascending")])
+    return events, joined([shaped[1], parsed]), unknown
+
+
+def parse_flattened(rows: pa.Table, system: System, ds: str) -> tuple[pa.Table, Parsed, np.ndarray]:
+    """Parse structured records as flat lines. Returns what `parse_form` returns."""
     texts, matched = flatten(flat_column(rows, "text"), system)
-    events, parsed, _, _ = parse_table(rows.set_column(2, "text", texts).filter(pa.array(matched)), flat, ds)
+    flat_rows = rows.set_column(2, "text", texts).filter(pa.array(matched))
+    events, parsed, _, _ = parse_table(flat_rows, flat_system(system), ds)
     blank = np.asarray(pc.equal(pc.utf8_trim(texts, " "), ""))
     unmatched = np.flatnonzero(~matched & ~blank)
     parsed.tally |= {"n_blank": int((blank & ~matched).sum()), "n_unparsed": len(unmatched)}
@@ -203,15 +230,16 @@ def spark_hash(text: str) -> int:
     return number - (1 << 64) if number >= 1 << 63 else number
 
 
-def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Parsed, np.ndarray, np.ndarray]:
-    """Parse lines (file, line_no, text) of one night by their shapes.
+def parse_table(lines: pa.Table, system: System, ds: str, found: Found | None = None) -> tuple[pa.Table, Parsed, np.ndarray, np.ndarray]:
+    """Parse lines (file, line_no, text) of one night by their shapes. Args: found: these shapes, if they are known.
 
     Returns: events, the columns of silver.events except the partition's, one row per session that a line names, or one without a session;
     the account; masks of the lines that match and of those that are blank.
     """
     parser, known, read = parser_of(system.model_dump_json())
     text = Text(lines.column("text"))
-    shapes, of_line, shaped = shapes_of(text, parser, known)
+    found = found or shapes_of(text, parser, known)
+    shapes, of_line = found.shapes, found.of_line
     matched, blank = (np.array([getattr(shape, name) for shape in shapes], dtype=bool)[of_line] for name in ("matched", "blank"))
     rows = np.flatnonzero(matched)
     at = line_times(text, shapes, of_line, rows, parser, read, ds, has_bounds(system))
@@ -248,7 +276,7 @@ def parse_table(lines: pa.Table, system: System, ds: str) -> tuple[pa.Table, Par
     }
     parsed.unmatched = unparsed_rows(lines, unmatched, ds)
     parsed.totals = [totals_table(code, level, ids, list(levels), ds)]
-    stand = numbers_of(shaped, parser, known.numbers)
+    stand = numbers_of(found.texts, parser, known.numbers)
     numbers = find_ranges(text.data, text.starts[rows], stand, of_line[rows], message, len(ids))
     parsed.numbers = [numbers_table(numbers, ids, lines.select(["file", "line_no"]), rows, ds)] if len(numbers["n"]) else []
     return events, parsed, matched, blank

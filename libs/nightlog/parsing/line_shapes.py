@@ -29,6 +29,9 @@ SAMPLE, HELPFUL = 2048, 0.7
 UUIDS, ALL_IDS = "uuids", "all ids"
 # To find out what expressions see of ids takes as long as to parse this number of lines.
 LEAST_LINES = 50
+# JSON records are decoded one by one if more than this share of them are shapes of their own.
+MOST_JSON = 0.1
+ZERO = ord("0")
 # Bits of the number of an id in its line; a line that is remembered has fewer ids.
 SHIFT = 12
 # Ids that can be seen are found in the first rounds; lines with more of them are parsed line by line.
@@ -63,14 +66,31 @@ class Found:
         return len(self.shapes) - 1
 
 
-def shapes_of(text: Text, parser: LineParser, cache: ShapeCache) -> tuple[list[Shape], np.ndarray, list[str]]:
-    """Return the shapes of the lines: a list, for each line its place in it, and a text of each shape."""
+def shapes_of(text: Text, parser: LineParser, cache: ShapeCache) -> Found:
+    """Return the shapes of the lines. Lines that no shape holds for have one of their own; JSON records have none then."""
     shaped = strings(text.starts, parser.shaped(text.data))
     found = Found(np.full(text.n, -1))
     if (kinds := helpful_marks(shaped)) is not None:
         find_marked(shaped, kinds == UUIDS, parser, cache, found)
     find_unmarked(text, shaped, parser, cache, found)
-    return found.shapes, found.of_line, found.texts
+    if parser.json is not None:
+        leave_zeros(text, found)
+    return found
+
+
+def leave_zeros(text: Text, found: Found) -> None:
+    """Take the shape from lines with a zero where it must not be, and drop shapes that no line has then."""
+    for nth in range(max((len(shape.nonzero) for shape in found.shapes), default=0)):
+        place = np.array([shape.nonzero[nth] if nth < len(shape.nonzero) else -1 for shape in found.shapes], dtype=np.int64)
+        lines = np.flatnonzero(found.of_line >= 0)
+        lines = lines[place[found.of_line[lines]] >= 0]
+        is_zero = text.data[text.starts[lines] + place[found.of_line[lines]]] == ZERO
+        found.of_line[lines[is_zero]] = -1
+    has_shape = found.of_line >= 0
+    used = np.unique(found.of_line[has_shape])
+    if len(used) < len(found.shapes):
+        found.of_line[has_shape] = np.searchsorted(used, found.of_line[has_shape])
+        found.shapes, found.texts = ([each[number] for number in used.tolist()] for each in (found.shapes, found.texts))
 
 
 def strings(starts: np.ndarray, data: np.ndarray, kind: pa.DataType = pa.string()) -> pa.Array:  # noqa: B008 (types are constants)
@@ -194,8 +214,9 @@ def find_unmarked(text: Text, shaped: pa.StringArray, parser: LineParser, cache:
     rows = np.flatnonzero(found.of_line < 0)
     coded = (shaped if len(rows) == text.n else shaped.take(pa.array(rows))).dictionary_encode()
     texts = coded.dictionary.to_pylist()
-    inexact = np.zeros(len(texts), dtype=bool)
-    place = np.zeros(len(texts), dtype=np.int64)
+    if parser.json is not None and len(texts) > max(FULLY, MOST_JSON * len(rows)):
+        return
+    place = np.full(len(texts), -1)
     for number, each in enumerate(texts):
         shape = cache.shapes.get(each)
         if shape is None:
@@ -204,12 +225,13 @@ def find_unmarked(text: Text, shaped: pa.StringArray, parser: LineParser, cache:
                 if len(cache.shapes) >= REMEMBERED:
                     cache.shapes.clear()
                 cache.shapes[each] = shape
-        place[number] = found.add(shape, each)
-        inexact[number] = not shape.exact
-    of_row = np.asarray(coded.indices, dtype=np.int64)
-    found.of_line[rows] = place[of_row]
+        if shape.exact:
+            place[number] = found.add(shape, each)
+    found.of_line[rows] = place[np.asarray(coded.indices, dtype=np.int64)]
+    if parser.json is not None:
+        return
     own: dict[str, int] = {}
-    for row in rows[inexact[of_row]].tolist() if inexact.any() else []:
+    for row in rows[found.of_line[rows] < 0].tolist():
         line = text.line(row)
         if line not in own:
             own[line] = found.add(parser.parse(line), line)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import bisect
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import itemgetter
 from re import _constants as sre  # type: ignore[attr-defined]  # Python's own parser of expressions has no public name
@@ -23,7 +23,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from nightlog.parsing.json_shapes import JsonRecords, Unlike, is_direct
 from nightlog.parsing.number_ranges import HOLDER, MOST_NUMBERS, Number, looked_at, number_of
+from nightlog.parsing.structured import flat_system
 from nightlog.parsing.visibility import MARK, Sight
 from nightlog.systems.spec import DAY_FIELDS, System
 
@@ -38,7 +40,8 @@ Span = tuple[int, int]
 class Shape:
     """The parse of all lines of a shape: places are offsets in bytes from the line's start.
 
-    `exact` says whether it holds for every line of the shape; where not, the other fields hold for the one line that was parsed.
+    `exact` says whether it holds for every line of the shape; where not, the other fields hold for the one line that was parsed. It does
+    not hold for lines with a zero at one of the places `nonzero`.
     """
 
     blank: bool
@@ -48,6 +51,10 @@ class Shape:
     level: str | None = None
     ids: tuple[Span, ...] = ()
     stamp: tuple[Span | str, ...] = ()
+    nonzero: tuple[int, ...] = ()
+
+
+INEXACT = Shape(blank=False, matched=False, exact=False)
 
 
 class Text:
@@ -95,6 +102,7 @@ class LineParser:
     """The expressions of a system, compiled, and which digits they tell apart."""
 
     def __init__(self, system: System):
+        spec, system = system, flat_system(system)
         self.header = re.compile(system.header.pattern, re.DOTALL | re.ASCII)
         self.masks = [(re.compile(each.pattern, re.ASCII), each.placeholder) for each in system.all_masks]
         self.numbered = looked_at(system.all_masks)
@@ -106,6 +114,7 @@ class LineParser:
         self.has_end = "message_end" in self.fields
         patterns = [self.header, *[mask for mask, _ in self.masks], *([self.ids] if self.ids else [])]
         self.alike, self.kept = digits_alike(patterns)
+        self.json = JsonRecords(spec, self.shaped) if is_direct(spec.header) else None
 
     def shaped(self, data: np.ndarray) -> np.ndarray:
         """Return bytes of text with the digits that no expression tells apart made one."""
@@ -120,7 +129,22 @@ class LineParser:
         return shaped
 
     def parse(self, text: str) -> Shape:
-        """One line: its own, or that of a shape."""
+        """Return the shape of one line: its own, or that of all lines with this text. A JSON record must hold for all of its shape."""
+        if self.json is None:
+            place = bytes_of(text)
+            return self.parse_flat(text, lambda begin, end: (place(begin), place(end)))
+        flat, place = self.json.flat(text), bytes_of(text)
+        if flat is None:
+            return INEXACT
+        try:
+            shape = self.parse_flat(flat.text, lambda begin, end: byte_span(place, flat.source(begin, end)))
+            self.numbers(text)
+        except Unlike:
+            return INEXACT
+        return replace(shape, nonzero=tuple(place(each) for each in flat.places.nonzero))
+
+    def parse_flat(self, text: str, span: Callable[[int, int], Span]) -> Shape:
+        """Return the shape of a line. Args: span: the bytes of a line at places of the text."""
         blank = not text.strip(" ")
         found = self.header.fullmatch(text)
         if found is None or blank:
@@ -131,15 +155,14 @@ class LineParser:
         masked = masked.strip(" ")
         level = (found["level"] or "") if "level" in self.fields else None
         exact = not DIGIT.search(masked) and not (level and DIGIT.search(level))
-        place = bytes_of(text)
-        ids = tuple((place(start), place(end)) for start, end in self.id_spans(text, found))
+        ids = tuple(span(start, end) for start, end in self.id_spans(text, found))
         stamp: list[Span | str] = []
         for number, piece in enumerate(self.pieces):
             if number % 2 == 0 or piece in DAY_FIELDS:
                 stamp.append(piece)
             else:
                 start, end = found.span(piece)
-                stamp.append((place(max(start, 0)), place(max(end, 0))))
+                stamp.append(span(max(start, 0), max(end, 0)))
         return Shape(blank, True, exact, masked, level, ids, tuple(stamp))
 
     def message_of(self, found: re.Match[str]) -> str:
@@ -149,8 +172,12 @@ class LineParser:
 
     def numbers(self, text: str) -> tuple[Number, ...]:
         """Return where the numbers stand that the mask NUM takes out of a line, or of all lines of a shape; none where it says <NUM>
-        itself.
+        itself. Raises Unlike if a number of a JSON record is not one piece of it.
         """
+        flat, place = self.json.flat(text) if self.json else None, bytes_of(text)
+        if self.json and flat is None:
+            return ()
+        text = flat.text if flat else text
         found = self.header.fullmatch(text) if self.numbered else None
         if found is None:
             return ()
@@ -164,8 +191,9 @@ class LineParser:
         spans = [each.span() for each in itertools.islice(self.masks[-1][0].finditer(message), MOST_NUMBERS)]
         for each in reversed(moves):
             spans = [(back(start, each), back(end - 1, each) + 1) for start, end in spans]
-        place, begin, own = bytes_of(text), found.start("message"), len(found["message"] or "")
-        return tuple(number_of(text[begin + start : begin + end], place(begin + end)) for start, end in spans if end <= own)
+        begin, own = found.start("message"), len(found["message"] or "")
+        spans = [(begin + start, begin + end) for start, end in spans if end <= own]
+        return tuple(number_of(text[start:end], place(flat.source(start, end)[1] if flat else end)) for start, end in spans)
 
     @cached_property
     def sights(self) -> tuple[Sight, Sight | None, list[Sight]]:
@@ -179,6 +207,14 @@ class LineParser:
         Args: marked: the text with marks (see `visibility`) for the characters of ids; owners: the number of the id of each character, -1
         if it is part of none.
         """
+        if self.json is not None:
+            flat = self.json.flat(text)
+            if flat is None:
+                return set()
+            inside = {place for begin, end in flat.places.strings for place in range(begin, end)}
+            if outside := {owners[mark.start()] for mark in MARK.finditer(marked) if mark.start() not in inside}:
+                return outside
+            text, marked, owners = flat.text, flat.of(marked), flat.owners(owners)
         header, ids, masks = self.sights
         if seen := owners_at(header.spans(marked), marked, owners):
             return seen
@@ -247,6 +283,11 @@ def back(place: int, moves: Sequence[Span]) -> int:
     """
     number = bisect.bisect_right(moves, place, key=itemgetter(0))
     return place + (moves[number - 1][1] if number else 0)
+
+
+def byte_span(place: Callable[[int], int], span: Span) -> Span:
+    """Return a span of characters as one of bytes."""
+    return place(span[0]), place(span[1])
 
 
 def bytes_of(text: str) -> Any:
