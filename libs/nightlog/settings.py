@@ -423,6 +423,14 @@ def variable(place: tuple[str | int, ...]) -> str:
     return name if name.isupper() or not place else f"NIGHTLOG_{name.upper()}"
 
 
+def lineage_namespace() -> str | None:
+    """Return the namespace of jobs in OpenLineage's events; None if no transport is configured, by the conventions of its client."""
+    files = (Path("openlineage.yml"), Path.home() / ".openlineage" / "openlineage.yml")
+    named = any(name in ("OPENLINEAGE_URL", "OPENLINEAGE_CONFIG") or name.startswith("OPENLINEAGE__TRANSPORT") for name in os.environ)
+    is_disabled = os.environ.get("OPENLINEAGE_DISABLED", "").strip().lower() == "true"
+    return os.environ.get("OPENLINEAGE_NAMESPACE", "nightlog") if (named or any(map(Path.is_file, files))) and not is_disabled else None
+
+
 def java_home() -> str | None:
     """Return the folder of Java for Spark, None if Spark takes the one on the path."""
     return os.environ.get("JAVA_HOME")

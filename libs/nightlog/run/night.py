@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from nightlog.errors import GateFailed, NightlogError, NoInput, first_line, outcome_of
+from nightlog.handoff.lineage import Place, with_lineage
 from nightlog.lake.lake import Lake
 from nightlog.lake.storage import clear_storage_errors, is_free, locked
 from nightlog.lake.tables import NIGHTS, ROUTES, SCORES
@@ -72,10 +73,16 @@ class Night:
         return found
 
     def run_stage(self, stage: Stage) -> Iterator[Outcome]:
-        """Run one stage for every system, and add each outcome to ops.outcomes.
+        """Run one stage for every system, and add each outcome to ops.outcomes; lineage events report it where they are configured.
 
         Systems that this run has finished are passed over, and those whose earlier stages failed.
         """
+        context = self.context
+        place = Place(context.ds, context.run_id, str(context.lake.root), str(context.settings.logs))
+        yield from with_lineage(stage, place, self.run_systems(stage), context.clock)
+
+    def run_systems(self, stage: Stage) -> Iterator[Outcome]:
+        """Run one stage for every system that is left."""
         self.progress.refresh()
         step, systems = STEPS[stage], [each for each in self.context.systems if not self.progress.is_finished(each, stage)]
         if step.work is None:
