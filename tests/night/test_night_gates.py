@@ -68,7 +68,7 @@ def test_what_is_held_back_says_why_and_is_published_when_approved(tmp_path: Pat
     assert found["told", Stage.PUBLISH].outcome == "done" and "expected at most" in (found["told", Stage.PUBLISH].detail or "")
     # an answer that says neither of what answers may say
     assert found["unsound", Stage.PUBLISH].outcome == "gated"
-    for word in ("ops.answers: label unknown", "nightlog restore"):
+    for word in ("a wrong label, expected one of normal, anomalous", "nightlog restore"):
         assert word in (found["unsound", Stage.PUBLISH].detail or "")
     nights = {row["system"]: row["outcome"] for row in lake.rows(NIGHTS, ds=DS) if row["system"] != "unsound"}
     assert nights == {"broken": "gated", "busy": "gated", "odd": "gated", "usual": "done", "told": "done"}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ import pytest
 from nightlog.errors import GateFailed
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import schema_of, write_part
-from nightlog.lake.tables import ANSWERS, LINES_TABLE, MODELS, OUTCOMES
-from nightlog.quality.rules import LINES, OPS, Rules, check_lines, line_sums, rule_sums, unsound_ops
+from nightlog.lake.schema import arrow_schema
+from nightlog.lake.tables import ANSWERS, LINES_TABLE, MODELS, OUTCOMES, TableSpec
+from nightlog.quality.rules import LINES, OF_ALL_NIGHTS, OF_THE_NIGHT, check_lines, line_sums, unsound_ops, unsound_rows
 
 DS = "2026-03-04"
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -78,76 +79,66 @@ ROWS: dict[str, dict[str, Any]] = {
     "ops.handoffs": {"ds": DS, "run_id": "r", "kind": "export", "outcome": "failed", "at": NOON},
     "ops.models": {"version": "a" * 16, "system": "", "sha256": "a" * 64, "status": "promoted"},
 }
-BREAKS: dict[str, dict[str, list[dict[str, Any]]]] = {
-    "ops.outcomes": {
-        "without run, system or time": [{"at": None}, {"run_id": None}],
-        "stage unknown": [{"stage": "guess"}, {"stage": None}],
-        "outcome unknown": [{"outcome": "fine"}],
-        "seconds below 0": [{"seconds": -0.1}, {"seconds": float("nan")}],
-    },
-    "ops.llm_calls": {
-        "without run, LLM or time": [{"llm": None}, {"at": None}],
-        "round unknown": [{"round": 3}],
-        "costs below 0": [{"calls": -1}, {"tokens_out": -1}, {"money": -0.01}],
-    },
-    "ops.llm_batches": {
-        "without run or time": [{"submitted_at": None}],
-        "status unknown": [{"status": "paid"}],
-        "round unknown": [{"round": None}],
-        "costs below 0": [{"money": -1.0}],
-    },
-    "ops.answers": {
-        "kind unknown": [{"kind": "guess"}],
-        "about something unknown": [{"about": "line"}],
-        "label unknown": [{"label": "odd"}],
-        "about nothing, by nobody or at no time": [{"group": None}, {"answered_by": None}, {"answered_at": None}],
-    },
-    "ops.quarantine": {
-        "stage unknown": [{"stage": "x"}],
-        "without reason": [{"reason": None}],
-        "not JSON": [{"row": "{"}, {"row": "[]"}, {"row": None}],
-    },
-    "ops.approvals": {
-        "stage unknown": [{"stage": "embed"}],
-        "by nobody or at no time": [{"approved_by": None}, {"approved_at": None}],
-    },
-    "ops.handoffs": {"kind unknown": [{"kind": "fax"}], "outcome unknown": [{"outcome": None}], "at no time": [{"at": None}]},
-    "ops.models": {
-        "status unknown": [{"status": "best"}],
-        "digest and version differ": [{"sha256": "b" * 64}, {"sha256": "a" * 16}, {"sha256": None}],
-    },
+BREAKS: dict[str, list[tuple[str, Any]]] = {
+    "ops.outcomes": [
+        ("at", None),
+        ("run_id", None),
+        ("stage", "guess"),
+        ("stage", None),
+        ("outcome", "fine"),
+        ("seconds", -0.1),
+        ("seconds", math.nan),
+    ],
+    "ops.llm_calls": [("llm", None), ("at", None), ("round", 3), ("calls", -1), ("tokens_out", -1), ("money", -0.01)],
+    "ops.llm_batches": [("submitted_at", None), ("status", "paid"), ("round", None), ("money", -1.0)],
+    "ops.answers": [("kind", "guess"), ("about", "line"), ("label", "odd"), ("group", None), ("answered_by", None), ("answered_at", None)],
+    "ops.quarantine": [("stage", "x"), ("reason", None), ("row", "{"), ("row", "[]"), ("row", None)],
+    "ops.approvals": [("stage", "embed"), ("approved_by", None), ("approved_at", None)],
+    "ops.handoffs": [("kind", "fax"), ("outcome", None), ("at", None)],
+    "ops.models": [("status", "best"), ("sha256", "b" * 64), ("sha256", "a" * 16), ("sha256", None)],
 }
+CHECKED = (*OF_THE_NIGHT, *OF_ALL_NIGHTS)
 
 
-@pytest.mark.parametrize("rules", OPS, ids=lambda rules: rules.spec.name)
-def test_each_rule_of_a_table_is_broken_by_what_it_is_about_alone(rules: Rules) -> None:
-    sound, breaks = ROWS[rules.spec.name], BREAKS[rules.spec.name]
-    assert breaks.keys() == rules.broken.keys()
-    assert set(rules.columns) <= sound.keys()
-    assert rule_sums(rules, []) == rule_sums(rules, [sound]) == {}
-    for name, changes in breaks.items():
-        for change in changes:
-            expected = {sound.get("system", ""): {f"{rules.spec.name}: {name}": 1}}
-            assert rule_sums(rules, [sound | change]) == expected, (name, change)
-    twice = {sound.get("system", ""): {f"{rules.spec.name}: repeated": 1}}
-    assert rule_sums(rules, [sound, dict(sound)]) == (twice if rules.key is not None else {})
+def breaches_of(spec: TableSpec, *rows: dict[str, Any]) -> dict[str, list[str]]:
+    """System → texts of the breaches in rows of a table."""
+    found = unsound_rows(spec, pa.Table.from_pylist(list(rows), arrow_schema(spec)))
+    return {system: [breach.text for breach in breaches] for system, breaches in found.items()}
 
 
-def test_models_that_do_not_serve_may_be_many(tmp_path: Path) -> None:
-    rules = next(rules for rules in OPS if rules.spec == MODELS)
-    others: list[Mapping[str, Any]] = [ROWS["ops.models"] | {"status": status} for status in ("candidate", "retired", "retired")]
-    assert rule_sums(rules, [ROWS["ops.models"], *others, ROWS["ops.models"] | {"system": "shop"}]) == {}
+@pytest.mark.parametrize("spec", CHECKED, ids=lambda spec: spec.name)
+def test_each_rule_of_a_table_is_broken_by_what_it_is_about_alone(spec: TableSpec) -> None:
+    sound = ROWS[spec.name]
+    assert breaches_of(spec) == breaches_of(spec, sound) == {}
+    for column, value in BREAKS[spec.name]:
+        found = breaches_of(spec, sound | {column: value})
+        assert list(found) == [sound.get("system", "")]
+        (text,) = found[sound.get("system", "")]
+        assert text.startswith(f"{spec.name}: 1 row with a wrong {column}, expected "), (column, value, text)
+
+
+@pytest.mark.parametrize("spec", CHECKED, ids=lambda spec: spec.name)
+def test_rows_that_may_be_there_once_alone_are_not_there_twice(spec: TableSpec) -> None:
+    repeated = breaches_of(spec, ROWS[spec.name], dict(ROWS[spec.name]))
+    expected = {"ops.outcomes": "stage and time once", "ops.llm_batches": "each value once", "ops.models": "one promoted model per system"}
+    assert (list(repeated.values()) != []) == (spec.name in expected)
+    assert all(expected[spec.name] in text for texts in repeated.values() for text in texts)
+
+
+def test_models_that_do_not_serve_may_be_many() -> None:
+    others = [ROWS["ops.models"] | {"status": status} for status in ("candidate", "retired", "retired")]
+    assert breaches_of(MODELS, ROWS["ops.models"], *others, ROWS["ops.models"] | {"system": "shop"}) == {}
 
 
 def named(text: str) -> str:
-    """The sum that a breach is about."""
-    return text.partition("'column': '")[2].partition("'")[0]
+    """The table and the column that a breach is about."""
+    return f"{text.partition(':')[0]} {text.partition(' wrong ')[2].partition(',')[0]}"
 
 
 def test_what_is_broken_is_found_in_the_lake_and_said_of_its_system_and_night(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
-    for rules in OPS:
-        lake.append(rules.spec, [ROWS[rules.spec.name]])
+    for spec in CHECKED:
+        lake.append(spec, [ROWS[spec.name]])
     assert unsound_ops(lake, DS) == {}
     outcome = ROWS["ops.outcomes"]
     lake.append(OUTCOMES, [outcome | {"system": "mail", "seconds": -1.0}, outcome | {"ds": "2026-03-03", "stage": "x"}])
@@ -155,9 +146,9 @@ def test_what_is_broken_is_found_in_the_lake_and_said_of_its_system_and_night(tm
     lake.append(MODELS, [ROWS["ops.models"] | {"version": "b" * 16, "sha256": "b" * 64}])
     found = {system: [(each.severity, named(each.text)) for each in some] for system, some in unsound_ops(lake, DS).items()}
     assert found == {
-        "mail": [("warning", "ops.outcomes: seconds below 0")],
-        "shop": [("critical", "ops.answers: label unknown")],
-        "": [("critical", "ops.models: repeated")],
+        "mail": [("warning", "ops.outcomes seconds")],
+        "shop": [("critical", "ops.answers label")],
+        "": [("critical", "ops.models status")],
     }
     shutil.rmtree(lake.root)
     assert unsound_ops(Lake(lake.root), DS) == {}

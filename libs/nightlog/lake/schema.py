@@ -1,7 +1,7 @@
 """Tables: their declaration by the type of their rows, their types for Delta, Arrow and Spark, and additive schema growth.
 
 A table is declared once, as the `TypedDict` of its rows. Fields are columns, their type is that of the column, and `Annotated` gives the
-meaning; the docstring is the meaning of a row. Code reads and writes rows of this type, so that mypy knows each column.
+meaning and the rule that its values are checked by; the docstring is the meaning of a row. Code reads and writes rows of this type, so that mypy knows each column.
 
 A lake is kept for years, and a later version of Nightlog may know more columns (or more fields of a nested record) than the tables have.
 Readers see nulls in them. The first write adds them to the table, in a commit of their own. Any other difference is refused.
@@ -15,7 +15,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from nightlog.errors import SchemaMismatch
 
@@ -24,6 +37,7 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable, Field, Schema
     from deltalake.schema import DataType
     from pyspark.sql.types import StructType
+    from typing_extensions import TypeVar as TypeVarWithDefault
 
 
 # Types in the words of Delta's log, which Spark and delta-rs both read: a name, or the parts of a nested type.
@@ -31,12 +45,52 @@ Type = str | Mapping[str, Any]
 STRING, INT, LONG, FLOAT, DOUBLE, TIME, BOOLEAN = "string", "integer", "long", "float", "double", "timestamp", "boolean"
 
 
+@dataclass(frozen=True)
+class Rule:
+    """The values that a column may have; a value that breaks the rule is a breach of this severity. Null breaks it only if `required`.
+
+    `values`: the known ones; `low` and `high`: bounds, of a list those of its length; `not_before`: a column that is not later; `unique`: no
+    value occurs twice in a slice.
+    """
+
+    required: bool = False
+    values: tuple[str | int, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    not_before: str = ""
+    unique: bool = False
+    severity: Literal["critical", "warning"] = "critical"
+
+    @property
+    def expected(self) -> str:
+        """The values that are expected, in words.
+
+        >>> Rule(required=True, low=0, high=1).expected, Rule(values=("open", "lost")).expected
+        ('a value, 0 to 1', 'one of open, lost')
+        """
+        bounds = f"at least {self.low:g}" if self.high is None and self.low is not None else f"{self.low} to {self.high}"
+        parts = {
+            "a value": self.required,
+            "each value once": self.unique,
+            f"one of {', '.join(map(str, self.values))}": bool(self.values),
+            bounds: self.low is not None or self.high is not None,
+            f"not before {self.not_before}": bool(self.not_before),
+        }
+        return ", ".join(text for text, applies in parts.items() if applies)
+
+
 class Column(NamedTuple):
-    """A column: its name, its type, and its meaning."""
+    """A column: its name, its type, its meaning, and the rule of its values, if there is one."""
 
     name: str
     type: Type
     meaning: str
+    rule: Rule | None = None
+
+    @property
+    def is_list(self) -> bool:
+        """True if each value is a list."""
+        return not isinstance(self.type, str) and self.type["type"] == "array"
 
 
 def struct(**fields: Type) -> Type:
@@ -74,15 +128,12 @@ LogFile = Annotated[str, "log file, relative to the data folder"]
 LineNo = Annotated[int, "line number in the file, from 1"]
 RunId = Annotated[str, "the run that wrote the row"]
 
+Note = TypeVar("Note")
 # A row of a table, by the names of its columns; bare `TableSpec` is a table of any rows.
 if TYPE_CHECKING:
-    from typing_extensions import TypeVar
-
-    Row = TypeVar("Row", bound=Mapping[str, Any], default=Any)
+    Row = TypeVarWithDefault("Row", bound=Mapping[str, Any], default=Any)
 else:
-    from typing import TypeVar
-
-    Row = TypeVar("Row", bound=Mapping[str, Any])  # defaults came with Python 3.13
+    Row = TypeVar("Row", bound=Mapping[str, Any])  # a default needs Python 3.13
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,9 +177,12 @@ def table(
     sorted_by: str | None = None,
     retention: Literal["bronze", "silver", "gold"] | None = None,
 ) -> TableSpec[Row]:
-    """Return the table of rows of a type, a TypedDict whose fields are annotated with their meaning; for the others see TableSpec."""
+    """Return the table of rows of a type, a TypedDict whose fields are annotated with their meaning and rule; for the others see TableSpec."""
     about = (row.__doc__ or "").removesuffix(".")
-    columns = tuple(Column(field, column_type(hint), meaning(hint)) for field, hint in get_type_hints(row, include_extras=True).items())
+    columns = tuple(
+        Column(field, column_type(hint), note(hint, str) or "", note(hint, Rule))
+        for field, hint in get_type_hints(row, include_extras=True).items()
+    )
     return TableSpec(name, columns, key, partition, sorted_by, retention, about[:1].lower() + about[1:])
 
 
@@ -154,13 +208,13 @@ def column_type(hint: Any) -> Type:
     return {str: STRING, int: LONG, float: DOUBLE, datetime: TIME, bool: BOOLEAN}[hint]
 
 
-def meaning(hint: Any) -> str:
-    """Return the meaning of a column.
+def note(hint: Any, kind: type[Note]) -> Note | None:
+    """Return the note of a kind that a field is annotated with: its meaning (str) or its rule (Rule); None without one.
 
-    >>> meaning(Annotated[Int32, "rounds"])
-    'rounds'
+    >>> note(Annotated[Int32, "rounds", Rule(low=1)], Rule).low
+    1
     """
-    return next(each for each in hint.__metadata__ if isinstance(each, str))
+    return next((each for each in hint.__metadata__ if isinstance(each, kind)), None)
 
 
 @cache

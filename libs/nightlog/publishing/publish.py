@@ -58,10 +58,10 @@ from nightlog.quality.gates import (
     JUDGED,
     PUBLISHED,
     Breach,
-    anomaly_expectations,
-    check,
+    check_slice,
     check_sums,
     judged_sums,
+    narrow_frame,
     session_sums,
     stop_on_critical,
 )
@@ -331,8 +331,8 @@ def publish(
     staged = staged_anomalies(lake, system, by, judged, found, telling, versions)
     findings = derive_findings(lake, system.name, by.ds, staged, len(judged.sessions), telling)
     unsound += check_sums({"anomalies_without_finding": abs(len(staged) - sum(row["n_sessions"] for row in findings))}, PUBLISHED)
-    narrow = narrow_frame(staged, place)
-    breaches = check(narrow, anomaly_expectations(by.ds, system.name)) if len(narrow) else []
+    narrow = narrow_frame(ANOMALIES, staged).assign(**place)
+    breaches = check_slice(ANOMALIES, staged)
     quarantine(lake, system.name, by, narrow, breaches)
     stop_on_critical(system.name, by.ds, unsound + breaches, f"Rows that would be published are in {QUARANTINE.name}")
     told_by_gate = check_anomalies(
@@ -358,15 +358,6 @@ def publish(
     row |= {"rules": rules_of(lake, system.name, by.ds), "student": judged.student}
     lake.replace(NIGHTS, [row], **place)
     return done, detail, outcome
-
-
-def narrow_frame(staged: pa.Table, place: Mapping[str, str]) -> pd.DataFrame:
-    """Return what the gate looks at: no raw lines, no evidence, but how many of them."""
-    narrow = staged.drop_columns(["lines", "evidence", "versions"])
-    for name in ("lines", "evidence"):
-        narrow = narrow.append_column(f"n_{name}", pc.list_value_length(staged.column(name)))
-    frame: pd.DataFrame = narrow.to_pandas().assign(**place)
-    return frame
 
 
 def kinds_of(narrow: pd.DataFrame) -> list[tuple[str, int, str]]:

@@ -8,12 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import pandas as pd
-
 from nightlog.errors import GateFailed
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import APPROVALS, FILES, NIGHTS, QUARANTINE, TEMPLATES
-from nightlog.quality.gates import check, night_expectations
 from nightlog.quality.outliers import (
     COUNTED,
     Outlier,
@@ -43,6 +40,8 @@ LOOK = {
     "hosts": f"See {FILES.name} for the files of each night",
     "lines": f"See {FILES.name} for the files of each night",
 }
+# Shares of the lines with text beyond which there is a warning.
+MOST = {"replaced": 0.2, "without_session": 0.9, "untimed": 0.2, "astray": 0.01}
 # One cause, one message: if the first is outside, the others are not looked at.
 SAME_CAUSE = {"lines": ("bytes", "files")}
 
@@ -128,12 +127,11 @@ def check_parsed(lake: Lake, system: System, ds: str, counts: Mapping[str, int],
     """
     check_account(system.name, ds, counts)
     total = with_text(counts)
-    named = ("replaced", "without_session", "astray") + (("untimed",) if system.timestamp is not None else ())
-    shares = {"untimed_share": 0.0} | {f"{name}_share": share(counts.get(f"n_{name}", 0), total) for name in named}
-    breaches = check(pd.DataFrame([shares]), night_expectations())
+    shares = {name: share(counts.get(f"n_{name}", 0), total) for name in MOST if name != "untimed" or system.timestamp is not None}
+    warnings = [f"{name}_share = {value:.3g}, expected at most {MOST[name]}" for name, value in shares.items() if value > MOST[name]]
     found = find_outliers(lake, system, ds, "parse", counts, past)
     look = next((LOOK[each.measure] for each in found if each.severity == "critical" and each.measure in LOOK), LOOK["unparsed"])
-    return [each.text for each in breaches] + stop_unless_approved(system, ds, found, counts, look)
+    return warnings + stop_unless_approved(system, ds, found, counts, look)
 
 
 def check_account(system: str, ds: str, counts: Mapping[str, int]) -> None:

@@ -1,7 +1,6 @@
 """The rules of bronze.lines and of the tables of ops: broken rows are counted, and any non-zero count is a breach.
 
-Rules are counted by plain sums over narrow columns, so that a sound night pays milliseconds; Great Expectations is asked if a sum is
-not zero. bronze.labels has no rule here: nothing but the evaluation reads labels, and it refuses wrong ones with their line.
+bronze.labels has no rule here: nothing but the evaluation reads labels, and it refuses wrong ones with their line.
 """
 
 from __future__ import annotations
@@ -9,20 +8,15 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import pyarrow as pa
 
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import count_nulls, read_part
 from nightlog.lake.tables import ANSWERS, APPROVALS, HANDOFFS, LINES_TABLE, LLM_BATCHES, LLM_CALLS, MODELS, OUTCOMES, QUARANTINE, TableSpec
-from nightlog.outcomes import OutcomeKind, Stage
-from nightlog.quality.gates import Breach, check_sums, stop_on_critical
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-Row = Mapping[str, Any]
+from nightlog.quality.gates import Breach, broken_rules, check_sums, stop_on_critical
 
 LINES = {
     "lines_other_than_were_read": "critical",
@@ -65,157 +59,85 @@ def check_lines(lake: Lake, system: str, ds: str, n_read: int) -> None:
     stop_on_critical(system, ds, check_sums(sums, LINES), f"Run the night again: it replaces its slice of {LINES_TABLE.name}")
 
 
-@dataclass(frozen=True)
-class Rules:
-    """The rules of a table: name → true for a broken row; the columns that they need; the severity of a breach.
+def not_json(rows: pa.Table) -> pa.Array:
+    """Return a mask of the rows that were set aside and are not a JSON object."""
+    return pa.array([not is_object(text) for text in rows.column("row").to_pylist()], pa.bool_())
 
-    `tonight`: only the night's rows are checked. `key`: columns that no two rows have in common, where they are not null.
+
+def is_object(text: str | None) -> bool:
+    """Return True if a text is a JSON object.
+
+    >>> is_object("{}"), is_object("[]"), is_object(None)
+    (True, False, False)
     """
-
-    spec: TableSpec
-    columns: tuple[str, ...]
-    broken: Mapping[str, Callable[[Row], bool]]
-    severity: str
-    tonight: bool = True
-    key: Callable[[Row], object | None] | None = None
-
-    @property
-    def severities(self) -> dict[str, str]:
-        """Return name of each sum → severity if it is not zero."""
-        names = [*self.broken, *(["repeated"] if self.key is not None else [])]
-        return {f"{self.spec.name}: {name}": self.severity for name in names}
-
-
-def missing(*columns: str) -> Callable[[Row], bool]:
-    """Return the rule that none of these is null."""
-    return lambda row: any(row[name] is None for name in columns)
-
-
-def unknown(column: str, *known: str | int | None) -> Callable[[Row], bool]:
-    """Return the rule that a column holds one of these."""
-    return lambda row: row[column] not in known
-
-
-def below_zero(*columns: str) -> Callable[[Row], bool]:
-    """Return the rule that none of these is negative, or not a number."""
-    return lambda row: any(row[name] is not None and not row[name] >= 0 for name in columns)
-
-
-def no_json(row: Row) -> bool:
-    """Return True if a row that was set aside is not a JSON object."""
     try:
-        return not isinstance(json.loads(row["row"] or ""), dict)
+        return isinstance(json.loads(text or ""), dict)
     except ValueError:
-        return True
+        return False
+
+
+def other_digest(rows: pa.Table) -> pa.Array:
+    """Return a mask of the models whose version is not the beginning of their digest."""
+    pairs = zip(rows.column("sha256").to_pylist(), rows.column("version").to_pylist(), strict=True)
+    return pa.array([not re.fullmatch(r"[0-9a-f]{64}", digest or "") or digest[:16] != version for digest, version in pairs], pa.bool_())
+
+
+def serving_twice(rows: pa.Table) -> pa.Array:
+    """Return a mask of the models that serve a system beside another one."""
+    promoted = [status == "promoted" for status in rows.column("status").to_pylist()]
+    systems = rows.column("system").to_pylist()
+    serving = Counter(system for system, serves in zip(systems, promoted, strict=True) if serves)
+    return pa.array([serves and serving[system] > 1 for system, serves in zip(systems, promoted, strict=True)], pa.bool_())
+
+
+def repeated_outcomes(rows: pa.Table) -> pa.Array:
+    """Return a mask of the outcomes that are there more than once."""
+    keys = list(zip(*(rows.column(name).to_pylist() for name in OUTCOMES.key), strict=True))
+    known = Counter(keys)
+    return pa.array([known[key] > 1 for key in keys], pa.bool_())
+
+
+class RowRule(NamedTuple):
+    """A rule that spans several columns or rows, or needs more than a bound: a mask of the rows that break it."""
+
+    text: str
+    broken: Callable[[pa.Table], pa.Array]
+    severity: str
 
 
 # Critical is what decides about sessions, or lets a night through: a wrong row of it would decide wrongly on every night.
-OPS = (
-    Rules(
-        OUTCOMES,
-        ("run_id", "system", "stage", "outcome", "seconds", "at"),
-        {
-            "without run, system or time": missing("run_id", "system", "at"),
-            "stage unknown": unknown("stage", *Stage),
-            "outcome unknown": unknown("outcome", *OutcomeKind),
-            "seconds below 0": below_zero("seconds"),
-        },
-        "warning",
-        key=lambda row: (row["run_id"], row["system"], row["stage"], row["at"]),
+ROW_RULES = {
+    OUTCOMES.name: (RowRule("place, expected each run, system, stage and time once", repeated_outcomes, "warning"),),
+    QUARANTINE.name: (RowRule("row, expected a JSON object", not_json, "warning"),),
+    MODELS.name: (
+        RowRule("sha256, expected one that begins with the version", other_digest, "critical"),
+        RowRule("status, expected one promoted model per system", serving_twice, "critical"),
     ),
-    Rules(
-        LLM_CALLS,
-        ("system", "run_id", "llm", "round", "calls", "items", "tokens_in", "tokens_cached", "tokens_out", "money", "at"),
-        {
-            "without run, LLM or time": missing("run_id", "llm", "at"),
-            "round unknown": unknown("round", 1, 2),
-            "costs below 0": below_zero("calls", "items", "tokens_in", "tokens_cached", "tokens_out", "money"),
-        },
-        "warning",
-    ),
-    Rules(
-        LLM_BATCHES,
-        ("system", "batch", "run_id", "status", "round", "calls", "tokens_in", "tokens_out", "money", "submitted_at"),
-        {
-            "without run or time": missing("run_id", "submitted_at"),
-            "status unknown": unknown("status", "submitting", "open", "collected", "lost"),
-            "round unknown": unknown("round", 1, 2),
-            "costs below 0": below_zero("calls", "tokens_in", "tokens_out", "money"),
-        },
-        "warning",
-        tonight=False,
-        key=lambda row: row["batch"],
-    ),
-    Rules(
-        ANSWERS,
-        ("system", "kind", "about", "group", "label", "answered_by", "answered_at"),
-        {
-            "kind unknown": unknown("kind", None, "answer", "label", "suppression"),
-            "about something unknown": unknown("about", None, "group", "pattern", "template"),
-            "label unknown": unknown("label", None, "normal", "anomalous", "suppressed"),
-            "about nothing, by nobody or at no time": missing("group", "answered_by", "answered_at"),
-        },
-        "critical",
-        tonight=False,
-    ),
-    Rules(
-        QUARANTINE,
-        ("system", "stage", "reason", "row"),
-        {"stage unknown": unknown("stage", *Stage), "without reason": missing("reason"), "not JSON": no_json},
-        "warning",
-    ),
-    Rules(
-        APPROVALS,
-        ("system", "stage", "approved_by", "approved_at"),
-        {"stage unknown": unknown("stage", "parse", "publish"), "by nobody or at no time": missing("approved_by", "approved_at")},
-        "critical",
-    ),
-    Rules(
-        HANDOFFS,
-        ("kind", "outcome", "at"),
-        {
-            "kind unknown": unknown("kind", "webhook", "export", "metrics"),
-            "outcome unknown": unknown("outcome", "done", "failed"),
-            "at no time": missing("at"),
-        },
-        "warning",
-    ),
-    Rules(
-        MODELS,
-        ("version", "system", "sha256", "status"),
-        {
-            "status unknown": unknown("status", "candidate", "promoted", "retired"),
-            "digest and version differ": lambda row: (
-                not re.fullmatch(r"[0-9a-f]{64}", row["sha256"] or "") or row["sha256"][:16] != row["version"]
-            ),
-        },
-        "critical",
-        tonight=False,
-        key=lambda row: row["system"] if row["status"] == "promoted" else None,  # two that serve one system
-    ),
-)
+}
+OF_THE_NIGHT = (OUTCOMES, LLM_CALLS, QUARANTINE, APPROVALS, HANDOFFS)
+OF_ALL_NIGHTS = (LLM_BATCHES, ANSWERS, MODELS)
 
 
-def rule_sums(rules: Rules, rows: Iterable[Row]) -> dict[str, dict[str, int]]:
-    """Return system → name → rows of a table that break the rule; only broken rules. Rows of no system are under ``""``."""
-    found: dict[str, Counter[str]] = {}
-    keys: set[object] = set()
-    for row in rows:
-        names = [name for name, broken in rules.broken.items() if broken(row)]
-        if rules.key is not None and (key := rules.key(row)) is not None:
-            names += ["repeated"] if key in keys else []
-            keys.add(key)
-        if names:
-            found.setdefault(row.get("system") or "", Counter()).update(f"{rules.spec.name}: {name}" for name in names)
-    return {system: dict(sums) for system, sums in found.items()}
+def unsound_rows(spec: TableSpec, rows: pa.Table) -> dict[str, list[Breach]]:
+    """Return system → the rules of a table that its rows break; rows of no system are under ``""``."""
+    broken: list[tuple[str, pa.Array, str]] = [
+        (f"{column.name}, expected {rule.expected}", mask, rule.severity) for column, rule, mask in broken_rules(spec, rows)
+    ]
+    broken += [(rule.text, rule.broken(rows), rule.severity) for rule in ROW_RULES.get(spec.name, ())]
+    systems = rows.column("system").to_pylist() if "system" in rows.column_names else [None] * len(rows)
+    found: dict[str, list[Breach]] = {}
+    for text, mask, severity in broken:
+        for system, n in Counter(system or "" for system, is_broken in zip(systems, mask.to_pylist(), strict=True) if is_broken).items():
+            found.setdefault(system, []).append(Breach(severity, f"{spec.name}: {n:,} {'row' if n == 1 else 'rows'} with a wrong {text}", ()))
+    return found
 
 
 def unsound_ops(lake: Lake, ds: str) -> dict[str, list[Breach]]:
     """Return system → breaches in the tables of ops that decide its night or report it; under ``""`` those of every system."""
-    sums: dict[str, dict[str, int]] = {}
-    for rules in OPS:
-        place = {"ds": ds} if rules.tonight else {}
-        for system, found in rule_sums(rules, lake.rows(rules.spec, list(rules.columns), **place)).items():
-            sums[system] = sums.get(system, {}) | found
-    severities = {name: severity for rules in OPS for name, severity in rules.severities.items()}
-    return {system: check_sums(found, severities) for system, found in sums.items()}
+    found: dict[str, list[Breach]] = {}
+    for spec in (*OF_THE_NIGHT, *OF_ALL_NIGHTS):
+        columns = [column.name for column in spec.columns if isinstance(column.type, str) and column.name != "asked"]
+        rows = lake.arrow(spec, columns, **({"ds": ds} if spec in OF_THE_NIGHT else {}))
+        for system, breaches in unsound_rows(spec, rows).items():
+            found.setdefault(system, []).extend(breaches)
+    return found

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, TypedDict
 
-from nightlog.lake.schema import Ds, RunId, SystemName, TableSpec, table
+from nightlog.lake.schema import Ds, Rule, RunId, SystemName, TableSpec, table
 
 
 class EvidenceTemplate(TypedDict, total=False):
@@ -35,29 +35,37 @@ class JudgeVersions(TypedDict, total=False):
     templates: str | None
 
 
+JUDGES = ("feedback", "llm", "student", "history", "small_model")
+
+
 class AnomalyRow(TypedDict, total=False):
     """An anomalous session of a night."""
 
     ds: Ds
     system: SystemName
-    session_id: Annotated[str, "the anomalous session"]
+    session_id: Annotated[str, "the anomalous session", Rule(required=True, unique=True)]
     started_at: Annotated[datetime | None, "first event, UTC"]
-    ended_at: Annotated[datetime | None, "last event, UTC"]
+    ended_at: Annotated[datetime | None, "last event, UTC", Rule(not_before="started_at", severity="warning")]
     noticed_at: Annotated[datetime | None, "when the template that sets it most apart was first logged, UTC; null if no template does"]
-    n_events: Annotated[int, "events in the session"]
-    score: Annotated[float, "probability of an anomaly, by the judge that decided"]
-    decided_by: Annotated[str, "feedback | llm | student | history | small_model"]
-    route: Annotated[str, "general | proprietary"]
-    status: Annotated[str, "open | suppressed | provisional"]
-    reason: Annotated[str, "why, in a sentence"]
-    evidence: Annotated[list[EvidenceTemplate], "the session's templates: first what sets it apart from normal sessions, then the rarest"]
+    n_events: Annotated[int, "events in the session", Rule(required=True)]
+    score: Annotated[float, "probability of an anomaly, by the judge that decided", Rule(required=True, low=0, high=1)]
+    decided_by: Annotated[str, "feedback | llm | student | history | small_model", Rule(required=True, values=JUDGES)]
+    route: Annotated[str, "general | proprietary", Rule(required=True, values=("general", "proprietary"))]
+    status: Annotated[str, "open | suppressed | provisional", Rule(required=True, values=("open", "suppressed", "provisional"))]
+    reason: Annotated[str, "why, in a sentence", Rule(required=True)]
+    evidence: Annotated[
+        list[EvidenceTemplate],
+        "the session's templates: first what sets it apart from normal sessions, then the rarest",
+        Rule(low=1, severity="warning"),
+    ]
     lines: Annotated[
         list[RawLine],
         "raw lines with those that continue a record, at most 50: the records that tell most first, then the others, in order",
+        Rule(required=True, low=1),
     ]
-    pattern_id: Annotated[str, "the session's pattern"]
+    pattern_id: Annotated[str, "the session's pattern", Rule(required=True)]
     versions: Annotated[JudgeVersions, "model, prompt, LLM, encoder, and a hash of the template texts"]
-    run_id: RunId
+    run_id: Annotated[RunId, Rule(required=True)]
 
 
 ANOMALIES = table(AnomalyRow, "gold.anomalies", ("ds", "system", "session_id"), partition=("ds", "system"), retention="gold")
