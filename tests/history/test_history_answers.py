@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from history_help import random_system, table
-from nightlog.history.answers import LABEL_RANGE, LABEL_WEIGHT, LENGTH, SCALE, Student, fuse, next_questions, open_doubt, sigmoid
+from nightlog.history.answers import (
+    LABEL_RANGE,
+    LABEL_WEIGHT,
+    LENGTH,
+    SCALE,
+    Student,
+    fuse,
+    logistic_regression,
+    next_questions,
+    open_doubt,
+    sigmoid,
+)
 from nightlog.history.reference import Multisets
 
 ROWS, SESSIONS = random_system(3, n=30)
@@ -94,6 +105,20 @@ def test_fusion_without_verdicts_of_both_kinds_follows_the_verdicts() -> None:
     assert not fuse(verdict, np.ones((3, 4)), np.full(3, 3.0), np.ones(3)).any()
     assert not fuse(np.full(3, np.nan), np.ones((3, 4)), np.full(3, 3.0), np.ones(3)).any()
     assert not fuse(np.zeros(0), np.zeros((0, 4)), np.zeros(0), np.zeros(0)).any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_logistic_regression_is_that_of_scikit_learn(seed: int) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    random = np.random.default_rng(seed)
+    features = random.exponential(1.0, (60, 4))
+    label = features @ random.normal(size=4) * 4 > random.normal() if seed else np.arange(60) == 7  # a single anomaly, or mostly separable
+    weight = random.uniform(0.1, 5.0, 60)
+    fitted = LogisticRegression(max_iter=10_000, tol=1e-10).fit(features, label, sample_weight=weight)
+    coefficients, intercept = logistic_regression(features, label, weight)
+    np.testing.assert_allclose(coefficients, fitted.coef_[0], atol=1e-4)
+    assert intercept == pytest.approx(fitted.intercept_[0], abs=1e-4)
 
 
 def test_many_similar_verdicts_do_not_break_the_student() -> None:

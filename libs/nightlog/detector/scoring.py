@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import functions as F
 
 from nightlog.detector.registry import Model, load
 from nightlog.lake.lake import Lake
@@ -58,6 +57,8 @@ def detect(lake: Lake, system: System, ds: str, model: Model, device: str = "aut
         rows = score_patterns(pd.DataFrame(patterns), model, templates, counted, device).to_dict("records") if patterns else []
         lake.replace(SCORES, [row | {"model": model.version} for row in rows], system=system.name, ds=ds)
         return {"n_scored": len(rows)}
+    from pyspark.sql import functions as F
+
     shared = lake.runner.spark.sparkContext.broadcast(templates)
 
     def score(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:

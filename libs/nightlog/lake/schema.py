@@ -1,7 +1,8 @@
 """Tables: their declaration by the type of their rows, their types for Delta, Arrow and Spark, and additive schema growth.
 
 A table is declared once, as the `TypedDict` of its rows. Fields are columns, their type is that of the column, and `Annotated` gives the
-meaning and the rule that its values are checked by; the docstring is the meaning of a row. Code reads and writes rows of this type, so that mypy knows each column.
+meaning and the rule that its values are checked by; the docstring is the meaning of a row. Code reads and writes rows of this type, so that
+mypy knows each column.
 
 A lake is kept for years, and a later version of Nightlog may know more columns (or more fields of a nested record) than the tables have.
 Readers see nulls in them. The first write adds them to the table, in a commit of their own. Any other difference is refused.
@@ -49,8 +50,8 @@ STRING, INT, LONG, FLOAT, DOUBLE, TIME, BOOLEAN = "string", "integer", "long", "
 class Rule:
     """The values that a column may have; a value that breaks the rule is a breach of this severity. Null breaks it only if `required`.
 
-    `values`: the known ones; `low` and `high`: bounds, of a list those of its length; `not_before`: a column that is not later; `unique`: no
-    value occurs twice in a slice.
+    `values`: the known ones; `low` and `high`: bounds, of a list those of its length; `not_before`: a column that is not later; `unique`:
+    no value occurs twice in a slice.
     """
 
     required: bool = False
@@ -177,7 +178,7 @@ def table(
     sorted_by: str | None = None,
     retention: Literal["bronze", "silver", "gold"] | None = None,
 ) -> TableSpec[Row]:
-    """Return the table of rows of a type, a TypedDict whose fields are annotated with their meaning and rule; for the others see TableSpec."""
+    """Return the table of rows of a type, a TypedDict whose fields are annotated; for the other arguments see TableSpec."""
     about = (row.__doc__ or "").removesuffix(".")
     columns = tuple(
         Column(field, column_type(hint), note(hint, str) or "", note(hint, Rule))

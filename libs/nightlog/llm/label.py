@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import LLM_CALLS, VERDICTS, LlmCallRow, VerdictRow
-from nightlog.llm.batch import BatchQueue, CollectedBatches, Origin, SkipWaiting
 from nightlog.llm.budget import call_row, failed_runs
 from nightlog.llm.items import Answer, Judge, Verdict
 from nightlog.llm.order import AnswersTo, asking_order
@@ -20,6 +20,9 @@ from nightlog.llm.rounds import ask_rounds, is_uncertain, neighbour_finder
 from nightlog.llm.verdicts import known_questions, last_served, model_of, night_questions, verdict_rows
 from nightlog.settings import PRICES, Prices
 from nightlog.systems.spec import System
+
+if TYPE_CHECKING:
+    from nightlog.llm.batch import BatchQueue, CollectedBatches, Origin
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +106,8 @@ def label_patterns(
     counts = dict.fromkeys(COUNTS, 0)
     if judge is None or not system.llm.allowed:
         return counts, None
+    from nightlog.llm.batch import CollectedBatches, Origin  # a night without an LLM needs no client of an endpoint
+
     prompt = prompt_hash(system)
     collected = batches.collect(lake, system, clock) if batches is not None else CollectedBatches()
     tonight, sessions = night_questions(lake, system, ds)
@@ -162,6 +167,8 @@ def through_batches(
     clock: Callable[[], datetime],
 ) -> Judge:
     """Return the judge to ask: questions that wait in a batch are not asked again, and new ones go by batch if that is set."""
+    from nightlog.llm.batch import SkipWaiting
+
     if batches is None:
         return judge
     asking = batches.asking(lake, origin, sessions, clock) if batches.submits else judge

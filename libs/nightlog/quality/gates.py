@@ -56,7 +56,7 @@ class Breach:
 
 
 def broken_rules(spec: TableSpec, rows: pa.Table) -> Iterator[tuple[Column, Rule, pa.Array]]:
-    """Yield each column whose rule is broken, the rule, and a mask of the rows that break it. Columns that the rows lack are passed over."""
+    """Yield each column whose rule is broken, the rule, and a mask of the rows that break it. Columns that are not there break none."""
     import pyarrow.compute as pc
 
     for column in spec.columns:

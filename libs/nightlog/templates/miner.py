@@ -17,7 +17,6 @@ from operator import xor
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from pyspark.sql import functions as F
 
 from nightlog.systems.spec import Templates
 
@@ -221,6 +220,8 @@ def mine_templates(new: DataFrame, known: DataFrame, system: str, config: Templa
     ordinal), the system's templates so far.
     Returns: one row a new message: MINED; `widened` is the template's text after all of them.
     """
+    from pyspark.sql import functions as F
+
     words = F.filter(F.split("message", BLANKS), lambda token: token != "")
     counted = new.select("message_id", "message", F.size(words).alias("token_count"))
     relevant = known.join(counted.select("token_count").distinct(), "token_count", "left_semi")
