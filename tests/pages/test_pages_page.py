@@ -384,7 +384,7 @@ def test_the_page_of_the_night_shows_the_first_incidents_and_the_systems_page_al
     found = incidents(read(made))
     rows = sorted(made.rows(INCIDENTS, ds=DS), key=lambda row: row["rank"])
     assert len(found) == 2 < len(rows) and rows[1]["incident_id"] in found[1]
-    assert f"2 of {len(rows)} incidents shown, ranked by impact" in words(read(made))
+    assert f"2 of {len(rows)} incidents shown; 1 is new tonight. They are ranked by impact" in words(read(made))
     assert len(anchors(read(made, "shop"))) == 4
 
 

@@ -64,8 +64,8 @@ def write_pages(lake: Lake, ds: str, alerts: int = ALERTS_PER_NIGHT, lines_url: 
         except Exception as error:
             note(night.system, error)
     index = f"{lake.root}/reports/{ds}/index.html"
-    incidents, n_incidents = read_incidents(lake, ds, nights, alerts)
-    write_file(index, night_page(ds, nights, failed, incidents, n_incidents, night_links(pages, ds, "index.html")).encode())
+    page = night_page(ds, nights, failed, read_incidents(lake, ds, nights, alerts), night_links(pages, ds, "index.html"))
+    write_file(index, page.encode())
     refresh_links(lake.root, pages, ds, [*(page_name(night.system) for night in nights), "index.html"])
     write_calendar(lake, pages)
     return Written(index, failed)
@@ -114,12 +114,13 @@ def system_page(night: SystemNight, links: str, lines_url: Mapping[str, str]) ->
 
 
 def night_page(
-    ds: str, nights: Sequence[SystemNight], failed: Mapping[str, str], incidents: Sequence[Incident], n_incidents: int, links: str
+    ds: str, nights: Sequence[SystemNight], failed: Mapping[str, str], of_night: tuple[Sequence[Incident], int, int], links: str
 ) -> str:
     """Return the page of the night: what is open, the first incidents of all systems, the outcome of each system.
 
-    Args: incidents, those to show, of `n_incidents`; links to other nights, see `night_links`.
+    Args: of_night, see `read_incidents`; links to other nights, see `night_links`.
     """
+    incidents, n_incidents, n_new_incidents = of_night
     merged = merged_trend(nights)
     signals = [row for night in nights for row in night.signals if not row["first"]]
     return render(
@@ -135,6 +136,8 @@ def night_page(
         incidents=incidents,
         incident_rows=[{**each.row, "decided_by": each.first.row["decided_by"] if each.first else ""} for each in incidents],
         n_incidents=n_incidents,
+        n_new_incidents=n_new_incidents,
+        has_past=any(night.night_before for night in nights),
         first_signals=[row for night in nights for row in night.signals if row["first"]][:SIGNALS_OF_ALL],
         signals=signals[:SIGNALS_OF_ALL],
         n_signals=len(signals),

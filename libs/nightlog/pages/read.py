@@ -305,12 +305,12 @@ def pattern_events(row: Mapping[str, Any], texts: Mapping[str, str]) -> Events:
     )
 
 
-def read_incidents(lake: Lake, ds: str, nights: Sequence[SystemNight], limit: int) -> tuple[list[Incident], int]:
-    """Return the first incidents of the night by rank, with the findings that the systems' pages show, and how many there are."""
+def read_incidents(lake: Lake, ds: str, nights: Sequence[SystemNight], limit: int) -> tuple[list[Incident], int, int]:
+    """Return the first incidents of the night by rank, with the findings that the systems' pages show; how many there are, and are new."""
     by_id = {finding.row["finding_id"]: finding for night in nights for finding in night.findings}
     rows = sorted(lake.rows(INCIDENTS, ds=ds), key=lambda row: row["rank"])
     found = [Incident(row, tuple(by_id[name] for name in row["finding_ids"] if name in by_id)) for row in rows[:limit]]
-    return found, len(rows)
+    return found, len(rows), sum(bool(row["is_new"]) for row in rows)
 
 
 def read_night(lake: Lake, ds: str, failed: Callable[[str, Exception], None]) -> list[SystemNight]:

@@ -76,10 +76,10 @@ def time_line(incident: Incident) -> Markup:
     def places(finding: Finding) -> list[float]:
         return sorted({round(PLACES * (minute + 0.5 - first) / (last - first)) / PLACES for minute in finding.row["minutes"] or ()})
 
-    several = len(shown) > 1
-    tracks = [Track(f"finding {number}" if several else "", places(finding), strong=True) for number, finding in enumerate(shown, 1)]
+    several = len(shown) > 1  # then each has its number in the list
+    tracks = [Track(str(number) if several else "", places(finding), strong=True) for number, finding in enumerate(shown, 1)]
     about = f"minutes of the night in which the telling lines were logged, between {clock_of(first)} and {clock_of(last)} UTC"
-    return Markup(timeline(tracks, clock_of(first), clock_of(last), about, 80 if several else 8, 600))
+    return Markup(timeline(tracks, clock_of(first), clock_of(last), about, 30 if several else 8, 600))
 
 
 def clock_of(minute: int) -> str:
