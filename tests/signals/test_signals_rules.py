@@ -15,6 +15,7 @@ from nightlog.signals.kinds import (
     rates,
     silences,
     silent_system,
+    stops,
     system_rate,
     variations,
 )
@@ -45,9 +46,13 @@ TONIGHT = {f"t{at}": usual(at) for at in range(12)}
 
 
 def test_nights_of_the_weekday_are_compared_where_there_are_enough() -> None:
-    few, many = quiet(14), quiet(28)
-    assert comparable_nights(DS, few) == sorted(few)
-    assert [date.fromisoformat(night).weekday() for night in comparable_nights(DS, many)] == [2, 2, 2, 2]
+    fewest, few, many = quiet(2), quiet(14), quiet(28)
+    assert comparable_nights(DS, fewest) == (sorted(fewest), "2 nights")
+    nights, words = comparable_nights(DS, few)
+    assert {date.fromisoformat(night).weekday() for night in nights} == {0, 1, 2, 3, 4} and words == "10 nights from Monday to Friday"
+    assert {date.fromisoformat(night).weekday() for night in comparable_nights("2026-03-07", few)[0]} == {5, 6}
+    nights, words = comparable_nights(DS, many)
+    assert [date.fromisoformat(night).weekday() for night in nights] == [2, 2, 2, 2] and words == "4 nights of this weekday"
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -138,3 +143,54 @@ def test_wordings_vary_more_than_they_used_to(tonight: int, before: Callable[[in
 def test_silences_come_first_and_the_strongest_of_a_kind() -> None:
     found = [Signal(kind, name, 1, 0, strength, "") for kind, name, strength in (("rate", "a", 5), ("rate", "b", 9), ("silence", "c", 1))]  # type: ignore[arg-type]
     assert [each.template_id for each in rank_signals(found)] == ["c", "b", "a"]
+
+
+WEEK = [f"2026-03-0{day}" for day in range(1, 8)]
+BEATS = {night: {"beat": 144, "other": 500} for night in WEEK}
+LAST = {night: {"beat": 1435.0, "other": 1439.0} for night in WEEK}
+
+
+def test_a_heartbeat_that_stops_in_the_night_is_reported_in_the_same_night() -> None:
+    (found,) = stops({"beat": 54, "other": 500}, {"beat": 540.0, "other": 1439.0}, BEATS, LAST)
+    assert (found.kind, found.template_id, found.seen, found.usual) == ("silence", "beat", 54.0, 144.0)
+    assert found.reason == (
+        "silent since 09:00 UTC: each of the last 7 nights logged it until 23:55 at least; tonight 54 times, where 144 are usual"
+    )
+
+
+@pytest.mark.parametrize(
+    ("n", "minute", "before"),
+    [
+        (140, 1400.0, {}),  # it is only a little early
+        (3, 540.0, {}),  # it was calm all night: a rate, no stop
+        (54, 540.0, {"2026-03-03": {"beat": 700.0, "other": 1439.0}}),  # its last minute varies
+        (54, 540.0, {"2026-03-03": {"other": 1439.0}}),  # not each night logs it
+        (54, 540.0, {"2026-03-03": {}}),  # an earlier version of Nightlog parsed that night
+    ],
+)
+def test_what_ends_early_by_habit_is_no_stop(n: int, minute: float, before: dict[str, dict[str, float]]) -> None:
+    assert stops({"beat": n, "other": 500}, {"beat": minute, "other": 1439.0}, BEATS, LAST | before) == []
+
+
+def test_a_system_that_stops_in_the_night_is_one_signal() -> None:
+    (found,) = stops({"beat": 54, "other": 200}, {"beat": 540.0, "other": 545.0}, BEATS, LAST)
+    assert (found.template_id, found.seen, found.usual) == ("", 254.0, 644.0)
+    assert found.reason.startswith("the system is silent since 09:05 UTC")
+
+
+def test_on_a_weekend_a_template_that_never_rests_is_no_news_even_the_first_time() -> None:
+    """Most templates rest on weekends, so the night is calm as a whole; the heartbeat is as frequent as ever."""
+    workdays = {night: {f"t{n}": 100 + n for n in range(12)} | {"beat": 144} for night in days(7)}
+    saturday = {f"t{n}": 10 for n in range(12)} | {"beat": 144}
+    assert [each.template_id for each in rates("2026-03-07", saturday, workdays)] == []
+
+
+def test_a_rate_that_is_as_high_as_a_week_ago_is_no_news() -> None:
+    history = {f"2026-02-{day}": {"report": 20} for day in range(20, 29)} | {"2026-02-25": {"report": 400}}
+    assert rates("2026-03-04", {"report": 390}, history) == []
+    assert [each.seen for each in rates("2026-03-05", {"report": 390}, history)] == [390]
+
+
+def test_a_rare_template_that_varies_is_not_silent_but_a_regular_one_is() -> None:
+    history = {night: {"regular": 4, "varies": 3 + number} for number, night in enumerate(days(7))}
+    assert [each.template_id for each in silences({}, history)] == ["regular"]

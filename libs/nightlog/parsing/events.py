@@ -27,6 +27,7 @@ from nightlog.parsing.timestamps import AT, Read, astray, has_bounds, line_times
 from nightlog.systems.levels import normal_level
 from nightlog.systems.spec import LONGEST_RECORD, System
 
+DAY_US = 86_400_000_000
 SHOWN_UNPARSED = 100
 SPARK_SEED = 42
 # Sessions fall into so many buckets; a task of the next step takes a range of them.
@@ -275,22 +276,28 @@ def parse_table(lines: pa.Table, system: System, ds: str, found: Found | None = 
         "n_events": len(events),
     }
     parsed.unmatched = unparsed_rows(lines, unmatched, ds)
-    parsed.totals = [totals_table(code, level, ids, list(levels), ds)]
+    parsed.totals = [totals_table(code, level, at, ids, list(levels), ds)]
     stand = numbers_of(found.texts, parser, known.numbers)
     numbers = find_ranges(text.data, text.starts[rows], stand, of_line[rows], message, len(ids))
     parsed.numbers = [numbers_table(numbers, ids, lines.select(["file", "line_no"]), rows, ds)] if len(numbers["n"]) else []
     return events, parsed, matched, blank
 
 
-def totals_table(code: np.ndarray, level: np.ndarray, ids: np.ndarray, levels: Sequence[str | None], ds: str) -> pa.Table:
-    """Return how many records each message has at each level, as rows (ds, message_id, level, n).
+def totals_table(code: np.ndarray, level: np.ndarray, at: pa.Array, ids: np.ndarray, levels: Sequence[str | None], ds: str) -> pa.Table:
+    """Return how many records each message has at each level, as rows (ds, message_id, level, n, last_at).
 
-    Args: code, level: (n,) places in `ids` and `levels`, per record.
+    `last_at`: the last time of the message within the day, null if there is none. Args: code, level: (n,) places in `ids` and `levels`, per
+    record; at: (n,) its time.
     """
     pairs, n = np.unique(code * len(levels) + level, return_counts=True)
     message, place = np.divmod(pairs, max(1, len(levels)))
+    time = at.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+    start = np.datetime64(ds, "us").astype(np.int64)
+    last = np.full(len(ids), -1, dtype=np.int64)
+    np.maximum.at(last, code, np.where((time >= start) & (time < start + DAY_US), time, -1))
     columns = {"ds": pa.array([ds] * len(n), pa.string()), "message_id": ids[message]}
-    return pa.table(columns | {"level": pa.array([levels[each] for each in place], pa.string()), "n": n})
+    columns |= {"level": pa.array([levels[each] for each in place], pa.string()), "n": n}
+    return pa.table(columns | {"last_at": pa.array(last[message], pa.timestamp("us", "UTC"), mask=last[message] < 0)})
 
 
 def numbers_table(found: dict[str, np.ndarray], ids: np.ndarray, lines: pa.Table, rows: np.ndarray, ds: str) -> pa.Table:

@@ -34,7 +34,9 @@ from nightlog.templates.miner import WILDCARD, mine, mine_templates
 
 # Bytes of a usual line, and bytes of text that take as long as to mine a message.
 LINE_BYTES, MESSAGE_BYTES = 128, 1600
-TOTALS = pa.schema([("template_id", pa.string()), ("n", pa.int64()), ("level", pa.string())])
+TOTALS = pa.schema(
+    [("template_id", pa.string()), ("n", pa.int64()), ("last_at", pa.timestamp("us", "UTC")), ("level", pa.string())],
+)
 
 
 def parse(lake: Lake, system: System, ds: str, run_id: str) -> tuple[dict[str, int], list[str]]:
@@ -105,7 +107,7 @@ def commit_events(lake: Lake, system: System, days: list[str], found: Parsed) ->
 
 
 def write_totals(lake: Lake, system: System, days: list[str], found: Parsed, templates: Mapping[int, str]) -> None:
-    """Write how often each template was logged on each day, and its usual level. Args: templates: message id → template id."""
+    """Write how often each template was logged on each day, when last, and its usual level. Args: templates: message id → template id."""
     parts = []
     if found.totals:
         rows = pa.concat_tables(found.totals).to_pandas()
@@ -114,7 +116,7 @@ def write_totals(lake: Lake, system: System, days: list[str], found: Parsed, tem
             per_level = of_day.groupby(["template_id", "level"], as_index=False)["n"].sum()
             ranked = per_level.sort_values(["n", "level"], ascending=[False, True])
             usual = ranked.drop_duplicates("template_id").set_index("template_id")["level"]
-            total = of_day.groupby("template_id", as_index=False)["n"].sum()
+            total = of_day.groupby("template_id", as_index=False).agg(n=("n", "sum"), last_at=("last_at", "max"))
             total["level"] = total["template_id"].map(usual).astype(object)
             table = pa.Table.from_pandas(total, schema=TOTALS, preserve_index=False)
             parts.append(write_part(lake.root, TEMPLATE_COUNTS, table, system=system.name, ds=str(ds)))

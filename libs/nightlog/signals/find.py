@@ -6,7 +6,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from nightlog.errors import NightlogError, outcome_of
 from nightlog.lake.lake import Lake
@@ -24,6 +24,7 @@ from nightlog.signals.kinds import (
     rates,
     silences,
     silent_system,
+    stops,
     system_rate,
     values_out_of_range,
     variations,
@@ -68,17 +69,18 @@ def system_rows(lake: Lake, system: System, ds: str, outcomes: Mapping[str, str]
     if not wanted.any or not (is_published(outcome) or outcome == OutcomeKind.NO_INPUT):
         return []
     nights = history_nights(outcomes, ds)
-    history = {night: counts for night, counts in template_counts(lake, system.name, nights).items() if counts}
+    counted = counted_templates(lake, system.name, [*nights, ds])
+    history = {night: counted.n[night] for night in nights if counted.n[night]}
     if not is_ready(len(history)):
         reason = f"learning: {len(history)} of {READY_NIGHTS} nights before this one were counted; until then signals are not looked for"
         return [{"kind": LEARNING, "seen": float(len(history)), "reason": reason}]
     templates = lake.rows(TEMPLATES, ["template_id", "text", "first_ds"], system=system.name)
-    tonight = template_counts(lake, system.name, [ds])[ds] if is_published(outcome) else {}
+    tonight = counted.n[ds] if is_published(outcome) else {}
     if not tonight and any(row["n_events"] for row in lake.rows(NIGHTS, ["n_events"], system=system.name, ds=ds)):
         again = f"nightlog run --ds {ds} --system {system.name} --from {Stage.PARSE}"
         raise NightlogError(f"{system.name} {ds} was parsed by an earlier version of Nightlog, which did not count templates: {again}")
     silent = silent_system(history) if wanted.silence else []
-    found = signals_of(lake, system, ds, tonight, history, templates) if tonight else silent
+    found = signals_of(lake, system, ds, counted, history, templates) if tonight else silent
     texts = {row["template_id"]: row["text"] for row in templates}
     kept = [each for kind in ORDER for each in [signal for signal in found if signal.kind == kind][:MOST_OF_A_KIND]]
     return [vars(each) | {"template": texts.get(each.template_id)} for each in kept]
@@ -88,22 +90,22 @@ def signals_of(
     lake: Lake,
     system: System,
     ds: str,
-    tonight: Mapping[str, int],
+    counted: CountedTemplates,
     history: Mapping[str, Mapping[str, int]],
     templates: Sequence[Mapping[str, Any]],
 ) -> list[Signal]:
     """Return the signals of the kinds that the system file asks for, ranked.
 
-    Args: tonight: template id → its records; history: the same by night; templates: rows of silver.templates.
+    Args: counted: of tonight and the nights before; history: night → template id → its records; templates: rows of silver.templates.
     """
-    wanted = system.signals
+    wanted, tonight = system.signals, counted.n[ds]
     found: list[Signal] = []
     if wanted.new_template:
         found += new_templates(tonight, {row["template_id"]: row["first_ds"] for row in templates}, ds)
     if wanted.rate:
         found += system_rate(ds, tonight, history) + rates(ds, tonight, history)
     if wanted.silence:
-        found += silences(tonight, history)
+        found += silences(tonight, history) + stops(tonight, counted.last[ds], history, counted.last)
     if wanted.value:
         ranges = number_ranges(lake, system.name, [*history, ds])
         texts = {row["template_id"]: row["text"] or "" for row in templates}
@@ -126,11 +128,20 @@ def history_nights(outcomes: Mapping[str, str], ds: str) -> list[str]:
     return sorted(night for night, outcome in outcomes.items() if is_published(outcome) and since <= night < ds)
 
 
-def template_counts(lake: Lake, system: str, nights: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Return night → template id → how often it was logged in the night's own files."""
-    found: dict[str, dict[str, int]] = {night: {} for night in nights}
-    for row in lake.rows(TEMPLATE_COUNTS, ["ds", "template_id", "n"], system=system, ds=list(nights)) if nights else ():
-        found[row["ds"]][row["template_id"]] = row["n"]
+class CountedTemplates(NamedTuple):
+    """The templates of some nights: night → template id → how often it was logged in the night's own files, and in which minute last."""
+
+    n: dict[str, dict[str, int]]
+    last: dict[str, dict[str, float]]
+
+
+def counted_templates(lake: Lake, system: str, nights: Sequence[str]) -> CountedTemplates:
+    """Read how often each template was logged on some nights. A template without a time has no last minute."""
+    found = CountedTemplates({night: {} for night in nights}, {night: {} for night in nights})
+    for row in lake.rows(TEMPLATE_COUNTS, ["ds", "template_id", "n", "last_at"], system=system, ds=list(nights)):
+        found.n[row["ds"]][row["template_id"]] = row["n"]
+        if (at := row["last_at"]) is not None:
+            found.last[row["ds"]][row["template_id"]] = 60 * at.hour + at.minute + at.second / 60
     return found
 
 

@@ -17,9 +17,15 @@ Counts = Mapping[str, int]  # template id → how often it was logged
 READY_NIGHTS = 7  # nights of history before a signal is reported
 SAME_WEEKDAYS = 3  # with this number of nights of the same weekday, only those are compared with
 LEAST_DEVIATIONS, LEAST_FACTOR = 5.0, 3.0
+LEAST_SPREAD = 0.1  # of a count's logarithm
 LEAST_EVENTS = 20  # counts below this say nothing about a rate
 TYPICAL_TEMPLATES = 8  # from this number on, the busyness of the night comes from the others
-LEAST_BEAT = 3  # a heartbeat was logged so often in each night at least
+LEAST_BEAT = 3  # a heartbeat was logged at least so often in each night
+LEAST_MISSED = 15  # records that a silence lacks, unless the heartbeat is regular
+REGULAR = 1.25  # a regular heartbeat is at most this much more frequent on one night than on another
+LEAST_GAP = 60  # minutes of a silence in the night
+LOW_FACTOR = 10.0  # a low number is news only if it is that much below all others: many numbers may come near to 0
+LEAST_NUMBERS = 100  # fewer numbers say little about their range
 LEAST_VARIED = 10  # new wordings of one template
 
 
@@ -41,11 +47,23 @@ def is_ready(n_nights: int) -> bool:
     return n_nights >= READY_NIGHTS
 
 
-def comparable_nights(ds: str, history: Mapping[str, Counts]) -> list[str]:
-    """The nights to compare with: those of the same weekday where there are enough, else all."""
-    weekday = date.fromisoformat(ds).weekday()
-    same = [night for night in sorted(history) if date.fromisoformat(night).weekday() == weekday]
-    return same if len(same) >= SAME_WEEKDAYS else sorted(history)
+def is_weekend(night: str) -> bool:
+    """Return True if a night is a Saturday or a Sunday."""
+    return date.fromisoformat(night).weekday() >= 5
+
+
+def comparable_nights(ds: str, history: Mapping[str, Counts]) -> tuple[list[str], str]:
+    """Return the nights to compare with, and what they are in words.
+
+    They are those of the same weekday; as long as these are few, those from Monday to Friday or of weekends; else all.
+    """
+    nights = sorted(history)
+    alike = [night for night in nights if is_weekend(night) == is_weekend(ds)]
+    of_alike = "weekend nights" if is_weekend(ds) else "nights from Monday to Friday"
+    for chosen, words in ((weekday_nights(ds, history), "nights of this weekday"), (alike, of_alike)):
+        if len(chosen) >= SAME_WEEKDAYS:
+            return chosen, f"{len(chosen)} {words if len(chosen) < len(nights) else 'nights'}"
+    return nights, f"{len(nights)} nights"
 
 
 def new_templates(tonight: Counts, first_ds: Mapping[str, str], ds: str) -> list[Signal]:
@@ -69,39 +87,46 @@ def busyness(tonight: Counts, usual: Mapping[str, float]) -> float:
 
 def system_rate(ds: str, tonight: Counts, history: Mapping[str, Counts]) -> list[Signal]:
     """Return the signal of a system that logged far more or far less than on nights alike, all templates together."""
-    nights = comparable_nights(ds, history)
+    nights, words = comparable_nights(ds, history)
     before = [sum(history[night].values()) for night in nights]
     seen, expected = sum(tonight.values()), float(median(before)) if before else 0.0
     if not seen or not before or (strength := rate_strength(seen, expected, before)) is None:
         return []
-    reason = f"the system logged {seen:,} records, where {expected:,.0f} are usual (median of {nights_in_words(nights, history)})"
+    reason = f"the system logged {seen:,} records, where {expected:,.0f} are usual (median of {words})"
     return [Signal("rate", "", seen, round(expected, 3), round(strength, 3), reason)]
 
 
-def rate_strength(seen: float, expected: float, before: Sequence[float], busy: float = 1.0) -> float | None:
+def weekday_nights(ds: str, history: Mapping[str, Counts]) -> list[str]:
+    """Return the nights of the same weekday, in order."""
+    weekday = date.fromisoformat(ds).weekday()
+    return [night for night in sorted(history) if date.fromisoformat(night).weekday() == weekday]
+
+
+def rate_strength(seen: float, expected: float, before: Sequence[float]) -> float | None:
     """Return the robust deviations between a count and the usual one; None if they are below 5, or the counts differ less than threefold.
 
-    The deviation is the median absolute one, at least that of counts by chance and a tenth of the usual count. `busy`: see `busyness`.
+    Counts vary by factors, so they are compared on a logarithmic scale. The deviation is the median absolute one, at least that of counts
+    by chance and a tenth.
     """
-    middle = median(before)
-    spread = max(1.4826 * busy * median(abs(n - middle) for n in before), expected**0.5, 0.1 * expected, 1.0)
-    strength, factor = abs(seen - expected) / spread, max(seen, 1) / max(expected, 1)
+    logs = [math.log(n + 0.5) for n in before]
+    by_chance = (1 / max(seen, 1) + 1 / max(expected, 1)) ** 0.5
+    spread = max(1.4826 * median(abs(n - median(logs)) for n in logs), by_chance, LEAST_SPREAD)
+    strength, factor = abs(math.log((seen + 0.5) / (expected + 0.5))) / spread, max(seen, 1) / max(expected, 1)
     if max(seen, expected) < LEAST_EVENTS or strength < LEAST_DEVIATIONS or 1 / LEAST_FACTOR < factor < LEAST_FACTOR:
         return None
     return float(strength)
 
 
-def nights_in_words(nights: Sequence[str], history: Mapping[str, Counts]) -> str:
-    """Return the nights that were compared with, in words."""
-    return f"{len(nights)} nights" if list(nights) == sorted(history) else f"{len(nights)} nights of this weekday"
-
-
 def rates(ds: str, tonight: Counts, history: Mapping[str, Counts]) -> list[Signal]:
     """Return templates that are logged at another rate than on nights alike, see `rate_strength`.
 
-    How busy the night was as a whole is taken out: `system_rate` is about that. A template that is not logged at all is a silence.
+    How busy the night was as a whole is taken out: `system_rate` is about that. But the count as it is must be unusual, too, in the same
+    direction: on a weekend, when most templates rest, one that never rests is no news. As long as there are few nights of the same weekday,
+    it must also be unusual against each of them. A template that is not logged at all is a silence.
     """
-    nights = comparable_nights(ds, history)
+    nights, words = comparable_nights(ds, history)
+    same_weekday = weekday_nights(ds, history)
+    few = [history[night] for night in same_weekday] if len(same_weekday) < SAME_WEEKDAYS else []
     names = tonight.keys() | {name for night in nights for name in history[night]}
     counts = {name: [history[night].get(name, 0) for night in nights] for name in names}
     usual = {name: median(before) for name, before in counts.items()} if nights else {}
@@ -109,24 +134,90 @@ def rates(ds: str, tonight: Counts, history: Mapping[str, Counts]) -> list[Signa
     found = []
     for name, middle in usual.items():
         seen, expected = tonight.get(name, 0), middle * busy
-        if not seen or not any(counts[name]) or (strength := rate_strength(seen, expected, counts[name], busy)) is None:
+        if not seen or not any(counts[name]) or (strength := rate_strength(seen, expected, counts[name])) is None:
             continue
-        of = nights_in_words(nights, history) + ("" if busy == 1 else ", as busy as tonight")
+        others = [(middle, counts[name]), *((night.get(name, 0), [night.get(name, 0)]) for night in few)]
+        if any(rate_strength(seen, usual, before) is None or (seen > usual) != (seen > expected) for usual, before in others):
+            continue
+        of = words + ("" if busy == 1 else ", as busy as tonight")
         reason = f"logged {seen:,} times, where {expected:,.0f} are usual (median of {of})"
         found.append(Signal("rate", name, seen, round(expected, 3), round(strength, 3), reason))
     return found
 
 
 def silences(tonight: Counts, history: Mapping[str, Counts]) -> list[Signal]:
-    """Heartbeats that are missing: templates that each of the last nights logged, and tonight did not."""
+    """Heartbeats that are missing: templates that each of the last nights logged, and tonight did not.
+
+    A template whose count varies must have been frequent; a regular one need not.
+    """
     last = [history[night] for night in sorted(history)[-READY_NIGHTS:]]
     found = []
     for name in last[0] if last else ():
         counts = [night.get(name, 0) for night in last]
-        if min(counts) >= LEAST_BEAT and not tonight.get(name):
+        is_missed = median(counts) >= LEAST_MISSED or max(counts) <= REGULAR * min(counts)
+        if min(counts) >= LEAST_BEAT and is_missed and not tonight.get(name):
             reason = f"silent: each of the last {len(last)} nights logged it at least {min(counts):,} times, tonight never"
             found.append(Signal("silence", name, 0.0, float(median(counts)), float(median(counts)), reason))
     return found
+
+
+Minutes = Mapping[str, float]  # template id → minutes after midnight, UTC, of its last record
+
+
+def stops(tonight: Counts, last: Minutes, history: Mapping[str, Counts], last_before: Mapping[str, Minutes]) -> list[Signal]:
+    """Heartbeats that stopped in the night: templates that each of the last nights logged far longer than tonight.
+
+    The silence must be longer than three times what their last minutes vary, and lack some records, at the usual rate and at that of the
+    night before it stopped. If the whole system stopped, one signal says so. Args: last, last_before: of tonight, and by night.
+    """
+    nights = sorted(history)[-READY_NIGHTS:]
+    if len(nights) < READY_NIGHTS or not last or not all(last_before.get(night) for night in nights):
+        return []
+    end = max(last.values())
+    ends = [max(last_before[night].values()) for night in nights]
+    usual = float(median(sum(history[night].values()) for night in nights))
+    if (missed := missed_records(end, ends, usual, sum(tonight.values()))) is not None:
+        reason = (
+            f"the system is silent since {clock(end)} UTC: each of the last {len(nights)} nights logged until {clock(min(ends))} at least"
+        )
+        return [Signal("silence", "", float(sum(tonight.values())), usual, missed, reason)]
+    found = []
+    for name, minute in last.items():
+        if end - minute < LEAST_GAP or not all(name in last_before[night] for night in nights):
+            continue
+        ends = [last_before[night][name] for night in nights]
+        usual = float(median(history[night].get(name, 0) for night in nights))
+        if (missed := missed_records(minute, ends, usual, tonight.get(name, 0))) is not None:
+            reason = (
+                f"silent since {clock(minute)} UTC: each of the last {len(nights)} nights logged it until {clock(min(ends))} at least; "
+                f"tonight {tonight.get(name, 0):,} times, where {usual:,.0f} are usual"
+            )
+            found.append(Signal("silence", name, float(tonight.get(name, 0)), usual, missed, reason))
+    return found
+
+
+def missed_records(minute: float, ends: Sequence[float], usual: float, seen: float) -> float | None:
+    """Return how many records a silence from a minute on lacks; None if the silence is too short, or lacks too few.
+
+    Args: ends: last minutes on other nights; usual, seen: records on other nights, and on this one until then.
+
+    >>> [missed_records(540, [1435.0] * 7, 144, seen) for seen in (54, 1)], missed_records(1400, [1435.0] * 7, 144, 140)
+    ([89.5, None], None)
+    """
+    gap = min(ends) - minute
+    missed = min(usual / 1440, seen / max(minute, 1)) * gap
+    if gap < max(LEAST_GAP, 3 * (max(ends) - min(ends))) or missed < LEAST_MISSED:
+        return None
+    return round(missed, 3)
+
+
+def clock(minute: float) -> str:
+    """Return a minute of the day as a time.
+
+    >>> clock(545.9)
+    '09:05'
+    """
+    return f"{int(minute) // 60:02d}:{int(minute) % 60:02d}"
 
 
 def silent_system(history: Mapping[str, Counts]) -> list[Signal]:
@@ -184,19 +275,19 @@ def values_out_of_range(
 ) -> list[Signal]:
     """Places with a number far outside of the range of the nights before, the strongest of each template.
 
-    A number is outside where it is threefold beyond all that was seen, and 5 robust deviations beyond what is usual for a night's
-    highest (or lowest), both on a scale of magnitudes. A place needs enough nights and numbers before, and must be no counter. Args: texts
-    of templates.
+    A number is outside if it is threefold beyond all that was seen (tenfold below it), and 5 robust deviations beyond what is usual for a
+    night's highest (or lowest), both on a scale of magnitudes. A place needs enough nights and numbers before, and must be no counter.
+    Args: texts of templates.
     """
     found: dict[str, Signal] = {}
     for place, now in tonight.items():
         nights = [history[night][place] for night in sorted(history) if place in history[night]]
-        if len(nights) < READY_NIGHTS or sum(each.n for each in nights) < LEAST_EVENTS or is_counter(nights):
+        if len(nights) < READY_NIGHTS or sum(each.n for each in nights) < LEAST_NUMBERS or is_counter(nights):
             continue
         usual = min(each.low for each in nights), max(each.high for each in nights)
         of_place = (
             (deviations_beyond([each.high for each in nights], now.high), now.high, now.high_at, usual[1]),
-            (deviations_beyond([-each.low for each in nights], -now.low), now.low, now.low_at, usual[0]),
+            (deviations_beyond([-each.low for each in nights], -now.low, LOW_FACTOR), now.low, now.low_at, usual[0]),
         )
         strength, value, at, bound = max(of_place)
         before = found.get(place.template_id)
@@ -209,8 +300,8 @@ def values_out_of_range(
     return list(found.values())
 
 
-def deviations_beyond(before: Sequence[float], now: float) -> float:
-    """Return the robust deviations of a night's highest from that of the nights before; 0 if it is not far beyond all of them.
+def deviations_beyond(before: Sequence[float], now: float, factor: float = LEAST_FACTOR) -> float:
+    """Return the robust deviations of a night's highest from that of the nights before; 0 if it is not `factor` beyond all of them.
 
     >>> deviations_beyond([90, 100, 110, 100, 95, 105, 100], 900) > 5, deviations_beyond([90, 100, 110, 100, 95, 105, 100], 300)
     (True, 0.0)
@@ -220,7 +311,7 @@ def deviations_beyond(before: Sequence[float], now: float) -> float:
     unit = 1.0 if not sizes or max(sizes) >= 1 else min(sizes)
     scaled = [magnitude(value, unit) for value in before]
     seen = magnitude(now, unit)
-    if seen < max(scaled) + math.log(LEAST_FACTOR):
+    if seen < max(scaled) + math.log(factor):
         return 0.0
     middle = median(scaled)
     return (seen - middle) / max(1.4826 * median(abs(each - middle) for each in scaled), 0.1)

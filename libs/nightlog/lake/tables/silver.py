@@ -82,6 +82,7 @@ class TemplateCountRow(TypedDict, total=False):
     template_id: Annotated[str, "a template"]
     n: Annotated[int, "records of it in the night's own files, in a session or not; each counts once, in whatever sessions it is"]
     level: Annotated[str | None, "the level that most of them with a level have, as in silver.events; null if none has one"]
+    last_at: Annotated[datetime | None, "when it was last logged on that day, UTC; null if no record has a time of the day"]
 
 
 TEMPLATE_COUNTS = table(TemplateCountRow, "silver.template_counts", ("system", "ds", "template_id"), retention="silver")
