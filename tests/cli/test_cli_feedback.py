@@ -32,7 +32,8 @@ def test_the_story_of_an_anomalous_session(call: Call) -> None:
     verdict = story["verdict"]
     assert (verdict["label"], verdict["decided_by"], verdict["status"], verdict["published"]) == ("anomalous", "llm", "open", True)
     assert [(each["text"].split(" ", 3)[3], each["marked"]) for each in story["events"]] == [("request served", False), ("fan slow", True)]
-    assert story["nearest_normal"] == {"shown_to_llm": True, "sessions": None, "more": [{"template": "fan slow", "count": 1}], "less": []}
+    (telling,) = story["telling"]
+    assert (telling["template"], telling["change"], telling["count"], telling["usual"]) == ("fan slow", "more", 1, 0)
     (said,) = story["llm"]
     assert (said["label"], said["first_label"], said["group"], said["in_force"]) == ("anomalous", "normal", "fan slow", True)
     assert [(night["ds"], night["sessions"], night["anomalous"]) for night in story["nights"]] == [(NEXT, 1, 1), (DS, 2, 2)]

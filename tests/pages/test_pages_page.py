@@ -16,7 +16,7 @@ from nightlog.handoff.metrics import write_metrics
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import query
 from nightlog.lake.tables import ANOMALIES, FINDINGS, HISTORY, INCIDENTS, NIGHTS, OUTCOMES
-from nightlog.pages.model import Change, Gap, Line, NormalPatterns, anchor, sample_lines, system_outcome, telling_templates
+from nightlog.pages.model import Gap, Line, anchor, sample_lines, system_outcome
 from nightlog.pages.page import write_pages
 from nightlog.publishing.findings import finding_id
 from nightlog.publishing.incidents import write_incidents
@@ -342,20 +342,6 @@ def test_long_sessions_are_sampled_around_what_tells() -> None:
     assert len(kept) + sum(each.n_lines for each in shown if isinstance(each, Gap)) == 400
     assert len([each for each in sample_lines([line._replace(marked=False) for line in lines]) if isinstance(each, Line)]) == 12
     assert sample_lines(lines[:3]) == tuple(lines[:3]) and sample_lines([]) == ()
-
-
-def test_what_tells_is_the_difference_else_the_attention() -> None:
-    evidence = [{"template_id": "a", "template": "A", "weight": 0.7}, {"template_id": "b", "template": "B", "weight": 0.3}]
-    assert telling_templates(evidence, Change("llm", (("B", 1),), ())) == {"b"}
-    assert telling_templates(evidence, Change("llm", (), (("C", 1),))) == {"a"}
-    assert telling_templates(evidence, None) == {"a"} and telling_templates([], None) == set()
-
-
-def test_of_equally_near_normal_patterns_the_commonest_is_taken() -> None:
-    normal = NormalPatterns([(9, (("a", 1), ("b", 1))), (5, (("a", 1), ("c", 1)))])
-    assert normal.nearest((("a", 1),)) == Change("night", (), (("b", 1),), 9)
-    assert normal.nearest((("a", 1), ("c", 1), ("d", 2))) == Change("night", (("d", 2),), (), 5)
-    assert NormalPatterns([]).nearest((("a", 1),)) is None
 
 
 def test_a_stage_done_again_with_nothing_behind_it_has_failed() -> None:

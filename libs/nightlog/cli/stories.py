@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -93,7 +94,7 @@ def show_story(story: dict[str, Any]) -> None:
         for line in each["continuation"]:
             write(f"    {line}", "bold" if each["marked"] else "dim")
     print_heading("Against what is normal")
-    show_normal(story["nearest_normal"])
+    show_difference(story["telling"])
     show_judges(story)
     print_heading("Feedback")
     for each in story["feedback"]:
@@ -155,20 +156,14 @@ def show_judges(story: dict[str, Any]) -> None:
         write("  was not asked about this pattern")
 
 
-def show_normal(nearest: dict[str, Any] | None) -> None:
-    """Print the difference to the nearest normal pattern."""
-    from nightlog.pages.words import n_of
-
-    if nearest is None:
-        write("  the night has no normal pattern to compare with")
-        return
-    of = "as the LLM was shown it" if nearest["shown_to_llm"] else f"of {n_of(nearest['sessions'], 'session')}"
-    write(
-        f"  the nearest normal pattern ({of}) differs:" if nearest["more"] or nearest["less"] else f"  the same as a normal pattern ({of})"
-    )
-    for sign, events in (("+", nearest["more"]), ("-", nearest["less"])):
-        for each in events:
-            write(f"  {sign} {each['count'] or ''}{'× ' if each['count'] else ''}{each['template']}")
+def show_difference(telling: Sequence[dict[str, Any]]) -> None:
+    """Print the difference to the nearest normal pattern, the most telling template first."""
+    for each in telling:
+        sign, count = ("+", each["count"]) if each["change"] == "more" else ("-", each["usual"])
+        usual = f" (usually {each['usual']:,}×)" if each["usual"] and each["count"] else ""
+        write(f"  {sign} {count:,}× {each['template']}{usual}")
+    if not telling:
+        write("  it differs from no normal pattern of the night")
 
 
 def write(text: str, style: str | None = None) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
-from nightlog.llm.items import Events, difference, distance, levels
 from nightlog.outcomes import SUCCESSES, OutcomeKind, Stage, is_published
 
 STAGES = Stage.REPORT.before  # the page is a part of the report
@@ -30,20 +29,6 @@ class Gap(NamedTuple):
     """Lines that the page leaves out."""
 
     n_lines: int
-
-
-@dataclass(frozen=True)
-class Change:
-    """The difference of a pattern to the nearest normal one.
-
-    `by`: "llm" where it is what the second round showed to the LLM, "night" where it was found among the night's normal patterns; then
-    `n_sessions` is how many sessions that one had.
-    """
-
-    by: str
-    added: Events
-    missing: Events
-    n_sessions: int | None = None
 
 
 @dataclass(frozen=True)
@@ -233,17 +218,6 @@ def system_outcome(rows: Iterable[Mapping[str, Any]]) -> tuple[SystemOutcome, tu
     return SystemOutcome(before["outcome"]), warnings, times
 
 
-def telling_templates(evidence: Sequence[Mapping[str, Any]], change: Change | None) -> set[str]:
-    """The template ids whose lines stand out: what the session has more than the nearest normal pattern; where that is not known or says
-    nothing, the templates with at least half of the greatest attention."""
-    if change is not None and (added := {template for template, _ in change.added}):
-        found = {row["template_id"] for row in evidence if row["template"] in added}
-        if found:
-            return found
-    greatest = max((row["weight"] or 0 for row in evidence), default=0)
-    return {row["template_id"] for row in evidence if (row["weight"] or 0) >= greatest / 2}
-
-
 def sample_lines(lines: Sequence[Line], limit: int = SHOWN_LINES, limit_marked: int = MARKED_LINES) -> tuple[Line | Gap, ...]:
     """At most `limit` lines in their order, with gaps: the first and the last, evenly chosen marked ones, then lines beside marked ones.
 
@@ -276,23 +250,6 @@ def spread_evenly(values: Sequence[int], limit: int) -> list[int]:
     if len(values) <= limit:
         return list(values)
     return [values[round(n * (len(values) - 1) / (limit - 1))] for n in range(limit)]
-
-
-class NormalPatterns:
-    """Normal patterns to compare with, the commonest first: (sessions, events)."""
-
-    def __init__(self, patterns: Sequence[tuple[int, Events]]):
-        self.patterns = [(n_sessions, events, levels(events)) for n_sessions, events in patterns]
-
-    def nearest(self, events: Events) -> Change | None:
-        """The difference to the nearest of them; of several as near to the commonest. None where there is none."""
-        own = levels(events)
-        ranked = min(enumerate(self.patterns), key=lambda each: (distance(own, each[1][2]), each[0]), default=None)
-        if ranked is None:
-            return None
-        _, (n_sessions, other, _) = ranked
-        change = difference(events, other)
-        return Change("night", change.added, change.missing, n_sessions)
 
 
 def merged_trend(nights: Sequence[SystemNight]) -> tuple[tuple[str, int | None], ...]:

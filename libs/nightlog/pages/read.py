@@ -13,7 +13,6 @@ from nightlog.lake.parts import part_batches
 from nightlog.lake.query import connect
 from nightlog.lake.tables import ANOMALIES, EVENTS_TABLE, INCIDENTS, NIGHTS, OUTCOMES, QUARANTINE, TEMPLATES, TableSpec
 from nightlog.llm.budget import cost
-from nightlog.llm.items import Events
 from nightlog.outcomes import is_published
 from nightlog.pages.model import (
     Finding,
@@ -36,7 +35,6 @@ FINDINGS_SHOWN = 200  # findings with all details on a system's page
 SESSIONS = 5  # sessions named of each finding
 TEMPLATES_SHOWN = 40
 TREND_NIGHTS = 14
-NORMAL_PATTERNS = 1000  # the night's commonest, for the comparison
 LOOK_BACK_DAYS = 31  # no session reaches further back, see `systems.spec.Session`
 
 Rows = list[dict[str, Any]]
@@ -290,19 +288,6 @@ def in_time(records: Sequence[Sequence[Line]]) -> list[Line]:
 def utc(at: datetime) -> datetime:
     """A time of the lake in UTC, whatever zone it was read in."""
     return at.astimezone(UTC) if at.tzinfo is not None else at.replace(tzinfo=UTC)
-
-
-def verdict_events(events: Sequence[Mapping[str, Any]] | None) -> Events:
-    """Events as `silver.verdicts` has them."""
-    return tuple((row["template"], row["count"]) for row in events or ())
-
-
-def pattern_events(row: Mapping[str, Any], texts: Mapping[str, str]) -> Events:
-    """Events of a row of silver.patterns, by text; counts are None where the pattern's question is its set of templates."""
-    counted = row["question_id"] == row["pattern_id"]
-    return tuple(
-        (texts.get(event["template_id"], event["template_id"]), event["count"] if counted else None) for event in row["events"] or ()
-    )
 
 
 def read_incidents(lake: Lake, ds: str, nights: Sequence[SystemNight], limit: int) -> tuple[list[Incident], int, int]:

@@ -17,13 +17,16 @@ from nightlog.detector.manifest import OF_GENERAL, known_threshold
 from nightlog.feedback.groups import group_ids
 from nightlog.feedback.questions import answers_by_question, keys_of
 from nightlog.feedback.store import Statement, history, statement
+from nightlog.history.channels import Templates
 from nightlog.history.general import is_general_model
+from nightlog.history.night import usual_levels
 from nightlog.lake.lake import Lake
 from nightlog.lake.lookup import PatternNight
 from nightlog.lake.tables import (
     ANOMALIES,
     ANSWERS,
     EVENTS_TABLE,
+    FINDINGS,
     HISTORY,
     LINES_TABLE,
     MESSAGES,
@@ -42,10 +45,12 @@ from nightlog.lake.tables import (
 )
 from nightlog.llm.verdicts import stored_verdict
 from nightlog.outcomes import is_published
-from nightlog.pages.model import Change, Gap, Line, NormalPatterns, day, sample_lines, telling_templates
-from nightlog.pages.read import LOOK_BACK_DAYS, NORMAL_PATTERNS, pattern_events, utc, verdict_events
+from nightlog.pages.model import Gap, Line, day, sample_lines
+from nightlog.pages.read import LOOK_BACK_DAYS, utc
 from nightlog.publishing.decide import Cause, Decision, Thresholds, decisions
 from nightlog.publishing.evidence import records_of_part
+from nightlog.publishing.findings import difference_columns
+from nightlog.publishing.telling import severities, telling_templates
 from nightlog.systems.spec import LONGEST_RECORD
 
 Row = dict[str, Any]
@@ -73,13 +78,13 @@ def read_story(lake: Lake, place: PatternNight, n_lines: int, today: str, record
 
     Args: place, with a session; n_lines, the most events with their raw lines; today, YYYY-MM-DD; record_start, the expression that begins
     a record of the system, if its records span lines.
-    Returns: session, verdict, router, small_model, history, llm (one a verdict), nearest_normal, events, feedback, nights; events that are
-    left out are counted by {"left_out": n}.
+    Returns: session, verdict, router, small_model, history, llm (one a verdict), telling (see gold.findings), events, feedback, nights;
+    events that are left out are counted by {"left_out": n}.
     """
     about = read_about(lake, place)
     verdicts = verdicts_of(lake, about)
     feedback = lake.rows(ANSWERS, system=place.system)
-    change = nearest_normal(lake, about, verdicts)
+    telling = telling_of(lake, about)
     evidence = about.anomaly.get("evidence") or evidence_of(about)
     return {
         "session": {"system": place.system, "ds": place.ds, "pattern_id": place.pattern_id}
@@ -94,14 +99,8 @@ def read_story(lake: Lake, place: PatternNight, n_lines: int, today: str, record
             {name: row.get(name) for name in CLOSEST_FIRST} | {"asked_at": row["asked_at"], "in_force": in_force(row, about.night)}
             for row in verdicts
         ],
-        "nearest_normal": None
-        if change is None
-        else {"shown_to_llm": change.by == "llm", "sessions": change.n_sessions}
-        | {
-            name: [{"template": text, "count": n} for text, n in events]
-            for name, events in (("more", change.added), ("less", change.missing))
-        },
-        "events": events_of(lake, about, telling_templates(evidence, change), n_lines, record_start),
+        "telling": telling,
+        "events": events_of(lake, about, {row["template_id"] for row in telling if row["change"] == "more"}, n_lines, record_start),
         "feedback": [row for row in history(feedback, today) if is_about(row, about, verdicts)],
         "nights": nights_of(lake, place),
     }
@@ -225,20 +224,21 @@ def decided_then(
     )
 
 
-def nearest_normal(lake: Lake, about: About, verdicts: Sequence[VerdictRow]) -> Change | None:
-    """The difference to the nearest normal pattern: what the LLM was shown, else the nearest of the night's commonest."""
-    for row in verdicts:
-        if row["added"] is not None:
-            return Change("llm", verdict_events(row["added"]), verdict_events(row["missing"]))
-    if not about.pattern:
-        return None
+def telling_of(lake: Lake, about: About) -> list[Row]:
+    """Return the difference to the nearest normal pattern of the night, as in gold.findings: of a normal session, too."""
     of_night = {"system": about.place.system, "ds": about.place.ds}
+    if finding := first(lake, FINDINGS, pattern_id=about.place.pattern_id, **of_night):
+        return list(finding["telling"] or ())
+    if not about.pattern:
+        return []
     anomalous = set(lake.arrow(ANOMALIES, ["pattern_id"], **of_night).column("pattern_id").unique().to_pylist())
-    columns = ["pattern_id", "question_id", "events", "n_sessions"]
-    others = [row for row in lake.rows(PATTERNS, columns, **of_night) if row["pattern_id"] not in anomalous | {about.place.pattern_id}]
-    common = sorted(others, key=lambda row: (-row["n_sessions"], row["pattern_id"]))[:NORMAL_PATTERNS]
-    references = NormalPatterns([(row["n_sessions"], pattern_events(row, about.texts)) for row in common])
-    return references.nearest(pattern_events(about.pattern, about.texts))
+    templates = Templates(about.texts, usual_levels(lake, about.place.system, [about.place.ds]))
+    counted = about.pattern["question_id"] == about.place.pattern_id
+    severity = severities(templates.text, templates.level)
+    patterns = lake.rows(PATTERNS, ["pattern_id", "events", "n_sessions"], **of_night)
+    found = telling_templates(patterns, anomalous | {about.place.pattern_id}, severity, counted)
+    rows: list[Row] = difference_columns(found.get(about.place.pattern_id, ()), templates)["telling"]
+    return rows
 
 
 def events_of(lake: Lake, about: About, marked: set[str], limit: int, record_start: str | None) -> list[Row]:
