@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cached_property
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Task = TypeVar("Task")
+Value = TypeVar("Value")
 Result = TypeVar("Result")
 
 # Spark and its Python workers need about as long to start as this machine's processes need for so much text.
@@ -73,6 +74,19 @@ class Runner:
         except BrokenProcessPool as error:
             del self.processes
             raise TransientError("a worker process was killed, perhaps for want of memory; the stage can be run again") from error
+
+    def run_shuffled(
+        self,
+        tasks: Sequence[Task],
+        split: Callable[[Task], Iterable[tuple[int, Value]]],
+        n_keys: int,
+        work: Callable[[int, Iterable[Value]], Result],
+    ) -> list[Result]:
+        """Return the result of each key from 0 on, in their order, by Spark: `split` cuts each task once into values with keys, and `work`
+        gets all values of a key, in any order.
+        """
+        pairs = self.spark.sparkContext.parallelize(tasks, len(tasks)).flatMap(split).partitionBy(n_keys, int)
+        return pairs.mapPartitionsWithIndex(lambda key, values: [work(key, (value for _, value in values))]).collect()
 
     def close(self) -> None:
         """End the processes and the session, if they were started and the session's JVM is still there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import partial
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from nightlog.ingest.ingest import look_back
 from nightlog.lake.lake import Lake
-from nightlog.lake.parts import Part, read_part, schema_of, write_part
+from nightlog.lake.parts import Part, part_batches, read_part, schema_of, write_part
 from nightlog.lake.tables import COUNTS_TABLE, MESSAGES, PATTERNS, SESSIONS
 from nightlog.parsing.events import BUCKETS
 from nightlog.parsing.readings import Readings
@@ -27,6 +27,8 @@ from nightlog.systems.spec import System
 COUNTS_PER_TASK, COUNT_BYTES = 1_500_000, 64
 # A session of more events than this is noted: an id that so much has in common tells little.
 LONG_SESSION = 1_000_000
+# Each task opens all parts; if there were more tasks than these, the parts are read once, and their rows sent to the tasks.
+MOST_READERS = 8
 COLUMNS = ["session_id", "message_id", "n", "first_at", "last_at", "bucket"]
 
 
@@ -147,8 +149,8 @@ def group_night(
     """Group one night's sessions from the counts of its events and those of earlier days. Arguments as those of `Task`."""
     parts = lake.parts(COUNTS_TABLE, system=system.name, ds=[*days, ds])
     n = sum(part.n_rows for part in parts)
-    edges = np.linspace(0, BUCKETS, 2 + n // COUNTS_PER_TASK).astype(int).tolist()
-    tasks = list(itertools.pairwise(edges)) if n else []
+    edges = np.linspace(0, BUCKETS, 2 + n // COUNTS_PER_TASK).astype(int)
+    tasks = list(itertools.pairwise(edges.tolist())) if n else []
     usual = set(look_back(system, ds))
     shared = Task(
         lake.root,
@@ -164,23 +166,56 @@ def group_night(
         write,
     )
     n_due = len(due.column("session_id").unique())
-    return join_results(lake.runner.run(tasks, partial(group_buckets, shared=shared), COUNT_BYTES * n), n_due)
+    if len(tasks) <= MOST_READERS or lake.runner.runs_locally(COUNT_BYTES * n):
+        results = lake.runner.run(tasks, partial(group_buckets, shared=shared), COUNT_BYTES * n)
+    else:
+        alone = replace(shared, parts=())
+        split = partial(split_part, root=lake.root, edges=edges)
+        results = lake.runner.run_shuffled(parts, split, len(tasks), partial(group_sent, shared=alone))
+    return join_results(results, n_due)
 
 
 def group_buckets(buckets: tuple[int, int], shared: Task) -> Result:
-    """Group the sessions of some buckets, and write those that are judged beside those of the other tasks."""
+    """Group the sessions of some buckets of all parts. Returns what `group_counts` returns."""
+    days = (dict(part.partition)["ds"] for part in shared.parts)
+    rows = (read_part(shared.root, COUNTS_TABLE, part.path, COLUMNS, ("bucket", *buckets)) for part in shared.parts)
+    return group_counts(zip(days, rows, strict=True), shared)
+
+
+def split_part(part: Part, root: str, edges: np.ndarray) -> Iterator[tuple[int, tuple[str, bytes]]]:
+    """Yield the rows of a part of silver.counts by ranges of buckets: the number of the range, the day, and the rows as an Arrow stream."""
+    for batch in part_batches(root, COUNTS_TABLE, part, COLUMNS):
+        rows = batch.sort_by("bucket")
+        places = np.searchsorted(rows.column("bucket").to_numpy(), edges)
+        for number in np.flatnonzero(np.diff(places)).tolist():
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, rows.schema) as stream:
+                stream.write_batch(rows.slice(places[number], places[number + 1] - places[number]))
+            yield number, (dict(part.partition)["ds"], sink.getvalue().to_pybytes())
+
+
+def group_sent(_: int, sent: Iterable[tuple[str, bytes]], shared: Task) -> Result:
+    """Group the sessions of one range of buckets. Args: sent: what `split_part` yields for it. Returns what `group_counts` returns."""
+    return group_counts(((day, pa.ipc.open_stream(rows).read_all()) for day, rows in sent), shared)
+
+
+def group_counts(counts: Iterable[tuple[str, pa.Table]], shared: Task) -> Result:
+    """Group the sessions of some counts, and write those that are judged beside those of the other tasks.
+
+    Args: counts: days with their rows of silver.counts (COLUMNS).
+    """
     tables: list[pa.Table] = []
     content: dict[str, int] = {}
-    for part in shared.parts:
-        day = dict(part.partition)["ds"]
-        rows = read_part(shared.root, COUNTS_TABLE, part.path, COLUMNS, ("bucket", *buckets))
+    for day, of_day in counts:
+        rows = of_day
         content[day] = (content.get(day, 0) + fingerprint(rows)) % (1 << 64)
         if day in shared.extra:
             waiting = shared.due.filter(pc.less_equal(shared.due.column("since"), day)).column("session_id")
             rows = rows.filter(pc.is_in(rows.column("session_id"), waiting.combine_chunks()))
         tables.append(rows.drop_columns("bucket").append_column("own", pa.array(np.full(len(rows), day == shared.ds))))
     due = shared.due.column("session_id").combine_chunks()
-    grouped = group_sessions(pa.concat_tables(tables), shared.assignment, shared.window, due, shared.elsewhere, shared.ds)
+    whole = pa.concat_tables(tables) if tables else group.COUNTS.empty_table()
+    grouped = group_sessions(whole, shared.assignment, shared.window, due, shared.elsewhere, shared.ds)
     sessions = grouped.judged
     grouped.judged = group.SESSIONS.empty_table()  # written here; the driver has no use for them
     written = []
