@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nightlog.detector.calibration import EDGE, Calibration, fit_calibration, logit
-from nightlog.detector.measures import Scored
+from nightlog.detector.calibration import EDGE, Calibration, Scored, fit_calibration, logit
 
 P = np.linspace(0.02, 0.98, 200)
 ONES = np.ones(200)

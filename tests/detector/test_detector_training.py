@@ -12,9 +12,8 @@ from detector_help import QUICK, toy_source
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nightlog.detector import training
-from nightlog.detector.calibration import Calibration
+from nightlog.detector.calibration import Calibration, best_threshold, f1_at
 from nightlog.detector.examples import Examples, held_out
-from nightlog.detector.measures import best_threshold, f1_at
 from nightlog.detector.meta import Config
 from nightlog.detector.network import Network, predict
 from nightlog.detector.patterns import Patterns, Source

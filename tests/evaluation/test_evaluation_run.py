@@ -20,11 +20,11 @@ from nightlog.evaluation.case import Case, Judgement, case_of, outcome_of
 from nightlog.evaluation.judged import Verdicts
 from nightlog.evaluation.labelled import Labelled
 from nightlog.evaluation.report import results_markdown, summary
-from nightlog.evaluation.run import Evaluation, Options, Record, merged, mode_names
+from nightlog.evaluation.run import Evaluation, Options, Record, code_version, merged, mode_names
 
 HEAD = {"target", "family", "mode", "protocol", "seed", "split", "held_out", "scorable", "sessions"}
 MEASURES = {"f1", "f1_low", "f1_high", "precision", "recall", "average_precision", "ap_low", "ap_high", "false_alarms_per_1000"}
-TAIL = {"n_sessions", "n_anomalous", "n_patterns", "alarms_clean", "llm_items", "answers", "threshold", "seconds", "note"}
+TAIL = {"code", "n_sessions", "n_anomalous", "n_patterns", "alarms_clean", "llm_items", "answers", "threshold", "seconds", "note"}
 
 
 def words_of_sources(case: Case) -> Judgement:
@@ -198,3 +198,9 @@ def test_the_command_writes_records_tables_and_the_audit(tmp_path: Path) -> None
     records = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {record["target"] for record in records} == {"hdfs_blocks", "openstack_vms"}
     assert {row["target"] for row in json.loads((tmp_path / "out" / "audit.json").read_text())} == {"hdfs_blocks", "openstack_vms"}
+    # records of other modes stay; on screen is which of them were made by other code
+    assert {record["code"] for record in records} == {code_version()} and "of other code" not in done.stderr
+    older = [record | {"code": "0.0.9 abc"} if record["mode"] == "history" else record for record in records]
+    (tmp_path / "out" / "results.json").write_text(json.dumps(older))
+    done = command("--quick", "--targets", "hdfs_blocks", "--modes", "baseline", *where, "--format", "json")
+    assert "of other code (0.0.9 abc), kept from an earlier run: history;" in " ".join(done.stderr.split())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from nightlog.errors import ConfigError
-from nightlog.evaluation.verdicts import against_labels, judged_patterns, label_audit, reliability
+from nightlog.evaluation.nights import against_labels, judged_patterns, label_audit, reliability
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, NIGHTS, PATTERNS, SCORES, SESSIONS, VERDICTS
 from nightlog.systems.spec import Input, Labels, Session, System

@@ -112,7 +112,7 @@ def run_evaluation(
     from nightlog.evaluation.corpus import Places
     from nightlog.evaluation.judged import source_of_verdicts
     from nightlog.evaluation.report import results_markdown, summary
-    from nightlog.evaluation.run import merged, prepare, write
+    from nightlog.evaluation.run import merged, of_other_code, prepare, write
 
     places = Places(sets, settings.lake, settings.logs, settings.systems)
     recorded = verdicts or (shared / "llm" / "verdicts.jsonl.gz" if shared is not None else None)
@@ -147,5 +147,8 @@ def run_evaluation(
             out.print(table)
     else:
         print_rows(rows, list(rows[0]), form)
+    for code, modes in of_other_code(records).items():
+        text = f"of other code ({code}), kept from an earlier run: {', '.join(modes)}; run these modes again to compare them"
+        err.print(safe(text), style="yellow", soft_wrap=True)
     for name, what in (("results.md", "tables"), ("results.json", "records"), ("audit.json", "leakage audit")):
         err.print(Text(f"{what}: {folder / name}"), soft_wrap=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
@@ -67,8 +66,3 @@ class Source(Patterns):
         taken = super().take(chosen)
         assert isinstance(taken, Source)
         return replace(taken, anomalous=self.anomalous[np.asarray(chosen, dtype=np.int64)])
-
-
-def template_set_id(texts: Iterable[str]) -> str:
-    """Id of a set of templates, whatever their order and counts."""
-    return hashlib.sha256("\0".join(sorted(set(texts))).encode()).hexdigest()[:16]

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from nightlog.detector.calibration import Calibration, fit_calibration
+from nightlog.detector.calibration import Calibration, Scored, best_threshold, f1_at, fit_calibration
 from nightlog.detector.examples import Examples, held_out
-from nightlog.detector.measures import Scored, best_threshold, f1_at
 from nightlog.detector.meta import Config, meta_train
 from nightlog.detector.network import Network, predict
 from nightlog.detector.patterns import Patterns, Source

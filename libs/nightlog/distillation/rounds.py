@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 import torch
 
+from nightlog.detector.calibration import best_threshold
 from nightlog.detector.examples import Examples, held_out
-from nightlog.detector.measures import best_threshold
 from nightlog.detector.meta import Config, Trainer, class_loss
 from nightlog.detector.network import Network, predict
 from nightlog.detector.patterns import Patterns, Source

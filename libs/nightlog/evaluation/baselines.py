@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nightlog.detector.measures import best_threshold
+from nightlog.detector.calibration import best_threshold
 from nightlog.evaluation.labelled import ADAPTATION
 from nightlog.evaluation.simulate import Outcome, Subject
 from nightlog.history.channels import UNLIKENESS
@@ -19,7 +19,6 @@ SHARE_OF_NORMALS = 0.01
 FOREST_SAMPLE = 20_000
 VARIANCE = 0.95
 ERROR = level_severity("error")
-UPPER_BOUND = "baseline:labels_of_patterns"  # knows the labels: what patterns allow
 
 Scores = tuple[np.ndarray, np.ndarray]
 

@@ -6,9 +6,12 @@ chosen by labels of the target. Paper protocol: the classes of the target are ba
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +30,7 @@ from nightlog.evaluation.metrics import Scored, average_precision, family_mean, 
 from nightlog.evaluation.simulate import ALL, STOP, Outcome, Subject, fusionlog, settled_by_llm, with_answers, with_questions
 from nightlog.evaluation.simulate import with_verdicts_and_answers as with_both
 from nightlog.history.channels import UNLIKENESS
+from nightlog.history.general import FILE as GENERAL_MODEL
 from nightlog.history.score import combine
 from nightlog.systems.catalog import nearest
 
@@ -103,8 +107,7 @@ def mode_names() -> list[str]:
 
 def source_modes() -> dict[str, Mode]:
     """The modes that learn from labelled sources."""
-    from nightlog.evaluation.gru import gru
-    from nightlog.evaluation.metaproto import METAPROTO_MODES
+    from nightlog.evaluation.learned import METAPROTO_MODES, gru
 
     return {**METAPROTO_MODES, "gru": gru}
 
@@ -263,7 +266,7 @@ def rows(
     head: Record = {"target": system.name, "family": system.family, "mode": name, "protocol": protocol, "seed": seed}
     head |= {"split": system.split, "held_out": system.held_out, "scorable": system.is_scorable}
     tail: Record = {"alarms_clean": clean, "llm_items": outcome.asked, "answers": outcome.answers, "threshold": outcome.threshold}
-    tail |= {"seconds": seconds, "note": outcome.note}
+    tail |= {"seconds": seconds, "note": outcome.note, "code": code_version()}
     parts = {"all": scored, "unseen": scored.only(system.unseen)}
     return [head | {"sessions": kind} | measure(part, seed) | unknown | tail for kind, part in parts.items()]
 
@@ -331,6 +334,25 @@ def prepare(
     learned = {"ablation", *source_modes()} & set(options.modes)
     teachers = list(labelled_systems(places)) if options.targets and learned else targets
     return Evaluation(options, targets, teachers, verdicts_of, encode, device)
+
+
+@cache
+def code_version() -> str:
+    """Return Nightlog's version and a hash of its source text: only records of the same code can be compared."""
+    root = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for path in (*sorted(root.rglob("*.py")), GENERAL_MODEL):
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return f"{version('nightlog')} {digest.hexdigest()[:8]}"
+
+
+def of_other_code(records: Iterable[Record]) -> dict[str, list[str]]:
+    """Return code version → the modes whose records are of it, of all records that this code did not make; "unknown" without a version."""
+    found: dict[str, set[str]] = {}
+    for record in records:
+        if (code := record.get("code", "unknown")) != code_version():
+            found.setdefault(code, set()).add(record["mode"])
+    return {code: sorted(modes) for code, modes in sorted(found.items())}
 
 
 def merged(earlier: Sequence[Record], records: Sequence[Record]) -> list[Record]:

@@ -267,9 +267,6 @@ class Range:
     high_at: str = ""
 
 
-Ranges = Mapping[NumberPlace, Range]
-
-
 def values_out_of_range(
     tonight: Mapping[NumberPlace, Range], history: Mapping[str, Mapping[NumberPlace, Range]], texts: Mapping[str, str]
 ) -> list[Signal]:

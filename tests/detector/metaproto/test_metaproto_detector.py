@@ -17,7 +17,7 @@ from nightlog.detector.metaproto.learning import Config, Task, choose_columns, c
 from nightlog.detector.metaproto.serving import NightTemplates, score_frame
 from nightlog.errors import ConfigError
 from nightlog.evaluation.case import Case
-from nightlog.evaluation.metaproto import LEARNERS, METAPROTO_MODES, learner, metaproto
+from nightlog.evaluation.learned import LEARNERS, METAPROTO_MODES, learner, metaproto
 from nightlog.systems.catalog import load_catalog
 
 SOURCES = (system("a", seed=1), system("b", seed=2))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nightlog.detector.measures import f1_at
+from nightlog.detector.calibration import f1_at
 from nightlog.detector.metaproto.drift import NEW, Drift, choose_drift, label_by_drift
 from nightlog.detector.metaproto.features import View
 from nightlog.detector.metaproto.learning import Config, Head, Task, left_out_f1, train_head

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from imblearn.over_sampling import SMOTE  # type: ignore[import-untyped]
 
-from nightlog.detector.measures import f1_at
+from nightlog.detector.calibration import f1_at
 from nightlog.detector.metaproto.features import View
 from nightlog.detector.patterns import Source
 from nightlog.errors import ConfigError
