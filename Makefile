@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Settings come from the environment: NIGHTLOG_LAKE, NIGHTLOG_DATA, NIGHTLOG_LLM and others.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock test lint types shape test-jobs test-dags test-slow cluster-test fuzz bench bench-quick bench-settings bench-bounds faults e2e demo nightly airflow notebooks clean
+.PHONY: help setup lock test lint types shape test-jobs test-dags test-slow cluster-test local-llm fuzz bench bench-quick bench-settings bench-bounds faults e2e demo nightly airflow notebooks clean
 MAKEFLAGS += --no-print-directory
 SHELL := bash
 
@@ -46,7 +46,7 @@ shape: ## modules, lines, circles, ways to read and write: the shape of the libr
 	@python3 tests/shape/shape.py .
 
 test-jobs: setup ## the quick tests of libs and jobs
-	$(QUICK) $(JOBS)/pytest --ignore=tests/dags -m "not slow and not cluster"
+	$(QUICK) $(JOBS)/pytest --ignore=tests/dags -m "not slow and not cluster and not local_llm"
 
 test-slow: setup build/objects/made ## the slow tests of libs and jobs
 	$(QUICK) $(JOBS)/pytest --ignore=tests/dags -m slow
@@ -59,6 +59,13 @@ cluster-test: setup build/objects/made ## nights on a Spark cluster of two worke
 
 build/objects/made: tests/objects/requirements.txt | setup
 	@$(call environment,build/objects)
+	@touch $@
+
+local-llm: build/local-llm/made ## a small model behind llama.cpp's server on this machine, asked by the real client (half a GB, some minutes)
+	$(JOBS)/pytest -m local_llm tests/local_llm
+
+build/local-llm/made: tests/local_llm/requirements.txt | setup
+	@$(call environment,build/local-llm)
 	@touch $@
 
 fuzz: setup ## ten minutes of random inputs for parsing, masking, sessions, answers and more, five of random nights; figures go to docs/reliability.md
