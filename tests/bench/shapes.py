@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from corpus import DS, LINES, build
+from nightlog.lake import runner
 from nightlog.lake.lake import Lake
 from nightlog.outcomes import Stage
 from nightlog.run.night import Night
@@ -98,6 +99,7 @@ def main() -> None:
     parser.add_argument("--forms", nargs="*", choices=FORMS, default=list(FORMS))
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "bench", help="for the files")
     given = parser.parse_args()
+    runner.ONE_PROCESS_BYTES = 1 << 40  # CPU seconds are those of this process
     shared = Path(os.environ.get("NIGHTLOG_SHARED", ROOT.parent / "shared"))
     folder = given.folder / f"shapes-{given.copies}"
     write_forms(build(shared, given.folder / f"hdfs-{given.copies}", given.copies), folder, given.forms)

@@ -13,11 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ingest_help import PACKERS, make_system, put_file
 from nightlog.errors import FormatError, TransientError
 from nightlog.ingest.discover import relative
 from nightlog.ingest.ingest import cut_off, ingest
-from nightlog.ingest.splits import CHUNK, MAX_LINE, PIECE, ends_in, numbered, plan, read_piece, to_count
+from nightlog.ingest.splits import CHUNK, MAX_LINE, PIECE, ends_in, numbered, plan, read_piece, split_lines, to_count
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import LABELS, LINES_TABLE
 from nightlog.systems.spec import Labels
@@ -121,6 +123,16 @@ def test_nul_bytes_stay(read: Lines) -> None:
 
 def test_bytes_that_are_not_utf8_are_replaced_and_marked(read: Lines) -> None:
     assert read["latin.log"] == [(1, "caf\ufffd \ufffdber", True), (2, "fine", False), (3, "\ufffd cut", True)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.one_of(st.binary(max_size=5), st.sampled_from(["ü", "漢", "🙂", "\ue000", "plain"]).map(str.encode)), max_size=8))
+def test_any_bytes_are_read_as_python_decodes_them(words: list[bytes]) -> None:
+    data = b"".join(words).replace(b"\r", b"")
+    lines = split_lines(data, 1)
+    assert lines.texts.to_pylist() == [raw.decode(errors="replace") for raw in (data.removesuffix(b"\n").split(b"\n") if data else [])]
+    is_valid = [raw.decode(errors="ignore").encode() == raw for raw in (data.removesuffix(b"\n").split(b"\n") if data else [])]
+    assert lines.replaced.tolist() == [not each for each in is_valid]
 
 
 @pytest.mark.parametrize("name", list(FILES)[-8:])

@@ -288,7 +288,7 @@ def split_lines(data: bytes, first: int) -> Lines:
     n_returns = int(np.count_nonzero(kept == RETURN)) if b"\r" in data else 0
     texts = pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(kept))
     replaced = np.zeros(len(lengths), dtype=bool)
-    if not n_cut and (not len(kept) or kept.max() < 0x80):
+    if not n_cut and is_utf8(texts):
         return Lines(texts, first, replaced, 0, n_returns)
     odd = np.unique(np.searchsorted(offsets, np.flatnonzero(kept >= 0x80), side="right") - 1)
     fixed: dict[int, str] = {}
@@ -303,6 +303,17 @@ def split_lines(data: bytes, first: int) -> Lines:
     if fixed:
         texts = replace_some(texts, fixed)
     return Lines(texts, first, replaced, n_cut, n_returns)
+
+
+def is_utf8(texts: pa.StringArray) -> bool:
+    """Return whether all texts are valid UTF-8."""
+    import pyarrow as pa
+
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def cut(line: bytes) -> bytes:
