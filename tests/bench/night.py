@@ -25,9 +25,9 @@ def stage(name: str) -> None:
     print(f"@stage {name}", flush=True)
 
 
-def hdfs() -> System:
+def hdfs(path: str = "hdfs/hdfs-{ds}.log") -> System:
     """The shipped system, its files not packed."""
-    return load_catalog()["hdfs"].model_copy(update={"input": Input(path="hdfs/hdfs-{ds}.log")})
+    return load_catalog()["hdfs"].model_copy(update={"input": Input(path=path)})
 
 
 def small(name: str) -> System:
@@ -42,7 +42,7 @@ def small(name: str) -> System:
 
 
 def json_lines() -> System:
-    """Lines that Spark's expressions take apart."""
+    """Lines of JSON."""
     return System(
         name="json",
         role="target",
@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--lake", type=Path, required=True)
     parser.add_argument("--llm", type=Path, help="the recorded LLM's server")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="Spark's settings in the place of those shipped")
+    parser.add_argument("--files", action="store_true", help="HDFS lines stand in several files")
     given = parser.parse_args()
     own = dict(each.split("=", 1) for each in given.set)
     LOCAL.update(own)
@@ -98,6 +99,8 @@ def main() -> None:
     if not lake.runner.runs_locally(sum(path.stat().st_size for path in given.data.rglob("*") if path.is_file())):
         print("Spark is there" if lake.runner.spark else "", flush=True)  # its start is not a stage's time
     systems = [small(path.name) for path in sorted(given.data.iterdir()) if path.is_dir()] if given.what == "many" else [hdfs()]
+    if given.files:
+        systems = [hdfs("hdfs/hdfs-{ds}-*.log")]
     if given.what == "json":
         systems = [json_lines()]
     if given.what in ("parse", "json"):
