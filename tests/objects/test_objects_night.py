@@ -59,6 +59,7 @@ def test_a_night_in_an_object_store_is_that_of_a_folder(remote: Lake, sample_lak
     assert {path.name for path in Path(sample_lake.root, "reports", DS).iterdir()} == {"index.html", "dovecot.html"}
     for name in ("index.html", "dovecot.html"):
         assert b"dovecot" in read_file(f"{LAKE}/reports/{DS}/{name}")
+    assert f'href="{DS}/dovecot.html"'.encode() in read_file(f"{LAKE}/reports/index.html")
 
 
 @pytest.mark.slow

@@ -79,4 +79,4 @@ def test_a_heat_map_has_a_cell_for_each_hour_with_something_and_says_them() -> N
     picture = heat_map([("shop", hours), ("mail", [0] * 24)], "sessions by hour")
     assert picture.count("<rect") == 2
     assert "shop, 03:00 to 04:00 UTC: 2" in picture and "shop, 23:00 to 24:00 UTC: 8" in picture
-    assert 'fill-opacity="1.00"' in picture and "shop 03:00 2, 23:00 8" in picture
+    assert 'fill-opacity="1.00"' in picture and "shop 10, most from 23:00 on (8)" in picture

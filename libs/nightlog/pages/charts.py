@@ -172,12 +172,12 @@ CELL = 24  # of the heat-map
 def heat_map(rows: Sequence[tuple[str, Sequence[int]]], about: str) -> str:
     """Counts by hour: a row per name, a cell per hour of the day, the darker the more; hours without any are empty.
 
-    Args: rows: (name, HOURS counts).
+    Its text alternative has the sum and the greatest hour of each row. Args: rows: (name, HOURS counts).
     """
     top = max((n for _, counts in rows for n in counts), default=0)
     base = ROW * len(rows)
     parts = [f'<path class="grid" d="M{NAMES + CELL * hour} 0v{base}"/>' for hour in range(0, HOURS + 1, 6)]
-    told = []
+    sums = []
     for number, (name, counts) in enumerate(rows):
         y = ROW * number
         parts.append(f'<text x="{NAMES - 8}" y="{y + 15}" class="name end">{escape(shortened(name))}</text>')
@@ -187,10 +187,11 @@ def heat_map(rows: Sequence[tuple[str, Sequence[int]]], about: str) -> str:
                 title = f"<title>{escape(name)}, {hour:02}:00 to {hour + 1:02}:00 UTC: {n:,}</title>"
                 place = f'x="{NAMES + CELL * hour + 1}" y="{y + 2}" width="{CELL - 2}" height="{ROW - 4}"'
                 parts.append(f'<rect class="bar c1" {place} rx="2" fill-opacity="{strength:.2f}">{title}</rect>')
-        told.append(f"{name} " + ", ".join(f"{hour:02}:00 {n:,}" for hour, n in enumerate(counts) if n))
+        hour = max(range(len(counts)), key=lambda each: counts[each])
+        sums.append(f"{name} {sum(counts):,}, most from {hour:02}:00 on ({counts[hour]:,})")
     for hour in range(0, HOURS + 1, 6):
         parts.append(f'<text x="{NAMES + CELL * hour}" y="{base + 15}" class="tick mid">{hour:02}:00</text>')
-    return svg(NAMES + CELL * HOURS + 20, base + 20, parts, f"{about}; {'; '.join(told)}")
+    return svg(NAMES + CELL * HOURS + 20, base + 20, parts, f"{about}; {'; '.join(sums)}")
 
 
 @dataclass(frozen=True)
