@@ -84,7 +84,7 @@ class Habit:
 
 
 def month(n_nights: int = 31, seed: int = 1) -> Iterator[Night]:
-    """Yield the nights of a month with their lines, at most one change of a template in four nights."""
+    """Yield the nights of a month with their lines, at most one change of a template in eight nights."""
     draw = random.Random(seed)
     habits = {}
     for word in WORDS:
@@ -94,8 +94,8 @@ def month(n_nights: int = 31, seed: int = 1) -> Iterator[Night]:
     left = {
         "more": [word for word, habit in habits.items() if habit.mean >= 20 and habit.weekend >= 0.5],
         "less": regular,
-        "silent": [*BEATS[1:], *regular],
-        "stopped": [BEATS[0]],
+        "silent": [*BEATS, *regular],
+        "stopped": [*BEATS],
         "new": [f"novelty{letter}" for letter in "abcdefghijklmnopq"],
         "value": [word for word, habit in habits.items() if habit.mean >= 20 and habit.weekend >= 0.5],
         "wordings": [word for word, habit in habits.items() if habit.mean >= 20 and habit.weekend >= 0.5],
@@ -106,7 +106,7 @@ def month(n_nights: int = 31, seed: int = 1) -> Iterator[Night]:
         night = Night((date.fromisoformat(FIRST) + timedelta(days=number)).isoformat())
         if number >= QUIET_NIGHTS:
             for kind in draw.sample(sorted(KINDS), 2):
-                words = [word for word in left[kind] if used.get(word, -9) < number - 3 and Change(kind, word) not in once]
+                words = [word for word in left[kind] if used.get(word, -9) < number - 7 and Change(kind, word) not in once]
                 if words:
                     night.changes.append(Change(kind, draw.choice(words)))
                     used[night.changes[-1].word] = number
