@@ -48,7 +48,7 @@ shape: ## modules, lines, circles, ways to read and write: the shape of the libr
 test-jobs: setup ## the quick tests of libs and jobs
 	$(QUICK) $(JOBS)/pytest --ignore=tests/dags -m "not slow and not cluster and not local_llm"
 
-test-slow: setup build/objects/made ## the slow tests of libs and jobs
+test-slow: setup build/objects/made build/jupyter/made ## the slow tests of libs and jobs
 	$(QUICK) $(JOBS)/pytest --ignore=tests/dags -m slow
 
 test-dags: setup ## the tests of the DAGs, in Airflow's environment
@@ -123,12 +123,13 @@ nightly: setup .airflow/migrated ## one night through Airflow: make nightly DS=2
 airflow: setup ## Airflow's web page and scheduler on this machine, for every night: make airflow [UNPAUSE=1]; docs/how-to/every-night.md
 	@exec env -u AIRFLOW_HOME -u AIRFLOW__CORE__DAGS_FOLDER dags/airflow.sh
 
+# The environment of the notebooks sees the packages of .venv, too, behind its own.
 notebooks: build/jupyter/made ## the notebooks in JupyterLab, over the lake that NIGHTLOG_LAKE names
 	NIGHTLOG_LAKE="$${NIGHTLOG_LAKE:-$(CURDIR)/lake}" build/jupyter/bin/jupyter lab notebooks
 
 build/jupyter/made: notebooks/requirements.txt | setup
 	@$(call environment,build/jupyter)
-	@$(JOBS)/python -m ipykernel install --prefix build/jupyter --name python3 --display-name Nightlog 2>build/jupyter/kernel.log
+	@echo "import site; site.addsitedir('$(CURDIR)/.venv/lib/python3.11/site-packages')" >build/jupyter/lib/python3.11/site-packages/nightlog-jobs.pth
 	@touch $@
 
 json = $(if $(1),"$(1)",null)

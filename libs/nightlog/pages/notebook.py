@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import NIGHTS
 from nightlog.outcomes import is_published
-from nightlog.pages.charts import shortened, standalone
+from nightlog.pages.charts import LONGEST_NAME, shortened, standalone
 from nightlog.pages.words import is_unseen, visible
 from nightlog.settings import read_settings
 
@@ -64,22 +66,42 @@ def one(rows: duckdb.DuckDBPyRelation, otherwise: str) -> dict[str, Any]:
     return found[0]
 
 
-def short(text: str | None) -> str:
-    """Text of logs or LLMs as the name of a bar: one line, cut to what fits, without characters that show nothing.
+def short(text: str | None, most: int = LONGEST_NAME) -> str:
+    """Return text of logs or LLMs as the name of a bar: one line of at most `most` characters, without characters that show nothing.
 
     >>> short("disk\\n\\x1b[31m <NUM> lost")
     'disk [31m <NUM> lost'
     """
-    return shortened(" ".join("".join(" " if is_unseen(char) else char for char in text or "").split()))
+    return shortened(" ".join("".join(" " if is_unseen(char) else char for char in text or "").split()), most)
 
 
-def picture(chart: str) -> Shown:
-    """A chart of `nightlog.pages.charts` as an image under which stands what it shows; its style stays inside, whatever page it is on."""
-    label = LABEL.search(chart)
-    data = base64.b64encode(standalone(chart).encode()).decode()
+def picture(drawing: str) -> Shown:
+    """Return a chart of `nightlog.pages.charts` as an image with a caption; its style stays inside, whatever page it is on."""
+    label = LABEL.search(drawing)
     about = "".join(char for char in html.unescape(label[1]) if not is_unseen(char)) if label else ""
-    image = Markup('<figure style="margin: 0"><img alt="{0}" src="data:image/svg+xml;base64,{1}"><figcaption>{0}</figcaption></figure>')
-    return Shown(str(image.format(about, data)))
+    return image(standalone(drawing), about)
+
+
+def chart(drawing: Any, about: str) -> Shown:
+    """Return a chart of Altair as a static image, with what it shows below it and as its description.
+
+    An image runs no script, and shows the same in every viewer. JupyterLab does not know the version of Vega-Lite that Altair writes.
+    Raises ConfigError outside of the notebooks' environment.
+    """
+    if find_spec("vl_convert") is None:
+        raise ConfigError(
+            "charts need vl-convert: start the notebooks by `make notebooks`, or choose build/jupyter/bin/python as the kernel"
+        )
+    whole = io.StringIO()
+    drawing.save(whole, format="svg")
+    return image(whole.getvalue(), "".join(char for char in about if not is_unseen(char)))
+
+
+def image(svg: str, about: str) -> Shown:
+    """Return an SVG file as an image with a caption."""
+    data = base64.b64encode(svg.encode()).decode()
+    figure = Markup('<figure style="margin: 0"><img alt="{0}" src="data:image/svg+xml;base64,{1}"><figcaption>{0}</figcaption></figure>')
+    return Shown(str(figure.format(about, data)))
 
 
 def table(rows: duckdb.DuckDBPyRelation | Iterable[Mapping[str, Any]], columns: Sequence[str] = (), limit: int = SHOWN_ROWS) -> Shown:
