@@ -217,5 +217,5 @@ class ReportOutcomes(RunProgram):
         states = context["ti"].get_task_states(dag_id=self.dag_id, task_ids=stages, run_ids=[run]).get(run, {})
         failed = [stage for stage in stages if states.get(stage) != "success"]
         if code != DONE or failed:
-            told = [line for line in outcomes if not WELL.match(line)] or ["(no system said why)"]
-            raise AirflowFailException(f"{run}: stages failed: {', '.join(failed) or 'none'}; systems:\n" + "\n".join(told))
+            reasons = [line for line in outcomes if not WELL.match(line)] or ["(no system said why)"]
+            raise AirflowFailException(f"{run}: stages failed: {', '.join(failed) or 'none'}; systems:\n" + "\n".join(reasons))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from nightlog.detector.metaproto.serving import labelled_rows
 from nightlog.detector.patterns import Patterns
-from nightlog.distillation.retrain import settled_verdicts
+from nightlog.distillation.retrain import final_verdicts
 from nightlog.feedback.store import label_row, record, suppression_row, take_back
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANSWERS, VERDICTS
@@ -38,7 +38,7 @@ def test_labels_are_examples_of_their_pattern_alone_above_what_the_llm_said_unti
     lake.append(VERDICTS, [{"system": "app", "question_id": "q1"} | said])
     record(lake, label_row("app", "p1", "normal", "kim", NOW))
     record(lake, suppression_row("app", "pattern", "p2", "2026-04-01", "kim", NOW))
-    taught = settled_verdicts(lake, APP)
+    taught = final_verdicts(lake, APP)
     assert {name: (verdict.label, verdict.round) for name, verdict in taught.items()} == {"q1": ("anomalous", 1), "p1": ("normal", 0)}
     patterns = Patterns(
         "app", np.eye(2, dtype=np.float32), ("a", "b"), ("p1", "p2"), (((0, 1),), ((1, 1),)), np.ones(2), False, ("q1", "q1")
@@ -46,7 +46,7 @@ def test_labels_are_examples_of_their_pattern_alone_above_what_the_llm_said_unti
     assert labelled_rows(patterns, answered(lake, APP)) == {0: False}
     assert labelled_rows(patterns, answered(lake, APP) | {"q1": True}) == {0: False, 1: True}
     take_back(lake, "label", "pattern", "p1", "lee", NOW + timedelta(minutes=1))
-    assert settled_verdicts(lake, APP).keys() == {"q1"} and answered(lake, APP) == {}
+    assert final_verdicts(lake, APP).keys() == {"q1"} and answered(lake, APP) == {}
 
 
 def test_who_has_no_labelled_system_is_taught_by_the_sample(tmp_path: Path) -> None:

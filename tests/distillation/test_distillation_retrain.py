@@ -17,7 +17,7 @@ from nightlog.detector.patterns import Patterns
 from nightlog.detector.registry import Model, load, promote, promoted, save, serving
 from nightlog.detector.sources import read_source
 from nightlog.detector.training import fit
-from nightlog.distillation.retrain import distil_system, distil_systems, gate, measures, settled_verdicts
+from nightlog.distillation.retrain import distil_system, distil_systems, final_verdicts, gate, measures
 from nightlog.distillation.rounds import Distilled, PseudoLabel, Round
 from nightlog.errors import ConfigError, ModelIntegrityError
 from nightlog.lake.lake import Lake
@@ -172,7 +172,7 @@ def test_an_analysts_answer_outranks_the_verdict_and_teaches_a_new_student(place
     asked = [TARGET.questions[i] for i in wrong]
     answer = {"system": "target", "group": "g", "name": "fan", "label": "normal", "questions": asked, "answered_by": "kim"}
     lake.append(ANSWERS, [answer | {"answered_at": NOW + timedelta(hours=1)}])
-    found = settled_verdicts(lake, APP)
+    found = final_verdicts(lake, APP)
     assert {question for question, verdict in found.items() if verdict.round == 0} == set(asked)
     assert {question: verdict.label for question, verdict in found.items()} == {
         question: "normal" if question in asked else verdict.label for question, verdict in verdicts.items()
@@ -195,7 +195,7 @@ def test_a_student_that_knows_too_little_stays_a_candidate(place: Place) -> None
     half = TARGET.take(range(20))
     unsure = verdicts_of(TARGET.take(range(20, 40)), np.zeros(20), 0.5)
     put_verdicts(lake, verdicts_of(half, TRUTH.anomalous[:20]) | unsure)
-    unsettled = {name: verdict for name, verdict in settled_verdicts(lake, APP).items() if verdict.confidence == 0.5}
+    unsettled = {name: verdict for name, verdict in final_verdicts(lake, APP).items() if verdict.confidence == 0.5}
     assert len(unsettled) == 20
 
     story = place.distil()

@@ -1,1 +1,1 @@
-"""Rounds of fusion: what the LLM said of a system becomes the small model's own knowledge."""
+"""Rounds of fusion: the LLM's verdicts on a system become the small model's own knowledge."""

@@ -38,8 +38,8 @@ FAITHFUL = 0.98  # share of those sessions on which the student must be on its p
 SURE = 0.5
 
 
-def settled_verdicts(lake: Lake, system: System) -> dict[str, Verdict]:
-    """The last word on each question: the LLM's, and over it the analysts' answers, as verdicts of round 0; labels, by pattern id."""
+def final_verdicts(lake: Lake, system: System) -> dict[str, Verdict]:
+    """Return the verdict in force on each question: the analysts' answer (round 0), else the LLM's; labels, by pattern id."""
     rows = latest_verdicts(lake, system, prompt_hash(system), None)
     found = {question: stored_verdict(row) for question, row in rows.items()}
     for question, answer in system_answers(lake, system, rows).items():
@@ -92,7 +92,7 @@ def distil_system(lake: Lake, system: System, read: ReadSource, run_id: str, now
     model_of_all = promoted(lake)
     if model_of_all is None:
         raise ConfigError(f"no trained model in the lake {lake.root}, which a student starts from: run `nightlog train` first")
-    verdicts = settled_verdicts(lake, system)
+    verdicts = final_verdicts(lake, system)
     if not verdicts or not lake.nights(PATTERNS, system.name):
         return "no verdicts yet, so nothing to distil"
     base = load(model_of_all)
@@ -152,11 +152,11 @@ def measures(distilled: Distilled, target: Patterns, general: np.ndarray) -> dic
 
     Args: general (n patterns,), those that the router takes for general knowledge by the model that serves: nobody is asked about them.
     """
-    said, _ = predict(distilled.network, sequences(target), target.vectors)
+    predicted, _ = predict(distilled.network, sequences(target), target.vectors)
     labels = {label.pattern_id: label.probability for label in distilled.labels}
     known = np.array([name in labels for name in target.ids], dtype=bool)
     wanted = np.array([labels.get(name, 0.0) for name in target.ids])
-    same = ((said >= SURE) == (wanted >= SURE)) & known
+    same = ((predicted >= SURE) == (wanted >= SURE)) & known
     standing = [each for each in distilled.rounds if not each.rolled_back]
     return {
         "covered": float(target.sessions[known | general].sum() / max(1, target.sessions.sum())),

@@ -91,10 +91,10 @@ def accept(
 ) -> list[PseudoLabel]:
     """The pseudo-labels that round `number` adds: of patterns with a verdict and no pseudo-label yet.
 
-    An analyst's answer counts as it is; then what the LLM decided side by side or said with confidence; then what the small model agrees
+    An analyst's answer counts as it is; then what the LLM decided side by side or with confidence; then what the small model agrees
     with and is sure of. What was unclear teaches that nobody claims an anomaly. The rest stays open.
 
-    Args: verdicts by question, and by pattern where it was labelled, what analysts said being of round 0; small (n patterns,) the small
+    Args: verdicts by question, and by pattern where it was labelled, analysts' answers being of round 0; small (n patterns,) the small
         model's probabilities; known by pattern id.
     """
     found = []
@@ -102,21 +102,21 @@ def accept(
         verdict = verdicts.get(pattern, verdicts.get(question))
         if verdict is None or pattern in known:
             continue
-        said = verdict.probability
+        learnt = verdict.probability
         origin: Origin
         if verdict.round == 0:
             origin = "feedback"
         elif verdict.label == "unclear":
-            origin, said = "unclear", fusion.unclear
+            origin, learnt = "unclear", fusion.unclear
         elif verdict.round == 2:
             origin = "second round"
-        elif abs(said - 0.5) >= fusion.confident:
+        elif abs(learnt - 0.5) >= fusion.confident:
             origin = "confident"
-        elif (own >= 0.5) == (said >= 0.5) and abs(own - 0.5) >= fusion.agreeing:
+        elif (own >= 0.5) == (learnt >= 0.5) and abs(own - 0.5) >= fusion.agreeing:
             origin = "agreement"
         else:
             continue
-        found.append(PseudoLabel(pattern, question, said, origin, number, verdict.probability, float(own)))
+        found.append(PseudoLabel(pattern, question, learnt, origin, number, verdict.probability, float(own)))
     return found
 
 

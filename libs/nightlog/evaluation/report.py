@@ -268,7 +268,7 @@ def curve_table(results: Results, modes: Sequence[str]) -> str:
 
 
 def ranged(values: Iterable[float]) -> str:
-    """The extremes of some numbers.
+    """Return the range of some numbers.
 
     >>> ranged([80, 20, 41]), ranged([7])
     ('20 to 80', '7')

@@ -155,16 +155,16 @@ class BatchQueue:
         name = hashlib.sha256(seed.encode()).hexdigest()[:16]
         obstacle, options = self._breaker.why, self._client.options
         for number, part in enumerate(batches(items, self._sizes[row["round"]]) if obstacle is None else ()):
-            said, custom_id = messages(system, part, shared_neighbours(part)), f"{name}-{number}"
+            request, custom_id = messages(system, part, shared_neighbours(part)), f"{name}-{number}"
             form = response_format(part, options.schema_bounds)
-            tokens = self._client.forecast.expect(said, len(part))
+            tokens = self._client.forecast.expect(request, len(part))
             try:
                 self._client.budget.reserve(self.cost(tokens))
             except BudgetExhausted as error:
                 obstacle = str(error)
                 self._breaker.trip(obstacle)
                 break
-            lines[custom_id] = request_line(custom_id, {**options.body(said, form, len(part)), **options.extra})
+            lines[custom_id] = request_line(custom_id, {**options.body(request, form, len(part)), **options.extra})
             parts[custom_id] = tuple(replace(item, neighbours=()) for item in part)
             expected[custom_id] = tokens
         for number, parcel in enumerate(uploads(lines)):

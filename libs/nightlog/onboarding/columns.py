@@ -29,10 +29,10 @@ Places = list[tuple[str, int]]
 
 
 @dataclass(frozen=True)
-class Piece:
+class HeaderColumn:
     """A column: its regular expression (named groups included) with what separates it from the next, and what it is.
 
-    `strong` pieces are looked for behind words, too; `anchor` pieces may end a header; `closing` ones usually stand right before a message.
+    `strong` columns may follow words; `anchor` columns may end a header; `closing` ones usually come right before a message.
     """
 
     pattern: str
@@ -44,7 +44,7 @@ class Piece:
     form: Form | None = None
 
 
-Step = tuple[Piece, Places] | None
+Step = tuple[HeaderColumn, Places] | None
 
 
 class Names:
@@ -106,10 +106,10 @@ def few(values: Sequence[str]) -> bool:
     return len(set(values)) <= max(20, len(values) * 0.05)
 
 
-def finish(piece: Piece, places: Places) -> tuple[Piece, Places]:
-    """The piece with its separator, and the places behind."""
+def finish(column: HeaderColumn, places: Places) -> tuple[HeaderColumn, Places]:
+    """The column with its separator, and the places behind."""
     separator, after = blanks(places)
-    return replace(piece, pattern=piece.pattern + separator), after
+    return replace(column, pattern=column.pattern + separator), after
 
 
 def stamp_step(places: Places, names: Names) -> Step:
@@ -130,7 +130,7 @@ def stamp_step(places: Places, names: Names) -> Step:
     after = advance(places, find)
     if after is None:
         return None
-    return finish(Piece(pattern, "stamp", groups, anchor=True, strong=True, form=form), after)
+    return finish(HeaderColumn(pattern, "stamp", groups, anchor=True, strong=True, form=form), after)
 
 
 def lettered_step(places: Places, names: Names) -> Step:
@@ -140,7 +140,7 @@ def lettered_step(places: Places, names: Names) -> Step:
         return None
     if sum(scan(text, at) is not None for text, at in behind) < MOST * len(behind):
         return None
-    return Piece(f"(?P<{names.take('level')}>[A-Z])", "level", ("level",), anchor=True, strong=True), behind
+    return HeaderColumn(f"(?P<{names.take('level')}>[A-Z])", "level", ("level",), anchor=True, strong=True), behind
 
 
 def group_step(places: Places, names: Names) -> Step:
@@ -150,7 +150,7 @@ def group_step(places: Places, names: Names) -> Step:
         return None
     inside = [(text, at + 1) for text, at in places if text[at : at + 1] == opener]
     if sum(scan(text, at) is not None or re.match(DAY, text[at:]) is not None for text, at in inside) >= MOST * len(inside):
-        return Piece(literal(opener), "literal"), inside
+        return HeaderColumn(literal(opener), "literal"), inside
     o, c = (re.escape(x) for x in (opener, CLOSERS[opener]))
     flat, nested = f"[^{o}{c}]*", f"(?:[^{o}{c}]|{o}[^{o}{c}]*{c})*"
     for content in (flat, nested):
@@ -172,19 +172,19 @@ def group_step(places: Places, names: Names) -> Step:
     topic = r"(?:[^\s:,/]*[:,/])*" if kind == "level" and topics != values else ""
     body = body or f"{literal(opener)}{topic}(?P<{name}>{content}){literal(CLOSERS[opener])}"
     colon = advance(after, by_pattern(":")) if all(text[end : end + 1] == ":" for text, end in after) else None
-    piece = Piece(body + (":" if colon else ""), kind, (name,), anchor=True, strong=True, closing=colon is not None)
-    return finish(piece, colon or after)
+    column = HeaderColumn(body + (":" if colon else ""), kind, (name,), anchor=True, strong=True, closing=colon is not None)
+    return finish(column, colon or after)
 
 
 DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? "
 
 
 def day_step(places: Places, _: Names) -> Step:
-    """The name of a day before a stamp: said twice, so it is passed over."""
+    """The name of a day before a stamp: it repeats the date, so it is passed over."""
     after = advance(places, by_pattern(DAY))
     if after is None or sum(scan(text, at) is not None for text, at in after) < MOST * len(after):
         return None
-    return Piece("[A-Z][a-z]+,? ", "literal"), after
+    return HeaderColumn("[A-Z][a-z]+,? ", "literal"), after
 
 
 def punctuation_step(places: Places, _: Names) -> Step:
@@ -196,7 +196,9 @@ def punctuation_step(places: Places, _: Names) -> Step:
     if first == "-" and (n < len(places) or places[0][1] == 0):
         return None  # it stands for a missing value
     after = [(text, at + len(first)) for (text, at), run in zip(places, runs, strict=True) if run and run[0] == first]
-    return finish(Piece(literal(first), "literal", anchor=True, strong=True, closing=first in ("-", ":", "--", "->", "=>", "::")), after)
+    return finish(
+        HeaderColumn(literal(first), "literal", anchor=True, strong=True, closing=first in ("-", ":", "--", "->", "=>", "::")), after
+    )
 
 
 def level_step(places: Places, names: Names) -> Step:
@@ -204,7 +206,9 @@ def level_step(places: Places, names: Names) -> Step:
     if "level" not in names.used and share(tokens(places), TOPICS) >= MOST:
         after = advance(places, by_pattern(r"(?:[\w-]+,)+[A-Za-z]+"))
         if after is not None:
-            return finish(Piece(rf"(?:[\w-]+,)+(?P<{names.take('level')}>[A-Za-z]+)", "level", ("level",), anchor=True, strong=True), after)
+            return finish(
+                HeaderColumn(rf"(?:[\w-]+,)+(?P<{names.take('level')}>[A-Za-z]+)", "level", ("level",), anchor=True, strong=True), after
+            )
     stripped = [token.strip(":,|;") for token in tokens(places)]
     letters = share(stripped, SEVERITY_LETTER) >= 0.99 and len(set(stripped)) > 1
     heads = [re.split(r"[:,|;/]", token)[0] for token in tokens(places)]
@@ -228,7 +232,7 @@ def level_step(places: Places, names: Names) -> Step:
     after = advance(places, by_pattern(case + re.escape(mark)))
     if after is None:
         return None
-    return finish(Piece(f"(?P<{names.take('level')}>{case}){literal(mark)}", "level", ("level",), anchor=True, strong=True), after)
+    return finish(HeaderColumn(f"(?P<{names.take('level')}>{case}){literal(mark)}", "level", ("level",), anchor=True, strong=True), after)
 
 
 def process_step(places: Places, names: Names) -> Step:
@@ -242,7 +246,7 @@ def process_step(places: Places, names: Names) -> Step:
         name, pid = names.take("process"), names.take("pid")
         pattern = rf"(?P<{name}>[^\s\[\]]+?)(?:\[(?P<{pid}>\d+)\])?:"
         after = advance(places, by_pattern(pattern + r"(?=\s|$)"))
-        return finish(Piece(pattern, "process", (name, pid), anchor=True, strong=True, closing=True), after) if after else None
+        return finish(HeaderColumn(pattern, "process", (name, pid), anchor=True, strong=True, closing=True), after) if after else None
     rough = [re.sub(r"[<(\[{].*|\d+", "", token) for token in ended]
     if not few(rough):
         return None
@@ -250,7 +254,7 @@ def process_step(places: Places, names: Names) -> Step:
     name = names.take("component")
     colons = any(":" in token[:-1] for token in ended)
     pattern = rf"(?P<{name}>{'[^ ]+' if colons else '[^ :]+'}):"
-    return finish(Piece(pattern, "process", (name,), anchor=True, strong=True, closing=True), after) if after else None
+    return finish(HeaderColumn(pattern, "process", (name,), anchor=True, strong=True, closing=True), after) if after else None
 
 
 def delimited_step(places: Places, names: Names, delimiter: str) -> Step:
@@ -264,7 +268,7 @@ def delimited_step(places: Places, names: Names, delimiter: str) -> Step:
     values = [text[before[text] : end - 1].strip() for text, end in after]
     kind = "level" if share(values, SEVERITY) >= MOST else kind_of(values)
     name = names.take({"word": "column"}.get(kind, kind))
-    return finish(Piece(rf"(?P<{name}>[^{d}]*){d}", kind, (name,), anchor=True, strong=True), after)
+    return finish(HeaderColumn(rf"(?P<{name}>[^{d}]*){d}", kind, (name,), anchor=True, strong=True), after)
 
 
 def kind_of(values: Sequence[str]) -> str:
@@ -281,7 +285,11 @@ def token_step(places: Places, names: Names) -> Step:
     if sum(token.endswith("]") and "[" not in token for token in found) >= 0.95 * len(found):
         after = advance(places, by_pattern(r"[^\s\]]+\]"))
         name = names.take("source")
-        return finish(Piece(rf"(?P<{name}>[^\s\]]+)\]", "word", (name,), anchor=True, strong=True, closing=True), after) if after else None
+        return (
+            finish(HeaderColumn(rf"(?P<{name}>[^\s\]]+)\]", "word", (name,), anchor=True, strong=True, closing=True), after)
+            if after
+            else None
+        )
     if any(token == "" for token in found):
         places = [place for place, token in zip(places, found, strict=True) if token]
         if len(places) < MOST * len(found):
@@ -296,8 +304,8 @@ def token_step(places: Places, names: Names) -> Step:
     padded = sum(run > 1 for run in runs) >= 0.5 * len(runs) and few(found)
     kind = "component" if (dotted or padded) and kind == "word" else kind
     name = names.take(kind)
-    piece, behind = finish(Piece(f"(?P<{name}>{pattern})", kind, (name,), anchor=kind != "word"), after)
-    return piece, behind
+    column, behind = finish(HeaderColumn(f"(?P<{name}>{pattern})", kind, (name,), anchor=kind != "word"), after)
+    return column, behind
 
 
 def next_step(places: Places, names: Names, delimiter: str) -> Step:

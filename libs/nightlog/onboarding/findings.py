@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from nightlog.onboarding.columns import SEVERITY
 from nightlog.onboarding.days import Origin, doubts
-from nightlog.onboarding.keyed import LABEL_NAME
+from nightlog.onboarding.named_values import LABEL_NAME
 from nightlog.onboarding.propose import Proposal
 from nightlog.onboarding.sample import Sample
 from nightlog.onboarding.trial import Event, Trial

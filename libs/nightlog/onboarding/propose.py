@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from nightlog.onboarding import formats, keyed, sessions, tables
+from nightlog.onboarding import formats, named_values, sessions, tables
 from nightlog.onboarding.columns import SEVERITY
 from nightlog.onboarding.days import confirmed, reordered
 from nightlog.onboarding.layout import Layout, find_layout, fit, matching
@@ -86,8 +86,8 @@ def split_of(lines: Sequence[str], spread: Sequence[str]) -> Split:
         return nested(split_ready(ready), block)
     if table := tables.recognise(thin(lines)):
         return split_ready(formats.Recognised(table, 1.0, False))
-    if named := keyed.recognise(block, MIXED):
-        return split_keyed(named)
+    if named := named_values.recognise(block, MIXED):
+        return split_named_values(named)
     return nested(split_text(lines, spread), block)
 
 
@@ -152,9 +152,9 @@ def nested(split: Split, lines: Sequence[str]) -> Split:
         stamp = own.timestamp if incomplete else split.timestamp
         names = (*split.fields, *(name for name in own.fields if name not in split.fields))
         return replace(split, header={"pattern": outer + inner_pattern}, timestamp=stamp, fields=names, masks=own.masks, with_entry=None)
-    named = keyed.recognise(messages)
-    if named and named.pattern == WHOLE_LINE and (named.kind == "json" or keyed.has_message(named.records)):
-        inside = split_keyed(named)
+    named = named_values.recognise(messages)
+    if named and named.pattern == WHOLE_LINE and (named.kind == "json" or named_values.has_message(named.records)):
+        inside = split_named_values(named)
         keys = {name: key for name, key in inside.header["keys"].items() if name not in taken or (name == "time" and incomplete)}
         whole_time = incomplete and inside.timestamp is not None and "{ds" not in inside.timestamp["value"]
         if whole_time:
@@ -196,9 +196,9 @@ def with_day(stamp: dict[str, str] | None, without: str) -> dict[str, str] | Non
     return stamp | {"value": f"{value} {stamp['value']}", "format": f"{form} {stamp['format']}"}
 
 
-def split_keyed(found: keyed.Keyed) -> Split:
+def split_named_values(found: named_values.NamedValues) -> Split:
     """The sections for named values. All candidates for sessions are fields of the trial; only the chosen one stays in the file."""
-    roles = keyed.roles(found.records)
+    roles = named_values.roles(found.records)
     keys: dict[str, Any] = {"message": list(roles.message) if len(roles.message) > 1 else roles.message[0]}
     taken = re.findall(r"\(\?P<(\w+)>", found.pattern)
     if roles.level and "level" not in taken:
@@ -212,12 +212,12 @@ def split_keyed(found: keyed.Keyed) -> Split:
         stamp = stamp_section(stamps[0].names, stamps[0].form)
     fields = []
     for key in roles.fields:
-        name = keyed.name_of(key, [*taken, *keys])
+        name = named_values.name_of(key, [*taken, *keys])
         keys[name] = key
         fields.append(name)
     masks: tuple[dict[str, Any], ...] = ()
     if roles.status and roles.status in roles.message[1:]:
-        label = keyed.last_step(roles.status)
+        label = named_values.last_step(roles.status)
         masks = tuple({"name": name, "pattern": rf"(?<=\b{label}=){digit}\d\d\b"} for name, digit in STATUS_MASKS)
     header: dict[str, Any] = {"kind": found.kind, "keys": keys}
     if found.pattern != WHOLE_LINE:
@@ -305,17 +305,17 @@ def head_line(lines: Sequence[str], begins: Sequence[bool]) -> str | None:
 
 def spelled(layout: Layout, lines: Sequence[str]) -> Layout:
     """The layout with the severities spelled out: where no stamp marks a record's beginning, any word would do otherwise."""
-    pieces = list(layout.pieces)
-    for number, piece in enumerate(pieces):
-        if piece.kind == "level" and "(?P<level>" in piece.pattern:
-            begin = piece.pattern.index("(?P<level>")
-            group = piece.pattern[begin : formats.end_of_group(piece.pattern, begin)]
-            found = re.compile("".join(p.pattern for p in pieces[:number]) + group, re.ASCII)
+    columns = list(layout.columns)
+    for number, column in enumerate(columns):
+        if column.kind == "level" and "(?P<level>" in column.pattern:
+            begin = column.pattern.index("(?P<level>")
+            group = column.pattern[begin : formats.end_of_group(column.pattern, begin)]
+            found = re.compile("".join(p.pattern for p in columns[:number]) + group, re.ASCII)
             seen = {m["level"] for line in lines if (m := found.match(line)) and SEVERITY.fullmatch(m["level"])}
             words = sorted({*seen, *(STANDARD_WORDS if all(w.isupper() for w in seen) else ())}, key=lambda w: (-len(w), w))
-            pieces[number] = replace(piece, pattern=piece.pattern.replace(group, f"(?P<level>{'|'.join(words)})"))
+            columns[number] = replace(column, pattern=column.pattern.replace(group, f"(?P<level>{'|'.join(words)})"))
             break
-    return Layout(tuple(pieces), layout.tail)
+    return Layout(tuple(columns), layout.tail)
 
 
 def stamp_section(names: Sequence[str], form: Form | None) -> dict[str, str] | None:

@@ -18,7 +18,7 @@ NAMES = sorted({*MONTHS, *(name[:3] for name in MONTHS), "sept"}, key=len, rever
 MON = rf"(?:{'|'.join(name.capitalize() for name in NAMES)}|{'|'.join(name.upper() for name in NAMES)}|{'|'.join(NAMES)})"
 YEARS = (1990, 2070)
 
-# Kind → the expression of a date. `s` is what separates its parts; ambiguous numbers (a, b, c) are told apart over many lines.
+# Kind → the expression of a date. `s` is what separates its parts; ambiguous numbers (a, b, c) are distinguished over many lines.
 DATES = {
     "yMd": r"(?P<a>\d{4})(?P<s>[-/.])(?P<b>\d{1,2})(?P=s) ?(?P<c>\d{1,2})(?!\d)",
     "xxy": r"(?P<a>\d{1,2})(?P<s>[-/.])(?P<b>\d{1,2})(?P=s)(?P<c>\d{4})(?!\d)",

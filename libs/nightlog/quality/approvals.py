@@ -86,7 +86,7 @@ def find_outliers(lake: Lake, system: System, ds: str, stage: str, counts: Mappi
     nights = past.nights.get(system.name, ())
     found = []
     if counts.get("n_files") == 0:
-        return []  # stage ingest has said that no file was read; there is nothing to compare
+        return []  # stage ingest has reported that no file was read
     if stage == "parse":
         published = published_before(nights, approvals, ds, system.gates.history_days)
         hosts = {day: each for day, each in past.hosts.get(system.name, {}).items() if day in published}

@@ -40,7 +40,7 @@ Values = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Keyed:
+class NamedValues:
     """Records of named values: their kind, the pattern of what stands before them, where a record starts, and the values of a sample."""
 
     kind: str
@@ -63,7 +63,7 @@ class Roles:
     status: str | None  # the key of an HTTP status
 
 
-def recognise(lines: Sequence[str], least: float = MOSTLY) -> Keyed | None:
+def recognise(lines: Sequence[str], least: float = MOSTLY) -> NamedValues | None:
     """Return the kind of named values that at least this share of the lines hold, None for other text."""
     full = [line for line in lines if line.strip()]
     if not full:
@@ -90,7 +90,7 @@ def flat(value: Mapping[str, Any], path: str = "", depth: int = 3) -> Values:
     return found
 
 
-def as_json(lines: Sequence[str], least: float = MOSTLY) -> Keyed | None:
+def as_json(lines: Sequence[str], least: float = MOSTLY) -> NamedValues | None:
     """JSON objects: one a line, behind a header of text, or over several lines that begin with a brace alone."""
     objects = [(line, decoded(line[at:]), at) for line in lines if (at := line.find("{")) >= 0 and line.rstrip().endswith("}")]
     good = [(line, found, at) for line, found, at in objects if found]
@@ -99,23 +99,23 @@ def as_json(lines: Sequence[str], least: float = MOSTLY) -> Keyed | None:
         before = [line[:at] for line, _, at in good]
         records = [flat(found) for _, found, _ in good]
         if sum(not text.strip() for text in before) >= MOSTLY * len(before):
-            return Keyed("json", WHOLE_LINE, None, records, share)
+            return NamedValues("json", WHOLE_LINE, None, records, share)
         layout = find_layout(before)
         head = re.compile(layout.pattern, re.ASCII | re.DOTALL)
         if sum(bool((rest := head.fullmatch(text)) and rest["message"].strip()) for text in before) > (1 - MOSTLY) * len(before):
             return None  # the text before the brace is the message, or a part of it
         pattern = layout.pattern.replace("(?P<message>.*)", "") + r"[^{]*(?P<message>\{.*)"
-        return Keyed("json", pattern, None, records, share, layout)
+        return NamedValues("json", pattern, None, records, share, layout)
     alone = [number for number, line in enumerate(lines) if line.rstrip() == "{"]
     if len(alone) < 2:
         return None
-    pieces = ["\n".join(lines[a:b]).rstrip().rstrip(",") for a, b in zip(alone, [*alone[1:], len(lines)], strict=True)]
-    whole = [found for piece in pieces if (found := decoded(piece))]
-    covered = len(whole) / len(pieces)
-    return Keyed("json", WHOLE_LINE, r"\{", [flat(found) for found in whole], covered) if covered >= MOSTLY else None
+    columns = ["\n".join(lines[a:b]).rstrip().rstrip(",") for a, b in zip(alone, [*alone[1:], len(lines)], strict=True)]
+    whole = [found for column in columns if (found := decoded(column))]
+    covered = len(whole) / len(columns)
+    return NamedValues("json", WHOLE_LINE, r"\{", [flat(found) for found in whole], covered) if covered >= MOSTLY else None
 
 
-def as_export(lines: Sequence[str]) -> Keyed | None:
+def as_export(lines: Sequence[str]) -> NamedValues | None:
     """journald's export: KEY=value, each on a line of its own, and the key that begins a record."""
     pairs = [EXPORTED.fullmatch(line) for line in lines]
     if sum(pair is not None for pair in pairs) < MOSTLY * len(lines):
@@ -127,10 +127,10 @@ def as_export(lines: Sequence[str]) -> Keyed | None:
             records.append({})
         if pair and records:
             records[-1][pair[1]] = pair[2]
-    return Keyed("export", WHOLE_LINE, f"{first}=", records, 1.0) if len(records) > 1 and len(records[0]) > 2 else None
+    return NamedValues("export", WHOLE_LINE, f"{first}=", records, 1.0) if len(records) > 1 and len(records[0]) > 2 else None
 
 
-def as_logfmt(lines: Sequence[str], least: float = MOSTLY) -> Keyed | None:
+def as_logfmt(lines: Sequence[str], least: float = MOSTLY) -> NamedValues | None:
     """key=value pairs that make up nearly all of a line, three or more, with a key that most lines share."""
     element = sum(ELEMENT.fullmatch(line) is not None for line in lines) >= MOSTLY * len(lines)
     records = []
@@ -143,7 +143,7 @@ def as_logfmt(lines: Sequence[str], least: float = MOSTLY) -> Keyed | None:
     if len(records) < least * len(lines) or not usual or usual[0][1] < MOSTLY * len(records):
         return None
     pattern = r"<[\w:.-]+ (?P<message>[^<>]*?)/?>\s*" if element else WHOLE_LINE
-    return Keyed("logfmt", pattern, None, records, len(records) / len(lines))
+    return NamedValues("logfmt", pattern, None, records, len(records) / len(lines))
 
 
 def unquoted(value: str) -> str:
