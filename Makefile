@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Settings come from the environment: NIGHTLOG_LAKE, NIGHTLOG_DATA, NIGHTLOG_LLM and others.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock test lint types shape test-jobs test-dags test-slow cluster-test local-llm fuzz bench bench-quick bench-settings bench-bounds bench-large faults e2e demo nightly airflow notebooks clean
+.PHONY: help setup lock test lint types shape test-jobs test-dags test-slow cluster-test local-llm fuzz bench bench-quick bench-settings bench-bounds bench-large faults e2e demo fresh container-test nightly airflow notebooks clean
 MAKEFLAGS += --no-print-directory
 SHELL := bash
 
@@ -95,6 +95,18 @@ faults: setup ## kills, full disks and other faults, each compared with an undis
 
 e2e: setup ## nights by Airflow's own scheduler, which is killed half-way, beside the same nights one by one (10 to 15 minutes)
 	$(JOBS)/python tests/e2e/e2e.py
+
+FRESH ?= demo test
+fresh: ## the README's commands on a bare Debian 12 made here (root, debootstrap): make fresh [FRESH="demo"]; tests/fresh/fresh.sh has its settings
+	@tests/fresh/fresh.sh $(FRESH)
+
+container-test: setup build/container-tools/made ## each step of the Dockerfile in a bare Debian 12 (root, debootstrap; 9 GB), compose.yaml by its schema
+	build/container-tools/bin/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	$(JOBS)/python tests/container/build.py
+
+build/container-tools/made: tests/container/requirements.txt | setup
+	@$(call environment,build/container-tools)
+	@touch $@
 
 DEMO := env -u NIGHTLOG_DATA -u NIGHTLOG_SYSTEMS -u NIGHTLOG_LLM_RECORDED NIGHTLOG_CONFIG=/dev/null NIGHTLOG_LLM=recorded NIGHTLOG_LAKE=$(CURDIR)/build/demo/lake $(QUICK)
 DEMO_EARLIER := 2026-03-02 2026-03-03

@@ -55,7 +55,8 @@ def told(findings: Any) -> str:
 
 
 def test_python_and_java_are_those_that_were_tested() -> None:
-    assert states([machine.python((3, 11, 9)), machine.python((3, 12, 0))]) == ["ok", "error"]
+    python = [machine.python((3, 11, 9)), machine.python((3, 13, 0)), machine.python((3, 14, 0)), machine.python((3, 10, 2))]
+    assert states(python) == ["ok", "warning", "error", "error"]
     java = ['openjdk version "17.0.15"', 'openjdk version "21.0.1"', 'java version "1.8.0_401"', 'openjdk version "11.0.2"', "not found"]
     assert states(map(machine.java, java)) == ["ok", "warning", "error", "error", "error"]
     assert machine.ask_java("/nowhere") == ""
