@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from nightlog.comparison.blocks import file_blocks, night_blocks, pick
+from nightlog.comparison.blocks import file_blocks, night_blocks, pick, split_returns
 from nightlog.comparison.compare import HEAD, TAIL, Comparison
 from nightlog.comparison.lines import Coder
 from nightlog.comparison.novelty import novelty, passages
@@ -111,6 +111,7 @@ def test_lines_that_no_shape_stands_for_are_masked_one_by_one() -> None:
     codes = Coder().code(pa.array(texts))
     assert codes[0] == codes[1]
     assert np.array_equal(codes, [Coder.code(coder, pa.array([text]))[0] for coder in [Coder()] for text in texts])
+    assert np.array_equal(Coder().code(pa.array(["0x1f", *texts]).slice(1)), codes)
     assert len(Coder().code(pa.array([], pa.string()))) == 0
 
 
@@ -152,3 +153,16 @@ def test_a_night_of_the_lake_is_read_by_file_and_line(tmp_path: Path) -> None:
     blocks = list(night_blocks(lake, "shop", "2026-03-05"))
     assert sorted((block.file, *block.texts.to_pylist()) for block in blocks) == [("a", "y", "z"), ("b", "x")]
     assert list(night_blocks(lake, "shop", "2026-03-06")) == []
+
+
+def test_the_parts_of_a_large_file_are_put_in_order(tmp_path: Path) -> None:
+    lake, place = Lake(tmp_path / "lake"), {"system": "shop", "ds": "2026-03-05", "file": "f"}
+    for first in (40, 20, 0):  # the file's last part is written first
+        lake.append(LINES_TABLE, [place | {"line_no": first + n + 1, "text": text} for n, text in enumerate(BAD[first : first + 20])])
+    found = Comparison(partial(night_blocks, lake, "shop", "2026-03-05"), lambda: iter([split_returns("g", pa.array(GOOD), np.arange(40))]))
+    assert found.run.line_no.tolist() == list(range(1, len(BAD) + 1))
+    assert [(row["line_no"], row["text"]) for row in sorted(found.rows(), key=lambda row: row["line_no"])] == [
+        *zip((21, 22, 23), TROUBLE, strict=True)
+    ]
+    (shown,), _ = found.passages(1, 1)
+    assert [line.line_no for line in shown.lines if line] == [20, 21, 22, 23, 24]

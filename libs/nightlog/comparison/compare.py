@@ -20,11 +20,15 @@ HEAD, TAIL = 10, 2  # lines of a long passage that are shown
 
 @dataclass(frozen=True)
 class Run:
-    """The lines of a run: codes of their messages, number of the file in `names`, and number in it; (n,) int64 each."""
+    """The lines of a run, by file and line.
+
+    Each (n,) int64: codes of their messages, number of the file in `names`, number in the file, and place in the order of the blocks.
+    """
 
     codes: np.ndarray
     files: np.ndarray
     line_no: np.ndarray
+    place: np.ndarray
     names: tuple[str, ...]
 
 
@@ -56,7 +60,8 @@ def read_run(blocks: Iterator[Block], coder: Coder) -> Run:
         numbers.append(np.asarray(block.line_no, dtype=np.int64))
     none = [np.zeros(0, dtype=np.int64)]
     whole = [np.concatenate(each or none) for each in (codes, files, numbers)]
-    return Run(whole[0], whole[1], whole[2], tuple(names))
+    place = np.lexsort((whole[2], whole[1]))  # the parts of a large file lie in the lake in any order
+    return Run(whole[0][place], whole[1][place], whole[2][place], place, tuple(names))
 
 
 class Comparison:
@@ -72,7 +77,7 @@ class Comparison:
     def rows(self) -> list[dict[str, Any]]:
         """Return each new line, the most novel first: file, line_no, score, text, and how many lines of the run have its message."""
         new = np.flatnonzero(self.found.is_new)
-        texts = pick(self.source(), new.tolist())
+        texts = self.texts(new)
         n_same = np.bincount(self.run.codes)[self.run.codes[new]] if len(new) else new
         order = np.argsort(-self.found.score[new], kind="stable").tolist()
         lines = [self.line(int(row), text) for row, text in zip(new, texts, strict=True)]
@@ -87,12 +92,19 @@ class Comparison:
         found = passages(self.found, self.run.codes, self.run.files)
         wanted = [self.shown_rows(each, context) for each in found[:limit]]
         rows = sorted({row for each in wanted for row in each if row is not None})
-        text_of = dict(zip(rows, pick(self.source(), rows), strict=True))
+        text_of = dict(zip(rows, self.texts(np.array(rows, dtype=np.int64)), strict=True))
         shown = [
             Shown(passage, tuple(None if row is None else self.line(row, text_of[row]) for row in own))
             for passage, own in zip(found, wanted, strict=False)
         ]
         return shown, len(found)
+
+    def texts(self, rows: np.ndarray) -> list[str]:
+        """Read the texts of rows, (n,) int64."""
+        places = self.run.place[rows]
+        order = np.argsort(places)
+        text_of = dict(zip(places[order].tolist(), pick(self.source(), places[order].tolist()), strict=True))
+        return [text_of[place] for place in places.tolist()]
 
     def shown_rows(self, passage: Passage, context: int) -> list[int | None]:
         """Return the rows of a passage and those around it in its file; None stands for those left out of a long passage."""

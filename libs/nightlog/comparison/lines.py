@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nightlog.parsing.digits import digits_alike
 from nightlog.parsing.records import COLOUR
-from nightlog.parsing.shapes import MAX_MESSAGE, Text, digits_alike
 from nightlog.systems.spec import DEFAULT_MASKS, Mask
 
 DIGIT = re.compile("[0-9]")
+LONGEST = 8192  # characters of a line that are masked, as of a night's messages
 
 
 class Coder:
@@ -37,20 +38,21 @@ class Coder:
         """Return the code of each line, (n,) int64. Args: texts: strings without nulls, less than 2 GiB."""
         if len(texts) and pc.any(pc.match_substring(texts, "\x1b")).as_py():
             texts = pc.replace_substring_regex(texts, COLOUR, "")
-        text = Text(pa.chunked_array([texts], pa.string()))
-        shaped = self.alike[text.data]
+        _, offsets, content = texts.buffers()
+        data = np.frombuffer(content or b"", np.uint8)
+        shaped = self.alike[data]
         for digit, after in self.kept:
-            places = np.flatnonzero(text.data[:-1] == digit)
-            places = places[np.isin(text.data[places + 1], after)]
+            places = np.flatnonzero(data[:-1] == digit)
+            places = places[np.isin(data[places + 1], after)]
             shaped[places] = digit
-        coded = pa.StringArray.from_buffers(text.n, pa.py_buffer(text.starts.astype(np.int32)), pa.py_buffer(shaped))
+        coded = pa.StringArray.from_buffers(len(texts), offsets, pa.py_buffer(shaped), offset=texts.offset)
         distinct = coded.dictionary_encode()
         of_line = np.asarray(distinct.indices, dtype=np.int64)
         known = [self.shape(each) for each in distinct.dictionary.to_pylist()]
         of_shape = np.array([-1 if each is None else each for each in known], dtype=np.int64)
         codes = of_shape[of_line] if known else np.zeros(0, dtype=np.int64)
         for row in np.flatnonzero(codes < 0).tolist():
-            codes[row] = self.number(self.masked(text.line(row)))
+            codes[row] = self.number(self.masked(texts[row].as_py()))
         return codes
 
     def shape(self, text: str) -> int | None:
@@ -62,7 +64,7 @@ class Coder:
 
     def masked(self, text: str) -> str:
         """Return a line's message: its variable parts masked, single blanks between its words."""
-        message = text[:MAX_MESSAGE]
+        message = text[:LONGEST]
         for pattern, placeholder in self.masks:
             message = pattern.sub(placeholder, message)
         return " ".join(message.split())

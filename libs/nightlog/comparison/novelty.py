@@ -24,7 +24,7 @@ GAP = 2  # known lines between new ones that belong to one passage
 
 @dataclass(frozen=True)
 class Novelty:
-    """What is new in each line of a run: `score` in [0, 1], (n,) float64, and `is_new`, (n,) bool: the good run lacks its message."""
+    """Scores of the lines of a run: `score` in [0, 1], (n,) float64; `is_new`, (n,) bool: the good run lacks the line's message."""
 
     score: np.ndarray
     is_new: np.ndarray

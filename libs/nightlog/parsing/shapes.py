@@ -16,13 +16,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import itemgetter
-from re import _constants as sre  # type: ignore[attr-defined]  # Python's own parser of expressions has no public name
-from re import _parser as sre_parser  # type: ignore[attr-defined]
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from nightlog.parsing.digits import digits_alike
 from nightlog.parsing.json_shapes import JsonRecords, Unlike, is_direct
 from nightlog.parsing.number_ranges import HOLDER, MOST_NUMBERS, Number, looked_at, number_of
 from nightlog.parsing.structured import flat_system
@@ -31,7 +30,6 @@ from nightlog.systems.spec import DAY_FIELDS, System
 
 MAX_MESSAGE = 8192  # characters of a message that are masked and mined
 BLOCK = 1 << 17  # bytes that are worked on together: they fit into a processor's cache
-DIGITS = range(0x30, 0x3A)
 DIGIT = re.compile("[0-9]")
 Span = tuple[int, int]
 
@@ -293,75 +291,3 @@ def byte_span(place: Callable[[int], int], span: Span) -> Span:
 def bytes_of(text: str) -> Any:
     """Return what turns a place in a text into one in its UTF-8 bytes."""
     return int if text.isascii() else (lambda place: len(text[:place].encode()))
-
-
-def digits_alike(patterns: Sequence[re.Pattern[str]]) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """Return which digits may be exchanged without any pattern noticing.
-
-    Returns: a table of 256 bytes that maps each digit to the least one that is like it, and digits that stay as they are before
-    certain bytes: the 0 of `0x` is told from other digits, but only before an x. If a pattern refers back to what it has matched, each
-    digit stays as it is.
-    """
-    apart: list[frozenset[int]] = []
-    before: list[tuple[int, frozenset[int]]] = []
-    for pattern in patterns:
-        for kind, found in distinctions(sre_parser.parse(pattern.pattern, pattern.flags & ~re.UNICODE | re.ASCII)):
-            if kind is None:
-                apart.append(found)
-            else:
-                before.append((kind, found))
-    classes: dict[tuple[bool, ...], list[int]] = {}
-    named = {digit for digit, _ in before}
-    for digit in DIGITS:
-        classes.setdefault(tuple(digit in each for each in apart), []).append(digit)
-    table = np.arange(256, dtype=np.uint8)
-    for members in classes.values():
-        like = next((digit for digit in members if digit not in named), None)
-        for digit in members:
-            # A digit that matters before some bytes must not be what another digit is changed to.
-            table[digit] = digit if like is None else like
-    return table, [(digit, np.array(sorted(after), dtype=np.uint8)) for digit, after in before]
-
-
-def distinctions(tree: Any) -> Iterator[tuple[int | None, frozenset[int]]]:
-    """The sets of digits that an expression tells from others: (None, digits), or (a digit, the bytes before which alone it matters)."""
-    nodes = list(tree)
-    for number, (kind, value) in enumerate(nodes):
-        if kind in (sre.LITERAL, sre.NOT_LITERAL):
-            if value in DIGITS:
-                after = following(nodes[number + 1 :]) if kind is sre.LITERAL else None
-                yield (None, frozenset([value])) if after is None else (value, after)
-        elif kind is sre.IN:
-            members = frozenset(digit for digit in DIGITS if any(holds(item, digit) for item in value))
-            if 0 < len(members) < len(DIGITS):
-                yield None, members
-        elif kind in (sre.GROUPREF, sre.GROUPREF_EXISTS, sre.GROUPREF_IGNORE):
-            yield from ((None, frozenset([digit])) for digit in DIGITS)
-        elif isinstance(value, (tuple, list)):
-            for part in value if kind is not sre.BRANCH else value[1]:
-                if isinstance(part, sre_parser.SubPattern):
-                    yield from distinctions(part)
-        elif isinstance(value, sre_parser.SubPattern):
-            yield from distinctions(value)
-
-
-def following(nodes: list[Any]) -> frozenset[int] | None:
-    """The bytes one of which must come next, letters in both cases; None where that is not said by letters alone."""
-    if not nodes:
-        return None
-    kind, value = nodes[0]
-    items = [(kind, value)] if kind is sre.LITERAL else value if kind is sre.IN else []
-    letters = [item for each, item in items if each is sre.LITERAL]
-    if not letters or len(letters) != len(items) or any(letter in DIGITS or letter > 0x7F for letter in letters):
-        return None
-    return frozenset(ord(case) for letter in letters for case in (chr(letter).lower(), chr(letter).upper()))
-
-
-def holds(item: tuple[Any, Any], digit: int) -> bool:
-    """Return whether a part of a set of letters holds a digit."""
-    kind, value = item
-    if kind is sre.LITERAL:
-        return bool(value == digit)
-    if kind is sre.RANGE:
-        return bool(value[0] <= digit <= value[1])
-    return kind is sre.CATEGORY and value in (sre.CATEGORY_DIGIT, sre.CATEGORY_WORD, sre.CATEGORY_NOT_SPACE)
