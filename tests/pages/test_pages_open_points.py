@@ -8,7 +8,7 @@ from typing import Any
 
 from nightlog.pages.charts import Share, heat_map, stacked
 from nightlog.pages.model import SystemNight, SystemOutcome
-from nightlog.pages.open_points import judged_by, open_points
+from nightlog.pages.open_points import KINDS, judged_by, open_points, point_groups
 
 ROW: dict[str, Any] = {
     "outcome": "done",
@@ -58,6 +58,36 @@ def test_a_night_that_was_held_back_says_so_first_and_how_to_approve_it() -> Non
     earlier = replace(gated, night=ROW | {"n_waiting": 1})
     assert kinds(earlier) == ["Held back", "Waiting"]
     assert "what an earlier run published is shown" in open_points(earlier)[0].text
+
+
+def test_points_are_joined_by_kind_the_gravest_first_and_many_of_a_kind_are_folded() -> None:
+    waiting = [replace(with_row(n_waiting=1), system=f"s{n}") for n in range(9)]
+    failed = replace(NIGHT, system="t", outcome=SystemOutcome("failed", "parse", "the disk is full"), night={"outcome": "failed"})
+    first, second = point_groups([*waiting, failed])
+    assert (first.kind, second.kind) == ("Failed", "Waiting")
+    assert [point.system for point in second.shown + second.folded] == [f"s{n}" for n in range(9)]
+    assert (len(second.shown), len(second.folded)) == (5, 4)
+
+
+def test_every_kind_of_point_has_its_place_in_the_order() -> None:
+    everything = with_row(
+        outcome="incomplete",
+        n_files=0,
+        n_unjudged=1,
+        unjudged_why="the LLM is off",
+        n_by_llm=0,
+        versions={"llm": None},
+        n_provisional=1,
+        n_waiting=1,
+        n_outside=1,
+        n_anomalies=1,
+    )
+    nights = [replace(everything, totals={"suppressed": 1}, warnings=("a: b",))]
+    nights += [
+        replace(NIGHT, outcome=SystemOutcome(kind), night={"outcome": kind}) for kind in ("failed", "gated", "no_input", "transient")
+    ]
+    found = [group.kind for group in point_groups(nights)]
+    assert set(found) == {point.kind for night in nights for point in open_points(night)} == set(KINDS) and found == list(KINDS)
 
 
 def test_judges_are_summed_over_published_nights_alone() -> None:

@@ -149,6 +149,7 @@ def test_the_page_of_the_night_names_every_system_and_why_it_failed(lake: Lake) 
         "13 anomalous sessions in 4 findings of 2 systems. 1 session is provisional. void had no input. mail stopped at a quality gate."
         in said
     )
+    assert said.index("Held back mail") < said.index("No input void") < said.index("Provisional shop"), "the gravest first"
     assert "No input void : No file matches void.log; nothing was published" in said
     assert "Held back mail : Stopped by a quality gate in stage parse: 20 of 61 lines do not match" in said
     assert f"nightlog approve --ds {DS} --system mail" in said

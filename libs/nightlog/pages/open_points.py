@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from nightlog.outcomes import SUCCESSES, OutcomeKind
@@ -25,6 +25,21 @@ TROUBLES = {
     OutcomeKind.FAILED: "Failed",
     OutcomeKind.TRANSIENT: "Failed",
 }
+# The gravest first.
+KINDS = (
+    "Failed",
+    "Held back",
+    "No input",
+    "Not judged",
+    "No LLM",
+    "No findings",
+    "Provisional",
+    "Waiting",
+    "Outside",
+    "Suppressed",
+    "Warning",
+)
+SHOWN_POINTS = 5  # of a kind; the others are folded
 
 
 class Point(NamedTuple):
@@ -45,6 +60,21 @@ def open_points(night: SystemNight) -> list[Point]:
     return points + [Point("Warning", night.system, f"Stage {warning}") for warning in night.warnings]
 
 
+class Group(NamedTuple):
+    """The open points of one kind, of all systems: those to show, and those to fold."""
+
+    kind: str
+    shown: tuple[Point, ...]
+    folded: tuple[Point, ...]
+
+
+def point_groups(nights: Iterable[SystemNight]) -> list[Group]:
+    """Return the open points of a night by kind, the gravest kind first; within a kind by system."""
+    points = [point for night in nights for point in open_points(night)]
+    groups = [(kind, tuple(point for point in points if point.kind == kind)) for kind in KINDS]
+    return [Group(kind, own[:SHOWN_POINTS], own[SHOWN_POINTS:]) for kind, own in groups if own]
+
+
 def trouble_points(night: SystemNight) -> list[Point]:
     """Return the point about a last run that did not publish."""
     outcome = night.outcome
@@ -55,7 +85,7 @@ def trouble_points(night: SystemNight) -> list[Point]:
     text = ": ".join([*parts, *([outcome.why] if outcome.why else [])]) + earlier
     place = f"--ds {night.ds} --system {night.system}"
     command = f'nightlog approve {place} --reason "…"' if outcome.outcome == OutcomeKind.GATED else ""
-    to_do = "if the night is right as it is" if command else ""
+    to_do = "fix the cause and run the night again, or approve it if it is right as it is" if command else ""
     return [Point(TROUBLES.get(OutcomeKind(outcome.outcome), "Failed"), night.system, capital(text), to_do, command)]
 
 

@@ -17,7 +17,7 @@ from nightlog.pages import words
 from nightlog.pages.calendar import Pages, night_links, refresh_links, write_calendar, written_pages
 from nightlog.pages.charts import Bar, Column, Series, bars, columns, square
 from nightlog.pages.model import Incident, SystemNight, merged_trend
-from nightlog.pages.open_points import judged_by, open_points
+from nightlog.pages.open_points import judged_by, point_groups
 from nightlog.pages.read import read_incidents, read_night
 from nightlog.pages.render import Trend, page_name, render, sql
 from nightlog.settings import ALERTS_PER_NIGHT
@@ -93,7 +93,7 @@ def system_page(night: SystemNight, links: str, lines_url: Mapping[str, str]) ->
         night=night,
         night_links=Markup(links),
         lines_url=lines_url,
-        open_points=open_points(night),
+        open_points=point_groups([night]),
         judged_by=judged_by([night]),
         signals_first=signals_first,
         head_line=words.head_line(night),
@@ -128,7 +128,7 @@ def night_page(
         ds,
         nights=nights,
         night_links=Markup(links),
-        open_points=[point for night in nights for point in open_points(night)],
+        open_points=point_groups(nights),
         judged_by=judged_by(nights),
         unread=sorted(failed.items()),
         head_line=words.night_head_line(nights, sorted(failed)),

@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from nightlog.outcomes import SUCCESSES, OutcomeKind
 from nightlog.pages.model import SystemNight, merged_trend
-from nightlog.publishing.account import input_sentence, llm_sentence, next_step, night_sentence, unjudged_sentence
+from nightlog.publishing.account import input_sentence, llm_sentence, night_sentence, unjudged_sentence
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTHS = (
@@ -175,7 +175,7 @@ def head_line(night: SystemNight) -> str:
     if (sentence := input_sentence(night.night)) is not None:
         sentences = [f"{sentence[0].upper()}{sentence[1:]}."]
     if (sentence := unjudged_sentence(night.night)) is not None:
-        sentences += [f"{sentence}.", f"To do: {next_step(night.night)}."]
+        sentences.append(f"{sentence}.")
     if (sentence := llm_sentence(night.night)) is not None:
         sentences.append(f"{sentence[0].upper()}{sentence[1:]}.")
     judged = (total or 0) - (night.night.get("n_unjudged") or 0)
@@ -226,8 +226,7 @@ def night_head_line(nights: Sequence[SystemNight], unread: Sequence[str]) -> str
     in_findings = f" in {n_of(findings, 'finding')}" if findings else ""
     sentences = []
     if (sentence := night_sentence([{"system": night.system, **night.night} for night in nights if night.published])) is not None:
-        steps = dict.fromkeys(step for night in nights if (step := next_step(night.night)) is not None)
-        sentences = [f"{sentence}.", f"To do: {'; '.join(steps)}."]
+        sentences = [f"{sentence}."]
     if names := [night.system for night in nights if night.published and input_sentence(night.night) is not None]:
         sentences.append(f"{listed(names)} had no input: only sessions that had waited are judged.")
     if names := [night.system for night in nights if llm_sentence(night.night) is not None]:
