@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from nightlog.cli import app
+from nightlog.cli.analysts import print_question
+from nightlog.feedback.questions import example
 from typer.testing import CliRunner
 
 
@@ -59,3 +61,19 @@ def test_a_limit_holds_in_every_form_and_a_message_says_that_there_is_more(form:
     done = CliRunner().invoke(app, ["query", "select 1000 + range as n from range(250)", "--format", form, *given], env={"COLUMNS": "100"})
     assert [int(each) for each in re.findall(r"1\d\d\d", done.stdout)] == list(range(1000, 1000 + n))
     assert ("only the first" in done.stderr) == (n < 250)
+
+
+def test_a_question_shows_its_group_and_the_words_that_differ(capsys: pytest.CaptureFixture[str]) -> None:
+    changes = {
+        "added": [{"template": "closed: too many commands in=<NUM> out=<NUM> deleted=<NUM>", "count": 2}],
+        "missing": [{"template": "closed: by the client in=<NUM> out=<NUM> deleted=<NUM>", "count": None}],
+    }
+    row = {"system": "mail", "group": "961bc8fb", "what": "Thrown out.", "patterns": 1, "sessions": 29, "decision": "anomalous"}
+    print_question(row | {"probability": 0.72, "answer": None, "example": example(changes)})
+    assert capsys.readouterr().out.splitlines() == [
+        "961bc8fb  mail: 29 sessions of 1 pattern, so far anomalous, probability of an anomaly 0.72",
+        "  Thrown out.",
+        "    +2× closed: too many commands …",
+        "    -closed: by the client …",
+    ]
+    assert example({"events": [{"template": "open", "count": 1}]}) == "1× open"
