@@ -174,15 +174,15 @@ def run_month(root: Path, n_nights: int = 31, seed: int = 1) -> Score:
         failures = find_signals(lake, [SYSTEM], night.ds, "month")
         assert not failures, failures
         rows = [row for row in signals(lake, night.ds) if row["kind"] != "learning"]
-        told = [((row["template"] or "").split(" ")[0], row["kind"]) for row in rows]
+        reported = [((row["template"] or "").split(" ")[0], row["kind"]) for row in rows]
         for change in night.changes:
             score.planted[change.kind] += 1
-            score.found[change.kind] += any(word == change.word and kind in KINDS[change.kind] for word, kind in told)
+            score.found[change.kind] += any(word == change.word and kind in KINDS[change.kind] for word, kind in reported)
         planted = {change.word for change in night.changes}
         words = {re.sub(r"^s[0-9]+ ", "", line.split(" INFO ")[1]).split(" ")[0] for line in night.lines}
         score.false[night.ds] = [
             f"{kind} {word}: {row['reason']}"
-            for (word, kind), row in zip(told, rows, strict=True)
+            for (word, kind), row in zip(reported, rows, strict=True)
             if word not in planted and not (kind == "new_template" and word in words - seen)
         ]
         seen |= words

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from nightlog.lake.lake import Lake
 from nightlog.lake.query import incidents
-from nightlog.lake.tables import ANOMALIES, FINDINGS, NIGHTS
+from nightlog.lake.tables import ANOMALIES, FINDINGS, NIGHTS, SESSIONS
 from nightlog.outcomes import Stage
 from nightlog.publishing.incidents import write_incidents
 from nightlog.run.night import Night
@@ -79,6 +79,15 @@ def run_nights(lake: Lake, names: Iterable[str]) -> None:
             write_incidents(lake, ds, f"incidents {ds}")
 
 
+def ledger_of(lake: Lake, ds: str, truth: Mapping[str, Mapping[str, str]]) -> dict[str, Counter[str]]:
+    """Return system → fault → its sessions of the night. Args: truth: system → session id → fault."""
+    found = {}
+    for system, faults in truth.items():
+        names = [row["session_id"] for row in lake.rows(SESSIONS, ["session_id"], system=system, ds=ds)]
+        found[system] = Counter(faults[name] for name in names if faults.get(name, SIDE_EFFECT) != SIDE_EFFECT)
+    return found
+
+
 def fault_nights(lake: Lake, ds: str, truth: Mapping[str, Mapping[str, str]], ledger: Mapping[str, Counter[str]]) -> list[FaultNight]:
     """Return the faults of a night, by system and fault."""
     incident_of = {row["finding_id"]: incident["incident_id"] for incident in incidents(lake, ds) for row in incident["findings"]}
@@ -113,18 +122,11 @@ def main() -> None:
 
 def report(lake: Lake, systems: list[str]) -> None:
     """Print what `main` prints, of a lake with all nights."""
-    from nightlog.lake.tables import SESSIONS
-
     truth = {system: faults_of(system) for system in systems}
     rows: list[FaultNight] = []
     n_over_systems = n_incidents = 0
     for ds in sorted({row["ds"] for row in lake.rows(NIGHTS)}):
-        sessions = {system: [row["session_id"] for row in lake.rows(SESSIONS, ["session_id"], system=system, ds=ds)] for system in systems}
-        ledger = {
-            system: Counter(truth[system][name] for name in names if truth[system].get(name, SIDE_EFFECT) != SIDE_EFFECT)
-            for system, names in sessions.items()
-        }
-        rows += fault_nights(lake, ds, truth, ledger)
+        rows += fault_nights(lake, ds, truth, ledger_of(lake, ds, truth))
         own = incidents(lake, ds)
         n_incidents += len(own)
         n_over_systems += sum(len(each["systems"]) > 1 for each in own)

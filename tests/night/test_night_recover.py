@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ALL_TABLES, ANOMALIES, NIGHTS, VERDICTS
-from nightlog.outcomes import Stage
+from nightlog.outcomes import EXIT_NOT_THERE, EXIT_USAGE, Stage
 from nightlog.run.night import Night
 from nightlog.settings import Settings
 from nights import add_toy_model, content, run_night, small_system, snapshot
@@ -89,15 +89,15 @@ def test_a_lake_is_put_together_again(tmp_path: Path, write_log: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "code", "message"),
     [
-        (("run", "--ds", SECOND, "--from", "prase"), "no such stage; expected one of ingest, parse"),
-        (("restore", "gold.anomaly"), "did you mean `gold.anomalies`"),
-        (("restore", "gold.anomalies"), "no table gold.anomalies in the lake"),
-        (("restore", "gold.anomalies", "--to", "yesterday"), "neither a version nor a time"),
+        (("run", "--ds", SECOND, "--from", "prase"), EXIT_USAGE, "no such stage; expected one of ingest, parse"),
+        (("restore", "gold.anomaly"), EXIT_NOT_THERE, "did you mean `gold.anomalies`"),
+        (("restore", "gold.anomalies"), EXIT_NOT_THERE, "no table gold.anomalies in the lake"),
+        (("restore", "gold.anomalies", "--to", "yesterday"), EXIT_USAGE, "neither a version nor a time"),
     ],
 )
-def test_a_wrong_argument_is_told(arguments: tuple[str, ...], told: str, tmp_path: Path) -> None:
+def test_a_wrong_argument_is_reported(arguments: tuple[str, ...], code: int, message: str, tmp_path: Path) -> None:
     program = str(Path(sys.executable).with_name("nightlog"))
     done = subprocess.run([program, *arguments, "--lake", str(tmp_path / "lake")], capture_output=True, text=True, check=False)
-    assert done.returncode == 30 and told in done.stderr
+    assert done.returncode == code and message in done.stderr

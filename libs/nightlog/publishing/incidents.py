@@ -7,8 +7,8 @@ Findings are joined in two steps, each by what the night itself shows; no word o
    troubles. Templates of different systems are the same if their texts are.
 2. **Minutes.** Two groups of findings whose telling templates were logged in the same minutes, beyond chance. The number of common minutes
    is compared with the hypergeometric distribution over the effective minutes of the day, 1 / (chance that two random sessions of the two
-   systems are in the same minute), so that a busy hour is no coincidence. All pairs of a night are tested at a joint error rate of 1 %
-   (Bonferroni), and half of the minutes of the smaller group must be common.
+   systems are in the same minute), so that a busy hour is no coincidence. All pairs of the first 300 groups of a night are tested at a
+   joint error rate of 1 % (Bonferroni), and half of the minutes of the smaller group must be common.
 
 An incident is ranked by the sum of the squares of its findings' impacts, so it never ranks below its first finding.
 """
@@ -30,6 +30,7 @@ from nightlog.sanitize import shortened
 
 MOST_NORMAL = 0.002  # share of the night's sessions that are normal and have a telling template by which findings are joined
 ERROR_RATE = 0.01  # of a night's tests together
+TESTED_GROUPS = 300  # by rank; all pairs of thousands would take minutes
 LEAST_COMMON = 2  # common minutes
 LEAST_SHARE = 0.5  # of the minutes of the smaller group
 LONGEST_TITLE = 160
@@ -130,17 +131,20 @@ def joined_by_minutes(groups: Sequence[Group], load: Mapping[str, np.ndarray]) -
 
     Args: load: system → (1440,) its share of sessions by minute; a system that is missing has an even one.
     """
-    n_pairs = len(groups) * (len(groups) - 1) // 2
-    minutes = [group.minutes for group in groups]
-    loads = [np.mean([load.get(name, EVEN) for name in sorted({each["system"] for each in group.findings})], axis=0) for group in groups]
+    tested = groups[:TESTED_GROUPS]
+    n_pairs = len(tested) * (len(tested) - 1) // 2
+    minutes = [group.minutes for group in tested]
+    loads = [np.mean([load.get(name, EVEN) for name in sorted({each["system"] for each in group.findings})], axis=0) for group in tested]
     found = []
-    for one, other in itertools.combinations(range(len(groups)), 2):
+    for one, other in itertools.combinations(range(len(tested)), 2):
         n_one, n_other, n_common = len(minutes[one]), len(minutes[other]), len(minutes[one] & minutes[other])
         if n_common < LEAST_COMMON or n_common < LEAST_SHARE * min(n_one, n_other):
             continue
-        chance = n_pairs * chance_of_common(effective_minutes(loads[one], loads[other]), n_one, n_other, n_common)
-        if chance <= ERROR_RATE:
-            found.append(Join(one, other, chance))
+        n = effective_minutes(loads[one], loads[other])
+        if n_common * n > n_one * n_other:  # more than expected
+            chance = n_pairs * chance_of_common(n, n_one, n_other, n_common)
+            if chance <= ERROR_RATE:
+                found.append(Join(one, other, chance))
     return found
 
 
