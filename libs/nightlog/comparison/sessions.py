@@ -9,7 +9,8 @@ from math import sqrt
 from typing import Any, Literal
 
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import ANOMALIES, NIGHTS, PATTERNS, TEMPLATES
+from nightlog.lake.lookup import template_texts
+from nightlog.lake.tables import ANOMALIES, NIGHTS, PATTERNS
 from nightlog.outcomes import is_published
 
 Change = Literal["new", "gone", "more", "fewer"]
@@ -88,7 +89,7 @@ def read_night(lake: Lake, system: str, ds: str) -> Counted | None:
     if not any(is_published(row["outcome"]) for row in lake.rows(NIGHTS, ["outcome"], **of_night)):
         return None
     rows = lake.rows(PATTERNS, ["pattern_id", "events", "n_sessions"], **of_night)
-    texts = {row["template_id"]: row["text"] or "" for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system)}
+    texts = template_texts(lake, system)
     found = lake.rows(ANOMALIES, ["pattern_id", "reason"], **of_night)
     templates = Counter[str]()
     for row in rows:

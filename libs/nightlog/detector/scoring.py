@@ -9,8 +9,9 @@ import pandas as pd
 
 from nightlog.detector.registry import Model, load
 from nightlog.lake.lake import Lake
+from nightlog.lake.lookup import template_texts
 from nightlog.lake.parts import write_frame
-from nightlog.lake.tables import PATTERNS, SCORES, TEMPLATES
+from nightlog.lake.tables import PATTERNS, SCORES
 from nightlog.routing.router import read_vectors
 from nightlog.systems.spec import System
 
@@ -50,7 +51,7 @@ def detect(lake: Lake, system: System, ds: str, model: Model, device: str = "aut
     patterns = lake.rows(PATTERNS, ["pattern_id", "events"], system=system.name, ds=ds)
     used = {event["template_id"] for pattern in patterns for event in pattern["events"]}
     names, vectors = read_vectors(lake, system.name, load(model).manifest.vectors_by, used)
-    texts = {row["template_id"]: row["text"] for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
+    texts = template_texts(lake, system.name)
     templates = (names, vectors, tuple(texts[name] for name in names))
     counted = system.session.kind == "id"
     if not patterns or lake.runner.runs_locally(PATTERN_BYTES * len(patterns)):

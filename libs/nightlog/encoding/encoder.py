@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nightlog.lake.lake import Lake
+from nightlog.lake.lookup import template_texts
 from nightlog.lake.parts import write_frame
-from nightlog.lake.tables import TEMPLATES, VECTORS
+from nightlog.lake.tables import VECTORS
 from nightlog.systems.spec import System
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def embed(lake: Lake, system: System, device: str = "auto") -> dict[str, int]:
     encoder where there is none."""
     vectors = lake.rows(VECTORS, ["template_id", "encoder"], system=system.name)
     known = {row["template_id"] for row in vectors if row["encoder"] == ENCODER}
-    texts = {row["template_id"]: row["text"] for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
+    texts = template_texts(lake, system.name)
     new = sorted(texts.keys() - known)
     if new and lake.runner.runs_locally(TEXT_BYTES * len(new)):
         found = encoder_here(device)(np.array([texts[name] for name in new], dtype=object))

@@ -18,7 +18,8 @@ import numpy as np
 from nightlog.errors import ConfigError, FormatError, NotThere
 from nightlog.evaluation.labelled import Labelled, labelled_system
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import EVENTS_TABLE, LABELS, PATTERNS, SESSIONS, TEMPLATE_COUNTS, TEMPLATES
+from nightlog.lake.lookup import template_texts
+from nightlog.lake.tables import EVENTS_TABLE, LABELS, PATTERNS, SESSIONS, TEMPLATE_COUNTS
 from nightlog.onboarding.trial import try_system
 from nightlog.sample import FAMILIES, families
 from nightlog.systems.catalog import load_catalog, nearest, parse_system, read_label_file
@@ -288,7 +289,7 @@ def from_lake(lake: Lake, system: System, data: Path) -> Labelled:
         judged = [(row, labels[row["session_id"], row["ds"]]) for row in sessions if (row["session_id"], row["ds"]) in labels]
     if not judged:
         raise ConfigError(f"{system.name}: no session of its {len(nights)} nights has a label")
-    texts = {row["template_id"]: row["text"] for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
+    texts = template_texts(lake, system.name)
     patterns = {row["pattern_id"]: row["events"] for row in lake.rows(PATTERNS, ["pattern_id", "events"], system=system.name)}
     place = {name: number for number, name in enumerate(patterns)}
     levels = {row["template_id"]: row["level"] for row in lake.rows(TEMPLATE_COUNTS, ["template_id", "level"], system=system.name)}

@@ -41,9 +41,14 @@ def find_target(lake: Lake, target: str, system: str = "", ds: str = "") -> Patt
     raise NotThere(f"`{target}` is no session and no pattern{searched_place(lake, system, ds)} in {lake.root}: {ADVICE}")
 
 
+def template_texts(lake: Lake, system: str) -> dict[str, str]:
+    """Return template id → text of all templates of a system."""
+    return {row["template_id"]: row["text"] or "" for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system)}
+
+
 def find_template(lake: Lake, system: str, template: str) -> tuple[str, str]:
     """A template of the system, (id, text), by its id, its text, or a part of the text that no other has. Raises: NotThere, UsageError."""
-    texts = {row["template_id"]: row["text"] or "" for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system)}
+    texts = template_texts(lake, system)
     if template in texts:
         return template, texts[template]
     same = [name for name, text in texts.items() if text == template] or [name for name, text in texts.items() if template in text]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from nightlog.errors import SchemaMismatch
 from nightlog.lake.lake import Lake
+from nightlog.lake.lookup import template_texts
 from nightlog.lake.tables import PATTERNS, ROUTES, TEMPLATES, VERDICTS, VerdictRow
 from nightlog.lake.tables.silver import AskedEvent
 from nightlog.llm.items import Events, Item, Verdict, group_key
@@ -21,7 +22,7 @@ def night_questions(lake: Lake, system: System, ds: str) -> tuple[list[Item], di
     Raises: SchemaMismatch if a pattern names a template that `silver.templates` lacks.
     """
     routed = {row["pattern_id"] for row in lake.rows(ROUTES, ["pattern_id"], system=system.name, ds=ds, route="proprietary")}
-    texts = {row["template_id"]: row["text"] for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
+    texts = template_texts(lake, system.name)
     patterns = lake.rows(PATTERNS, ["pattern_id", "question_id", "events", "n_sessions"], system=system.name, ds=ds)
     counted = system.session.kind == "id"
     sessions = Counter[str]()

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from nightlog.lake.lake import Lake
+from nightlog.lake.lookup import template_texts
 from nightlog.lake.parts import part_batches
 from nightlog.lake.query import connect
-from nightlog.lake.tables import ANOMALIES, EVENTS_TABLE, INCIDENTS, NIGHTS, OUTCOMES, QUARANTINE, TEMPLATES, TableSpec
+from nightlog.lake.tables import ANOMALIES, EVENTS_TABLE, INCIDENTS, NIGHTS, OUTCOMES, QUARANTINE, TableSpec
 from nightlog.llm.budget import cost
 from nightlog.outcomes import is_published
 from nightlog.pages.model import (
@@ -106,7 +107,7 @@ class NightReader:
         for row in counts:
             totals += Counter({row["status"]: row["n_sessions"], row["decided_by"]: row["n_sessions"]})
         hours = self.sql("select hours from gold.findings where ds = ? and system = ? and hours is not null", *place)
-        texts = {row["template_id"]: row["text"] for row in self.lake.rows(TEMPLATES, ["template_id", "text"], system=night.system)}
+        texts = template_texts(self.lake, night.system)
         new, n_new = self.new_templates(night.system, texts)
         before = max((ds for ds in self.published_nights(night.system) if ds < self.ds), default=None)
         return replace(

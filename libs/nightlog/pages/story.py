@@ -21,7 +21,7 @@ from nightlog.history.channels import Templates
 from nightlog.history.general import is_general_model
 from nightlog.history.night import usual_levels
 from nightlog.lake.lake import Lake
-from nightlog.lake.lookup import PatternNight
+from nightlog.lake.lookup import PatternNight, template_texts
 from nightlog.lake.tables import (
     ANOMALIES,
     ANSWERS,
@@ -36,7 +36,6 @@ from nightlog.lake.tables import (
     ROUTES,
     SCORES,
     SESSIONS,
-    TEMPLATES,
     VERDICTS,
     AnomalyRow,
     AnswerRow,
@@ -110,7 +109,7 @@ def read_about(lake: Lake, place: PatternNight) -> About:
     """The rows of a session and its pattern."""
     of_night = {"system": place.system, "ds": place.ds}
     of_pattern = of_night | {"pattern_id": place.pattern_id}
-    texts = {row["template_id"]: row["text"] or "" for row in lake.rows(TEMPLATES, ["template_id", "text"], system=place.system)}
+    texts = template_texts(lake, place.system)
     return About(
         place,
         first(lake, SESSIONS, session_id=place.session_id or "", **of_night),

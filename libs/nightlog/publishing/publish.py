@@ -20,6 +20,7 @@ from nightlog.feedback.questions import system_answers
 from nightlog.feedback.store import statement, suppressions
 from nightlog.ingest.ingest import look_back
 from nightlog.lake.lake import Lake
+from nightlog.lake.lookup import template_texts
 from nightlog.lake.parts import schema_of, write_part
 from nightlog.lake.tables import (
     ANOMALIES,
@@ -35,7 +36,6 @@ from nightlog.lake.tables import (
     ROUTES,
     SCORES,
     SESSIONS,
-    TEMPLATES,
     WAITING,
     HistoryRow,
     PatternRow,
@@ -155,9 +155,9 @@ def read_judged(lake: Lake, system: System, ds: str) -> Judged:
     scores = lake.rows(SCORES, ["pattern_id", "probability", "weights", "model"], **place)
     history = lake.rows(HISTORY, None, **place)
     used = {event["template_id"] for row in patterns for event in row["events"] or ()}
-    texts = lake.rows(TEMPLATES, ["template_id", "text"], system=system.name)
+    texts = template_texts(lake, system.name)
     sessions = lake.arrow(SESSIONS, system=system.name, ds=ds).select(["session_id", "pattern_id", "started_at", "ended_at", "n_events"])
-    named = {row["template_id"]: row["text"] for row in texts if row["template_id"] in used}
+    named = {name: text for name, text in texts.items() if name in used}
     return Judged(patterns, routes, scores, named, sessions, history)
 
 

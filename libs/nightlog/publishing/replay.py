@@ -13,7 +13,8 @@ from nightlog.detector.registry import Model, load, model_of
 from nightlog.errors import ConfigError, NightlogError, NotThere
 from nightlog.feedback.store import suppressions
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import ANOMALIES, ANSWERS, HISTORY, NIGHTS, PATTERNS, SCORES, SESSIONS, TEMPLATES, VERDICTS
+from nightlog.lake.lookup import template_texts
+from nightlog.lake.tables import ANOMALIES, ANSWERS, HISTORY, NIGHTS, PATTERNS, SCORES, SESSIONS, VERDICTS
 from nightlog.lake.time_travel import PastLake
 from nightlog.outcomes import is_published
 from nightlog.publishing.decide import Thresholds, decisions, llm_cause, with_suppressions
@@ -132,7 +133,7 @@ def judge_again(past: PastLake, system: System, ds: str, model: Model, device: s
     of_night = {"system": system.name, "ds": ds}
     patterns = past.rows(PATTERNS, ["pattern_id", "question_id", "events", "n_sessions"], **of_night)
     used = {event["template_id"] for row in patterns for event in row["events"] or ()}
-    texts = {row["template_id"]: row["text"] for row in past.rows(TEMPLATES, ["template_id", "text"], system=system.name)}
+    texts = template_texts(past, system.name)
     sessions = past.arrow(SESSIONS, ["session_id", "pattern_id"], **of_night)
     history = past.rows(HISTORY, None, **of_night)
     shown = {name: text for name, text in texts.items() if name in used}
