@@ -16,8 +16,9 @@ import pytest
 from batch_stub import BatchStub
 from llm_stub import completion
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import ANOMALIES, ANSWERS, LLM_BATCHES, LLM_CALLS, NIGHTS, OUTCOMES, PATTERNS, VERDICTS
+from nightlog.lake.tables import ANOMALIES, ANSWERS, FINDINGS, LLM_BATCHES, LLM_CALLS, NIGHTS, OUTCOMES, PATTERNS, VERDICTS
 from nightlog.llm.prompt import prompt_hash
+from nightlog.publishing.findings import derive_findings, night_telling
 from nightlog.systems.catalog import load_catalog
 
 DS = "2026-03-04"
@@ -55,6 +56,11 @@ def published(tmp_path: Path) -> Path:
         for system, session, score in (("shop", "s1", 0.9), ("shop", "s2", 0.9), ("mail", "m1", 0.7))
     ]
     lake.append(ANOMALIES, rows)
+    for system in ("shop", "mail"):
+        found = lake.arrow(ANOMALIES, system=system, ds=DS)
+        patterns = [{"pattern_id": "p1", "events": [], "n_sessions": found.num_rows}]
+        telling = night_telling(lake, system, DS, found, patterns, {}, counted=True)
+        lake.append(FINDINGS, derive_findings(lake, system, DS, found, 9, telling))
     lake.append(NIGHTS, [{"ds": DS, "system": system, "outcome": "done", "run_id": "r"} for system in ("shop", "mail")])
     return tmp_path / "lake"
 
@@ -101,6 +107,13 @@ def test_anomalies_are_shown_by_finding_with_reason_evidence_and_line(published:
         assert word in done.stdout
     assert "[bold]" in done.stdout
     assert "\x1b[31m" not in done.stdout and "\u202e" not in done.stdout
+
+
+def test_on_a_narrow_terminal_a_finding_is_a_block_of_whole_lines(published: Path) -> None:
+    done = nightlog("anomalies", "--ds", DS, "--lake", str(published), COLUMNS="60")
+    lines = done.stdout.splitlines()
+    assert "1. shop, s1, and 1 more alike, 0.90, llm, open" in lines or "2. shop, s1, and 1 more alike, 0.90, llm, open" in lines
+    assert "   the disk went away" in lines and "   3× disk <NUM> gone" in lines and not any("┃" in line for line in lines)
 
 
 def test_json_and_csv_hold_every_column_and_row(published: Path) -> None:

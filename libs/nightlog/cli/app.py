@@ -157,14 +157,16 @@ def print_blocks(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None
 def cell(value: Any, grouped: bool) -> str:
     """Return a value as the text of a table's cell.
 
-    >>> cell(2026, False), cell(2026, True), cell(True, True), cell(None, True), cell([1], True)
-    ('2026', '2,026', 'true', '', '[1]')
+    >>> cell(2026, False), cell(2026, True), cell(True, True), cell(None, True), cell([1], True), cell(1234.56789, True)
+    ('2026', '2,026', 'true', '', '[1]', '1,234.5679')
     """
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:,}" if grouped and isinstance(value, int) else str(cell_value(value))
+    if grouped and isinstance(value, int | float):
+        return f"{round(value, 4):,}"
+    return str(cell_value(value))
 
 
 def print_heading(text: str) -> None:

@@ -37,6 +37,7 @@ from nightlog.outcomes import EXIT_DONE, EXIT_PERMANENT
 from nightlog.sanitize import shortened
 
 SHOWN_LINES = 4  # of a session in the table of anomalies
+READABLE_TABLE = 100  # columns of the terminal; on a narrower one a finding is a block of lines
 NIGHT_COLUMNS = ["ds", "system", "outcome", "n_lines", "n_sessions", "n_unjudged", "n_anomalies", "n_provisional", "detail", "run_id"]
 SHOWN_COLUMNS = [name for name in NIGHT_COLUMNS if name not in ("n_provisional", "run_id")]
 
@@ -162,25 +163,34 @@ def show_anomalies(ranked: Sequence[Sequence[Mapping[str, Any]]], ds: str, limit
 
     n_sessions = sum(map(len, ranked))
     title = f"{n_sessions:,} anomalous sessions in {len(ranked):,} findings on {ds}"
-    table = Table(title=f"{unjudged}; {title}" if unjudged else title, show_lines=True, expand=True)
-    table.add_column("session", ratio=2, overflow="fold")
-    table.add_column("score", min_width=11)
-    table.add_column("reason and evidence", ratio=5, overflow="fold")
-    table.add_column("lines", ratio=6, overflow="fold")
-    for same in ranked[:limit]:
-        first = same[0]
-        more = f"\nand {len(same) - 1:,} more alike" if len(same) > 1 else ""
-        evidence = [f"{each['count']}× {shortened(each['template'], 100)}" for each in first["evidence"][:3]]
-        lines = [f"{Path(line['file']).name}:{line['line_no']} {shortened(line['text'], 160)}" for line in first["lines"][:SHOWN_LINES]]
-        table.add_row(
-            safe(f"{first['system']}\n{first['session_id']}{more}"),
-            safe(f"{first['score']:.2f}\n{first['decided_by']}\n{first['status']}"),
-            safe("\n".join([first["reason"], *evidence])),
-            safe("\n".join(lines)),
-        )
-    out.print(table)
+    title = f"{unjudged}; {title}" if unjudged else title
+    cells = [finding_cells(same) for same in ranked[:limit]]
+    if out.width < READABLE_TABLE:
+        out.print(safe(title), style="bold", soft_wrap=True)
+        for number, (session, score, *parts) in enumerate(cells, 1):
+            out.print(safe(f"{number}. {', '.join([*session, *score])}"), style="bold", soft_wrap=True)
+            for line in (line for part in parts for line in part):
+                out.print(safe(f"   {line}"), soft_wrap=True)
+    else:
+        table = Table(title=title, show_lines=True, expand=True)
+        table.add_column("session", ratio=2, overflow="fold")
+        table.add_column("score", min_width=11)
+        table.add_column("reason and evidence", ratio=5, overflow="fold")
+        table.add_column("lines", ratio=6, overflow="fold")
+        for row in cells:
+            table.add_row(*(safe("\n".join(lines)) for lines in row))
+        out.print(table)
     if len(ranked) > limit:
         out.print(f"{limit:,} of {len(ranked):,} findings shown, ranked by {RANKED_BY}; more: --limit, --format json, or `nightlog query`")
+
+
+def finding_cells(same: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str], list[str], list[str]]:
+    """Return the lines of each cell of a finding: session, score, reason with evidence, raw lines. Args: same: its anomalies."""
+    first = same[0]
+    session = [first["system"], first["session_id"], *([f"and {len(same) - 1:,} more alike"] if len(same) > 1 else [])]
+    evidence = [f"{each['count']}× {shortened(each['template'], 100)}" for each in first["evidence"][:3]]
+    lines = [f"{Path(line['file']).name}:{line['line_no']} {shortened(line['text'], 160)}" for line in first["lines"][:SHOWN_LINES]]
+    return session, [f"{first['score']:.2f}", first["decided_by"], first["status"]], [first["reason"], *evidence], lines
 
 
 @app.command(rich_help_panel="Nights")
@@ -206,6 +216,7 @@ def outcomes(
         if last is None:
             raise NotThere(f"{f'night {ds} was never run' if ds else 'no night was run yet'} in {tables.root}")
         ds, run_id = last
+        err.print(safe(f"night {ds}, run {run_id}"), soft_wrap=True)
     found = run_outcomes(tables, ds, run_id)
     if form != Format.TABLE:
         names = ["system", "outcome", "why"]
@@ -292,7 +303,10 @@ def report(
     import webbrowser
 
     from nightlog.cli.night_state import open_night
+    from nightlog.lake.tables import FINDINGS, INCIDENTS
     from nightlog.pages.page import write_pages
+    from nightlog.publishing.incidents import write_incidents
+    from nightlog.run.entry import new_run_id
 
     tables, state = open_night(lake, ds, "")
     if not state.is_known:
@@ -300,6 +314,8 @@ def report(
             print_rows([], ["page", "failed"], form)
         raise typer.Exit(state.exit_code)
     settings = settings_from(lake=lake)
+    if tables.rows(FINDINGS, ["finding_id"], ds=state.ds) and not tables.rows(INCIDENTS, ["incident_id"], ds=state.ds):
+        write_incidents(tables, state.ds, new_run_id(state.ds))  # the run broke off before its last stage joined them
     written = write_pages(tables, state.ds, settings.alerts_per_night, settings.lines_url)
     for system, why in sorted(written.failed.items()):
         warn(f"{system}: no page: {why}")

@@ -31,8 +31,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# When a process ends, the interpreter searches for garbage among all objects of torch and Great Expectations: two seconds for nothing.
-atexit.register(gc.freeze)
+
+def end_quickly() -> None:
+    """Spare the interpreter its last search for garbage, among all objects of torch and Great Expectations: two seconds for nothing.
+
+    DuckDB, if the process has used it, would report all that is not collected on standard error.
+    """
+    if "duckdb" not in sys.modules:
+        gc.freeze()
+
+
+atexit.register(end_quickly)
 
 
 def arguments(description: str, with_ds: bool = True) -> argparse.ArgumentParser:
