@@ -128,14 +128,14 @@ def test_the_findings_of_systems_that_ended_well_are_listed_new_ones_first_up_to
     lines = message(lake, catalog=catalog, alerts=2)["text"].splitlines()
     at = lines.index("2 of 3 findings shown, new ones first:")
     assert lines[at + 1 :] == [
-        "1. new: shop, a disk was lost (9 sessions, 0.90, by LLM)",
-        "2. shop, pattern p-evil (2 sessions, 0.70, by analyst)",
+        "1. shop, new: a disk was lost (9 sessions, 0.90, by LLM)",
+        "2. shop: pattern p-evil (2 sessions, 0.70, by analyst)",
     ]
     assert "13 anomalous sessions" in lines[0], "counts are not limited"
     assert "3 of 3" in message(lake)["text"] and "1 of 1" in message(lake, least_score=0.99)["text"]
     named = message(lake, catalog=catalog, pages_url="https://p.example.org")["text"]
     (row,) = [row for row in lake.rows(FINDINGS, ds=DS) if row["pattern_id"] == "p-lost"]
-    assert f"1. <https://p.example.org/{DS}/shop.html#f-{row['finding_id']}|new: shop, a disk was lost" in named
+    assert f"1. <https://p.example.org/{DS}/shop.html#f-{row['finding_id']}|shop, new: a disk was lost" in named
     assert "a disk was lost" not in str(message(lake, catalog=catalog, reasons=False))
 
 
@@ -162,7 +162,7 @@ def test_teams_gets_a_card_and_programs_get_fields(lake: Lake) -> None:
         texts[0].startswith("Nightlog, Wednesday 4 March 2026: 2 systems not published")
         and "shop: 13 of 55 sessions, 1 provisional" in texts
     )
-    assert any(text.startswith("1\\. [new: shop, a disk was lost (9 sessions, 0.90, by LLM)](https://p.example.org/") for text in texts)
+    assert any(text.startswith("1\\. [shop, new: a disk was lost (9 sessions, 0.90, by LLM)](https://p.example.org/") for text in texts)
     assert card["content"]["actions"][0]["url"] == f"https://p.example.org/{DS}/index.html"
     fields = message(lake, catalog=catalog, form="generic")
     assert (fields["ds"], fields["counts"]) == (DS, {"findings": 3, "new_findings": 1})

@@ -1,7 +1,7 @@
 """The message about a night: outcomes, counts and findings, those that are new first; as Slack, Teams or generic JSON.
 
-No log line is in it. A finding's reason is, redacted as a template that the LLM gets; of a system whose templates may not be sent to an
-LLM there is none.
+It holds no log line and no session id. It holds the reasons of findings, redacted like the templates that an LLM gets; a system whose
+templates may not be sent to an LLM has none.
 """
 
 from __future__ import annotations
@@ -102,14 +102,15 @@ class FindingLine:
     def text(self) -> str:
         """Return the finding in a line.
 
-        >>> FindingLine("shop", "f0", "p0", True, 2, 0.9, "llm", "open", "a disk was lost", "").text()
-        'new: shop, a disk was lost (2 sessions, 0.90, by LLM)'
+        >>> FindingLine("shop", "f0", "p0", True, 2, 0.9, "llm", "open", "a disk was lost.", "").text()
+        'shop, new: a disk was lost (2 sessions, 0.90, by LLM)'
         >>> FindingLine("shop", "f0", "p0", False, 1, 0.9, "student", "provisional", "", "").text()
-        'shop, pattern p0 (1 session, 0.90, by student, provisional)'
+        'shop: pattern p0 (1 session, 0.90, by student, provisional)'
         """
         provisional = ", provisional" * (self.status == "provisional")
         about = f"{n_of(self.n_sessions, 'session')}, {self.score:.2f}, by {BY.get(self.decided_by, '?')}{provisional}"
-        return f"{'new: ' * self.is_new}{self.system[:40]}, {self.reason or f'pattern {self.pattern_id}'} ({about})"
+        what = self.reason.rstrip(".") or f"pattern {self.pattern_id}"
+        return f"{self.system[:40]}{', new' * self.is_new}: {what} ({about})"
 
 
 @dataclass(frozen=True)
