@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Settings come from the environment: NIGHTLOG_LAKE, NIGHTLOG_DATA, NIGHTLOG_LLM and others.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock test lint types shape test-jobs test-dags test-slow cluster-test local-llm fuzz bench bench-quick bench-settings bench-bounds bench-large faults e2e demo fresh container-test nightly airflow notebooks clean
+.PHONY: help setup lock test lint types shape test-jobs test-dags test-slow cluster-test local-llm fuzz bench bench-quick bench-settings bench-bounds bench-shapes bench-driver bench-large faults e2e demo fresh container-test nightly airflow notebooks clean
 MAKEFLAGS += --no-print-directory
 SHELL := bash
 
@@ -82,6 +82,12 @@ bench-settings: setup build/bench/venv/made ## what Spark's settings are worth, 
 
 bench-bounds: setup build/bench/venv/made ## the bounds: one id of 5 million events, 300,000 messages, a line of 50 MB, 2,000 files, 200,000 templates
 	build/bench/venv/bin/python tests/bench/bounds.py
+
+bench-shapes: setup ## CPU of ingest and parse for lines plain, with a UUID, outside of ASCII, as JSON and logfmt (some minutes)
+	$(JOBS)/python tests/bench/shapes.py
+
+bench-driver: setup ## the driver's work at 1e7 to 1e9 lines, simulated (a minute or two)
+	$(JOBS)/python tests/bench/driver.py
 
 bench-large: setup build/bench/venv/made ## 100 million lines in nine files beside 11 million in one (half an hour, 25 GB of disk)
 	build/bench/venv/bin/python tests/bench/large.py

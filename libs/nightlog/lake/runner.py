@@ -7,6 +7,7 @@ than Spark's start by Spark. Work that is not text is given in bytes of text tha
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -32,6 +33,10 @@ Result = TypeVar("Result")
 LOCAL_BYTES = 256 << 20
 # Another process needs as long to start as this one needs for so much text.
 ONE_PROCESS_BYTES = 16 << 20
+
+
+# So many results of tasks are sent to the driver as they are.
+MOST_RESULTS = 128
 
 
 class Runner:
@@ -74,6 +79,20 @@ class Runner:
         except BrokenProcessPool as error:
             del self.processes
             raise TransientError("a worker process was killed, perhaps for want of memory; the stage can be run again") from error
+
+    def run_joined(
+        self, tasks: Sequence[Task], work: Callable[[Task], Result], join: Callable[[Iterable[Result]], Result], n_bytes: int
+    ) -> Result:
+        """Return the results of all tasks joined, in any order; many results of Spark's tasks are joined by its workers first.
+
+        Args: join: must give the same for joined results as for the results themselves. Otherwise as `run`.
+        """
+        if self.runs_locally(n_bytes) or len(tasks) <= MOST_RESULTS:
+            return join(self.run(tasks, work, n_bytes))
+        n_groups = math.isqrt(len(tasks))
+        numbered = self.spark.sparkContext.parallelize(list(enumerate(tasks)), len(tasks))
+        pairs = numbered.map(lambda task: (task[0] % n_groups, work(task[1]))).partitionBy(n_groups, int)
+        return join(pairs.mapPartitions(lambda found: [join(result for _, result in found)]).collect())
 
     def run_shuffled(
         self,

@@ -5,7 +5,7 @@ Works on whole columns of bytes; only each new shape of a line, or of a time sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -19,7 +19,7 @@ from nightlog.lake.parts import Part, read_part, write_part
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE
 from nightlog.parsing.json_shapes import is_direct
 from nightlog.parsing.line_shapes import Found, ShapeCache, numbers_of, shapes_of
-from nightlog.parsing.number_ranges import find_ranges
+from nightlog.parsing.number_ranges import find_ranges, joined_ranges
 from nightlog.parsing.records import Joined, flat_column, join_records, without_colours
 from nightlog.parsing.shapes import LineParser, Shape, Text
 from nightlog.parsing.structured import flat_system, flatten
@@ -29,6 +29,8 @@ from nightlog.systems.spec import LONGEST_RECORD, System
 
 DAY_US = 86_400_000_000
 SHOWN_UNPARSED = 100
+# Rows of numbers and totals of several parts, beyond which they are added up.
+MOST_ROWS = 200_000
 SPARK_SEED = 42
 # Sessions fall into so many buckets; a task of the next step takes a range of them.
 BUCKETS = 1 << 16
@@ -202,20 +204,37 @@ def write_event_parts(parsed: Parsed, events: pa.Table, root: str, system: str, 
 
 
 def joined(parts: Iterable[Parsed]) -> Parsed:
-    """Return what became of several parts, as of one."""
+    """Return the results of several parts, or of several such results, as one."""
     whole = Parsed(tally=dict.fromkeys(TALLIED, 0))
     for each in parts:
         whole.events += each.events
         whole.counts += each.counts
-        whole.unmatched += each.unmatched
-        whole.numbers += each.numbers
-        whole.totals += each.totals
+        whole.unmatched = first_rows([*whole.unmatched, *each.unmatched])
+        whole.numbers = few_rows([*whole.numbers, *each.numbers], joined_ranges)
+        whole.totals = few_rows([*whole.totals, *each.totals], joined_totals)
         for name, n in each.tally.items():
             whole.tally[name] += n
         for number, (message, ds) in each.messages.items():
             before = whole.messages.get(number)
             whole.messages[number] = (message, ds if before is None else min(ds, before[1]))
     return whole
+
+
+def first_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first of some lines, as many as are shown."""
+    return sorted(rows, key=lambda row: (row["ds"], row["file"], row["line_no"]))[:SHOWN_UNPARSED]
+
+
+def few_rows(tables: list[pa.Table], join: Callable[[pa.Table], pa.Table]) -> list[pa.Table]:
+    """Return tables, joined to one if they have many rows, and many more than the first, which may be joined already."""
+    n = sum(map(len, tables))
+    return [join(pa.concat_tables(tables))] if len(tables) > 1 and n > max(MOST_ROWS, 2 * len(tables[0])) else tables
+
+
+def joined_totals(totals: pa.Table) -> pa.Table:
+    """Return totals (ds, message_id, level, n, last_at) with one row per day, message and level."""
+    summed = totals.group_by(["ds", "message_id", "level"]).aggregate([("n", "sum"), ("last_at", "max")])
+    return summed.rename_columns({"n_sum": "n", "last_at_max": "last_at"}).select(totals.column_names)
 
 
 @lru_cache(maxsize=16)

@@ -135,6 +135,20 @@ def first_rows(rows: np.ndarray, codes: np.ndarray, there: np.ndarray, n_codes: 
     return first
 
 
+def joined_ranges(found: pa.Table) -> pa.Table:
+    """Return ranges of several parts as one row per (ds, message_id, nth). Args: found: columns as those of `of_templates`."""
+    key = ["ds", "message_id", "nth"]
+    by_key = [(name, "ascending") for name in key]
+    columns = found.sort_by(by_key).group_by(key, use_threads=False).aggregate([("n", "sum")]).rename_columns({"n_sum": "n"})
+    for side, order in (("low", "ascending"), ("high", "descending")):
+        names = [side, f"{side}_file", f"{side}_line"]
+        ordered = found.sort_by([*by_key, (side, order), *((name, "ascending") for name in names[1:])])
+        best = ordered.group_by(key, use_threads=False).aggregate([(name, "first") for name in names])
+        for name in names:
+            columns = columns.append_column(name, best.column(f"{name}_first"))
+    return columns.select(found.column_names)
+
+
 def places_in(message: str) -> list[tuple[int, int]]:
     """For each number of a masked message which word holds it, and which number of the word it is, both from 1.
 

@@ -24,7 +24,7 @@ from nightlog.lake.tables import (
     TEMPLATES,
     TemplateRow,
 )
-from nightlog.parsing.events import SHOWN_UNPARSED, Parsed, joined, parse_part, part_tasks
+from nightlog.parsing.events import Parsed, joined, parse_part, part_tasks
 from nightlog.parsing.number_ranges import of_templates
 from nightlog.parsing.readings import GONE, LINES, RULES, Readings
 from nightlog.sessions.waiting import WaitingList
@@ -86,11 +86,10 @@ def write_events(lake: Lake, system: System, days: list[str], run_id: str) -> di
     parts = lake.parts(LINES_TABLE, system=system.name, ds=days)
     n_bytes = LINE_BYTES * sum(part.n_rows for part in parts)
     tasks = part_tasks(lake.root, parts, system)
-    found = joined(lake.runner.run(tasks, partial(parse_part, root=lake.root, system=system), n_bytes))
+    found = lake.runner.run_joined(tasks, partial(parse_part, root=lake.root, system=system), joined, n_bytes)
     founded = commit_events(lake, system, days, found)
-    shown = sorted(found.unmatched, key=lambda row: (row["ds"], row["file"], row["line_no"]))[:SHOWN_UNPARSED]
     for day in days:
-        quarantine_lines(lake, system, day, run_id, [row for row in shown if row["ds"] == day])
+        quarantine_lines(lake, system, day, run_id, [row for row in found.unmatched if row["ds"] == day])
     return found.tally | founded
 
 
