@@ -20,7 +20,7 @@ from nightlog.pages.model import Finding, Incident, SystemNight, day, incident_a
 from nightlog.pages.open_points import judged_by
 
 SHOWN_FINDINGS = 8  # of an incident, on the page of the night
-PLACES = 150  # of the dots in a time line
+PLACES = 100  # of the dots in a time line
 Trend = Sequence[tuple[str, int | None]]
 
 
