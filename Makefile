@@ -19,7 +19,7 @@ export AIRFLOW__CORE__PARALLELISM := 2
 environment = .uv/bin/uv venv --quiet --allow-existing --no-project --python "$(PYTHON)" $(1) && .uv/bin/uv pip install --quiet --python $(1)/bin/python -r $<
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## both environments, and Delta's JARs (again: only what has changed)
 	@.ci/setup

@@ -69,7 +69,7 @@ def test_nothing_that_only_tests_call_is_installed_to_run_nights() -> None:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Command]:
     """Make an environment from the wheel with an extra; returns its `nightlog`, run in an empty folder."""
     folder = tmp_path_factory.mktemp("wheel")
-    uv("build", "--wheel", "--quiet", "--out-dir", folder, ROOT, cwd=folder)
+    uv("build", "--quiet", "--out-dir", folder, ROOT, cwd=folder)  # through an sdist: nothing of an earlier build
     (wheel,) = folder.glob("*.whl")
 
     @cache
