@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / name) for name in ("e2e", "faults", "night", "")]
 
 from nightlog.lake.lake import Lake  # noqa: E402
-from nightlog.lake.tables import ANOMALIES, HISTORY, NIGHTS, OUTCOMES  # noqa: E402
+from nightlog.lake.tables import ANOMALIES, FINDINGS, HISTORY, INCIDENTS, NIGHTS, OUTCOMES  # noqa: E402
 from nightlog.outcomes import Stage  # noqa: E402
 from nights import add_toy_model  # noqa: E402
 from processes import run  # noqa: E402
@@ -184,11 +184,12 @@ def main() -> int:
     one_by_one(lakes["one-by-one"], order, other)
     found, wanted = snapshot(made), snapshot(Lake(lakes["one-by-one"]))
     # A night's history is what the lake holds of earlier nights when its stage `detect` runs: beside a backfill that is part of one. So
-    # scores may differ from those of nights one by one, and only which patterns are scored is compared.
-    found[HISTORY.name], wanted[HISTORY.name] = (
-        Counter(str([row[key] for key in HISTORY.key]) for row in lake.rows(HISTORY, list(HISTORY.key)))
-        for lake in (made, Lake(lakes["one-by-one"]))
-    )
+    # scores, and what findings know of earlier nights, may differ from those of nights one by one, and only the keys are compared.
+    for spec in (HISTORY, FINDINGS, INCIDENTS):
+        found[spec.name], wanted[spec.name] = (
+            Counter(str([row[key] for key in spec.key]) for row in lake.rows(spec, list(spec.key)))
+            for lake in (made, Lake(lakes["one-by-one"]))
+        )
     wrong += [
         f"{name}: {(wanted[name] - found[name]).total()} rows lost, {(found[name] - wanted[name]).total()} too many"
         for name in wanted

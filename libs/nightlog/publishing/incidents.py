@@ -51,7 +51,7 @@ def causes_of(finding: Mapping[str, Any]) -> list[Cause]:
 
 
 class Group(NamedTuple):
-    """Findings with one cause, by rank. `cause`: the first telling template that most of them have."""
+    """Findings with one cause, by rank. `cause`: the first telling template that they share."""
 
     cause: Cause
     findings: tuple[Mapping[str, Any], ...]
