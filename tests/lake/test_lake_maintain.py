@@ -19,6 +19,7 @@ from nightlog.lake.tables import (
     ALL_TABLES,
     ANOMALIES,
     ANSWERS,
+    INCIDENTS,
     LABELS,
     LINES_TABLE,
     LLM_CALLS,
@@ -172,3 +173,15 @@ def test_a_run_takes_its_days_from_the_settings(tmp_path: Path) -> None:
     assert not any("app" in line for line in told)
     with pytest.raises(ConfigError, match="gold_days"):
         run_maintenance(Settings(lake=tmp_path / "lake", gold_days=7), "", told.append, dry_run=True)
+
+
+def test_incidents_of_all_systems_go_with_the_gold_nights_unless_one_system_is_maintained(lake: Lake) -> None:
+    short = Retention(bronze=30, silver=60, gold=60, replay=14)
+    fill(lake)
+    lake.append(INCIDENTS, [{"ds": ds, "incident_id": "i"} for ds in (OLD, MIDDLE, NEW, LATE)])
+    lines: list[str] = []
+    maintain(lake, short, (), {}, NOW, lines.append, systems=["app"])
+    assert len(lake.rows(INCIDENTS)) == 4
+    maintain(lake, short, (), {}, NOW, lines.append)
+    assert {row["ds"] for row in lake.rows(INCIDENTS)} == {MIDDLE, NEW, LATE}, "an ancient night that was run yesterday stays"
+    assert any(line.startswith(f"gold.incidents: dropped all systems: 1 nights from {OLD}") for line in lines)
