@@ -68,10 +68,12 @@ class Found:
 
 def shapes_of(text: Text, parser: LineParser, cache: ShapeCache) -> Found:
     """Return the shapes of the lines. Lines that no shape holds for have one of their own; JSON records have none then."""
-    shaped = strings(text.starts, parser.shaped(text.data))
-    found = Found(np.full(text.n, -1))
+    data = parser.shaped(text.data)
+    shaped, found = strings(text.starts, data), Found(np.full(text.n, -1))
     if (kinds := helpful_marks(shaped)) is not None:
-        find_marked(shaped, kinds == UUIDS, parser, cache, found)
+        find_marked(text, data, kinds == UUIDS, parser, cache, found)
+        left = chosen_lines(text, found.of_line < 0)
+        shaped = strings(left.starts, parser.shaped(left.data))
     find_unmarked(text, shaped, parser, cache, found)
     if parser.json is not None:
         leave_zeros(text, found)
@@ -108,7 +110,7 @@ def helpful_marks(shaped: pa.StringArray) -> str | None:
     best, helpful = None, HELPFUL * n_shapes
     for kinds in (UUIDS, ALL_IDS):
         ids = find_ids(text.data, text.starts, kinds == UUIDS)
-        if len(ids.line) and (n := n_shapes_with(marked_strings(text, ids))) <= helpful:
+        if len(ids.line) and (n := n_shapes_with(marked_strings(text.starts, text.data.copy(), ids))) <= helpful:
             best, helpful = kinds, HELPFUL * n
     return best
 
@@ -118,27 +120,30 @@ def n_shapes_with(texts: pa.Array) -> int:
     return len(texts.dictionary_encode().dictionary)
 
 
-def marked_strings(text: Text, ids: Ids) -> pa.BinaryArray:
-    """Return lines with marks in the place of ids."""
-    data = text.data.copy()
+def marked_strings(starts: np.ndarray, data: np.ndarray, ids: Ids) -> pa.BinaryArray:
+    """Return lines with marks in the place of ids. Args: data: bytes of the lines, which are changed."""
     put_marks(data, ids)
-    return strings(text.starts, data, pa.binary())
+    return strings(starts, data, pa.binary())
 
 
-def find_marked(shaped: pa.StringArray, uuids_alone: bool, parser: LineParser, cache: ShapeCache, found: Found) -> None:
-    """Find the shapes of the lines whose ids no expression tells apart. Lines without ids, or with visible ones, are left."""
-    text = Text(shaped)
-    ids = find_ids(text.data, text.starts, uuids_alone)
+def find_marked(text: Text, shaped: np.ndarray, uuids_alone: bool, parser: LineParser, cache: ShapeCache, found: Found) -> None:
+    """Find the shapes of the lines whose ids no expression tells apart. Lines without ids, or with visible ones, are left.
+
+    Args: shaped: bytes of the lines with digits made alike, which are changed.
+    """
+    ids = find_ids(shaped, text.starts, uuids_alone)
     is_marked = np.ones(len(ids.line), dtype=bool)
     lines = np.arange(text.n)
-    for _ in range(ROUNDS):
+    for number_of_round in range(ROUNDS):
         has_marks = np.bincount(ids.line[is_marked], minlength=text.n) > 0
         if not has_marks.any():
             return
-        if not has_marks.all():
+        if number_of_round or not has_marks.all():
             lines = lines[has_marks]
-            text, ids, is_marked = chosen_lines(text, has_marks, ids, is_marked)
-        coded = marked_strings(text, ids.where(is_marked)).dictionary_encode()
+            some = chosen_lines(text, has_marks)
+            ids, is_marked = ids_of_lines(ids, has_marks, text, some), is_marked[has_marks[ids.line]]
+            text, shaped = some, parser.shaped(some.data)
+        coded = marked_strings(text.starts, shaped, ids.where(is_marked)).dictionary_encode()
         groups = Groups(np.asarray(coded.indices, dtype=np.int64), coded.dictionary.to_pylist())
         shape, visible = groups.shapes(text, ids, parser, cache, found)
         found.of_line[lines] = shape[groups.of_line]
@@ -155,12 +160,16 @@ def numbers_in_line(ids: Ids) -> np.ndarray:
     return numbers
 
 
-def chosen_lines(text: Text, chosen: np.ndarray, ids: Ids, is_marked: np.ndarray) -> tuple[Text, Ids, np.ndarray]:
-    """Return some of the lines with their ids, and which of these are marked. Args: chosen: a mask of the lines."""
-    some = Text(strings(text.starts, text.data).filter(pa.array(chosen)))
+def chosen_lines(text: Text, chosen: np.ndarray) -> Text:
+    """Return some of the lines. Args: chosen: a mask of the lines."""
+    return text if chosen.all() else Text(strings(text.starts, text.data).filter(pa.array(chosen)))
+
+
+def ids_of_lines(ids: Ids, chosen: np.ndarray, text: Text, some: Text) -> Ids:
+    """Return the ids of the chosen lines of a text as those of the text of these lines. Args: chosen: a mask of the lines."""
     kept = chosen[ids.line]
     before, place = ids.line[kept], np.cumsum(chosen) - 1
-    return some, ids.where(kept).at(place[before], some.starts[place[before]] - text.starts[before]), is_marked[kept]
+    return ids.where(kept).at(place[before], some.starts[place[before]] - text.starts[before])
 
 
 @dataclass(frozen=True)
@@ -189,13 +198,13 @@ class Groups:
             if isinstance(outcome, frozenset):
                 visible += [number << SHIFT | each for each in outcome]
             elif outcome.exact:
-                shape[number] = found.add(outcome, text.line(int(first[number])))
+                shape[number] = found.add(outcome, shaped_line(text, int(first[number]), parser))
         return shape, np.array(visible, dtype=np.int64)
 
 
 def parse_marked(text: Text, line: int, marked: bytes, ids: Ids, parser: LineParser) -> Shape | frozenset[int]:
     """Return the shape of all lines that become equal if their ids are marked, or the numbers of those ids that can be seen."""
-    plain = text.line(line)
+    plain = shaped_line(text, line, parser)
     if MARK.search(plain) is not None:  # the line itself has such characters
         return frozenset(range(len(ids.line)))
     raw = text.data[text.starts[line] : text.starts[line + 1]]
@@ -209,10 +218,18 @@ def parse_marked(text: Text, line: int, marked: bytes, ids: Ids, parser: LinePar
     return frozenset(visible) if visible else parser.parse(plain)
 
 
+def shaped_line(text: Text, line: int, parser: LineParser) -> str:
+    """Return a line with its digits made alike."""
+    return parser.shaped(text.data[text.starts[line] : text.starts[line + 1]]).tobytes().decode()
+
+
 def find_unmarked(text: Text, shaped: pa.StringArray, parser: LineParser, cache: ShapeCache, found: Found) -> None:
-    """Find the shapes of all lines that have none yet. Lines that a shape does not hold for have one of their own."""
+    """Find the shapes of all lines that have none yet. Lines that a shape does not hold for have one of their own.
+
+    Args: shaped: these lines with digits made alike.
+    """
     rows = np.flatnonzero(found.of_line < 0)
-    coded = (shaped if len(rows) == text.n else shaped.take(pa.array(rows))).dictionary_encode()
+    coded = shaped.dictionary_encode()
     texts = coded.dictionary.to_pylist()
     if parser.json is not None and len(texts) > max(FULLY, MOST_JSON * len(rows)):
         return
