@@ -190,7 +190,7 @@ def print_passages(found: Any, run: str, good: str, limit: int, n_context: int) 
                 text = f"{'▶' if line.is_new else ' '} {line.line_no:>7}  {shortened(line.text, LONGEST)}"
                 out.print(safe(text), style=None if line.is_new else "dim", soft_wrap=True)
     if n > len(shown):
-        out.print(f"\n{n - len(shown):,} more passages: --limit or --format json")
+        out.print(f"\n{n_of(n - len(shown), 'more passage')}: --limit or --format json")
 
 
 def passage_score(shown: Any) -> float:
