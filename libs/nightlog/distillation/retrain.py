@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from nightlog.distillation.rounds import Distilled, Fusion, distil
 from nightlog.errors import ConfigError, NightlogError
 from nightlog.feedback.questions import system_answers
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import PATTERNS, PSEUDO_LABELS
+from nightlog.lake.tables import PATTERNS, PSEUDO_LABELS, PseudoLabelRow
 from nightlog.llm.items import Label, Verdict
 from nightlog.llm.prompt import prompt_hash
 from nightlog.llm.verdicts import latest_verdicts, stored_verdict
@@ -124,8 +125,9 @@ def distil_system(lake: Lake, system: System, read: ReadSource, run_id: str, now
         system=system.name,
     )
     model = save(lake, distilled.network, np.concatenate([base.sources.vectors, target.vectors[known]]), manifest, metrics, now)
-    origin = {"system": system.name, "model": model.version, "run_id": run_id}
-    lake.replace(PSEUDO_LABELS, [asdict(label) | origin for label in distilled.labels], system=system.name, model=model.version)
+    origin: PseudoLabelRow = {"system": system.name, "model": model.version, "run_id": run_id}
+    labels = [cast("PseudoLabelRow", asdict(label)) | origin for label in distilled.labels]
+    lake.replace(PSEUDO_LABELS, labels, system=system.name, model=model.version)
     summary = (
         f"{len(distilled.rounds)} rounds, {len(distilled.labels)} pseudo-labels, {metrics['covered']:.1%} of the sessions covered, the "
         f"student agrees on {metrics['faithful']:.1%}, source score {distilled.before:.3f} before, {metrics['source_score']:.3f} after"

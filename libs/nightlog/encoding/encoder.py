@@ -14,7 +14,7 @@ import numpy as np
 from nightlog.lake.lake import Lake
 from nightlog.lake.lookup import template_texts
 from nightlog.lake.parts import write_frame
-from nightlog.lake.tables import VECTORS
+from nightlog.lake.tables import VECTORS, VectorRow
 from nightlog.systems.spec import System
 
 if TYPE_CHECKING:
@@ -146,13 +146,11 @@ def embed(lake: Lake, system: System, device: str = "auto") -> dict[str, int]:
     new = sorted(texts.keys() - known)
     if new and lake.runner.runs_locally(TEXT_BYTES * len(new)):
         found = encoder_here(device)(np.array([texts[name] for name in new], dtype=object))
-        lake.append(
-            VECTORS,
-            [
-                {"system": system.name, "template_id": name, "encoder": ENCODER, "vector": vector.tolist()}
-                for name, vector in zip(new, found, strict=True)
-            ],
-        )
+        made: list[VectorRow] = [
+            {"system": system.name, "template_id": name, "encoder": ENCODER, "vector": vector.tolist()}
+            for name, vector in zip(new, found, strict=True)
+        ]
+        lake.append(VECTORS, made)
     elif new:
         rows = lake.runner.spark.createDataFrame(
             [(system.name, name, texts[name]) for name in new], "system string, template_id string, text string"

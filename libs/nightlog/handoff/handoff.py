@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nightlog.errors import NightlogError
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import HANDOFFS
+from nightlog.lake.tables import HANDOFFS, HandoffRow
 from nightlog.settings import HandOff
 
 log = logging.getLogger(__name__)
@@ -30,18 +30,18 @@ class Handed(NamedTuple):
     again: bool = False
 
 
-def hand_off(lake: Lake, ds: str, run_id: str, to: HandOff, now: Callable[[], datetime]) -> list[dict[str, Any]]:
+def hand_off(lake: Lake, ds: str, run_id: str, to: HandOff, now: Callable[[], datetime]) -> list[HandoffRow]:
     """Hand a night to all receivers that are configured. If one of them raises an error, it is recorded, and the others go on.
 
     Returns: the rows of ops.handoffs that were added. Raises nothing.
     """
-    rows = []
+    rows: list[HandoffRow] = []
     for kind, work in steps(lake, ds, to, now):
         try:
             handed = work()
             if handed.again:
                 continue
-            result = {"outcome": handed.outcome, "detail": handed.detail, "content": handed.content}
+            result: HandoffRow = {"outcome": handed.outcome, "detail": handed.detail, "content": handed.content}
         except Exception as error:
             log.warning("%s: %s: not handed off: %s: %s", ds, kind, type(error).__name__, error)
             result = {"outcome": "failed", "detail": f"{type(error).__name__}: {error}"[:500], "content": None}
@@ -97,7 +97,7 @@ def send_message(lake: Lake, ds: str, to: HandOff, now: datetime) -> Handed:
 def notify(lake: Lake, ds: str, run_id: str, to: HandOff, now: datetime) -> Handed:
     """Send the night's message now, whatever the hour, and record the result. Raises as `webhook.post`, after it is recorded."""
     assert to.webhook is not None
-    row = {"ds": ds, "run_id": run_id, "kind": "webhook", "at": now}
+    row: HandoffRow = {"ds": ds, "run_id": run_id, "kind": "webhook", "at": now}
     try:
         handed = send_message(lake, ds, to._replace(webhook=to.webhook._replace(quiet=None)), now)
     except NightlogError as error:

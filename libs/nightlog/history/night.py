@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from nightlog.history.channels import Templates
 from nightlog.history.reference import Reference
 from nightlog.history.score import GENERAL, SLOPE, THRESHOLD, USABLE_SESSIONS, Scorer
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import HISTORY, PATTERNS, SCORES, TEMPLATE_COUNTS, TEMPLATES
+from nightlog.lake.tables import HISTORY, PATTERNS, SCORES, TEMPLATE_COUNTS, TEMPLATES, HistoryRow, ScoreRow
 from nightlog.lake.tables.silver import TemplateWeight
 from nightlog.systems.spec import System
 
@@ -71,12 +71,14 @@ def score_night(lake: Lake, system: System, ds: str, general_version: str | None
     scorer = scorer_of(lake, system, ds, rows)
     reference = scorer.channels.reference
     scored = [history_row(row, scorer.is_usable) for row in scorer.table(tonight).to_pylist()]
-    version = {"reference": reference.version, "n_reference": round(reference.n_sessions)}
+    version: HistoryRow = {"reference": reference.version, "n_reference": round(reference.n_sessions)}
     lake.replace(HISTORY, [row | version for row in scored], **place)
     if general_version is not None:
-        weights = template_weights(scorer, tonight)
-        scores = [{name: row[name] for name in ("pattern_id", "probability")} | {"model": general_version} for row in scored]
-        lake.replace(SCORES, [score | {"weights": own} for score, own in zip(scores, weights, strict=True)], **place)
+        scores: list[ScoreRow] = [
+            {"pattern_id": row["pattern_id"], "probability": row["probability"], "weights": weights, "model": general_version}
+            for row, weights in zip(scored, template_weights(scorer, tonight), strict=True)
+        ]
+        lake.replace(SCORES, scores, **place)
     counts = {"n_scored": len(scored)}
     if scorer.is_usable:
         return counts, None
@@ -94,7 +96,7 @@ def template_weights(scorer: Scorer, patterns: pa.Table) -> list[list[TemplateWe
     return [[{"template_id": name, "weight": own} for name, own in entries[start:end]] for start, end in itertools.pairwise(starts)]
 
 
-def history_row(scored: dict[str, Any], usable: bool) -> dict[str, Any]:
+def history_row(scored: Mapping[str, Any], usable: bool) -> HistoryRow:
     """Return a row of silver.history from one of the scorer's table."""
     probability = 1 / (1 + np.exp(-np.clip(SLOPE * (scored["suspicion"] - THRESHOLD), -40, 40)))
     return {

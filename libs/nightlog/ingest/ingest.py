@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
@@ -19,7 +19,7 @@ from nightlog.ingest.discover import LogFile, find_files, log_files
 from nightlog.ingest.splits import MAX_LINE, PIECE, Lines, Piece, ends_in, numbered, plan, read_piece, to_count
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import Part, write_part
-from nightlog.lake.tables import FILES, LABELS, LINES_TABLE, NIGHTS
+from nightlog.lake.tables import FILES, LABELS, LINES_TABLE, NIGHTS, FileRow
 from nightlog.outcomes import is_published
 from nightlog.quality.outliers import is_due
 from nightlog.systems.paths import glob_of
@@ -141,7 +141,7 @@ def ingest_days(
     days = list(deliveries)
     rows = [row for ds, delivery in deliveries.items() for row in file_rows(system, ds, delivery, written, run_id)]
     read = [row for row in rows if row["copy_of"] is None]
-    totals = {name: sum(row[name] for row in read) for name in ("n_bytes", "n_lines")}
+    totals = {"n_bytes": sum(row["n_bytes"] or 0 for row in read), "n_lines": sum(row["n_lines"] or 0 for row in read)}
     if totals["n_lines"] < least_lines:
         raise FormatError(
             f"{system.name} {', '.join(days)}: {totals['n_lines']:,} lines in {len(read):,} files, expected at least the {least_lines:,} "
@@ -155,11 +155,18 @@ def ingest_days(
     return counts | {name: sum(getattr(each, name) for each in written) for name in ("n_replaced", "n_cut", "n_returns")}
 
 
-def file_rows(system: System, ds: str, delivery: Delivery, written: Sequence[Written], run_id: str | None) -> list[dict[str, Any]]:
+def file_rows(system: System, ds: str, delivery: Delivery, written: Sequence[Written], run_id: str | None) -> list[FileRow]:
     """Return the rows of bronze.files for one night."""
-    rows = []
+    rows: list[FileRow] = []
     for file, kept in {**dict.fromkeys(delivery.files), **delivery.copies}.items():
-        row = {"system": system.name, "ds": ds, "file": file.name, "host": file.host, "size": file.size, "modified_at": file.modified_at}
+        row: FileRow = {
+            "system": system.name,
+            "ds": ds,
+            "file": file.name,
+            "host": file.host,
+            "size": file.size,
+            "modified_at": file.modified_at,
+        }
         row |= {"copy_of": kept.name if kept is not None else None, "run_id": run_id}
         if kept is None:
             read = [each.files[ds, file.name] for each in written if (ds, file.name) in each.files]

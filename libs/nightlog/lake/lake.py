@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from nightlog.lake.delta import DeltaTables, Write, commit_writes, sql_condition
 from nightlog.lake.parts import Part, Slice, parts_in, write_parts
@@ -23,8 +23,15 @@ if TYPE_CHECKING:
     import pyarrow.dataset as pads
     from pyspark.sql import DataFrame, SparkSession
 
+    class ArrowTable(Protocol):
+        """Stands for pyarrow.Table, which has no types here: so mypy refuses rows of another type than those of the table."""
+
+        column_names: list[str]
+
+        def __len__(self) -> int: ...
+
     # Rows of a table, in Python or in Arrow, or part files that workers have written.
-    Data: TypeAlias = Sequence[Row] | pa.Table | Sequence[Part]
+    Data: TypeAlias = Sequence[Row] | ArrowTable | Sequence[Part]
 
 
 class Lake(DeltaTables):
@@ -128,7 +135,7 @@ class Lake(DeltaTables):
         self.runner.close()
 
 
-def in_table_form(spec: TableSpec[Row], data: Data[Row], place: Slice) -> pa.Table | tuple[Part, ...]:
+def in_table_form(spec: TableSpec[Row], data: Any, place: Slice) -> pa.Table | tuple[Part, ...]:
     """Return part files as they are, and rows in the columns of the table; single values of the slice fill columns that they lack."""
     import pyarrow as pa
 

@@ -42,6 +42,7 @@ from nightlog.lake.tables import (
     TableSpec,
     VerdictRow,
 )
+from nightlog.lake.tables.gold import TellingTemplate
 from nightlog.llm.verdicts import stored_verdict
 from nightlog.outcomes import is_published
 from nightlog.pages.model import Gap, Line, day, sample_lines
@@ -223,7 +224,7 @@ def decided_then(
     )
 
 
-def telling_of(lake: Lake, about: About) -> list[Row]:
+def telling_of(lake: Lake, about: About) -> list[TellingTemplate]:
     """Return the difference to the nearest normal pattern of the night, as in gold.findings: of a normal session, too."""
     of_night = {"system": about.place.system, "ds": about.place.ds}
     if finding := first(lake, FINDINGS, pattern_id=about.place.pattern_id, **of_night):
@@ -236,8 +237,7 @@ def telling_of(lake: Lake, about: About) -> list[Row]:
     severity = severities(templates.text, templates.level)
     patterns = lake.rows(PATTERNS, ["pattern_id", "events", "n_sessions"], **of_night)
     found = telling_templates(patterns, anomalous | {about.place.pattern_id}, severity, counted)
-    rows: list[Row] = difference_columns(found.get(about.place.pattern_id, ()), templates)["telling"]
-    return rows
+    return difference_columns(found.get(about.place.pattern_id, ()), templates)["telling"]
 
 
 def events_of(lake: Lake, about: About, marked: set[str], limit: int, record_start: str | None) -> list[Row]:

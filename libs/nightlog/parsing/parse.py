@@ -22,6 +22,7 @@ from nightlog.lake.tables import (
     QUARANTINE,
     TEMPLATE_COUNTS,
     TEMPLATES,
+    QuarantineRow,
     TemplateRow,
 )
 from nightlog.parsing.events import Parsed, joined, parse_part, part_tasks
@@ -136,10 +137,11 @@ def write_numbers(lake: Lake, system: System, days: list[str], found: Parsed, te
 
 def quarantine_lines(lake: Lake, system: System, ds: str, run_id: str, lines: list[dict[str, Any]]) -> None:
     """Set some lines aside that do not match the header, for the operator to look at; an earlier run's are replaced."""
-    origin = {"system": system.name, "ds": ds, "stage": "parse", "reason": "the line does not match the header pattern", "run_id": run_id}
+    origin: QuarantineRow = {"system": system.name, "ds": ds, "stage": "parse", "run_id": run_id}
+    origin |= {"reason": "the line does not match the header pattern"}
     ordered = sorted(lines, key=lambda row: (row["file"], row["line_no"]))
     rows = [{key: row[key] for key in ("file", "line_no", "text")} for row in ordered]
-    aside = [origin | {"row": json.dumps(row, ensure_ascii=False)} for row in rows]
+    aside: list[QuarantineRow] = [origin | {"row": json.dumps(row, ensure_ascii=False)} for row in rows]
     lake.replace(QUARANTINE, aside, system=system.name, ds=ds, stage="parse")
 
 

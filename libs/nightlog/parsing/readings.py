@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from nightlog.lake.tables import EVENTS_TABLE, LINES_TABLE, READINGS
+from nightlog.lake.tables import EVENTS_TABLE, LINES_TABLE, READINGS, ReadingRow
 from nightlog.systems.catalog import reading_hash
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Readings:
         if days:
             self.lake.replace(READINGS, [self.as_row(ds, run_id) for ds in days], system=self.system, ds=days)
 
-    def as_row(self, ds: str, run_id: str) -> dict[str, Any]:
+    def as_row(self, ds: str, run_id: str) -> ReadingRow:
         """Return a day's reading as a row of the table."""
         row = self.rows[ds]
         return {

@@ -23,7 +23,8 @@ import pyarrow.compute as pc
 from nightlog.history.channels import Templates
 from nightlog.history.night import usual_levels
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import FINDINGS, NIGHTS, PATTERNS
+from nightlog.lake.tables import FINDINGS, NIGHTS, PATTERNS, FindingRow
+from nightlog.lake.tables.gold import TellingTemplate
 from nightlog.outcomes import is_published
 from nightlog.publishing.telling import Telling, severities, telling_templates
 
@@ -34,8 +35,6 @@ SEVERE_LEVELS = ("error", "critical", "fatal")
 STATUSES = ("open", "provisional", "suppressed")
 RANKED_BY = "impact: certainty, sessions, severity, novelty"
 SAME = ("status", "decided_by", "route", "score", "reason")  # one value per pattern
-
-Row = dict[str, Any]
 
 
 def finding_id(system: str, pattern_id: str) -> str:
@@ -73,7 +72,7 @@ def night_findings(
     telling: Mapping[str, Sequence[Telling]],
     templates: Templates,
     past: EarlierNights,
-) -> list[Row]:
+) -> list[FindingRow]:
     """Return the findings of a system's night, ranked: rows of gold.findings without system, night, incident and run.
 
     The order of the sessions does not matter, and their numbers add up to the rows given.
@@ -140,7 +139,7 @@ def night_telling(
     return NightTelling(telling_templates(patterns, anomalous, severities(texts, levels), counted), Templates(texts, levels))
 
 
-def derive_findings(lake: Lake, system: str, ds: str, anomalies: pa.Table, n_sessions: int, telling: NightTelling) -> list[Row]:
+def derive_findings(lake: Lake, system: str, ds: str, anomalies: pa.Table, n_sessions: int, telling: NightTelling) -> list[FindingRow]:
     """Return the rows of gold.findings, without run, of the anomalous sessions of a night.
 
     Args: anomalies: rows of gold.anomalies; n_sessions: all sessions of the night.
@@ -165,10 +164,18 @@ def earlier_nights(lake: Lake, system: str, ds: str, patterns: Collection[str]) 
     return EarlierNights(frozenset(night for night in nights if night < ds), sessions, first_seen)
 
 
-def difference_columns(telling: Sequence[Telling], templates: Templates) -> Row:
+def difference_columns(telling: Sequence[Telling], templates: Templates) -> FindingRow:
     """Return the columns about the difference to the nearest normal pattern."""
-    shown = [
-        {name: value for name, value in vars(each).items() if name != "value"} | {"template": templates.text.get(each.template_id)}
+    shown: list[TellingTemplate] = [
+        {
+            "template_id": each.template_id,
+            "template": templates.text.get(each.template_id),
+            "change": each.change,
+            "count": each.count,
+            "usual": each.usual,
+            "n_normal": each.n_normal,
+            "severity": each.severity,
+        }
         for each in telling
     ]
     severity = max((each.severity for each in telling), default=0.0)
@@ -177,7 +184,7 @@ def difference_columns(telling: Sequence[Telling], templates: Templates) -> Row:
     return {"telling": shown, "severity": severity, "level": level}
 
 
-def novelty_columns(ds: str, n_sessions: int, past: EarlierNights, pattern: str) -> Row:
+def novelty_columns(ds: str, n_sessions: int, past: EarlierNights, pattern: str) -> FindingRow:
     """Return on which nights the pattern was seen: the columns from is_new to trend.
 
     >>> past = EarlierNights(frozenset({"2026-03-02", "2026-03-03"}), {"p": {"2026-03-02": 7}})
@@ -199,7 +206,7 @@ def novelty_columns(ds: str, n_sessions: int, past: EarlierNights, pattern: str)
     }
 
 
-def ranked(rows: Sequence[Row]) -> list[Row]:
+def ranked(rows: Sequence[FindingRow]) -> list[FindingRow]:
     """Return findings with impact, rank_reason and rank, in the order of their rank."""
     for row in rows:
         row["impact"] = impact(row["score"], row["n_sessions"], row["share"], row["severity"], row["n_nights"])

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import FINDINGS, INCIDENTS, SESSIONS
-from nightlog.publishing.findings import Row, microseconds, minutes_of_day, rank_key, short_hash
+from nightlog.lake.tables import FINDINGS, INCIDENTS, SESSIONS, IncidentRow
+from nightlog.publishing.findings import microseconds, minutes_of_day, rank_key, short_hash
 from nightlog.sanitize import shortened
 
 MOST_NORMAL = 0.002  # share of the night's sessions that are normal and have a telling template by which findings are joined
@@ -150,7 +150,7 @@ def joined_by_minutes(groups: Sequence[Group], load: Mapping[str, np.ndarray]) -
 
 def night_incidents(
     ds: str, findings: Sequence[Mapping[str, Any]], load: Mapping[str, np.ndarray], earlier: Mapping[str, str]
-) -> list[Row]:
+) -> list[IncidentRow]:
     """Return the incidents of a night, ranked: rows of gold.incidents without run. The order of the findings does not matter.
 
     Args: findings: rows of gold.findings of all systems; load: see `joined_by_minutes`; earlier: incident id → its first night in the
@@ -194,7 +194,7 @@ def components(n: int, edges: Iterable[tuple[int, int]]) -> list[list[int]]:
     return list(members.values())
 
 
-def incident(ds: str, groups: Sequence[Group], joins: Sequence[Join], earlier: Mapping[str, str]) -> Row:
+def incident(ds: str, groups: Sequence[Group], joins: Sequence[Join], earlier: Mapping[str, str]) -> IncidentRow:
     """Return one incident without its rank. Args: groups: in the order of their first findings' rank."""
     findings = sorted((finding for group in groups for finding in group.findings), key=rank_key)
     first = findings[0]
@@ -202,7 +202,7 @@ def incident(ds: str, groups: Sequence[Group], joins: Sequence[Join], earlier: M
     seen = min([ds, *(finding["first_seen"] or ds for finding in findings), earlier.get(name, ds)])
     is_first_night = all(finding["is_new"] is None for finding in findings)
     systems = sorted({finding["system"] for finding in findings})
-    row = {
+    row: IncidentRow = {
         "ds": ds,
         "incident_id": name,
         "title": title(first),

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -38,7 +38,9 @@ from nightlog.lake.tables import (
     SESSIONS,
     WAITING,
     HistoryRow,
+    NightRow,
     PatternRow,
+    QuarantineRow,
     RouteRow,
     ScoreRow,
     VerdictRow,
@@ -356,7 +358,7 @@ def publish(
     row |= {name: counts.get(name, 0) for name in (*COUNTED, *WORK)} | done
     row |= {"proprietary_share": share, "tau": manifest.tau, "tau_curve": curve, "versions": versions}
     row |= {"rules": rules_of(lake, system.name, by.ds), "student": judged.student}
-    lake.replace(NIGHTS, [row], **place)
+    lake.replace(NIGHTS, [cast("NightRow", row)], **place)  # its counts are named by variables
     return done, detail, outcome
 
 
@@ -372,7 +374,7 @@ def kinds_of(narrow: pd.DataFrame) -> list[tuple[str, int, str]]:
 def quarantine(lake: Lake, system: str, by: Publication, rows: pd.DataFrame, breaches: list[Breach]) -> None:
     """Set the offending rows aside, with the reason; an earlier run's are replaced."""
     shown = rows.astype(str)
-    aside = [
+    aside: list[QuarantineRow] = [
         {
             "system": system,
             "ds": by.ds,
@@ -391,5 +393,5 @@ def publish_unfinished(lake: Lake, system: str, by_run: str, ds: str, outcome: s
     """Note in gold.nights that a system has nothing to show for the night; what an earlier run published stays."""
     if any(is_published(row["outcome"]) for row in lake.rows(NIGHTS, ["outcome"], system=system, ds=ds)):
         return
-    row = {"ds": ds, "system": system, "outcome": outcome, "detail": detail, "run_id": by_run, "run_at": now}
+    row: NightRow = {"ds": ds, "system": system, "outcome": outcome, "detail": detail, "run_id": by_run, "run_at": now}
     lake.replace(NIGHTS, [row], system=system, ds=ds)

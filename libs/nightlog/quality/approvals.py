@@ -10,7 +10,8 @@ from typing import Any
 
 from nightlog.errors import GateFailed
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import APPROVALS, FILES, NIGHTS, QUARANTINE, TEMPLATES
+from nightlog.lake.tables import APPROVALS, FILES, NIGHTS, QUARANTINE, TEMPLATES, ApprovalRow
+from nightlog.lake.tables.ops import OutsideMeasure
 from nightlog.quality.outliers import (
     COUNTED,
     Outlier,
@@ -159,7 +160,7 @@ def record_approval(
     lake: Lake, system: str, ds: str, stage: str, held: Iterable[Outlier], approval: Approval, now: datetime, run_id: str
 ) -> None:
     """Record in ops.approvals what was let through, by whom, and why."""
-    figures = [{"measure": each.measure, "value": each.value, "low": each.low, "high": each.high} for each in held]
-    row = {"ds": ds, "system": system, "stage": stage, "held": figures, "run_id": run_id, "approved_at": now}
+    figures: list[OutsideMeasure] = [{"measure": each.measure, "value": each.value, "low": each.low, "high": each.high} for each in held]
+    row: ApprovalRow = {"ds": ds, "system": system, "stage": stage, "held": figures, "run_id": run_id, "approved_at": now}
     row |= {"new_normal": approval.new_normal, "approved_by": approval.by, "reason": approval.reason or None}
     lake.append(APPROVALS, [row])

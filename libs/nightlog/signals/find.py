@@ -6,7 +6,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from nightlog.errors import NightlogError, outcome_of
 from nightlog.lake.lake import Lake
@@ -47,7 +47,7 @@ def find_signals(lake: Lake, systems: Sequence[System], ds: str, run_id: str) ->
     known: dict[str, dict[str, str]] = defaultdict(dict)
     for row in lake.rows(NIGHTS, ["system", "ds", "outcome"]):
         known[row["system"]][row["ds"]] = row["outcome"]
-    rows: list[dict[str, Any]] = []
+    rows: list[SignalRow] = []
     failures: dict[str, str] = {}
     for system in systems:
         try:
@@ -57,13 +57,13 @@ def find_signals(lake: Lake, systems: Sequence[System], ds: str, run_id: str) ->
             failures[system.name] = outcome_of(error)[1]
             again = f"nightlog run --ds {ds} --system {system.name} --from {Stage.REPORT}"
             found = [{"kind": UNAVAILABLE, "reason": f"signals could not be computed: {failures[system.name]}; try again: {again}"}]
-        same = {"system": system.name, "ds": ds, "first": system.signals.first, "run_id": run_id}
+        same: SignalRow = {"system": system.name, "ds": ds, "first": system.signals.first, "run_id": run_id}
         rows += [same | row for row in found]
     lake.replace(SIGNALS, rows, ds=ds, system=[system.name for system in systems])
     return failures
 
 
-def system_rows(lake: Lake, system: System, ds: str, outcomes: Mapping[str, str]) -> list[dict[str, Any]]:
+def system_rows(lake: Lake, system: System, ds: str, outcomes: Mapping[str, str]) -> list[SignalRow]:
     """Return a system's rows of gold.signals, without system, night and run. Args: outcomes of its nights."""
     wanted, outcome = system.signals, outcomes.get(ds)
     if not wanted.any or not (is_published(outcome) or outcome == OutcomeKind.NO_INPUT):
@@ -83,7 +83,7 @@ def system_rows(lake: Lake, system: System, ds: str, outcomes: Mapping[str, str]
     found = signals_of(lake, system, ds, counted, history, templates) if tonight else silent
     texts = {row["template_id"]: row["text"] for row in templates}
     kept = [each for kind in ORDER for each in [signal for signal in found if signal.kind == kind][:MOST_OF_A_KIND]]
-    return [vars(each) | {"template": texts.get(each.template_id)} for each in kept]
+    return [cast("SignalRow", {**vars(each), "template": texts.get(each.template_id)}) for each in kept]
 
 
 def signals_of(

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, TypedDict
 
-from nightlog.lake.schema import Ds, Int32, LineNo, LogFile, RunId, SystemName, TableSpec, table
+from nightlog.lake.schema import Ds, Int32, LineNo, LogFile, SystemName, TableSpec, table
 
 
 class LineRow(TypedDict, total=False):
@@ -44,10 +44,10 @@ class FileRow(TypedDict, total=False):
     n_lines: Annotated[int | None, "its lines; null of a copy"]
     n_bytes: Annotated[int | None, "bytes of these lines, unpacked, without line ends; null of a copy"]
     size: Annotated[int, "bytes of the file as it was delivered, packed or not"]
-    modified_at: Annotated[datetime, "its last change before it was read, UTC"]
+    modified_at: Annotated[datetime | None, "its last change before it was read, UTC"]
     content: Annotated[str | None, "hash of its lines; null of a copy"]
     copy_of: Annotated[str | None, "the file that was read instead, as this one is a copy or the first part of it; null if it was read"]
-    run_id: RunId
+    run_id: Annotated[str | None, "the run that wrote the row"]
 
 
 FILES = table(FileRow, "bronze.files", ("system", "ds", "file"), partition=(), retention="bronze")

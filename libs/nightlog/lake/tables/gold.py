@@ -140,7 +140,7 @@ class TellingTemplate(TypedDict, total=False):
     """A template in which a finding differs from the nearest normal pattern."""
 
     template_id: str
-    template: str
+    template: str | None
     change: str
     count: int
     usual: int
@@ -224,7 +224,7 @@ class SignalRow(TypedDict, total=False):
         str, "silence | new_template | rate | variation | value; learning: too few nights before to compare with; unavailable: not computed"
     ]
     template_id: Annotated[str, "the template; empty where it is the whole system"]
-    template: Annotated[str, "its text"]
+    template: Annotated[str | None, "its text"]
     seen: Annotated[float, "tonight: how often it was logged, how many new wordings it had, or the value; of learning, nights seen"]
     usual: Annotated[float, "what is usual on nights alike; of a value the usual bound that is passed"]
     strength: Annotated[float, "to rank by within the kind"]
