@@ -94,7 +94,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Comma
 def test_the_reading_side_reads_a_lake_and_says_what_it_lacks(installed: Callable[[str], Command], sample_lake: Lake) -> None:
     nightlog = installed("")
     lake = str(sample_lake.root)
-    for words in (["nights"], ["anomalies"], ["report"], ["query", "select count(*) from v_anomalies"], ["signals"]):
+    commands = [["nights"], ["anomalies"], ["report"], ["query", "select count(*) from v_anomalies"], ["signals"]]
+    commands += [["compare", "--baseline", "2026-03-04"], ["compare", ROOT / "LICENSE", "--baseline", ROOT / "README.md"]]
+    for words in commands:
         done = nightlog(*words, NIGHTLOG_LAKE=lake)
         assert done.returncode == 0, (words, done.stderr)
     pattern = re.search(r"nightlog show (\w+) --system dovecot", nightlog("anomalies", NIGHTLOG_LAKE=lake, COLUMNS="200").stdout)
