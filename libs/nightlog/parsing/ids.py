@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nightlog.parsing.shapes import BLOCK, windows
+from nightlog.parsing.pieces import BLOCK, windows
 
 SHORTEST = 6
 DIGIT, HEX_LOWER, HEX_UPPER, LOWER, UPPER = 1, 2, 4, 8, 16

@@ -24,12 +24,12 @@ import pyarrow as pa
 from nightlog.parsing.digits import digits_alike
 from nightlog.parsing.json_shapes import JsonRecords, Unlike, is_direct
 from nightlog.parsing.number_ranges import HOLDER, MOST_NUMBERS, Number, looked_at, number_of
+from nightlog.parsing.pieces import BLOCK, pieces
 from nightlog.parsing.structured import flat_system
 from nightlog.parsing.visibility import MARK, Sight
 from nightlog.systems.spec import DAY_FIELDS, System
 
 MAX_MESSAGE = 8192  # characters of a message that are masked and mined
-BLOCK = 1 << 17  # bytes that are worked on together: they fit into a processor's cache
 DIGIT = re.compile("[0-9]")
 Span = tuple[int, int]
 
@@ -70,30 +70,8 @@ class Text:
         return self.data[self.starts[number] : self.starts[number + 1]].tobytes().decode()
 
     def take(self, rows: np.ndarray, first: np.ndarray, last: np.ndarray) -> pa.StringArray:
-        """Return some bytes of some lines as strings; the places are counted from the line's start. Pieces of one length are copied
-        together."""
-        lengths = last - first
-        order = np.argsort(lengths.astype(np.uint16) if lengths.max(initial=0) < 1 << 16 else lengths, kind="stable")
-        ordered = lengths[order]
-        begins = (self.starts[rows] + first)[order]
-        offsets = np.zeros(len(rows) + 1, dtype=np.int32)
-        np.cumsum(ordered, out=offsets[1:])
-        content = np.empty(offsets[-1], dtype=np.uint8)
-        bounds = np.flatnonzero(np.diff(ordered, prepend=-1, append=-1))
-        for begin, end in itertools.pairwise(bounds.tolist()):
-            if length := int(ordered[begin]):
-                content[offsets[begin] : offsets[end]] = windows(self.data, length)[begins[begin:end]].view(np.uint8)
-        found = pa.StringArray.from_buffers(len(rows), pa.py_buffer(offsets), pa.py_buffer(content))
-        if len(bounds) <= 2:
-            return found
-        place = np.empty(len(rows), dtype=np.int64)
-        place[order] = np.arange(len(rows))
-        return found.take(pa.array(place))
-
-
-def windows(data: np.ndarray, length: int) -> np.ndarray:
-    """Return the bytes of each window of a length, (n - length + 1,) items that share the buffer's memory."""
-    return np.ndarray((max(0, len(data) - length + 1),), dtype=f"V{length}", buffer=data, strides=(1,))
+        """Return some bytes of some lines as strings; the places are counted from the line's start."""
+        return pieces(self.data, self.starts[rows] + first, last - first)
 
 
 class LineParser:

@@ -17,6 +17,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nightlog.parsing.pieces import pieces
 from nightlog.systems.spec import WHOLE_LINE, Header, System
 
 # Before each value of a flat line. In a value it is replaced; in the message, which comes last, it may stand.
@@ -27,7 +28,7 @@ QUOTED = r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"'
 ESCAPED = r"\\(.)"
 PAIR = re.compile(rf'(?P<key>[^\s="]+)(?:=(?:{QUOTED}|(?P<bare>\S*)))?|\S+', re.DOTALL)
 EXPORT_BINARY = r"(?:\A|\n)[A-Z0-9_]+(?:\n|\z)"
-BLANKS = (9, 10, 11, 12, 13, 32)
+IS_BLANK = np.isin(np.arange(256), (9, 10, 11, 12, 13, 32))
 QUOTE, BACKSLASH, EQUALS, FEED = b'"\\=\n'
 DECODER = json.JSONDecoder()
 EXACT = float(1 << 53)  # a double holds no integer beyond it exactly
@@ -228,17 +229,16 @@ def logfmt_values(texts: pa.StringArray, keys: Sequence[str]) -> dict[str, pa.St
     rank = np.arange(len(quotes)) - np.searchsorted(of_text, of_text)
     opens = rank % 2 == 0
     after = quotes + 1
-    fits = np.where(opens, data[quotes - 1] == EQUALS, buffer.begins[after] | np.isin(data[after], BLANKS)) & ~buffer.begins[quotes]
+    fits = np.where(opens, data[quotes - 1] == EQUALS, buffer.begins[after] | IS_BLANK[data[after]]) & ~buffer.begins[quotes]
     odd = np.zeros(buffer.n, dtype=bool)
     odd[of_text[~fits]] = True
     odd[np.flatnonzero(np.bincount(of_text, minlength=buffer.n) % 2)] = True
     opening, closing = quotes[opens & ~odd[of_text]], quotes[~opens & ~odd[of_text]]
 
-    blank = np.isin(buffer.data, BLANKS)
-    inside = np.zeros(len(buffer.data) + 1, dtype=np.int32)
-    np.add.at(inside, opening, 1)
-    np.add.at(inside, closing, -1)
-    blank &= np.cumsum(inside)[:-1] == 0
+    blank = IS_BLANK[buffer.data]
+    inside = np.zeros(len(buffer.data), dtype=np.int8)
+    inside[opening], inside[closing] = 1, -1
+    blank &= np.cumsum(inside, dtype=np.int8) == 0
     blanks = np.flatnonzero(blank)
     token = ~blank
     token[1:] &= blank[:-1] | buffer.begins[1:-1]
@@ -266,10 +266,7 @@ def values_of_texts(buffer: Buffer, anchors: np.ndarray, first: np.ndarray, last
     texts = buffer.text_of(anchors)
     of_text, at = np.unique(texts, return_index=True)
     first, last, quoted = first[at], last[at], quoted[at]
-    lengths = last - first
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    places = np.repeat(first - offsets[:-1], lengths) + np.arange(offsets[-1])
-    values = pa.StringArray.from_buffers(len(at), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(buffer.data[places]))
+    values = pieces(buffer.data, first, last - first)
     if quoted.any() and (buffer.data == BACKSLASH).any():
         values = pc.if_else(pa.array(quoted), pc.replace_substring_regex(values, rf"(?s){ESCAPED}", r"\1"), values)
     where = np.full(buffer.n, -1, dtype=np.int64)
