@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Settings come from the environment: NIGHTLOG_LAKE, NIGHTLOG_DATA, NIGHTLOG_LLM and others.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock test lint types shape test-jobs test-dags test-slow cluster-test local-llm fuzz bench bench-quick bench-settings bench-bounds bench-shapes bench-driver bench-large faults e2e demo fresh container-test nightly airflow notebooks clean
+.PHONY: help setup lock test lint types shape test-jobs test-dags test-slow cluster-test local-llm fuzz bench bench-quick bench-settings bench-bounds bench-compare bench-shapes bench-driver bench-large faults e2e demo fresh container-test nightly airflow notebooks clean
 MAKEFLAGS += --no-print-directory
 SHELL := bash
 
@@ -79,6 +79,9 @@ bench-quick: setup build/bench/venv/made ## the same on 1.1 million lines, one r
 
 bench-settings: setup build/bench/venv/made ## what Spark's settings are worth, on JSON lines (a quarter of an hour)
 	build/bench/venv/bin/python tests/bench/spark_settings.py
+
+bench-compare: setup build/bench/venv/made ## `nightlog compare` beside diff and LogLead on labelled build logs, which are not part of the repository
+	$(JOBS)/python tests/bench/breakages.py
 
 bench-bounds: setup build/bench/venv/made ## the bounds: one id of 5 million events, 300,000 messages, a line of 50 MB, 2,000 files, 200,000 templates
 	build/bench/venv/bin/python tests/bench/bounds.py

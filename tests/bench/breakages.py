@@ -4,8 +4,8 @@ The archive (breakages.tar.xz, by default in ../shared/data/breakages) has NAME/
 `E 34-45` are lines of the failing log with the error, `C` its context. E lines count as positives, C lines are left out. Lines are numbered
 as there: a carriage return ends a line. Ties in a score are one step.
 
-Rivals: lines that the passing log lacks verbatim; difflib; and LogLead 2's delta in the environment of the peers (`make bench-quick` makes
-it; --peers PYTHON names another): `rank_sum` of its four detectors, as its documentation recommends, and its best single one.
+Rivals: lines that the passing log lacks verbatim; difflib; and LogLead 2's delta in the environment of the peers (`make
+bench-compare` makes it; --peers PYTHON names another): `rank_sum` of its four detectors, as its documentation recommends, and its best single one.
 
 The constants of the comparison were chosen on the first half of the pairs by name; the means of both halves are printed.
 """
@@ -123,7 +123,7 @@ def main() -> None:
     lines = sum(len(pair.good) + len(pair.bad) for pair in pairs)
     print(f"ours: {lines:,} lines in {seconds:.1f} s")
     if not given.peers.is_file():
-        print(f"skipped: LogLead, because {given.peers} is not there: `make bench-quick` makes it")
+        print(f"skipped: LogLead, because {given.peers} is not there: `make bench-compare` makes it")
 
 
 if __name__ == "__main__":
