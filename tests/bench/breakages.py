@@ -4,8 +4,8 @@ The archive (breakages.tar.xz, by default in ../shared/data/breakages) has NAME/
 `E 34-45` are lines of the failing log with the error, `C` its context. E lines count as positives, C lines are left out. Lines are numbered
 as there: a carriage return ends a line. Ties in a score are one step.
 
-Rivals: lines that the passing log lacks verbatim; difflib; and LogLead 2's delta in the environment of the peers (`make
-bench-compare` makes it; --peers PYTHON names another): `rank_sum` of its four detectors, as its documentation recommends, and its best single one.
+Rivals: lines that the passing log lacks verbatim; difflib; and LogLead 2's delta in the environment of the peers (`make bench-compare`
+makes it; --peers PYTHON names another): `rank_sum` of its four detectors, as its documentation recommends, and its best single one.
 
 The constants of the comparison were chosen on the first half of the pairs by name; the means of both halves are printed.
 """
