@@ -44,7 +44,7 @@ INSTRUCTIONS = (
 
 @dataclass(frozen=True)
 class Reader:
-    """What an assistant may read of a lake. `raw`: everything, unredacted."""
+    """Reads a lake for an assistant. `raw`: everything, unredacted."""
 
     lake: Lake
     systems_folder: Path | None

@@ -1,4 +1,4 @@
-"""Where the wanted values stand in JSON records, so that they are read by shape like other lines.
+"""The places of the wanted values in JSON records, so that they are read by shape like other lines.
 
 Records that are equal but for digits, or for ids in their strings, have their values at the same places. One of them is decoded; its
 wanted values make a flat line (see `structured.flat_system`), which is parsed, and each place in it is a place in all of these records.
@@ -31,7 +31,7 @@ class Unlike(Exception):
 
 @dataclass
 class Places:
-    """What is known of the records of one shape, by characters of one of them.
+    """The places in the records of one shape, by characters of one of them.
 
     `values`: key → where its value stands; `strings`: where strings without escapes stand that are values; `nonzero`: where no zero may
     stand, or the record is no JSON or its number is written otherwise.

@@ -173,7 +173,7 @@ class LineParser:
 
     @cached_property
     def sights(self) -> tuple[Sight, Sight | None, list[Sight]]:
-        """What header, session ids and masks can tell apart."""
+        """Return the sights of the header, the session ids and the masks."""
         ids = Sight(self.ids) if self.ids is not None and self.session.kind == "id" else None
         return Sight(self.header, whole=True), ids, [Sight(mask) for mask, _ in self.masks]
 

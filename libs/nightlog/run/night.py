@@ -91,26 +91,30 @@ class Night:
         versions = {each.name: self.progress.versions(each, step.pins) for each in systems}
         with CommitWindow(self.context.lake, self.progress) as window:
             for system in systems:
-                other = self.progress.overtaken_by(system) if stage != Stage.INGEST else None
-                failed = self.progress.failed_before(system, stage)
-                if other is not None:
-                    detail = f"run {other} began this night after this run did, so this run leaves the night to it"
-                    yield Outcome(system.name, stage, OutcomeKind.FAILED, detail, {}, 0.0)
-                elif failed is None:
-                    if window.waiting and not is_free(self.context.lake.root, system.name):
-                        yield from window.commit()  # nothing is locked while this run waits for another
-                    transaction = Transaction(self.context.lake)
-                    outcome = self.attempt(step, system, versions[system.name], transaction, window)
-                    if stage == Stage.PUBLISH and outcome.outcome not in SUCCESSES:
-                        self.note_unpublished(transaction, system, outcome.outcome, outcome.detail)
-                    window.add(outcome, transaction)
-                elif stage == Stage.PUBLISH:
-                    transaction = Transaction(self.context.lake)
-                    self.note_unpublished(transaction, system, failed.outcome, failed.detail)
-                    window.add(None, transaction)
+                yield from self.run_system(step, system, versions[system.name], window)
                 if window.is_due:
                     yield from window.commit()
             yield from window.commit()
+
+    def run_system(self, step: Step, system: System, versions: Versions, window: CommitWindow) -> Iterator[Outcome]:
+        """Run one stage for one system, unless another run has taken over the night or an earlier stage failed.
+
+        What it writes waits in the window. Yields the outcomes that are final: of this system, or of those that waited before it.
+        """
+        if step.stage != Stage.INGEST and (other := self.progress.overtaken_by(system)) is not None:
+            detail = f"run {other} began this night after this run did, so this run leaves the night to it"
+            yield Outcome(system.name, step.stage, OutcomeKind.FAILED, detail, {}, 0.0)
+            return
+        transaction, outcome = Transaction(self.context.lake), None
+        last = failed = self.progress.failed_before(system, step.stage)
+        if failed is None:
+            if window.waiting and not is_free(self.context.lake.root, system.name):
+                yield from window.commit()  # nothing is locked while this run waits for another
+            last = outcome = self.attempt(step, system, versions, transaction, window)
+        if step.stage == Stage.PUBLISH and last is not None and last.outcome not in SUCCESSES:
+            self.note_unpublished(transaction, system, last.outcome, last.detail)
+        if outcome is not None or step.stage == Stage.PUBLISH:
+            window.add(outcome, transaction)
 
     def attempt(self, step: Step, system: System, versions: Versions, transaction: Transaction, window: CommitWindow) -> Outcome:
         """Run one stage for one system, which writes to its transaction. Returns the outcome; an error becomes one.
