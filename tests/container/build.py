@@ -1,6 +1,6 @@
 """Build the Dockerfile's images without a container engine: each step is executed in a Debian root made by debootstrap.
 
-    python tests/container/build.py [--folder build/container] [TARGET …]
+    python tests/container/build.py [--folder build/container]
 
 `make container-test` calls it as root. It knows the instructions that the Dockerfile uses and refuses others. A stage is a layer of an
 overlay file system on the stage that it begins with; processes and mounts live in namespaces of their own. At the end, each target's
@@ -234,6 +234,7 @@ def megabytes(folder: Path) -> int:
     return int(run(["du", "-sxm", str(folder)]).split()[0])
 
 
+# Each target and commands for it, in this order: `read` reads the lake that `jobs` has written.
 SMOKE: dict[str, list[list[str]]] = {
     "jobs": [["run", "--ds", "2026-03-04", "--systems", "dovecot"], ["doctor"]],
     "read": [["nights"], ["anomalies"]],
@@ -249,16 +250,15 @@ def main() -> None:
     """Build the targets and run each of them."""
     parser = argparse.ArgumentParser(description="Build the Dockerfile's images without a container engine.")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "container")
-    parser.add_argument("targets", nargs="*", default=list(SMOKE))
     given = parser.parse_args()
     if os.environ.get("NIGHTLOG_NAMESPACE") is None:
         own = ["unshare", "--mount", "--pid", "--fork", "--kill-child", sys.executable, __file__, *sys.argv[1:]]
         sys.exit(subprocess.run(own, env=os.environ | {"NIGHTLOG_NAMESPACE": "1"}, check=False).returncode)
     shutil.rmtree(given.folder, ignore_errors=True)
     builder = Builder(ROOT, given.folder.resolve())
-    builder.build((ROOT / "Dockerfile").read_text(encoding="utf-8"), given.targets)
-    for target in given.targets:
-        for words in (None, *SMOKE.get(target, [])):
+    builder.build((ROOT / "Dockerfile").read_text(encoding="utf-8"), list(SMOKE))
+    for target, commands in SMOKE.items():
+        for words in (None, *commands):
             print(f"\n{target}: {words or 'ENTRYPOINT and CMD'}\n{builder.start(target, words)[-1500:]}", flush=True)
 
 
