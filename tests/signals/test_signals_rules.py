@@ -11,6 +11,7 @@ from nightlog.signals.kinds import (
     Signal,
     comparable_nights,
     new_templates,
+    outside_sessions,
     rank_signals,
     rates,
     silences,
@@ -194,3 +195,22 @@ def test_a_rate_that_is_as_high_as_a_week_ago_is_no_news() -> None:
 def test_a_rare_template_that_varies_is_not_silent_but_a_regular_one_is() -> None:
     history = {night: {"regular": 4, "varies": 3 + number} for number, night in enumerate(days(7))}
     assert [each.template_id for each in silences({}, history)] == ["regular"]
+
+
+GRADES = {"killed": 1.0, "lost": 0.6, "refused": 0.8, "fine": 0.0}
+
+
+def outside(tonight: dict[str, int], history: dict[str, dict[str, int]], judged: frozenset[str] = frozenset()) -> list[str]:
+    return [each.template_id for each in outside_sessions(tonight, judged, history, GRADES, {"killed": "fatal"})]
+
+
+def test_trouble_that_no_judged_session_has_is_reported_from_the_first_night_on() -> None:
+    tonight = {"killed": 1, "lost": 3, "refused": 2, "fine": 9}
+    assert outside(tonight, {}) == ["killed", "refused"]
+    assert outside(tonight, {"2026-03-03": {"fine": 9}}) == ["killed", "lost", "refused"]
+    assert outside(tonight, {"2026-03-03": {"lost": 1, "refused": 1, "killed": 1}}) == ["killed"], "the gravest again"
+    assert outside(tonight, {}, frozenset({"killed", "refused"})) == [], "its sessions are judged"
+    habit = {night: {"killed": 1} for night in WEEK}
+    assert outside({"killed": 1}, habit) == [], "each night has it"
+    (found,) = outside_sessions({"killed": 1}, (), {"2026-03-03": {"killed": 2}}, GRADES, {"killed": "fatal"})
+    assert found.reason == "in no judged session, level fatal: tonight 1 time, on 1 of 1 nights before"

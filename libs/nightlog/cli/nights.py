@@ -265,7 +265,7 @@ def signals(
     """Show what else is unlike the nights before: a system or templates at another rate or silent, templates that are new, that have
     a value far out of its range, or that are worded in many new ways.
 
-    A system's first nights are for learning; there are no signals of them.
+    A system's first nights are for learning; of them there is trouble outside of sessions alone.
 
     Example: nightlog signals --ds 2026-03-05
     """

@@ -7,6 +7,7 @@ less, a phrase that denies ("no errors", "failed=0") counts nothing.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 
 SOFTENED = 0.4
@@ -78,3 +79,8 @@ def level_severity(level: str | None) -> float:
     (1.0, 0.33, 0.0, 0.0)
     """
     return LEVELS.get((level or "").strip().lower(), 0.0)
+
+
+def severities(texts: Mapping[str, str], levels: Mapping[str, str]) -> dict[str, float]:
+    """Return template id → the larger severity of its wording and its level, in [0, 1]."""
+    return {name: max(wording_severity(text or ""), level_severity(levels.get(name))) for name, text in texts.items()}

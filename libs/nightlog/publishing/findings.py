@@ -22,11 +22,12 @@ import pyarrow.compute as pc
 
 from nightlog.history.channels import Templates
 from nightlog.history.night import usual_levels
+from nightlog.history.severity import severities
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import FINDINGS, NIGHTS, PATTERNS, FindingRow
 from nightlog.lake.tables.gold import TellingTemplate
 from nightlog.outcomes import is_published
-from nightlog.publishing.telling import Telling, severities, telling_templates
+from nightlog.publishing.telling import Telling, telling_templates
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TREND_NIGHTS = 14

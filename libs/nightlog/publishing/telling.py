@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 
 from nightlog.history.reference import EVENTS, Multisets
-from nightlog.history.severity import level_severity, wording_severity
 
 MOST_LEVELS = 16  # a template 32,768 times is as often as we tell apart
 NORMAL_PATTERNS = 1000  # the night's commonest, for the comparison
@@ -34,11 +33,6 @@ class Telling:
     n_normal: int
     severity: float
     value: float
-
-
-def severities(texts: Mapping[str, str], levels: Mapping[str, str]) -> dict[str, float]:
-    """Return template id → the larger severity of its wording and its level, in [0, 1]."""
-    return {name: max(wording_severity(text or ""), level_severity(levels.get(name))) for name, text in texts.items()}
 
 
 class NormalSessions:

@@ -9,8 +9,10 @@ from datetime import date, timedelta
 from typing import Any, NamedTuple, cast
 
 from nightlog.errors import NightlogError, outcome_of
+from nightlog.history.night import usual_levels
+from nightlog.history.severity import severities
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import MESSAGES, NIGHTS, NUMBERS, OUTCOMES, SIGNALS, TEMPLATE_COUNTS, TEMPLATES, SignalRow
+from nightlog.lake.tables import MESSAGES, NIGHTS, NUMBERS, OUTCOMES, PATTERNS, SIGNALS, TEMPLATE_COUNTS, TEMPLATES, SignalRow
 from nightlog.outcomes import OutcomeKind, Stage, is_published
 from nightlog.signals.kinds import (
     ORDER,
@@ -20,6 +22,7 @@ from nightlog.signals.kinds import (
     Signal,
     is_ready,
     new_templates,
+    outside_sessions,
     rank_signals,
     rates,
     silences,
@@ -71,19 +74,38 @@ def system_rows(lake: Lake, system: System, ds: str, outcomes: Mapping[str, str]
     nights = history_nights(outcomes, ds)
     counted = counted_templates(lake, system.name, [*nights, ds])
     history = {night: counted.n[night] for night in nights if counted.n[night]}
+    templates = lake.rows(TEMPLATES, ["template_id", "text", "first_ds"], system=system.name)
+    texts = {row["template_id"]: row["text"] for row in templates}
+    outside = trouble_outside(lake, system, ds, counted.n[ds], history, texts) if wanted.outside_sessions and is_published(outcome) else []
     if not is_ready(len(history)):
         reason = f"learning: {len(history)} of {READY_NIGHTS} nights before this one were counted; until then signals are not looked for"
-        return [{"kind": LEARNING, "seen": float(len(history)), "reason": reason}]
-    templates = lake.rows(TEMPLATES, ["template_id", "text", "first_ds"], system=system.name)
+        return [{"kind": LEARNING, "seen": float(len(history)), "reason": reason}, *signal_rows(outside, texts)]
     tonight = counted.n[ds] if is_published(outcome) else {}
     if not tonight and any(row["n_events"] for row in lake.rows(NIGHTS, ["n_events"], system=system.name, ds=ds)):
         again = f"nightlog run --ds {ds} --system {system.name} --from {Stage.PARSE}"
         raise NightlogError(f"{system.name} {ds} was parsed by an earlier version of Nightlog, which did not count templates: {again}")
     silent = silent_system(history) if wanted.silence else []
     found = signals_of(lake, system, ds, counted, history, templates) if tonight else silent
-    texts = {row["template_id"]: row["text"] for row in templates}
-    kept = [each for kind in ORDER for each in [signal for signal in found if signal.kind == kind][:MOST_OF_A_KIND]]
+    known = {each.template_id for each in outside}
+    return signal_rows([*outside, *(each for each in found if each.kind != "new_template" or each.template_id not in known)], texts)
+
+
+def signal_rows(found: Sequence[Signal], texts: Mapping[str, str]) -> list[SignalRow]:
+    """Return the first signals of each kind as rows of gold.signals, in the order in which people read them. Args: texts of templates."""
+    ranked = rank_signals(found)
+    kept = [each for kind in ORDER for each in [signal for signal in ranked if signal.kind == kind][:MOST_OF_A_KIND]]
     return [cast("SignalRow", {**vars(each), "template": texts.get(each.template_id)}) for each in kept]
+
+
+def trouble_outside(
+    lake: Lake, system: System, ds: str, tonight: Mapping[str, int], history: Mapping[str, Mapping[str, int]], texts: Mapping[str, str]
+) -> list[Signal]:
+    """Return severe templates that no judged session of the night has. Args: as those of `outside_sessions`; texts of templates."""
+    patterns = lake.rows(PATTERNS, ["events"], system=system.name, ds=ds)
+    judged = {event["template_id"] for row in patterns for event in row["events"] or ()}
+    levels = usual_levels(lake, system.name, [ds])
+    own = {name: texts[name] for name in tonight if name in texts and name not in judged}
+    return outside_sessions(tonight, judged, history, severities(own, levels), levels)
 
 
 def signals_of(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 from statistics import median
 from typing import Literal, NamedTuple
 
-Kind = Literal["new_template", "rate", "silence", "variation", "value"]
-ORDER: tuple[Kind, ...] = ("silence", "new_template", "rate", "value", "variation")  # as people read them
+Kind = Literal["new_template", "rate", "silence", "variation", "value", "outside_sessions"]
+ORDER: tuple[Kind, ...] = ("silence", "outside_sessions", "new_template", "rate", "value", "variation")  # as people read them
 Counts = Mapping[str, int]  # template id → how often it was logged
 
+SEVERE_LEVELS = ("error", "critical", "fatal")
 READY_NIGHTS = 7  # nights of history before a signal is reported
 SAME_WEEKDAYS = 3  # with this number of nights of the same weekday, only those are compared with
 LEAST_DEVIATIONS, LEAST_FACTOR = 5.0, 3.0
@@ -24,6 +25,7 @@ LEAST_BEAT = 3  # a heartbeat was logged at least so often in each night
 LEAST_MISSED = 15  # records that a silence lacks, unless the heartbeat is regular
 REGULAR = 1.25  # a regular heartbeat is at most this much more frequent on one night than on another
 LEAST_GAP = 60  # minutes of a silence in the night
+TROUBLE, GRAVE, GRAVEST = 0.6, 0.8, 1.0  # severities of a template outside of sessions that is new, new in the first night, and rare
 LOW_FACTOR = 10.0  # a low number is news only if it is that much below all others: many numbers may come near to 0
 LEAST_NUMBERS = 100  # fewer numbers say little about their range
 LEAST_VARIED = 10  # new wordings of one template
@@ -73,6 +75,28 @@ def new_templates(tonight: Counts, first_ds: Mapping[str, str], ds: str) -> list
         for name, n in tonight.items()
         if n and first_ds.get(name) == ds
     ]
+
+
+def outside_sessions(
+    tonight: Counts, judged: Collection[str], history: Mapping[str, Counts], severity: Mapping[str, float], levels: Mapping[str, str]
+) -> list[Signal]:
+    """Return severe templates of records that no judged session has: what broke may have no session of its own.
+
+    A template that no night had before is a signal if its wording or level reports trouble; on the first night it must be grave. The
+    gravest are signals again, unless more than half of the nights have them. Args: judged: ids of templates in the night's sessions;
+    severity, levels: by template.
+    """
+    found = []
+    for name, n in tonight.items():
+        grade, n_before = severity.get(name, 0.0), sum(name in night for night in history.values())
+        least = (TROUBLE if history else GRAVE) if not n_before else GRAVEST
+        if name in judged or not n or grade < least or (n_before > len(history) / 2 and is_ready(len(history))):
+            continue
+        level = f"level {levels[name]}" if levels.get(name) in SEVERE_LEVELS else "its wording reports trouble"
+        before = f"on {n_before:,} of {len(history):,} nights before" if history else "on the first night"
+        reason = f"in no judged session, {level}: tonight {n:,} time{'s' * (n != 1)}, {before}"
+        found.append(Signal("outside_sessions", name, float(n), 0.0, grade, reason))
+    return found
 
 
 def busyness(tonight: Counts, usual: Mapping[str, float]) -> float:
@@ -244,7 +268,7 @@ def variations(ds: str, wordings: Mapping[str, Mapping[str, int]], nights: Seque
 
 
 def rank_signals(signals: Sequence[Signal]) -> list[Signal]:
-    """The order in which people read them: silences, new templates, rates, values, variations; the strongest of each first."""
+    """Return signals in the order in which people read them: by ORDER, the strongest of each kind first."""
     return sorted(signals, key=lambda each: (ORDER.index(each.kind), -each.strength, each.template_id))
 
 

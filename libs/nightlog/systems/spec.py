@@ -280,7 +280,8 @@ class Signals(Section):
 
     `new_template`: never logged before; `rate`: far more or less often than on nights alike; `silence`: a template that each night logs,
     or the whole system, is missing; `value`: a number (what the mask NUM takes out) far outside of the range it had on other nights;
-    `variation`: far more wordings of a template than usual. On the page they stand below the anomalies, with `first` above them.
+    `variation`: far more wordings of a template than usual; `outside_sessions`: severe records that no judged session has, from the first
+    night on. On the page they stand below the anomalies, with `first` above them.
     """
 
     new_template: bool = True
@@ -288,12 +289,13 @@ class Signals(Section):
     silence: bool = True
     value: bool = True
     variation: bool = True
+    outside_sessions: bool = True
     first: bool = False
 
     @property
     def any(self) -> bool:
         """Return True if any of them is wanted."""
-        return self.new_template or self.rate or self.silence or self.value or self.variation
+        return self.new_template or self.rate or self.silence or self.value or self.variation or self.outside_sessions
 
 
 UUID = Mask(name="UUID", pattern=r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")

@@ -221,7 +221,9 @@ class SignalRow(TypedDict, total=False):
     ds: Ds
     system: SystemName
     kind: Annotated[
-        str, "silence | new_template | rate | variation | value; learning: too few nights before to compare with; unavailable: not computed"
+        str,
+        "silence | outside_sessions | new_template | rate | variation | value; learning: too few nights before to compare with; "
+        "unavailable: not computed",
     ]
     template_id: Annotated[str, "the template; empty where it is the whole system"]
     template: Annotated[str | None, "its text"]
