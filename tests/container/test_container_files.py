@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import yaml
-
 from build import expanded, instructions, stages_of
 
 ROOT = Path(__file__).resolve().parents[2]
