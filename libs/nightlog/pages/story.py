@@ -20,6 +20,7 @@ from nightlog.feedback.store import Statement, history, statement
 from nightlog.history.channels import Templates
 from nightlog.history.general import is_general_model
 from nightlog.history.night import usual_levels
+from nightlog.history.severity import severities
 from nightlog.lake.lake import Lake
 from nightlog.lake.lookup import PatternNight, template_texts
 from nightlog.lake.tables import (
@@ -50,7 +51,7 @@ from nightlog.pages.read import LOOK_BACK_DAYS, utc
 from nightlog.publishing.decide import Cause, Decision, Thresholds, decisions
 from nightlog.publishing.evidence import records_of_part
 from nightlog.publishing.findings import difference_columns
-from nightlog.publishing.telling import severities, telling_templates
+from nightlog.publishing.telling import telling_templates
 from nightlog.systems.spec import LONGEST_RECORD
 
 Row = dict[str, Any]
