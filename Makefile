@@ -111,7 +111,7 @@ fresh: ## the README's commands on a bare Debian 12 made here (root, debootstrap
 
 container-test: setup build/container-tools/made ## each step of the Dockerfile in a bare Debian 12 (root, debootstrap; 9 GB), compose.yaml by its schema
 	build/container-tools/bin/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
-	$(JOBS)/python tests/container/build.py
+	$(JOBS)/python tests/container/dockerfile.py
 
 build/container-tools/made: tests/container/requirements.txt | setup
 	@$(call environment,build/container-tools)

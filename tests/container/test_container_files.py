@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import yaml
-from build import expanded, instructions, stages_of
+from dockerfile import expanded, instructions, stages_of
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")

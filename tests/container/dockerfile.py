@@ -1,6 +1,6 @@
 """Build the Dockerfile's images without a container engine: each step is executed in a Debian root made by debootstrap.
 
-    python tests/container/build.py [--folder build/container]
+    python tests/container/dockerfile.py [--folder build/container]
 
 `make container-test` calls it as root. It knows the instructions that the Dockerfile uses and refuses others. A stage is a layer of an
 overlay file system on the stage that it begins with; processes and mounts live in namespaces of their own. At the end, each target's
