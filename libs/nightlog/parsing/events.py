@@ -260,6 +260,7 @@ def parse_table(lines: pa.Table, system: System, ds: str, found: Found | None = 
     text = Text(lines.column("text"))
     found = found or shapes_of(text, parser, known)
     shapes, of_line = found.shapes, found.of_line
+    assert (of_line >= 0).all(), "JSON records without a shape are flattened before: see parse_json"
     matched, blank = (np.array([getattr(shape, name) for shape in shapes], dtype=bool)[of_line] for name in ("matched", "blank"))
     rows = np.flatnonzero(matched)
     at = line_times(text, shapes, of_line, rows, parser, read, ds, has_bounds(system))
