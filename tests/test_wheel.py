@@ -67,17 +67,18 @@ def test_nothing_that_only_tests_call_is_installed_to_run_nights() -> None:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Command]:
-    """Make an environment from the wheel with an extra; returns its `nightlog`, run in an empty folder."""
+    """Make an environment of the locked packages and the wheel, with an extra; returns its `nightlog`, run in an empty folder."""
     folder = tmp_path_factory.mktemp("wheel")
     uv("build", "--quiet", "--out-dir", folder, ROOT, cwd=folder)  # through an sdist: nothing of an earlier build
     (wheel,) = folder.glob("*.whl")
 
     @cache
     def make(extra: str) -> Command:
-        place = folder / f"with{extra.strip('[]')}"
-        python = place / "bin" / "python"
-        uv("venv", "--quiet", "--python", sys.executable, place, cwd=folder)
-        uv("pip", "install", "--quiet", "--python", python, "-c", ROOT / "requirements.txt", f"{wheel}{extra}", cwd=folder)
+        place = folder / f"with{extra}"
+        locked = ("sync", "--quiet", "--frozen", "--no-dev", "--no-install-project", "--python", sys.executable)
+        uv(*locked, *(("--extra", extra) if extra else ()), cwd=ROOT, UV_PROJECT_ENVIRONMENT=str(place))
+        uv("pip", "install", "--quiet", "--no-deps", "--python", place, wheel, cwd=folder)
+        uv("pip", "check", "--quiet", "--python", place, cwd=folder)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("NIGHTLOG_", "OPENAI_", "PYTHON", "VIRTUAL_ENV"))}
 
         def nightlog(*words: object, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -112,7 +113,7 @@ def test_the_reading_side_reads_a_lake_and_says_what_it_lacks(installed: Callabl
 @needs_uv
 @pytest.mark.slow
 def test_a_night_by_the_wheel_alone(installed: Callable[[str], Command], tmp_path: Path) -> None:
-    nightlog = installed("[jobs]")
+    nightlog = installed("jobs")
     done = nightlog("run", "--ds", "2026-03-04", "--systems", "dovecot", NIGHTLOG_LAKE=str(tmp_path), NIGHTLOG_LLM="recorded")
     assert done.returncode == 0, done.stdout + done.stderr
     found = nightlog("anomalies", "--format", "json", NIGHTLOG_LAKE=str(tmp_path))
@@ -122,7 +123,7 @@ def test_a_night_by_the_wheel_alone(installed: Callable[[str], Command], tmp_pat
 @needs_uv
 @pytest.mark.slow
 def test_a_stage_is_submitted_to_spark_from_the_wheel(installed: Callable[[str], Command], tmp_path: Path) -> None:
-    nightlog = installed("[jobs]")
+    nightlog = installed("jobs")
     lake, events = tmp_path / "lake", tmp_path / "events"
     night = ("ingest", "--ds", "2026-03-04", "--systems", "dovecot")
     refused = nightlog("spark-submit", *night, NIGHTLOG_LAKE=str(lake))
