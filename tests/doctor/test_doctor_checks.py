@@ -90,6 +90,8 @@ def test_an_installation_without_any_package_of_jobs_only_reads() -> None:
     assert reading.state == State.OK and "pip install 'nightlog[jobs]'" in reading.what
     half = told(machine.packages(["a>=1,<2", 'b>=2; extra == "jobs"', 'd; extra == "jobs"'], version))
     assert "error: 1 packages are missing: d" in half
+    assert states(machine.packages(["a>=1,<2", 'b>=2; extra == "jobs"', 'e; extra == "other"'], version)) == ["ok"]
+    assert states(machine.packages(["a>=1,<2", 'b>=2; extra == "jobs"', 'a<1; extra == "other"'], version)) == ["warning"]
 
 
 def test_memory_and_disk_have_room_for_a_night(tmp_path: Path) -> None:

@@ -71,14 +71,17 @@ def ask_java(home: str | None) -> str:
 def packages(wanted: Iterable[str], version_of: Callable[[str], str] = metadata.version) -> Iterator[CheckResult]:
     """Check that the packages are there, in versions that were tested. Without any package of the extra `jobs` an installation only reads.
 
+    Packages of other extras may be missing.
+
     Args: wanted: requirements, as in a package's metadata; version_of raises PackageNotFoundError.
     """
-    requirements = [Requirement(each) for each in wanted]
+    requirements = list(map(Requirement, wanted))
     versions = {each.name: installed(each.name, version_of) for each in requirements}
     absent = {name for name, version in versions.items() if version is None}
-    jobs = {each.name for each in requirements if each.marker is not None and "extra" in str(each.marker)}
+    base = {each.name for each in requirements if extra_of(each) is None}
+    jobs = {each.name for each in requirements if extra_of(each) == "jobs"}
     reads_only = bool(jobs) and jobs <= absent
-    missing = sorted(absent - jobs if reads_only else absent)
+    missing = sorted(absent & (base if reads_only else base | jobs))
     found = [(each, version) for each in requirements if (version := versions[each.name]) is not None]
     others = [f"{each.name} {version} instead of {each.specifier}" for each, version in found if version not in each.specifier]
     if missing:
@@ -87,6 +90,16 @@ def packages(wanted: Iterable[str], version_of: Callable[[str], str] = metadata.
         yield warning(AREA, f"{len(others)} packages are not those that were tested: {', '.join(others)}", sys.prefix, SETUP)
     if not missing and not others:
         yield ok(AREA, f"{len(found)} packages in tested versions{f'; {READS_ONLY}' if reads_only else ''}", sys.prefix)
+
+
+def extra_of(requirement: Requirement) -> str | None:
+    """Return the extra that a requirement belongs to, None if it is always needed.
+
+    >>> extra_of(Requirement('a>=1; extra == "jobs"')), extra_of(Requirement("a>=1"))
+    ('jobs', None)
+    """
+    match = re.search(r'extra == "([^"]+)"', str(requirement.marker or ""))
+    return match[1] if match else None
 
 
 def installed(name: str, version_of: Callable[[str], str] = metadata.version) -> str | None:
@@ -107,7 +120,7 @@ def requirements() -> list[str]:
 
 def reads_only() -> bool:
     """Return True if some of the packages that run nights are missing."""
-    return any(installed(Requirement(each).name) is None for each in requirements())
+    return any(installed(each.name) is None for each in map(Requirement, requirements()) if extra_of(each) in (None, "jobs"))
 
 
 def jars() -> CheckResult:
