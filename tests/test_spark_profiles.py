@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from nightlog.errors import ConfigError
+from nightlog.run.entry import local_bytes
 from nightlog.settings import Settings
 from nightlog.spark import CLUSTER, COMMON, GPU, LOCAL, spark_options
 
@@ -46,7 +47,7 @@ def test_a_local_master_with_a_profile_for_clusters_is_refused_before_it_hangs(p
 
 
 def test_the_profile_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (Settings().profile, Settings().local_mib) == (None, 256)
+    assert (Settings().profile, Settings().local_mib) == (None, None)
     monkeypatch.setenv("NIGHTLOG_PROFILE", "gpu")
     monkeypatch.setenv("NIGHTLOG_LOCAL_MIB", "0")
     assert (Settings().profile, Settings().local_mib) == ("gpu", 0)
@@ -86,3 +87,12 @@ def test_spark_submit_accepts_a_configuration(spark: SparkSession, path: Path) -
     for name, value in properties(path).items():
         if "/" not in value:
             assert prepared._3().get(name) == value
+
+
+def test_one_machine_works_through_more_text_without_spark_than_a_clusters_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
+    here, cluster = (local_bytes(Settings(master=master)) for master in ("local[*]", "yarn"))
+    assert (here, cluster) == (2 << 30, 256 << 20)
+    assert [local_bytes(Settings(master=master, local_mib=1)) for master in ("local[*]", "yarn")] == [1 << 20] * 2
+    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
+    assert local_bytes(Settings(master="local[*]")) == cluster, "what was submitted may go to a cluster"

@@ -149,10 +149,11 @@ class Settings(BaseSettings):
         None, description="file of properties for spark-submit, e.g. conf/yarn.conf; unless a master is set as well, it names the master"
     )
     profile: Profile | None = Field(None, description="how Spark is set (`spark.py`); default: local where the master is, else cluster")
-    local_mib: float = Field(
-        256,
+    local_mib: float | None = Field(
+        None,
         ge=0,
-        description="work of at most so many MiB of log text is done by this machine's processes, more by Spark; 0: Spark does all",
+        description="work on at most so many MiB of text is done by this machine's processes, more by Spark; 0: Spark does all; "
+        "default: 2048 where the master is local, else 256",
     )
     driver_memory: str = Field("4g", description="of Spark's driver")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where encoder and small model run")

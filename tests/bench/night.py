@@ -14,6 +14,7 @@ import numpy as np
 from corpus import DS
 from nightlog.lake.lake import Lake
 from nightlog.outcomes import Stage
+from nightlog.run.entry import local_bytes
 from nightlog.run.night import Night
 from nightlog.settings import Settings
 from nightlog.spark import LOCAL, start_spark
@@ -95,7 +96,9 @@ def main() -> None:
     given = parser.parse_args()
     own = dict(each.split("=", 1) for each in given.set)
     LOCAL.update(own)
-    lake = Lake(given.lake, lambda: start_spark("nightlog bench", driver_memory=own.get("spark.driver.memory", "4g")))
+    lake = Lake(
+        given.lake, lambda: start_spark("nightlog bench", driver_memory=own.get("spark.driver.memory", "4g")), local_bytes(Settings())
+    )
     if not lake.runner.runs_locally(sum(path.stat().st_size for path in given.data.rglob("*") if path.is_file())):
         print("Spark is there" if lake.runner.spark else "", flush=True)  # its start is not a stage's time
     systems = [small(path.name) for path in sorted(given.data.iterdir()) if path.is_dir()] if given.what == "many" else [hdfs()]

@@ -16,7 +16,7 @@ from nightlog.routing.router import read_vectors
 from nightlog.systems.spec import System
 
 PATTERNS_PER_TASK = 4096
-PATTERN_BYTES = 16384  # of log text, which take as long as to score a pattern
+PATTERN_BYTES = 65536  # of log text, which take as long as to score a pattern
 Templates = tuple[list[str], np.ndarray, tuple[str, ...]]  # ids, vectors (n, d) and texts, in one order
 SCORED = "pattern_id string, probability double, weights array<struct<template_id: string, weight: double>>"
 

@@ -87,7 +87,7 @@ BATCH = 1024
 LONGEST = 1024
 CPU_LETTERS, GPU_LETTERS = 1 << 14, 1 << 19
 TEXTS_PER_TASK = 1024
-TEXT_BYTES = 65536  # of log text, which take as long as to embed a template
+TEXT_BYTES = 262144  # of log text, which take as long as to embed a template
 
 
 def plain_text(template: str) -> str:

@@ -29,8 +29,10 @@ Task = TypeVar("Task")
 Value = TypeVar("Value")
 Result = TypeVar("Result")
 
-# Spark and its Python workers need about as long to start as this machine's processes need for so much text.
+# This machine's processes work through so much text while Spark and its Python workers start: beyond it a cluster is faster.
 LOCAL_BYTES = 256 << 20
+# A local Spark has no more cores than this machine's processes have; but it starts a killed task again, so long nights are its own.
+LOCAL_BYTES_ONE_MACHINE = 2 << 30
 # Another process needs as long to start as this one needs for so much text.
 ONE_PROCESS_BYTES = 16 << 20
 

@@ -34,7 +34,7 @@ from nightlog.systems.spec import System
 from nightlog.templates.miner import WILDCARD, mine, mine_templates
 
 # Bytes of a usual line, and bytes of text that take as long as to mine a message.
-LINE_BYTES, MESSAGE_BYTES = 128, 1600
+LINE_BYTES, MESSAGE_BYTES = 128, 51200
 TOTALS = pa.schema(
     [("template_id", pa.string()), ("n", pa.int64()), ("last_at", pa.timestamp("us", "UTC")), ("level", pa.string())],
 )

@@ -6,6 +6,7 @@ import argparse
 import atexit
 import gc
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, get_args
 from nightlog.errors import NightlogError, is_transient
 from nightlog.ingest.discover import present_systems
 from nightlog.lake.lake import Lake
+from nightlog.lake.runner import LOCAL_BYTES, LOCAL_BYTES_ONE_MACHINE
 from nightlog.lake.storage import clear_storage_errors
 from nightlog.lake.tables import NIGHTS
 from nightlog.outcomes import EXIT_DONE, EXIT_TRANSIENT, Outcome, Stage, exit_code
@@ -23,6 +25,7 @@ from nightlog.run.context import utc_now
 from nightlog.run.night import Night
 from nightlog.run.stages import STEPS
 from nightlog.settings import Profile, Settings, settings_from
+from nightlog.spark import profile_of
 from nightlog.systems.catalog import choose, load_catalog, own_files, parse_system
 from nightlog.systems.spec import System
 
@@ -78,6 +81,17 @@ def load_own(settings: Settings) -> list[str]:
     return [parse_system(path.read_text(encoding="utf-8"), str(path)).name for path in own_files(settings.systems)]
 
 
+def local_bytes(settings: Settings) -> int:
+    """Return the bytes of text up to which work is done on this machine, see `nightlog.lake.runner`.
+
+    Where `spark-submit` has started Spark, its master is not known yet, and may be a cluster.
+    """
+    if settings.local_mib is not None:
+        return int(settings.local_mib * 2**20)
+    one_machine = profile_of(settings.master) == "local" and "PYSPARK_GATEWAY_PORT" not in os.environ
+    return LOCAL_BYTES_ONE_MACHINE if one_machine else LOCAL_BYTES
+
+
 @contextmanager
 def open_lake(settings: Settings, app: str, with_spark: bool = True) -> Iterator[Lake]:
     """The lake; a Spark session is started when one is first needed, and ends with the block. What libraries say of a disk or an
@@ -93,7 +107,7 @@ def open_lake(settings: Settings, app: str, with_spark: bool = True) -> Iterator
 
         return start_spark(app, settings.master, settings.driver_memory, settings.profile)
 
-    lake = Lake(settings.lake, start, int(settings.local_mib * 2**20))
+    lake = Lake(settings.lake, start, local_bytes(settings))
     try:
         with clear_storage_errors(lake.root):
             yield lake
