@@ -61,7 +61,8 @@ class Runner:
     @cached_property
     def processes(self) -> ProcessPoolExecutor:
         """This machine's processes, one for each core; they start when there is work for them."""
-        return ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("forkserver"), end_with_parent)
+        n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS has no affinity
+        return ProcessPoolExecutor(n_cores, get_context("forkserver"), end_with_parent)
 
     def runs_locally(self, n_bytes: int) -> bool:
         """Return true if work of this size is done on this machine."""
