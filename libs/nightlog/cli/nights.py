@@ -248,7 +248,8 @@ def nights(
     if form != Format.TABLE:
         print_rows(rows, NIGHT_COLUMNS, form)
     elif rows:
-        shown = [{name.removeprefix("n_"): row.get(name) for name in SHOWN_COLUMNS} for row in rows]
+        given = [name for name in SHOWN_COLUMNS if any(row.get(name) not in (None, "") for row in rows)]
+        shown = [{name.removeprefix("n_"): row.get(name) for name in given} for row in rows]
         print_rows(shown, list(shown[0]), form, limit=limit)
     if not rows:
         _, state = open_night(lake, "", system)
