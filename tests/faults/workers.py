@@ -20,6 +20,7 @@ FEED = Logs(10_000, "json", days=(DS,), ending=".log")
 COLUMNS = Logs(60, "columns", days=(DS,))
 VICTIMS = {"the JVM of Spark": "org.apache.spark", "a Python worker of Spark": "pyspark.daemon"}
 TRIES = 6
+SPARK = {"NIGHTLOG_LOCAL_MIB": "1"}  # by default these lines are too few for Spark
 
 
 def youngest(session: int, mark: str) -> int | None:
@@ -49,7 +50,7 @@ def kill_part(world: World, stage: str, victim: str, number: int) -> Result:
     for attempt in range(TRIES):
         delay = 0.8 / 2**attempt
         lake = world.copy(stage, name)
-        ended = run([world.job(stage, lake, "night")], world.environment(lake), folder, meanwhile=strike)
+        ended = run([world.job(stage, lake, "night")], world.environment(lake) | SPARK, folder, meanwhile=strike)
         if ended.code:
             break
     n_requests, stored = len(world.llm.requests), stored_questions(Lake(lake))
