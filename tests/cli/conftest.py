@@ -59,7 +59,7 @@ def shop(two_nights: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def call(shop: Place) -> Callable[..., Result]:
+def run_command() -> Callable[..., Result]:
     """Run a command in this process, where everything is imported already; Nightlog's own errors become their exit code."""
 
     def run(*arguments: str) -> Any:
@@ -71,3 +71,9 @@ def call(shop: Place) -> Callable[..., Result]:
         return done
 
     return run
+
+
+@pytest.fixture
+def call(shop: Place, run_command: Callable[..., Result]) -> Callable[..., Result]:
+    """Run a command on the lake of `shop`."""
+    return run_command

@@ -12,10 +12,8 @@ import pytest
 import typer
 from click.testing import Result
 from nightlog.cli import app
-from nightlog.errors import NightlogError
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import NIGHTS, OUTCOMES
-from typer.testing import CliRunner
 
 COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 DS, OTHER = "2026-03-04", "2026-03-05"
@@ -62,7 +60,7 @@ Call = Callable[..., Result]
 
 
 @pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_command: Call) -> Call:
     """Run a command on a lake that has one night of `shop`, unless `lake` names another."""
     lake = Lake(tmp_path / "lake")
     lake.append(NIGHTS, [{"ds": DS, "system": "shop", "outcome": "done", "run_id": "r", "n_sessions": 1, "n_anomalies": 0}])
@@ -71,16 +69,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     for name, value in ({"NIGHTLOG_LAKE": lake.root, "COLUMNS": "300"} | endpoint).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> Any:
-        done = CliRunner().invoke(app, list(arguments))
-        if isinstance(done.exception, NightlogError):
-            done.exit_code = done.exception.exit_code
-        elif done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        return done
-
-    return run
+    return run_command
 
 
 def test_every_command_is_walked() -> None:
@@ -92,8 +81,8 @@ def test_what_is_not_there_ends_with_4_and_is_named(name: str, call: Call) -> No
     words = shlex.split(MISSING[name])
     done = call(name, *words)
     assert done.exit_code == 4, f"{done.output} {done.exception}"
-    said = done.stderr + str(done.exception)
-    assert any(word in said for word in ("nosuch", OTHER, "anomalies")), said
+    message = done.stderr + str(done.exception)
+    assert any(word in message for word in ("nosuch", OTHER, "anomalies")), message
 
 
 @pytest.mark.parametrize("name", READERS)

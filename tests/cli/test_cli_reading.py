@@ -12,11 +12,8 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from nightlog.cli import app
-from nightlog.errors import NightlogError
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import ANOMALIES, NIGHTS, OUTCOMES, PATTERNS, SESSIONS, SIGNALS
-from typer.testing import CliRunner
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 # The night of each outcome, of the system `shop`; `mail` was done on the first.
@@ -63,16 +60,8 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
 
 
 @pytest.fixture
-def call(lake: Lake) -> Call:
-    def run(*arguments: str) -> Any:
-        done = CliRunner().invoke(app, list(arguments))
-        if isinstance(done.exception, NightlogError):
-            done.exit_code = done.exception.exit_code
-        elif done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        return done
-
-    return run
+def call(lake: Lake, run_command: Call) -> Call:
+    return run_command
 
 
 @pytest.mark.parametrize("outcome", NIGHT_OF)

@@ -76,11 +76,11 @@ def run_notebook(name: str, lake: Lake, kernel: str, folder: Path, monkeypatch: 
 @pytest.mark.parametrize("name", sorted(SHOWN))
 def test_a_notebook_runs_on_the_sample(name: str, sample_lake: Lake, kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path: path.stat().st_mtime_ns for path in Path(sample_lake.root).rglob("*")}
-    told = run_notebook(name, sample_lake, kernel, tmp_path, monkeypatch)
+    printed = run_notebook(name, sample_lake, kernel, tmp_path, monkeypatch)
     for words in SHOWN[name]:
-        assert words in told
-    assert not Tags(told).open
-    assert told.count("data:image/svg+xml;base64,") >= 3
+        assert words in printed
+    assert not Tags(printed).open
+    assert printed.count("data:image/svg+xml;base64,") >= 3
     assert {path: path.stat().st_mtime_ns for path in Path(sample_lake.root).rglob("*")} == before, "a notebook writes nothing"
 
 
@@ -92,9 +92,9 @@ def test_the_model_card_is_about_the_general_model_where_no_model_was_trained(
     rows = lake.rows(NIGHTS)
     for row in rows:
         lake.replace(NIGHTS, [row | {"versions": {"model": "general-1"}, "tau_curve": None}], ds=row["ds"], system=row["system"])
-    told = run_notebook("model_card", lake, kernel, tmp_path, monkeypatch)
+    printed = run_notebook("model_card", lake, kernel, tmp_path, monkeypatch)
     for words in ("no training", "public sets never fitted on", "weights of the unlikeness channels", "needs no router"):
-        assert words in told
+        assert words in printed
 
 
 def text_of(output: Any) -> str:

@@ -51,9 +51,9 @@ def test_the_calendar_has_each_night_with_its_outcome_and_links_to_the_pages_tha
     assert nights[0][2] == "2 done; void no input; mail stopped by a quality gate"
     hrefs = set(re.findall(r'href="([^"#]+)"', page))
     assert hrefs == {f"{DS}/{name}.html" for name in ("index", "shop", "mail", "void", "index.system")}
-    said = text_of(page)
-    assert "March 2026 System 4 3 2 1 index 0 mail H shop 4 3 void –" in said
-    assert "February 2026 System 28 27 26 25 shop 1" in said, "nights that are missing have their column"
+    shown = text_of(page)
+    assert "March 2026 System 4 3 2 1 index 0 mail H shop 4 3 void –" in shown
+    assert "February 2026 System 28 27 26 25 shop 1" in shown, "nights that are missing have their column"
 
 
 def test_a_run_that_failed_shows_though_an_earlier_one_was_published(tmp_path: Path) -> None:

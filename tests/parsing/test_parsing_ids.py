@@ -87,7 +87,7 @@ def lines_of(seed: int, n: int = 200) -> list[str]:
 def outcome(
     lines: list[str], system: System
 ) -> tuple[list[dict[str, Any]], dict[str, int], dict[int, tuple[str, str]], list[Any], list[Any]]:
-    """What the stage makes of lines: events, account, messages, numbers, totals."""
+    """The result of parsing lines: events, account, messages, numbers, totals."""
     events, parsed, _, _ = parse_table(lines_table(lines), system, DS)
     numbers = [row for table in parsed.numbers for row in table.to_pylist()]
     return events.to_pylist(), parsed.tally, parsed.messages, numbers, [row for table in parsed.totals for row in table.to_pylist()]

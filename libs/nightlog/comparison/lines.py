@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from nightlog.parsing.digits import digits_alike
-from nightlog.parsing.records import COLOUR
+from nightlog.parsing.records import without_codes
 from nightlog.systems.spec import DEFAULT_MASKS, Mask
 
 DIGIT = re.compile("[0-9]")
@@ -36,8 +35,7 @@ class Coder:
 
     def code(self, texts: pa.Array) -> np.ndarray:
         """Return the code of each line, (n,) int64. Args: texts: strings without nulls, less than 2 GiB."""
-        if len(texts) and pc.any(pc.match_substring(texts, "\x1b")).as_py():
-            texts = pc.replace_substring_regex(texts, COLOUR, "")
+        texts = without_codes(texts)
         _, offsets, content = texts.buffers()
         data = np.frombuffer(content or b"", np.uint8)
         shaped = self.alike[data]

@@ -17,7 +17,7 @@ def digits_alike(patterns: Sequence[re.Pattern[str]]) -> tuple[np.ndarray, list[
     """Return which digits may be exchanged without any pattern noticing.
 
     Returns: a table of 256 bytes that maps each digit to the least one that is like it, and digits that stay as they are before
-    certain bytes: the 0 of `0x` is told from other digits, but only before an x. If a pattern refers back to what it has matched, each
+    certain bytes: the 0 of `0x` differs from other digits, but only before an x. If a pattern refers back to what it has matched, each
     digit stays as it is.
     """
     apart: list[frozenset[int]] = []
@@ -64,7 +64,7 @@ def distinctions(tree: Any) -> Iterator[tuple[int | None, frozenset[int]]]:
 
 
 def following(nodes: list[Any]) -> frozenset[int] | None:
-    """The bytes one of which must come next, letters in both cases; None where that is not said by letters alone."""
+    """Return the bytes one of which must come next, letters in both cases; None if letters alone do not decide that."""
     if not nodes:
         return None
     kind, value = nodes[0]

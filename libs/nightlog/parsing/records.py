@@ -81,9 +81,13 @@ def join_records(lines: pa.Table, record: Record, own: slice = slice(None), long
 def without_colours(lines: pa.Table) -> pa.Table:
     """Return lines (file, line_no, text) without the codes that colour them on a terminal."""
     texts = lines.column("text")
-    if not any(ESCAPE.search(chunk.buffers()[2] or b"") for chunk in texts.chunks):  # over all bytes at once: most logs have none
-        return lines
-    return lines.set_column(lines.column_names.index("text"), "text", pc.replace_substring_regex(texts, COLOUR, ""))
+    plain = pa.chunked_array([without_codes(chunk) for chunk in texts.chunks], texts.type)
+    return lines.set_column(lines.column_names.index("text"), "text", plain)
+
+
+def without_codes(texts: pa.StringArray) -> pa.StringArray:
+    """Return texts without the codes that colour them on a terminal. Most logs have none: all bytes are searched at once."""
+    return pc.replace_substring_regex(texts, COLOUR, "") if ESCAPE.search(texts.buffers()[2] or b"") else texts
 
 
 def flat_column(table: pa.Table, name: str) -> pa.Array:
