@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import lru_cache
 from re import _compiler as sre_compiler  # type: ignore[attr-defined]  # Python's own parser of expressions has no public name
 from re import _constants as sre  # type: ignore[attr-defined]
 from re import _parser as sre_parser  # type: ignore[attr-defined]
@@ -47,29 +47,30 @@ class Sight:
         self.pattern = pattern
         self.whole = whole
 
-    @cached_property
-    def paths(self) -> re.Pattern[str] | None:
-        """The expression of all paths that pass a mark; None if there are none. One of unclear parts is taken to see all marks."""
-        flags = self.pattern.flags & ~re.UNICODE | re.ASCII
-        tree = sre_parser.parse(self.pattern.pattern, flags)
-        try:
-            return self.compiled(Paths(tree.state.flags, {}), tree)
-        except Unclear:
-            return re.compile(".+", re.DOTALL)
-
-    def compiled(self, paths: Paths, tree: Any) -> re.Pattern[str] | None:
-        start, end = ([(sre.AT, each)] if self.whole else [] for each in (sre.AT_BEGINNING_STRING, sre.AT_END_STRING))
-        found = [paths.tree([*start, *nodes, *([] if is_cut else end)]) for nodes, is_cut in paths.through(list(tree))]
-        if not found:
-            return None
-        compiled: re.Pattern[str] = sre_compiler.compile(paths.tree([(sre.BRANCH, (None, found))]), paths.flags)
-        return compiled
-
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return where a match may depend on what the marks of a text stand for; empty if none does."""
-        if MARK.search(text) is None or self.paths is None:
+        if MARK.search(text) is None or (paths := paths_of(self.pattern, self.whole)) is None:
             return []
-        return [each.span() for each in self.paths.finditer(text)]
+        return [each.span() for each in paths.finditer(text)]
+
+
+@lru_cache(maxsize=1024)
+def paths_of(pattern: re.Pattern[str], whole: bool) -> re.Pattern[str] | None:
+    """Return the expression of all paths that pass a mark; None if there are none. One of unclear parts is taken to see all marks.
+
+    It takes a twentieth of a second, and most systems have the same masks: it is kept for all of them.
+    """
+    tree = sre_parser.parse(pattern.pattern, pattern.flags & ~re.UNICODE | re.ASCII)
+    paths = Paths(tree.state.flags, {})
+    start, end = ([(sre.AT, each)] if whole else [] for each in (sre.AT_BEGINNING_STRING, sre.AT_END_STRING))
+    try:
+        found = [paths.tree([*start, *nodes, *([] if is_cut else end)]) for nodes, is_cut in paths.through(list(tree))]
+    except Unclear:
+        return re.compile(".+", re.DOTALL)
+    if not found:
+        return None
+    compiled: re.Pattern[str] = sre_compiler.compile(paths.tree([(sre.BRANCH, (None, found))]), paths.flags)
+    return compiled
 
 
 class Paths:
