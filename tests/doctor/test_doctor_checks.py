@@ -355,6 +355,8 @@ def test_what_would_be_refused_at_night_is_told_by_day(tmp_path: Path) -> None:
     assert "in the clear" in told(endpoint(asking("http://llm.example.org/v1"), online=True))
     assert "any host may be named" in told(endpoint(asking("https://llm.example.org/v1", llm_hosts=""), online=False))
     assert "no key is set" in told(endpoint(Settings(llm="openai"), online=False))
+    assert states(endpoint(asking("http://127.0.0.1:8080/v1", OPENAI_API_KEY=None), online=False)) == ["ok", "ok"]
+    assert states(endpoint(asking("https://llm.example.org/v1", OPENAI_API_KEY=None), online=False)) == ["ok", "warning"]
     assert "no sound answer" in told(endpoint(asking("http://127.0.0.1:9/v1"), online=True))
 
 

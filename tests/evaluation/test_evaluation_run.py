@@ -190,8 +190,9 @@ def test_a_system_needs_its_nights() -> None:
 def test_the_command_writes_records_tables_and_the_audit(tmp_path: Path) -> None:
     write_all(tmp_path / "data" / "sessions")
     where = ("--out", str(tmp_path / "out"), "--data", str(tmp_path / "data" / "raw"))
-    done = command("--quick", "--targets", "hdfs_blocks,openstack_vms", "--modes", "history,baseline", *where, "--format", "json")
+    done = command("--quick", "--targets", "hdfs_blocks,openstack_vms", "--modes", "history,baseline,llm_only", *where, "--format", "json")
     assert done.returncode == 0, done.stderr
+    assert "for lack of an LLM's verdicts: the modes with an LLM on hdfs_blocks, openstack_vms" in " ".join(done.stderr.split())
     assert {"history", "history+20answers", "baseline:pca"} <= {row["mode"] for row in json.loads(done.stdout)}
     assert "left out of this run: gru" in done.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"results.json", "results.md", "audit.json"}

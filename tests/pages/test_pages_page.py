@@ -57,7 +57,7 @@ def incidents(page: str) -> list[str]:
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     made = small_lake(str(tmp_path_factory.mktemp("small") / "lake"))
     written = write_pages(made, DS)
-    assert written == (f"{made.root}/reports/{DS}/index.html", {})
+    assert written == (f"{made.root}/reports/{DS}/index.html", {}, None)
     return made
 
 
@@ -289,6 +289,14 @@ def test_a_system_that_cannot_be_read_costs_the_others_nothing(tmp_path: Path) -
     said = words(read(lake))
     assert "No page could be written for shop." in said and written.failed["shop"][:40] in said
     assert "p-lost-0" in words(read(lake, "void"))
+
+
+def test_a_calendar_that_cannot_be_written_costs_the_night_nothing(tmp_path: Path) -> None:
+    lake = small_lake(str(tmp_path / "lake"))
+    Path(lake.root, "reports", "index.html").mkdir(parents=True)
+    written = write_pages(lake, DS)
+    assert written.failed == {} and written.calendar is not None and "index.html" in written.calendar
+    assert "p-lost-0" in words(read(lake, "shop"))
 
 
 def test_a_night_that_the_lake_does_not_know_is_an_error(lake: Lake, tmp_path: Path) -> None:

@@ -126,6 +126,9 @@ def run_evaluation(
         for number, found in enumerate(run.records(), 1):
             records += found
             status.update(f"{number} of {len(run.targets)} systems: {found[0]['target'] if found else ''}")
+    if run.without_verdicts:
+        names = ", ".join(dict.fromkeys(run.without_verdicts))
+        err.print(safe(f"left out for lack of an LLM's verdicts: the modes with an LLM on {names}"), style="yellow", soft_wrap=True)
     paths = [folder / name for name in ("results.json", "audit.json")]
     earlier, audits = (json.loads(path.read_text("utf-8")) if path.is_file() else [] for path in paths)
     records = merged(earlier, records)

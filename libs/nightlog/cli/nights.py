@@ -320,13 +320,15 @@ def report(
     written = write_pages(tables, state.ds, settings.alerts_per_night, settings.lines_url)
     for system, why in sorted(written.failed.items()):
         warn(f"{system}: no page: {why}")
+    if written.calendar is not None:
+        warn(f"no calendar: {written.calendar}")
     if form == Format.TABLE:
         print(written.page)
     else:
         print_rows([{"page": written.page, "failed": written.failed}], ["page", "failed"], form)
     if with_open:
         webbrowser.open(written.page if "://" in written.page else Path(written.page).as_uri())
-    raise typer.Exit(EXIT_PERMANENT if written.failed else state.exit_code)
+    raise typer.Exit(EXIT_PERMANENT if written.failed or written.calendar is not None else state.exit_code)
 
 
 @app.command(rich_help_panel="Nights")

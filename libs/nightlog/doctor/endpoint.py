@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from nightlog.doctor import CheckResult, State, error, ok, warning
 from nightlog.errors import ConfigError
@@ -31,7 +32,7 @@ def endpoint(settings: Settings, online: bool, lake: Lake | None = None) -> Iter
             else error(AREA, f"{source}, and it is not there", str(settings.verdicts), "name it: NIGHTLOG_LLM_RECORDED")
         )
         return
-    from nightlog.llm.connection import checked_url
+    from nightlog.llm.connection import checked_url, is_loopback
 
     try:
         url = checked_url(settings)
@@ -44,8 +45,11 @@ def endpoint(settings: Settings, online: bool, lake: Lake | None = None) -> Iter
             AREA, "any host may be named as the endpoint", "NIGHTLOG_LLM_HOSTS", "list the hosts that may be asked, see docs/security.md"
         )
     if settings.openai_api_key is None or not settings.openai_api_key.get_secret_value().strip():
-        grade = warning if settings.openai_base_url else error
-        yield grade(AREA, "no key is set", "OPENAI_API_KEY", "set it, unless the endpoint needs none; or NIGHTLOG_LLM=off")
+        if is_loopback(urlsplit(url).hostname or ""):
+            yield ok(AREA, "no key is set; a server on this machine usually needs none", "OPENAI_API_KEY")
+        else:
+            grade = warning if settings.openai_base_url else error
+            yield grade(AREA, "no key is set", "OPENAI_API_KEY", "set it, unless the endpoint needs none; or NIGHTLOG_LLM=off")
     if online:
         models = listed_models(settings, url)
         yield models

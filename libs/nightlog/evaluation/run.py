@@ -117,6 +117,7 @@ class Evaluation:
     """A run over labelled systems: the `targets`, and the `teachers` that learned modes know, held-out ones left out.
 
     `verdicts_of` returns an LLM's verdicts on a system, None if there are none. `audits` holds an audit of each target.
+    `without_verdicts`: the targets that the modes with an LLM were left out for.
     """
 
     options: Options
@@ -126,6 +127,7 @@ class Evaluation:
     encode: Encode
     device: str = "cpu"
     audits: dict[str, Audit] = field(default_factory=dict)
+    without_verdicts: list[str] = field(default_factory=list)
     _subjects: dict[str, Subject] = field(default_factory=dict)
     _sources: dict[str, Source] = field(default_factory=dict)
 
@@ -189,6 +191,7 @@ class Evaluation:
         chosen = [mode for mode in LLM if mode in self.options.modes]
         verdicts = self.verdicts_of(subject.system) if chosen else None
         if verdicts is None:
+            self.without_verdicts += [subject.system.name] if chosen else []
             return
         for number, mode in ((1, "llm_only"), (2, "llm_two_rounds")):
             if mode in chosen:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from nightlog.errors import NotThere
+from nightlog.errors import NotThere, first_line
 from nightlog.lake.delta import sql_string
 from nightlog.lake.lake import Lake
 from nightlog.lake.storage import write_file
@@ -29,10 +29,12 @@ SIGNALS_OF_ALL = 30  # signals on the page of the night
 
 
 class Written(NamedTuple):
-    """The path of the night's page, and what went wrong: system → why its page could not be written."""
+    """The path of the night's page, and what went wrong: system → why its page could not be written; why the calendar or the links of
+    the other nights' pages could not, None if they were."""
 
     page: str
     failed: dict[str, str]
+    calendar: str | None = None
 
 
 def write_pages(lake: Lake, ds: str, alerts: int = ALERTS_PER_NIGHT, lines_url: Mapping[str, str] | None = None) -> Written:
@@ -42,7 +44,8 @@ def write_pages(lake: Lake, ds: str, alerts: int = ALERTS_PER_NIGHT, lines_url: 
 
     Args: alerts, incidents that the page of the night shows; the systems' pages show more. lines_url, see the setting.
 
-    A system whose page cannot be made is named with its reason on the page of the night, and the others' are written.
+    A system whose page cannot be made is named with its reason on the page of the night, and the others' are written. The calendar comes
+    last: if it cannot be written, the night's pages are there all the same.
     Raises NotThere if the lake does not know the night.
     """
     failed: dict[str, str] = {}
@@ -66,8 +69,12 @@ def write_pages(lake: Lake, ds: str, alerts: int = ALERTS_PER_NIGHT, lines_url: 
     index = f"{lake.root}/reports/{ds}/index.html"
     page = night_page(ds, nights, failed, read_incidents(lake, ds, nights, alerts), night_links(pages, ds, "index.html"))
     write_file(index, page.encode())
-    refresh_links(lake.root, pages, ds, [*(page_name(night.system) for night in nights), "index.html"])
-    write_calendar(lake, pages)
+    try:
+        refresh_links(lake.root, pages, ds, [*(page_name(night.system) for night in nights), "index.html"])
+        write_calendar(lake, pages)
+    except Exception as error:
+        log.exception("%s: no calendar", ds)
+        return Written(index, failed, first_line(error))
     return Written(index, failed)
 
 

@@ -190,7 +190,11 @@ def report(run: Context) -> dict[str, str]:
     for name, reason in failed.items():
         reasons.setdefault(name, []).append(f"no signals: {reason}")
     try:
-        failed = write_pages(run.lake, run.ds, run.settings.alerts_per_night, run.settings.lines_url).failed
+        written = write_pages(run.lake, run.ds, run.settings.alerts_per_night, run.settings.lines_url)
+        failed = written.failed
+        if written.calendar is not None:
+            for name in names:
+                reasons.setdefault(name, []).append(f"no calendar: {written.calendar}")
     except Exception as error:
         log.exception("%s: no pages", run.ds)
         failed = dict.fromkeys(names, first_line(error))
