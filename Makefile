@@ -54,11 +54,15 @@ test-slow: setup build/objects/made build/jupyter/made ## the slow tests of libs
 test-dags: setup ## the tests of the DAGs, in Airflow's environment
 	$(AIRFLOW)/python -m pytest --confcutdir=tests/dags tests/dags
 
-cluster-test: setup build/objects/made ## nights on a Spark cluster of two workers, and in an object store, compared with one machine's (some minutes)
+cluster-test: setup build/objects/made build/hadoop/made ## nights on a Spark cluster, in HDFS and in an object store, compared with one machine's (some minutes)
 	$(JOBS)/pytest -m cluster tests/cluster tests/objects
 
 build/objects/made: tests/objects/requirements.txt | setup
 	@$(call environment,build/objects)
+	@touch $@
+
+build/hadoop/made: tests/cluster/hadoop.py | setup
+	@$(JOBS)/python $<
 	@touch $@
 
 local-llm: build/local-llm/made ## a small model behind llama.cpp's server on this machine, asked by the real client (half a GB, some minutes)

@@ -22,12 +22,13 @@ SPARK_SUBMIT = Path(sys.prefix) / "bin" / "spark-submit"
 LOG_LINES = 20
 
 
-def resolve_jars(folder: Path = JARS, coordinates: str = DELTA) -> list[Path]:
-    """Download Delta's JARs and put them into a folder, instead of those that are there. Returns their paths.
+def resolve_jars(folder: Path = JARS, coordinates: str = DELTA, kept: Sequence[str] = ("io.delta_*.jar",)) -> list[Path]:
+    """Download JARs, Delta's by default, and put them into a folder, instead of those that are there. Returns their paths.
 
     Spark's own resolver (Ivy) does it. Ivy fails on a partly filled Maven repository in the home folder, so it gets an empty home.
 
-    Args: coordinates: `group:artifact:version` in Maven's terms.
+    Args: coordinates: `group:artifact:version` in Maven's terms, several separated by commas. kept: globs of names, `group_artifact-version.jar`;
+    the others, on which these depend, are left out because Spark has them.
     Raises: ConfigError if Java or the repository cannot be reached, with the end of the resolver's output.
     """
     with TemporaryDirectory(prefix="nightlog-jars-") as scratch:
@@ -41,7 +42,7 @@ def resolve_jars(folder: Path = JARS, coordinates: str = DELTA) -> list[Path]:
             "PYSPARK_PYTHON": sys.executable,
         }
         done = subprocess.run([spark_submit(), *options, str(program)], env=env, capture_output=True, text=True, check=False)
-        resolved = sorted((home / "ivy" / "jars").glob("io.delta_*.jar"))
+        resolved = sorted(jar for name in kept for jar in (home / "ivy" / "jars").glob(name))
         if done.returncode or not resolved:
             end = "\n".join((done.stdout + done.stderr).splitlines()[-LOG_LINES:])
             raise ConfigError(f"{coordinates} cannot be resolved; Java 17 and a way to Maven Central are needed:\n{end}")

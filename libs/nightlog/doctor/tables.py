@@ -19,7 +19,7 @@ from nightlog.history.general import general
 from nightlog.lake.lake import Lake
 from nightlog.lake.maintain import leftovers
 from nightlog.lake.schema import missing_columns
-from nightlog.lake.storage import half_written_files, read_file
+from nightlog.lake.storage import file_system, half_written_files, read_file
 from nightlog.lake.tables import ALL_TABLES, MODELS, ModelRow, TableSpec
 from nightlog.systems.spec import System
 
@@ -60,10 +60,10 @@ def folder(lake: Lake) -> Iterator[CheckResult]:
 
 def remote(root: str) -> Iterator[CheckResult]:
     """Check that an object store can be reached."""
-    from pyarrow.fs import FileSystem, FileType
+    from pyarrow.fs import FileType
 
     try:
-        files, inside = FileSystem.from_uri(root)
+        files, inside = file_system(root)
         there = files.get_file_info(inside).type == FileType.Directory
     except Exception as trouble:
         yield error(AREA, f"cannot be reached: {one_line(trouble)}", root, "see the credentials and the address of the object store")

@@ -13,16 +13,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nightlog.errors import LakeFull, LakeReadOnly, NightlogError, StoreRefused, TransientError
+from nightlog.errors import ConfigError, LakeFull, LakeReadOnly, NightlogError, StoreRefused, TransientError
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 
 def file_system(place: str) -> tuple[FileSystem, str]:
-    """Arrow's file system for an address or a local path, and the path in it."""
+    """Return Arrow's file system for an address or a local path, and the path in it. Raises ConfigError if HDFS needs a package."""
     from pyarrow.fs import FileSystem, LocalFileSystem
 
+    if place.startswith("hdfs://"):
+        try:
+            from nightlog.lake.hdfs import hdfs_file_system
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"{place} needs the package {error.name}: pip install 'nightlog[hdfs]'") from error
+        return hdfs_file_system(place)
     return FileSystem.from_uri(place) if "://" in place else (LocalFileSystem(), place)
 
 
@@ -31,11 +37,16 @@ def write_file(place: str, content: bytes) -> None:
     files, path = file_system(place)
     files.create_dir(path.rpartition("/")[0], recursive=True)
     # An object appears when its stream is closed; a file of a folder is written aside and renamed.
-    aside = aside_of(path) if files.type_name in ("local", "hdfs") else path
+    aside = aside_of(path) if is_folder(place) else path
     with files.open_output_stream(aside) as out:
         out.write(content)
     if aside != path:
         put_in_place(files, aside, path)
+
+
+def is_folder(place: str) -> bool:
+    """Return True for a local path or HDFS, whose files are seen while they are written; an object appears whole."""
+    return "://" not in place or place.startswith(("file://", "hdfs://"))
 
 
 def put_in_place(files: FileSystem, aside: str, path: str) -> None:
@@ -62,8 +73,14 @@ def read_file(place: str) -> bytes:
 
 
 def half_written_files(folder: str) -> list[str]:
-    """The files of a local folder that a process which broke off has left aside; an object store has none."""
-    return [] if "://" in folder else sorted(str(path) for path in Path(folder).glob(".*.part"))
+    """Return the files of a folder that a process which broke off has left aside; an object store has none. Raises OSError."""
+    from pyarrow.fs import FileSelector
+
+    if not is_folder(folder):
+        return []
+    files, path = file_system(folder)
+    found = files.get_file_info(FileSelector(path, allow_not_found=True))
+    return sorted(info.path for info in found if info.base_name.startswith(".") and info.base_name.endswith(".part"))
 
 
 WAIT_S, POLL_S = 3600.0, 0.2
