@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 import pytest
+from nightlog.parsing import line_shapes
+from nightlog.parsing.digits import change_runs, runs_of
 from nightlog.parsing.events import parse_table
 from nightlog.parsing.line_shapes import EVERY, FULLY, ShapeCache, shapes_of
 from nightlog.parsing.shapes import LineParser, Text
@@ -110,6 +112,17 @@ def test_lines_parsed_by_shape_are_what_they_are_one_by_one(name: str) -> None:
     assert found == expected
 
 
+@pytest.mark.parametrize("together", [1, 100, 5000])
+@pytest.mark.parametrize("name", ["own masks", "masks that leave digits"])
+def test_shapes_do_not_depend_on_how_many_bytes_are_searched_together(name: str, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    system, lines = SYSTEMS[name], lines_of(9, 300)
+    expected = by_shapes(system, lines)
+    monkeypatch.setattr(line_shapes, "TOGETHER", together)
+    assert by_shapes(system, lines) == expected
+    found = shapes_of(Text(pa.array(lines)), LineParser(system), ShapeCache())
+    assert len(set(found.texts)) == len(found.texts)
+
+
 def test_times_do_not_depend_on_the_lines_beside_them() -> None:
     system, lines = SYSTEMS["stamped"], lines_of(7, 200)
     alone = {number: by_shapes(system, [text])[0][1] for number, text in enumerate(lines, 1) if by_shapes(system, [text])}
@@ -165,6 +178,19 @@ def test_numbers_are_the_values_in_the_text() -> None:
     (found,) = parse_table(lines_table(lines), SYSTEMS["stamped"], DS)[1].numbers
     (row,) = found.to_pylist()
     assert (row["n"], row["low"], row["low_line"], row["high"], row["high_line"]) == (4, -12.5, 2, 99999999999.0, 4)
+
+
+@pytest.mark.parametrize("lines", [["7"], ["12", "345 6"], ["123456789 1", "0"]])
+def test_so_are_numbers_at_the_start_of_all_lines(lines: list[str]) -> None:
+    (found,) = parse_table(lines_table(lines), SYSTEMS["whole lines"], DS)[1].numbers
+    assert (
+        sorted((row["low"], row["high"]) for row in found.to_pylist())
+        == {
+            "7": [(7, 7)],
+            "12": [(6, 6), (12, 12), (345, 345)],
+            "123456789 1": [(0, 0), (1, 1), (123456789, 123456789)],
+        }[lines[0]]
+    )
 
 
 def test_where_each_line_has_a_shape_of_its_own_only_some_are_looked_at_for_numbers() -> None:
@@ -283,6 +309,16 @@ def test_digits_are_told_apart_where_an_expression_does() -> None:
     odd = none | {"masks": (Mask(name="ODD", pattern="[13579]+"),)}
     assert shaped("1357", **odd) != shaped("1356", **odd)
     assert shaped("13", **odd) == shaped("97", **odd)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_bytes_are_changed_as_their_table_has_it(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    table = np.arange(256, dtype=np.uint8)
+    table[48:58] = rng.integers(48, 48 + 2 * seed + 1, 10)
+    data, found = rng.integers(0, 256, 1000).astype(np.uint8), np.zeros(1000, dtype=np.uint8)
+    change_runs(data, runs_of(table), found)
+    assert found.tolist() == table[data].tolist()
 
 
 def test_lines_with_letters_outside_of_ascii_have_shapes() -> None:

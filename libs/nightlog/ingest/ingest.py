@@ -211,7 +211,7 @@ def write_lines(pieces: Sequence[Piece], root: str, system: System) -> Written:
             for lines in read_piece(piece):
                 read.n_lines += len(lines.texts)
                 read.n_bytes += len(lines.data)
-                content.update(lines.data.tobytes())
+                content.update(lines.data.data)
                 done.n_replaced += int(lines.replaced.sum())
                 done.n_cut += lines.n_cut
                 done.n_returns += lines.n_returns
@@ -220,7 +220,7 @@ def write_lines(pieces: Sequence[Piece], root: str, system: System) -> Written:
                     rows, tags = without_labels(rows, system.labels)
                     done.tags.append(tags.append_column("ds", pa.array([ds] * len(tags), pa.string())))
                 waiting.append(rows)
-                n_waiting += rows.nbytes
+                n_waiting += len(lines.data)
                 if n_waiting >= PIECE:
                     done.parts.append(write_part(root, LINES_TABLE, pa.concat_tables(waiting), system=system.name, ds=ds))
                     waiting, n_waiting = [], 0

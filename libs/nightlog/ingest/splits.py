@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
 PIECE = 64 << 20
 CHUNK = 1 << 20
+# Bytes that are read and cut into lines together: memory for so many is used again and again, more would come from the system each time.
+BLOCK = 4 << 20
 # Longer lines are cut: nobody reads them, and one of them must not fill a worker's memory.
 MAX_LINE = 1 << 20
-FEED, RETURN = 10, 13
+FEED = ord("\n")
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 BOM = b"\xef\xbb\xbf"
 
@@ -141,7 +143,7 @@ def numbered(tasks: Sequence[Sequence[Piece]], ends: dict[tuple[str, int], int])
     return placed
 
 
-def read_piece(piece: Piece, limit: int = PIECE) -> Iterator[Lines]:
+def read_piece(piece: Piece, limit: int = BLOCK) -> Iterator[Lines]:
     """The lines of a piece, at most about `limit` bytes at once. Raises FormatError where a compressed file cannot be read to its end."""
     path = Path(piece.path)
     if not is_packed(path):
@@ -228,21 +230,21 @@ def exact_blocks(file: IO[bytes], piece: Piece, limit: int) -> Iterator[bytes]:
 
 def whole_lines(blocks: Iterator[bytes], first: int, limit: int) -> Iterator[Lines]:
     """Blocks of bytes as lines. What is open at the end of a block is carried over, no more than MAX_LINE bytes of it and a mark."""
-    held: list[bytes] = []
+    held: list[bytes | memoryview] = []
     n_held = carried = 0
     for data in blocks:
         end = data.rfind(b"\n") + 1
         if not end:
             # A line without an end: only so much of it is kept that it is seen to be too long.
             if carried <= MAX_LINE:
-                held.append(data[: MAX_LINE + 1 - carried])
+                held.append(memoryview(data)[: MAX_LINE + 1 - carried])
                 n_held += len(held[-1])
             carried += len(data)
             continue
         start = 0
         if carried > MAX_LINE:
             start = data.index(b"\n")
-        held.append(data[start:end] if start or end < len(data) else data)
+        held.append(memoryview(data)[start:end] if start or end < len(data) else data)
         n_held += end - start
         rest = data[end:]
         carried = len(rest)
@@ -252,7 +254,7 @@ def whole_lines(blocks: Iterator[bytes], first: int, limit: int) -> Iterator[Lin
             first += len(lines.texts)
             held, n_held = [], 0
         if rest:
-            kept = rest[: MAX_LINE + 1]
+            kept = memoryview(rest)[: MAX_LINE + 1]
             held.append(kept)
             n_held += len(kept)
     if n_held:
@@ -262,38 +264,29 @@ def whole_lines(blocks: Iterator[bytes], first: int, limit: int) -> Iterator[Lin
 def split_lines(data: bytes, first: int) -> Lines:
     """Bytes as numbered lines; bytes that are not UTF-8 become U+FFFD."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    buffer = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(buffer == FEED)
-    if not len(ends) or ends[-1] != len(buffer) - 1:
-        ends = np.append(ends, len(buffer))
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    if not len(buffer):
-        starts = ends = np.zeros(0, dtype=np.int64)
-    lengths = ends - starts
+    n_returns = 0
+    if b"\r" in data:
+        if b"\r\n" in data:
+            data = data.replace(b"\r\n", b"\n")
+        if data.endswith(b"\r"):
+            data = data[:-1] + b"\n"
+        n_returns = data.count(b"\r")
+    if data and not data.endswith(b"\n"):
+        data += b"\n"
+    starts = np.append(0, np.flatnonzero(np.frombuffer(data, np.uint8) == FEED) + 1).astype(np.int32)
+    whole = pa.BinaryArray.from_buffers(pa.binary(), len(starts) - 1, [None, pa.py_buffer(starts), pa.py_buffer(data)])
+    kept = pc.binary_slice(whole, 0, -1)
+    texts = pa.StringArray.from_buffers(len(kept), *kept.buffers()[1:])
+    lengths, replaced = np.diff(starts) - 1, np.zeros(len(kept), dtype=bool)
     n_cut = int((lengths > MAX_LINE).sum())
-    drop = ends[ends < len(buffer)]
-    if b"\r\n" in data:
-        returned = drop[(drop > 0) & (buffer[drop - 1] == RETURN)]
-        lengths = lengths - np.isin(ends, returned)
-        drop = np.concatenate([drop, returned - 1])
-    if data.endswith(b"\r") and len(lengths) and lengths[-1]:
-        lengths[-1] -= 1
-        drop = np.append(drop, len(buffer) - 1)
-    keep = np.ones(len(buffer), dtype=bool)
-    keep[drop] = False
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    kept = buffer[keep]
-    n_returns = int(np.count_nonzero(kept == RETURN)) if b"\r" in data else 0
-    texts = pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(kept))
-    replaced = np.zeros(len(lengths), dtype=bool)
     if not n_cut and is_utf8(texts):
         return Lines(texts, first, replaced, 0, n_returns)
-    odd = np.unique(np.searchsorted(offsets, np.flatnonzero(kept >= 0x80), side="right") - 1)
+    odd = np.unique(np.searchsorted(starts, np.flatnonzero(np.frombuffer(data, np.uint8) >= 0x80), side="right") - 1)
     fixed: dict[int, str] = {}
     for number in np.union1d(odd, np.flatnonzero(lengths > MAX_LINE)).tolist():
-        raw = kept[offsets[number] : offsets[number + 1]].tobytes()
+        raw = kept[number].as_py()
         if len(raw) > MAX_LINE:
             raw = cut(raw)
         text = raw.decode(errors="replace")

@@ -141,7 +141,7 @@ def read_part(root: str, spec: TableSpec, path: str, columns: Sequence[str], bet
     if between is not None:
         name, low, high = between
         wanted = (pc.field(name) >= low) & (pc.field(name) < high)
-    return part_dataset(root, spec, path).to_table(list(columns), wanted)
+    return part_dataset(root, spec, path).to_table(list(columns), wanted, batch_size=ROW_GROUP)
 
 
 def count_nulls(root: str, spec: TableSpec, path: str, columns: Sequence[str]) -> int:

@@ -41,6 +41,28 @@ def digits_alike(patterns: Sequence[re.Pattern[str]]) -> tuple[np.ndarray, list[
     return table, [(digit, np.array(sorted(after), dtype=np.uint8)) for digit, after in before]
 
 
+def runs_of(table: np.ndarray) -> list[tuple[int, int, int]]:
+    """Return which bytes a table changes: runs of neighbours that become one byte, each as (its first byte, their number, that byte)."""
+    runs: list[tuple[int, int, int]] = []
+    for byte in np.flatnonzero(table != np.arange(256)).tolist():
+        first, n, other = runs[-1] if runs else (-1, 0, -1)
+        if runs and byte == first + n and table[byte] == other:
+            runs[-1] = (first, n + 1, other)
+        else:
+            runs.append((byte, 1, int(table[byte])))
+    return runs
+
+
+def change_runs(data: np.ndarray, runs: Sequence[tuple[int, int, int]], out: np.ndarray) -> None:
+    """Write bytes with runs of neighbours (see `runs_of`) changed: by arithmetic, which is several times faster than a table."""
+    out[...] = data
+    for first, n, other in runs:
+        in_run = (data - np.uint8(first) < n).view(np.uint8)
+        np.negative(in_run, out=in_run)  # all bits, or none
+        in_run &= data ^ np.uint8(other)
+        out ^= in_run
+
+
 def distinctions(tree: Any) -> Iterator[tuple[int | None, frozenset[int]]]:
     """The sets of digits that an expression tells from others: (None, digits), or (a digit, the bytes before which alone it matters)."""
     nodes = list(tree)

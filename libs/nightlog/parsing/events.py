@@ -192,6 +192,8 @@ def parse_flattened(rows: pa.Table, system: System, ds: str) -> tuple[pa.Table, 
 
 def unparsed_rows(lines: pa.Table, unmatched: np.ndarray, ds: str) -> list[dict[str, Any]]:
     """Return the first lines that do not match, as many as are shown."""
+    if not len(unmatched):
+        return []
     return [row | {"ds": ds} for row in lines.take(pa.array(unmatched[:SHOWN_UNPARSED])).to_pylist()]
 
 
@@ -352,12 +354,11 @@ def session_column(
     sessions = text.take(rows[event_rows], spans[:, 0], spans[:, 1])
     several = np.flatnonzero(n[event_rows] > 1)
     if len(several):
-        pairs = zip(event_rows[several].tolist(), sessions.take(several).to_pylist(), strict=True)
-        seen: set[tuple[int, str]] = set()
+        coded = sessions.take(pa.array(several)).dictionary_encode()
+        pairs = event_rows[several] * len(coded.dictionary) + np.asarray(coded.indices)
         keep = np.ones(len(event_rows), dtype=bool)
-        for place, pair in zip(several.tolist(), pairs, strict=True):
-            keep[place] = pair not in seen
-            seen.add(pair)
+        keep[several] = False
+        keep[several[np.unique(pairs, return_index=True)[1]]] = True
         event_rows, sessions = event_rows[keep], sessions.filter(pa.array(keep))
     alone = np.flatnonzero(n == 0)
     if len(alone):

@@ -91,11 +91,11 @@ def find_ids(data: np.ndarray, starts: np.ndarray, uuids_alone: bool = False) ->
     return Ids(*(np.concatenate([np.zeros(0, dtype=np.int64), *(getattr(each, name) for each in found)]) for name in names))
 
 
-def blocks(starts: np.ndarray) -> Iterator[tuple[int, int, int, np.ndarray]]:
-    """Yield about BLOCK bytes of whole lines at a time: the number of the first line, where they begin and end, and where each begins."""
+def blocks(starts: np.ndarray, n_bytes: int = BLOCK) -> Iterator[tuple[int, int, int, np.ndarray]]:
+    """Yield about `n_bytes` of whole lines at a time: the number of the first line, where they begin and end, and where each begins."""
     line, n = 0, len(starts) - 1
     while line < n:
-        after = min(n, max(line + 1, int(np.searchsorted(starts, starts[line] + BLOCK))))
+        after = min(n, max(line + 1, int(np.searchsorted(starts, starts[line] + n_bytes))))
         yield line, int(starts[line]), int(starts[after]), starts[line:after]
         line = after
 

@@ -9,12 +9,12 @@ by line.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 
-from nightlog.parsing.ids import MARK_BYTES, Ids, find_ids, put_marks
+from nightlog.parsing.ids import MARK_BYTES, Ids, blocks, find_ids, put_marks
 from nightlog.parsing.number_ranges import Number
 from nightlog.parsing.shapes import LineParser, Shape, Text
 from nightlog.parsing.visibility import MARK, MARKS
@@ -28,7 +28,9 @@ FULLY, EVERY = 4096, 25
 SAMPLE, HELPFUL = 2048, 0.7
 UUIDS, ALL_IDS = "uuids", "all ids"
 # To find out what expressions see of ids takes as long as to parse this number of lines.
-LEAST_LINES = 50
+LEAST_LINES = 4
+# Bytes of lines whose shapes are found together. Memory for so many is used again and again; more would come from the system each time.
+TOGETHER = 8 << 20
 # JSON records are decoded one by one if more than this share of them are shapes of their own.
 MOST_JSON = 0.1
 ZERO = ord("0")
@@ -53,31 +55,44 @@ class ShapeCache:
 
 @dataclass
 class Found:
-    """The shapes found so far, a text of each, and for each line its place in them, -1 if it is not known yet."""
+    """The shapes found so far, a text of each, and for each line its place in them, -1 if it is not known yet.
+
+    `places`: what lines of a shape have in common (their text, or their bytes with marks) → its place.
+    """
 
     of_line: np.ndarray
     shapes: list[Shape] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    places: dict[str | bytes, int] = field(default_factory=dict)
 
-    def add(self, shape: Shape, text: str) -> int:
-        """Return the place of a shape."""
-        self.shapes.append(shape)
-        self.texts.append(text)
-        return len(self.shapes) - 1
+    def add(self, key: str | bytes, shape: Shape, text: str) -> int:
+        """Return the place of a shape, which is added unless it is there."""
+        place = self.places.setdefault(key, len(self.shapes))
+        if place == len(self.shapes):
+            self.shapes.append(shape)
+            self.texts.append(text)
+        return place
 
 
 def shapes_of(text: Text, parser: LineParser, cache: ShapeCache) -> Found:
     """Return the shapes of the lines. Lines that no shape holds for have one of their own; JSON records have none then."""
-    data = parser.shaped(text.data)
-    shaped, found = strings(text.starts, data), Found(np.full(text.n, -1))
-    if (kinds := helpful_marks(shaped)) is not None:
-        find_marked(text, data, kinds == UUIDS, parser, cache, found)
-        left = chosen_lines(text, found.of_line < 0)
-        shaped = strings(left.starts, parser.shaped(left.data))
-    find_unmarked(text, shaped, parser, cache, found)
+    found, kinds = Found(np.full(text.n, -1)), helpful_marks(text, parser)
+    for line, begin, end, starts in blocks(text.starts, TOGETHER):
+        block = Text(strings(np.append(starts, end) - begin, text.data[begin:end]))
+        find_shapes(block, kinds, parser, cache, replace(found, of_line=found.of_line[line : line + block.n]))
     if parser.json is not None:
         leave_zeros(text, found)
     return found
+
+
+def find_shapes(text: Text, kinds: str | None, parser: LineParser, cache: ShapeCache, found: Found) -> None:
+    """Find the shapes of some lines. Args: kinds: the ids that are marked."""
+    left, data = text, parser.shaped(text.data)
+    if kinds is not None:
+        find_marked(text, data, kinds == UUIDS, parser, cache, found)
+        left = chosen_lines(text, found.of_line < 0)
+        data = parser.shaped(left.data)
+    find_unmarked(text, strings(left.starts, data), parser, cache, found)
 
 
 def leave_zeros(text: Text, found: Found) -> None:
@@ -100,17 +115,16 @@ def strings(starts: np.ndarray, data: np.ndarray, kind: pa.DataType = pa.string(
     return pa.Array.from_buffers(kind, len(starts) - 1, [None, pa.py_buffer(starts.astype(np.int32)), pa.py_buffer(data)])
 
 
-def helpful_marks(shaped: pa.StringArray) -> str | None:
+def helpful_marks(text: Text, parser: LineParser) -> str | None:
     """Return whose marks make far fewer shapes of a sample of lines: those of UUIDs or of all ids; None if neither do."""
-    if len(shaped) < SAMPLE:
+    if text.n < SAMPLE:
         return None
-    sample = shaped.take(pa.array(np.linspace(0, len(shaped) - 1, SAMPLE).astype(np.int64)))
-    text = Text(sample)
-    n_shapes = n_shapes_with(sample)
-    best, helpful = None, HELPFUL * n_shapes
+    sample = Text(strings(text.starts, text.data).take(pa.array(np.linspace(0, text.n - 1, SAMPLE).astype(np.int64))))
+    shaped = parser.shaped(sample.data)
+    best, helpful = None, HELPFUL * n_shapes_with(strings(sample.starts, shaped))
     for kinds in (UUIDS, ALL_IDS):
-        ids = find_ids(text.data, text.starts, kinds == UUIDS)
-        if len(ids.line) and (n := n_shapes_with(marked_strings(text.starts, text.data.copy(), ids))) <= helpful:
+        ids = find_ids(shaped, sample.starts, kinds == UUIDS)
+        if len(ids.line) and (n := n_shapes_with(marked_strings(sample.starts, shaped.copy(), ids))) <= helpful:
             best, helpful = kinds, HELPFUL * n
     return best
 
@@ -198,7 +212,7 @@ class Groups:
             if isinstance(outcome, frozenset):
                 visible += [number << SHIFT | each for each in outcome]
             elif outcome.exact:
-                shape[number] = found.add(outcome, shaped_line(text, int(first[number]), parser))
+                shape[number] = found.add(marked, outcome, shaped_line(text, int(first[number]), parser))
         return shape, np.array(visible, dtype=np.int64)
 
 
@@ -243,16 +257,14 @@ def find_unmarked(text: Text, shaped: pa.StringArray, parser: LineParser, cache:
                     cache.shapes.clear()
                 cache.shapes[each] = shape
         if shape.exact:
-            place[number] = found.add(shape, each)
+            place[number] = found.add(each, shape, each)
     found.of_line[rows] = place[np.asarray(coded.indices, dtype=np.int64)]
     if parser.json is not None:
         return
-    own: dict[str, int] = {}
     for row in rows[found.of_line[rows] < 0].tolist():
         line = text.line(row)
-        if line not in own:
-            own[line] = found.add(parser.parse(line), line)
-        found.of_line[row] = own[line]
+        place_of_it = found.places.get(line)
+        found.of_line[row] = found.add(line, parser.parse(line), line) if place_of_it is None else place_of_it
 
 
 def numbers_of(texts: Sequence[str], parser: LineParser, known: dict[str, tuple[Number, ...]]) -> list[tuple[Number, ...]]:

@@ -57,12 +57,12 @@ def number_of(text: str, end: int) -> Number:
     return Number(end, len(found[2]), len(found[3] or ""), found[1] == "-")
 
 
-def digits(padded: np.ndarray, ends: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """The numbers, at most WIDTH digits each, whose digits end at places of a buffer of bytes; no digits are 0.
-
-    Args: padded, with WIDTH bytes before what the places count from.
-    """
-    eight = np.ndarray((len(padded) - WIDTH + 1,), dtype="<u8", buffer=padded, strides=(1,))[ends]
+def digits(data: np.ndarray, ends: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """The numbers, at most WIDTH digits each, whose digits end at places of a buffer of at least WIDTH bytes; no digits are 0."""
+    begins = ends - WIDTH
+    eight = np.ndarray((len(data) - WIDTH + 1,), dtype="<u8", buffer=data, strides=(1,))[np.maximum(begins, 0)]
+    if len(early := np.flatnonzero((begins < 0) & (begins > -WIDTH))):
+        eight[early] <<= BYTES * (-begins[early]).astype(np.uint64)
     drop = (BYTES * (WIDTH - n).astype(np.uint64)).astype(np.uint64)
     gone = drop == BYTES * BYTES  # a shift by all bits is none
     drop[gone] = 0
@@ -73,22 +73,22 @@ def digits(padded: np.ndarray, ends: np.ndarray, n: np.ndarray) -> np.ndarray:
     return np.asarray(found, dtype=np.float64)
 
 
-def long_digits(padded: np.ndarray, ends: np.ndarray, n: np.ndarray) -> np.ndarray:
+def long_digits(data: np.ndarray, ends: np.ndarray, n: np.ndarray) -> np.ndarray:
     """As `digits`, at most two times as many."""
-    found = digits(padded, ends, np.minimum(n, WIDTH))
+    found = digits(data, ends, np.minimum(n, WIDTH))
     if len(many := np.flatnonzero(n > WIDTH)):
-        found[many] += 1e8 * digits(padded, ends[many] - WIDTH, n[many] - WIDTH)
+        found[many] += 1e8 * digits(data, ends[many] - WIDTH, n[many] - WIDTH)
     return found
 
 
-def values_at(padded: np.ndarray, ends: np.ndarray, whole: np.ndarray, part: np.ndarray, negative: np.ndarray) -> np.ndarray:
+def values_at(data: np.ndarray, ends: np.ndarray, whole: np.ndarray, part: np.ndarray, negative: np.ndarray) -> np.ndarray:
     """The numbers that end at places of a buffer, as a program that reads them one by one would. Args as those of `Number` and `digits`."""
     if not part.any():
-        found = long_digits(padded, ends, whole)
+        found = long_digits(data, ends, whole)
     else:
         ten = 10.0**part
         # Both are whole numbers of at most 15 digits, so that the division rounds once.
-        found = (long_digits(padded, ends - part - (part > 0), whole) * ten + long_digits(padded, ends, part)) / ten
+        found = (long_digits(data, ends - part - (part > 0), whole) * ten + long_digits(data, ends, part)) / ten
     return np.where(negative, -found, found)
 
 
@@ -104,7 +104,7 @@ def find_ranges(
     flat = np.array([(at, nth, *each) for at, stand in enumerate(numbers) for nth, each in enumerate(stand)], dtype=np.int64)
     names = ("code", "nth", "n", "low", "low_row", "high", "high_row")
     found: list[tuple[np.ndarray, ...]] = []
-    padded = np.concatenate([np.zeros(WIDTH, dtype=np.uint8), data]) if len(flat) else data
+    data = data if len(data) >= WIDTH else np.append(data, np.zeros(WIDTH, dtype=np.uint8))
     for nth in range(1 + int(flat[:, 1].max()) if len(flat) else 0):
         shape, _, end, whole, part, negative = flat[flat[:, 1] == nth].T
         of_shape = np.zeros((4, len(numbers)), dtype=np.int64)
@@ -114,7 +114,7 @@ def find_ranges(
             continue
         each = of_row[rows]
         end, whole, part, negative = (column[each] for column in of_shape)
-        values = values_at(padded, starts[rows] + end, whole, part, negative.astype(bool))
+        values = values_at(data, starts[rows] + end, whole, part, negative.astype(bool))
         codes = code[each]
         n = np.bincount(codes, minlength=n_codes)
         low, high = np.full(n_codes, np.inf), np.full(n_codes, -np.inf)

@@ -14,7 +14,7 @@ from nightlog.systems.spec import LONGEST_RECORD, Record
 # A continuation line that looks like one: indented, a frame, a cause or the error of a stack trace, a closing bracket or tag.
 THROWN = r"(?:[\w$]+\.)*[\w$]*(?:Exception|Error|Throwable)(?::|$)"
 CONTINUES = rf"^(?:\s|at |Caused by|Traceback|\.\.\.|[\])}}>|]|</|#\d|---|===|{THROWN})"
-ESCAPE = re.compile(b"\x1b")
+ESCAPE, CHUNK = b"\x1b", 1 << 20
 COLOUR = r"\x1b\[[0-9;]*[A-Za-z]"
 
 
@@ -87,7 +87,9 @@ def without_colours(lines: pa.Table) -> pa.Table:
 
 def without_codes(texts: pa.StringArray) -> pa.StringArray:
     """Return texts without the codes that colour them on a terminal. Most logs have none: all bytes are searched at once."""
-    return pc.replace_substring_regex(texts, COLOUR, "") if ESCAPE.search(texts.buffers()[2] or b"") else texts
+    data = memoryview(texts.buffers()[2] or b"")
+    has_codes = any(ESCAPE in bytes(data[begin : begin + CHUNK]) for begin in range(0, len(data), CHUNK))
+    return pc.replace_substring_regex(texts, COLOUR, "") if has_codes else texts
 
 
 def flat_column(table: pa.Table, name: str) -> pa.Array:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from nightlog.parsing.digits import digits_alike
+from nightlog.parsing.digits import change_runs, digits_alike, runs_of
 from nightlog.parsing.json_shapes import JsonRecords, Unlike, is_direct
 from nightlog.parsing.number_ranges import HOLDER, MOST_NUMBERS, Number, looked_at, number_of
 from nightlog.parsing.pieces import BLOCK, pieces
@@ -59,7 +59,7 @@ class Text:
     """Lines in one buffer of bytes. `starts` has one place more than there are lines."""
 
     def __init__(self, texts: pa.ChunkedArray | pa.Array):
-        chunks = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
+        chunks = [each for each in texts.chunks if len(each)] if isinstance(texts, pa.ChunkedArray) else [texts]
         whole = chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks) if chunks else pa.array([], texts.type)
         _, offsets, data = whole.buffers()
         self.n = len(whole)
@@ -89,14 +89,15 @@ class LineParser:
         self.fields = system.header.fields
         self.has_end = "message_end" in self.fields
         patterns = [self.header, *[mask for mask, _ in self.masks], *([self.ids] if self.ids else [])]
-        self.alike, self.kept = digits_alike(patterns)
+        alike, self.kept = digits_alike(patterns)
+        self.runs = runs_of(alike)
         self.json = JsonRecords(spec, self.shaped) if is_direct(spec.header) else None
 
     def shaped(self, data: np.ndarray) -> np.ndarray:
         """Return bytes of text with the digits that no expression tells apart made one."""
         shaped = np.empty_like(data)
         for begin in range(0, len(data), BLOCK):
-            np.take(self.alike, data[begin : begin + BLOCK], out=shaped[begin : begin + BLOCK], mode="clip")
+            change_runs(data[begin : begin + BLOCK], self.runs, shaped[begin : begin + BLOCK])
             block = data[begin : begin + BLOCK + 1]
             for digit, after in self.kept:
                 for byte in after:
