@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Settings come from the environment: NIGHTLOG_LAKE, NIGHTLOG_DATA, NIGHTLOG_LLM and others.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock test lint types shape test-jobs test-dags test-slow cluster-test local-llm fuzz bench bench-quick bench-settings bench-bounds bench-compare bench-shapes bench-driver bench-large faults e2e demo fresh container-test nightly airflow notebooks clean
+.PHONY: help setup lock test lint types shape test-jobs test-dags test-slow cluster-test local-llm fuzz bench bench-quick bench-settings bench-bounds bench-compare bench-shapes bench-driver bench-large bench-small faults e2e demo fresh container-test nightly airflow notebooks clean
 MAKEFLAGS += --no-print-directory
 SHELL := bash
 
@@ -75,7 +75,7 @@ build/local-llm/made: tests/local_llm/requirements.txt | setup
 fuzz: setup ## ten minutes of random inputs for parsing, masking, sessions, answers and more, five of random nights; figures go to docs/reliability.md
 	$(JOBS)/python tests/fuzz/fuzz.py --write
 
-bench: setup build/bench/venv/made ## Nightlog beside Drain3 and LogLead on up to 33 million lines (half an hour; goes on where it broke off)
+bench: setup build/bench/venv/made build/bench/brain/made ## Nightlog beside its peers and the disk on up to 33 million lines (half an hour, 11 GB; goes on where it broke off)
 	build/bench/venv/bin/python tests/bench/bench.py
 
 bench-quick: setup build/bench/venv/made ## the same on 1.1 million lines, one round
@@ -96,11 +96,18 @@ bench-shapes: setup ## CPU of ingest and parse for lines plain, with a UUID, out
 bench-driver: setup ## the driver's work at 1e7 to 1e9 lines, simulated (a minute or two)
 	$(JOBS)/python tests/bench/driver.py
 
-bench-large: setup build/bench/venv/made ## 100 million lines in nine files beside 11 million in one (half an hour, 25 GB of disk)
+bench-large: setup build/bench/venv/made ## 100 million lines in nine files beside 11 million in one (half an hour, 24 GB of disk)
 	build/bench/venv/bin/python tests/bench/large.py
+
+bench-small: setup build/bench/venv/made ## a night of 100,000 lines, now and at an earlier commit, as processes (five minutes)
+	build/bench/venv/bin/python tests/bench/small.py
 
 build/bench/venv/made: tests/bench/requirements.txt | setup
 	@$(call environment,build/bench/venv)
+	@touch $@
+
+build/bench/brain/made: tests/bench/requirements-brain.txt | setup
+	@$(call environment,build/bench/brain)
 	@touch $@
 
 faults: setup ## kills, full disks and other faults, each compared with an undisturbed night; docs/reliability.md (10 to 25 minutes)

@@ -1,11 +1,13 @@
-"""Runs a program and measures its whole tree of processes: wall, CPU, memory and bytes written, stage by stage.
+"""Run a program and measure its whole tree of processes: wall, CPU, memory and bytes written, stage by stage.
 
-The program says `@stage NAME` on a line of its standard output when a stage begins.
+The program prints `@stage NAME` on a line of its standard output when a stage begins.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import resource
 import subprocess
 import threading
 import time
@@ -22,11 +24,12 @@ EVERY = 0.1
 
 @dataclass
 class Tree:
-    """What the processes of a tree have used so far; those that have ended count with what was last seen of them."""
+    """The resources that the processes of a tree have used so far; one that has ended counts with its last sample."""
 
     root: psutil.Process
     cpu: dict[int, float] = field(default_factory=dict)
     written: dict[int, int] = field(default_factory=dict)
+    now: int = 0
     peak: int = 0
 
     def look(self) -> None:
@@ -41,26 +44,63 @@ class Tree:
                     rss += process.memory_info().rss
             except psutil.Error:
                 continue
+        self.now = rss
         self.peak = max(self.peak, rss)
 
+    def kill(self) -> None:
+        """End all processes of the tree, the root first, so that it starts no others."""
+        for process in [self.root, *self.root.children(recursive=True)]:
+            with suppress(psutil.Error):
+                process.kill()
+
     def used(self) -> tuple[float, int]:
+        """Return CPU seconds and bytes written."""
         return sum(self.cpu.values()), sum(self.written.values())
 
 
-def run(command: Sequence[str], env: dict[str, str], log: Path) -> list[dict[str, Any]]:
-    """Run a program. Returns a record for each of its stages and one for the whole, `total`; raises RuntimeError where it fails."""
+def ended_children() -> tuple[float, int]:
+    """Return CPU seconds and bytes written of all children that have ended, and of theirs: exact, where samples lack the last moment."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime, usage.ru_oublock * 512
+
+
+def run(
+    command: Sequence[str],
+    env: dict[str, str],
+    log: Path,
+    most_s: float = math.inf,
+    most_bytes: float = math.inf,
+    accepted: Sequence[int] = (0,),
+) -> list[dict[str, Any]]:
+    """Run a program, and kill it when it exceeds a limit of seconds or of memory.
+
+    Returns:
+        A record for each of its stages and one for the whole, `total`. A total of a killed program has `stopped`, the limit in words.
+
+    Raises:
+        RuntimeError: the program ended with an exit code that is not accepted.
+    """
     stages: list[tuple[str, float, float, int, int]] = []
+    stopped, before = "", ended_children()
     with log.open("w") as err, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, text=True, env=os.environ | env) as running:
         tree = Tree(psutil.Process(running.pid))
         lock, done = threading.Lock(), threading.Event()
+        started = time.monotonic()
 
         def sample() -> None:
+            nonlocal stopped
             while not done.wait(EVERY):
                 with lock, suppress(psutil.Error):
                     tree.look()
+                    if time.monotonic() - started > most_s:
+                        stopped = f"{most_s:.0f} s"
+                    elif tree.now > most_bytes:
+                        stopped = f"{most_bytes / 1e9:.1f} GB"
+                    if stopped:
+                        tree.kill()
+                        return
 
         sampler = threading.Thread(target=sample, daemon=True)
-        started = time.monotonic()
         sampler.start()
         stages.append(("start", started, 0.0, 0, 0))
         assert running.stdout is not None
@@ -76,10 +116,11 @@ def run(command: Sequence[str], env: dict[str, str], log: Path) -> list[dict[str
         done.set()
         sampler.join()
         ended = time.monotonic()
-    if running.returncode:
+    if running.returncode not in accepted and not stopped:
         raise RuntimeError(f"{' '.join(command)} ended with {running.returncode}; see {log}")
     stages[-1] = (*stages[-1][:4], tree.peak)
-    ends = [*stages[1:], ("", ended, *tree.used(), 0)]
+    exact = [now - then for now, then in zip(ended_children(), before, strict=True)]
+    ends = [*stages[1:], ("", ended, *map(max, tree.used(), exact), 0)]
     records = [
         {
             "stage": name,
@@ -91,4 +132,5 @@ def run(command: Sequence[str], env: dict[str, str], log: Path) -> list[dict[str
         for (name, at, cpu, wrote, peak), end in zip(stages, ends, strict=True)
     ]
     total = {name: round(sum(each[name] for each in records), 3) for name in ("wall_s", "cpu_s", "bytes_written")}
-    return [*records, {"stage": "total", **total, "peak_rss_bytes": max(each["peak_rss_bytes"] for each in records)}]
+    total |= {"peak_rss_bytes": max(each["peak_rss_bytes"] for each in records)} | ({"stopped": stopped} if stopped else {})
+    return [*records, {"stage": "total", **total}]

@@ -1,6 +1,9 @@
-"""Nightlog as the bench runs it: `parse` (files to patterns), `json` (the same for lines of JSON), `night` (a first night, then the
-same night again) by the general model that ships, `trained` (the same by a model of a user's own, which needs encoder and torch) or `many`
-systems."""
+"""Nightlog as the bench runs it, in one process.
+
+`parse` (files to patterns), `json` (the same for lines of JSON), `night` (a first night by the general model that ships), `trained` (the
+same by a model of a user's own, which needs encoder and torch) or `many` systems. A second night comes in two forms, and follows the first
+in the same process: `again` (the same day once more, nothing new) and `next` (the next day's file, with new sessions of known templates).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from corpus import DS
+from corpus import DS, NEXT_DS
 from nightlog.lake.lake import Lake
 from nightlog.outcomes import Stage
 from nightlog.run.entry import local_bytes
@@ -55,7 +58,7 @@ def json_lines() -> System:
 
 
 def add_model(lake: Lake) -> None:
-    """A small model of the usual size with the weights that it starts from: what it says is worth nothing, what it costs is the same."""
+    """Add a small model of the usual size with untrained weights: its predictions are worth nothing, but they cost as much."""
     import torch
     from nightlog.detector.calibration import Calibration
     from nightlog.detector.manifest import Manifest
@@ -74,10 +77,11 @@ def add_model(lake: Lake) -> None:
     promote(lake, save(lake, Network(shape), vectors, manifest, {}, datetime.now(UTC)).version)
 
 
-def run(lake: Lake, systems: list[System], settings: Settings, run_id: str, stages: list[Stage], prefix: str = "") -> None:
+def run(lake: Lake, systems: list[System], settings: Settings, run_id: str, stages: list[Stage], prefix: str = "", ds: str = DS) -> None:
+    """Run stages of a night one by one, each announced under its name with the prefix."""
     for each in stages:
         stage(prefix + each.value)
-        night = Night(DS, run_id, systems, lake, settings, lambda: datetime.now(UTC))
+        night = Night(ds, run_id, systems, lake, settings, lambda: datetime.now(UTC))
         for outcome in night.run_stage(each):
             if outcome.outcome not in ("done", "incomplete"):  # without an LLM nobody judges what the history only ranks
                 raise SystemExit(f"{outcome.system} {each}: {outcome.outcome}: {outcome.detail}")
@@ -91,15 +95,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--lake", type=Path, required=True)
     parser.add_argument("--llm", type=Path, help="the recorded LLM's server")
-    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="Spark's settings in the place of those shipped")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="Spark's settings instead of those shipped")
     parser.add_argument("--files", action="store_true", help="HDFS lines stand in several files")
+    parser.add_argument("--second", nargs="*", choices=["again", "next"], default=["again"], help="nights after the first")
     given = parser.parse_args()
     own = dict(each.split("=", 1) for each in given.set)
     LOCAL.update(own)
     lake = Lake(
         given.lake, lambda: start_spark("nightlog bench", driver_memory=own.get("spark.driver.memory", "4g")), local_bytes(Settings())
     )
-    if not lake.runner.runs_locally(sum(path.stat().st_size for path in given.data.rglob("*") if path.is_file())):
+    if not lake.runner.runs_locally(sum(path.stat().st_size for path in given.data.rglob(f"*{DS}*") if path.is_file())):
         print("Spark is there" if lake.runner.spark else "", flush=True)  # its start is not a stage's time
     systems = [small(path.name) for path in sorted(given.data.iterdir()) if path.is_dir()] if given.what == "many" else [hdfs()]
     if given.files:
@@ -122,7 +127,8 @@ def main() -> None:
         address = server.stdout.readline().strip()
         settings = Settings(data=given.data, llm="openai", OPENAI_BASE_URL=address, OPENAI_API_KEY="recorded", device="cpu")
         run(lake, systems, settings, "first", list(Stage))
-        run(lake, systems, settings, "second", list(Stage), "again-")
+        for part in given.second:
+            run(lake, systems, settings, part, list(Stage), f"{part}-", NEXT_DS if part == "next" else DS)
         stage("end")
         server.terminate()
 

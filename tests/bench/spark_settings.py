@@ -13,9 +13,10 @@ import shutil
 import statistics
 from pathlib import Path
 
-from bench import APART, HERE, JOBS_PYTHON, OUT, ROOT
+from bench import HERE, JOBS_PYTHON, OUT, ROOT
 from corpus import build, build_json
 from measure import run
+from report import APART
 
 OPTIONS = "spark.driver.extraJavaOptions"
 VARIANTS: dict[str, dict[str, str]] = {
