@@ -79,6 +79,10 @@ class CommitUnknown(TransientError):
     """A commit failed, and the table's log, which says whether it was made all the same, cannot be read."""
 
 
+class LockLost(TransientError):
+    """Another process has taken over the lock of a system: this one had stopped, or could not reach the store, for too long."""
+
+
 class LakeFull(TransientError):
     """No space is left where the lake or temporary files are. Tried again: others' files may be gone by then."""
 

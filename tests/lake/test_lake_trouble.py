@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from nightlog.errors import LakeFull, LakeReadOnly, StoreRefused, TransientError
-from nightlog.lake.storage import clear_storage_errors, locked
+from nightlog.lake.locks import locked
+from nightlog.lake.storage import clear_storage_errors
 
 HOLDER = """
 import sys, time
-from nightlog.lake.storage import locked
+from nightlog.lake.locks import locked
 with locked(sys.argv[1], "shop"):
     print("held", flush=True)
     time.sleep(60)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from nightlog.errors import ConfigError
 from nightlog.lake.lake import Lake
+from nightlog.lake.locks import is_free, locked
 from nightlog.lake.query import run_outcomes
-from nightlog.lake.storage import is_free, locked
 from nightlog.lake.tables import NIGHTS, OUTCOMES, SCORES
 from nightlog.outcomes import Stage
 from nightlog.pages.model import system_outcome

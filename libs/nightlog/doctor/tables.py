@@ -17,6 +17,7 @@ from nightlog.doctor import CheckResult, error, ok, warning
 from nightlog.errors import NightlogError, SchemaMismatch
 from nightlog.history.general import general
 from nightlog.lake.lake import Lake
+from nightlog.lake.locks import check_leases, has_leases
 from nightlog.lake.maintain import leftovers
 from nightlog.lake.schema import missing_columns
 from nightlog.lake.storage import file_system, half_written_files, read_file
@@ -59,7 +60,7 @@ def folder(lake: Lake) -> Iterator[CheckResult]:
 
 
 def remote(root: str) -> Iterator[CheckResult]:
-    """Check that an object store can be reached."""
+    """Check that an object store can be reached, and that its lake can have locks."""
     from pyarrow.fs import FileType
 
     try:
@@ -68,11 +69,22 @@ def remote(root: str) -> Iterator[CheckResult]:
     except Exception as trouble:
         yield error(AREA, f"cannot be reached: {one_line(trouble)}", root, "see the credentials and the address of the object store")
         return
-    yield (
-        ok(AREA, "can be reached", root)
-        if there
-        else warning(AREA, "there is no lake yet", root, "the first night begins one: nightlog run")
-    )
+    if not there:
+        yield warning(AREA, "there is no lake yet", root, "the first night begins one: nightlog run")
+        return
+    yield ok(AREA, "can be reached", root)
+    yield locks(root)
+
+
+def locks(root: str) -> CheckResult:
+    """Check that the lake's locks can be written, and that they keep a second process out."""
+    if not has_leases(root):
+        return warning(AREA, "this kind of store has no locks", root, "start only one program at a time that writes to the lake")
+    try:
+        check_leases(root)
+    except NightlogError as trouble:
+        return error(AREA, str(trouble), root, "see docs/how-to/run-on-a-cluster.md")
+    return ok(AREA, "keeps a second process out (conditional writes)", root)
 
 
 def writable(place: Path) -> CheckResult:

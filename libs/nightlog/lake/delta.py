@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import CommitProperties, DeltaTable
 
+    from nightlog.lake.locks import Lock
+
 
 # Checkpoints forget removed files after this time (Delta's default is a week), and VACUUM takes forgotten files for leftovers. It is longer
 # than any `replay_days`, and just below the 30 days after which Delta's log ends.
@@ -46,11 +48,12 @@ def lake_root(given: Path | str) -> str:
 
 
 class DeltaTables:
-    """The tables under a root: a folder or the URI of an object store."""
+    """The tables under a root: a folder or the URI of an object store. `lock`, if there is one, must be held at each commit."""
 
     def __init__(self, root: Path | str):
         self.root = lake_root(root)
         self.opened: dict[str, DeltaTable] = {}
+        self.lock: Lock | None = None
 
     def path(self, spec: TableSpec) -> str:
         """Return the folder or the URI of a table."""

@@ -7,6 +7,7 @@ writes wait until it commits them, so that the systems of a night share their co
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as pads
     from pyspark.sql import DataFrame, SparkSession
+
+    from nightlog.lake.locks import Lock
 
     class ArrowTable(Protocol):
         """Stands for pyarrow.Table, which has no types here: so mypy refuses rows of another type than those of the table."""
@@ -103,6 +106,12 @@ class Lake(DeltaTables):
 
     # Write
 
+    def under(self, lock: Lock) -> Lake:
+        """Return this lake for the holder of a lock: each write checks first that it is still held."""
+        found = copy.copy(self)
+        found.lock = lock
+        return found
+
     def append(self, spec: TableSpec[Row], data: Data[Row]) -> None:
         """Add rows or part files. No rows make no commit."""
         if len(data):
@@ -126,7 +135,9 @@ class Lake(DeltaTables):
             self.write(Write(spec, table, merged=True, update=tuple(update)))
 
     def write(self, write: Write) -> None:
-        """Commit a write now. An empty slice of a table that is not there yet needs no commit."""
+        """Commit a write now. An empty slice of a table that is not there yet needs no commit. Raises LockLost."""
+        if self.lock is not None:
+            self.lock.check()
         if isinstance(write.data, tuple) or len(write.data) or self.exists(write.spec):
             commit_writes(self, [write])
 

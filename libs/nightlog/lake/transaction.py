@@ -8,10 +8,10 @@ are committed in the order in which they were first written, so that rows go in 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from nightlog.errors import CommitUnknown
+from nightlog.errors import CommitUnknown, NightlogError
 from nightlog.lake.delta import DeltaTables, Write, commit_writes, values_of
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import Part, part_batches
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Transaction(Lake):
-    """A lake whose writes wait for `commit`; its own reads see them, except through `dataset`.
+    """A lake whose writes wait for `commit`; its own reads see them, except through `dataset`. Nothing is committed if its `lock` is lost.
 
     Nothing is lost by dropping it: part files that were written for it are removed by VACUUM.
     """
@@ -122,8 +122,9 @@ def commit_together(lake: Lake, transactions: Sequence[Transaction]) -> dict[int
     If a commit fails, each transaction is tried alone. Returns the transactions (by their number) that could not be committed, each with
     the reason; the tables behind that one are not written for them.
     """
-    failed: dict[int, Exception] = {}
+    failed: dict[int, Exception] = dict(lost_locks(transactions, range(len(transactions))))
     for group in shared_commits([(number, write) for number, each in enumerate(transactions) for write in each.pending]):
+        failed |= lost_locks(transactions, {number for number, _ in group} - failed.keys())
         left = [(number, write) for number, write in group if number not in failed]
         writers = dict.fromkeys(number for number, _ in left)
         if not left:
@@ -144,6 +145,18 @@ def commit_together(lake: Lake, transactions: Sequence[Transaction]) -> dict[int
     for each in transactions:
         each.pending = []
     return failed
+
+
+def lost_locks(transactions: Sequence[Transaction], numbers: Iterable[int]) -> dict[int, NightlogError]:
+    """Return those of some transactions, by number, whose lock is lost or cannot be checked, each with the error."""
+    lost = {}
+    for number in numbers:
+        if (lock := transactions[number].lock) is not None:
+            try:
+                lock.check()
+            except NightlogError as error:
+                lost[number] = error
+    return lost
 
 
 def shared_commits(writes: Sequence[tuple[int, Write]]) -> list[list[tuple[int, Write]]]:

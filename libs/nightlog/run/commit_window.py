@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from nightlog.errors import outcome_of
+from nightlog.errors import LockLost, outcome_of
 from nightlog.lake.lake import Lake
 from nightlog.lake.storage import storage_error
 from nightlog.lake.transaction import Transaction, commit_together
@@ -53,26 +53,30 @@ class CommitWindow:
     def commit(self) -> list[Outcome]:
         """Commit the waiting transactions with one commit per table, then the outcomes, and release the locks.
 
-        Returns the outcomes; a system whose writes could not be committed has the error as its outcome.
+        Returns the outcomes; a system whose writes could not be committed has the error as its outcome. If a system's lock was lost, the
+        outcome is not recorded: it would be read as that of the process that has the system now.
         """
         with self.locks:
-            outcomes = commit_outcomes(self.lake, self.waiting)
-            self.progress.add(outcomes)
+            failed = commit_together(self.lake, [transaction for _, transaction in self.waiting])
+            outcomes = outcomes_after(self.lake, [outcome for outcome, _ in self.waiting], failed)
+            lost = {number for number in outcomes if isinstance(failed.get(number), LockLost)}
+            for number in lost:
+                self.progress.lose(outcomes[number])
+            self.progress.add([each for number, each in outcomes.items() if number not in lost])
         self.waiting, self.locks, self.since = [], ExitStack(), time.monotonic()
-        return outcomes
+        return list(outcomes.values())
 
 
-def commit_outcomes(lake: Lake, waiting: Sequence[tuple[Outcome | None, Transaction]]) -> list[Outcome]:
-    """Commit transactions, and return the outcomes of their systems, changed to the error if a system's writes failed."""
-    failed = commit_together(lake, [transaction for _, transaction in waiting])
-    outcomes = []
-    for number, (outcome, _) in enumerate(waiting):
+def outcomes_after(lake: Lake, outcomes: Sequence[Outcome | None], failed: Mapping[int, Exception]) -> dict[int, Outcome]:
+    """Return the outcomes of systems after their commits, by number: those whose writes failed are changed to the error."""
+    after = {}
+    for number, outcome in enumerate(outcomes):
         error = failed.get(number)
         if error is not None:
             log.error("the writes of %s could not be committed", outcome or "a system", exc_info=error)
         if outcome is not None and error is not None:
             kind, detail = outcome_of(storage_error(error, lake.root) or error)
-            outcomes.append(replace(outcome, outcome=kind, detail=detail))
+            after[number] = replace(outcome, outcome=kind, detail=detail)
         elif outcome is not None:
-            outcomes.append(outcome)
-    return outcomes
+            after[number] = outcome
+    return after

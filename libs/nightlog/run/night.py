@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from nightlog.errors import GateFailed, NightlogError, NoInput, first_line, outcome_of
 from nightlog.handoff.lineage import Place, with_lineage
 from nightlog.lake.lake import Lake
-from nightlog.lake.storage import clear_storage_errors, is_free, locked
+from nightlog.lake.locks import is_free, locked
+from nightlog.lake.storage import clear_storage_errors
 from nightlog.lake.tables import NIGHTS, ROUTES, SCORES
 from nightlog.lake.transaction import Transaction
 from nightlog.outcomes import SUCCESSES, Outcome, OutcomeKind, Stage
@@ -101,6 +103,9 @@ class Night:
 
         What it writes waits in the window. Yields the outcomes that are final: of this system, or of those that waited before it.
         """
+        if (lost := self.progress.lost.get(system.name)) is not None:
+            yield replace(lost, stage=step.stage, counts={}, seconds=0.0)
+            return
         if step.stage != Stage.INGEST and (other := self.progress.overtaken_by(system)) is not None:
             detail = f"run {other} began this night after this run did, so this run leaves the night to it"
             yield Outcome(system.name, step.stage, OutcomeKind.FAILED, detail, {}, 0.0)
@@ -119,16 +124,16 @@ class Night:
     def attempt(self, step: Step, system: System, versions: Versions, transaction: Transaction, window: CommitWindow) -> Outcome:
         """Run one stage for one system, which writes to its transaction. Returns the outcome; an error becomes one.
 
-        The system's lock is held until the window is committed.
+        The system's lock is held until the window is committed. Nothing is written if it is lost before that.
         """
         assert step.work is not None
-        lake, started = self.context.lake, time.monotonic()
+        lake, settings, started = self.context.lake, self.context.settings, time.monotonic()
         try:
             with clear_storage_errors(lake.root):
-                window.locks.enter_context(locked(lake.root, system.name))
-                counts, detail, kind = step.work(
-                    lake if step.writes_at_once else transaction, self.context, system, versions, self.progress
-                )
+                lock = locked(lake.root, system.name, lease_s=settings.lock_lease_s, owner=f"run {self.context.run_id}")
+                transaction.lock = window.locks.enter_context(lock)
+                written = lake.under(transaction.lock) if step.writes_at_once else transaction
+                counts, detail, kind = step.work(written, self.context, system, versions, self.progress)
         except (GateFailed, NoInput) as error:
             (kind, detail), counts = outcome_of(error), error.counts
         except Exception as error:
@@ -156,7 +161,8 @@ class Night:
             detail = failures.get(system.name)
             kind = OutcomeKind.DONE if detail is None else OutcomeKind.FAILED
             outcomes.append(Outcome(system.name, Stage.REPORT, kind, detail, {}, seconds))
-        self.progress.add([each for each in outcomes if not self.progress.overtaken_by(self.context.system(each.system))])
+        own = [each for each in outcomes if each.system not in self.progress.lost]
+        self.progress.add([each for each in own if not self.progress.overtaken_by(self.context.system(each.system))])
         yield from outcomes
 
 

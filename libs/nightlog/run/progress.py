@@ -34,6 +34,7 @@ class Progress:
         self.context = context
         self.latest: dict[tuple[str, Stage], RecordedOutcome] = {}
         self.begun: set[str] = set()
+        self.lost: dict[str, Outcome] = {}
         self.pinned: dict[str, Versions] = {}
         self.refresh()
 
@@ -45,6 +46,10 @@ class Progress:
         self.latest = {(each.system, each.stage): each for each in recorded}
         self.begun = {row["system"] for row in own if row["stage"] == Stage.INGEST}
         self.pinned |= {row["system"]: versions for row in own if (versions := Versions.from_row(row)) is not None}
+
+    def lose(self, outcome: Outcome) -> None:
+        """Leave a system to the process that has taken over its lock: this run neither records the outcome nor runs later stages."""
+        self.lost[outcome.system] = outcome
 
     def of(self, system: System) -> list[RecordedOutcome]:
         """Return the last outcomes of a system, in the order of the stages."""

@@ -1,0 +1,266 @@
+"""Leases: locks in an object store.
+
+A lease is a small object that its holder writes again and again. If it stays unchanged for the lease's length, another process may take
+it over. Each write is conditional: the store refuses it if the object is no longer the version that the writer has read. So of two writers
+one fails. No clocks are compared: a waiting process measures on its own clock for how long the object has not changed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from functools import lru_cache
+from threading import Event, RLock, Thread
+from typing import TYPE_CHECKING
+
+from nightlog.errors import LockLost, NightlogError, StoreRefused, TransientError
+from nightlog.lake.storage import ADVICE, store_error
+
+if TYPE_CHECKING:
+    from obstore import UpdateVersion
+    from obstore.store import ObjectStore
+
+log = logging.getLogger(__name__)
+
+LEASE_S, POLL_S = 60.0, 1.0
+# The object that `check_conditions` writes, and a version that no object has.
+PROBE = "conditions"
+NO_VERSION: UpdateVersion = {"e_tag": '"00000000000000000000000000000000"', "version": "1"}
+
+
+@dataclass(frozen=True)
+class Content:
+    """The content of a lock object. No two are equal: `token` is that of one holding, `number` counts its writes."""
+
+    token: str
+    holder: str
+    lease_s: float
+    number: int = 0
+    is_free: bool = False
+
+
+class Conflict(Exception):
+    """The store refused a conditional write: the object has another version, or is there already."""
+
+
+class LeaseStore:
+    """The lock objects of one lake.
+
+    Its methods raise StoreRefused, or TransientError if the store does not answer.
+    """
+
+    def __init__(self, address: str, store: ObjectStore):
+        self.address, self.store = address, store
+
+    def read(self, name: str) -> tuple[Content, UpdateVersion] | None:
+        """Return the content of a lock object and its version; None if there is no such object."""
+        import obstore
+
+        with self.store_errors():
+            try:
+                found = obstore.get(self.store, f"{name}.lock")
+                content = bytes(found.bytes())
+            except FileNotFoundError:
+                return None
+        try:
+            return Content(**json.loads(content)), version_of(found.meta.get("e_tag"), found.meta.get("version"))
+        except (ValueError, TypeError):
+            raise StoreRefused(
+                f"{self.address}/{name}.lock is no lock that this version wrote; remove it when no program writes to the lake"
+            ) from None
+
+    def write(self, name: str, content: Content, version: UpdateVersion | None) -> UpdateVersion:
+        """Replace the object if it has this version; None: if there is no such object. Returns the new version. Raises Conflict."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        with self.store_errors():
+            try:
+                written = obstore.put(self.store, f"{name}.lock", json.dumps(asdict(content)).encode(), mode=version or "create")
+            except (AlreadyExistsError, PreconditionError):
+                raise Conflict(name) from None
+        return version_of(written["e_tag"], written["version"])
+
+    def check_conditions(self) -> None:
+        """Check that the store observes conditions: it must not create an object twice, nor replace a version that is not there.
+
+        Some servers ignore the headers of conditional writes. Raises StoreRefused then.
+        """
+        content = Content("", "", 0.0)
+        with suppress(Conflict):
+            self.write(PROBE, content, None)
+        for version in (None, NO_VERSION):
+            try:
+                self.write(PROBE, content, version)
+            except Conflict:
+                continue
+            raise self.no_conditions()
+
+    def no_conditions(self) -> StoreRefused:
+        """Return the error for a store without conditional writes."""
+        return StoreRefused(
+            f"the object store of {self.address} has no conditional writes (If-None-Match, If-Match), so two programs could write to the "
+            f"lake at the same time; keep the lake in a store that has them, {ADVICE}"
+        )
+
+    @contextmanager
+    def store_errors(self) -> Iterator[None]:
+        """Raise errors of Nightlog instead of the library's."""
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except NotImplementedError:
+            raise self.no_conditions() from None
+        except (BaseError, OSError) as error:
+            raise store_error(str(error), f"the locks {self.address}") from error
+
+
+def version_of(e_tag: str | None, version: str | None) -> UpdateVersion:
+    """Return the version of an object as a condition: S3 and Azure compare ETags, Google's store compares generations."""
+    found: UpdateVersion = {}
+    if e_tag is not None:
+        found["e_tag"] = e_tag
+    if version is not None:
+        found["version"] = version
+    return found
+
+
+@lru_cache
+def lease_store(address: str) -> LeaseStore:
+    """Return the store of the lock objects at this address, once it is checked that it observes conditions."""
+    from obstore.store import from_url
+
+    opened = LeaseStore(address, from_url(address, retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=LEASE_S / 4)}))
+    opened.check_conditions()
+    return opened
+
+
+class Lease:
+    """A lock object that this process holds, renewed by a thread until `release`."""
+
+    def __init__(self, store: LeaseStore, name: str, content: Content):
+        self.store, self.name, self.content = store, name, content
+        self.version: UpdateVersion | None = None
+        self.renewed_at = 0.0
+        self.is_lost = False
+        self.ended = Event()
+        self.mutex = RLock()
+
+    def take(self, version: UpdateVersion | None) -> None:
+        """Write the object that has this version, or create it, and begin to renew it. Raises Conflict."""
+        self.version = version
+        self.write(self.content)
+        Thread(target=self.keep, name=f"lease of {self.name}", daemon=True).start()
+
+    def write(self, content: Content) -> None:
+        """Write the object with a new number.
+
+        A request whose answer was lost may have been carried out. So if the store refuses a write, the token in the object decides.
+
+        Raises: Conflict if the object is another holder's.
+        """
+        with self.mutex:
+            began = clock_s()
+            number = self.content.number + 1
+            try:
+                self.version = self.store.write(self.name, replace(content, number=number), self.version)
+            except Conflict:
+                found = self.store.read(self.name)
+                if found is None or found[0].token != content.token:
+                    raise
+                number = max(number, found[0].number) + 1
+                self.version = self.store.write(self.name, replace(content, number=number), found[1])
+            self.content, self.renewed_at = replace(content, number=number), began
+
+    def renew(self) -> None:
+        """Renew the lease. Raises LockLost if another process has taken it over."""
+        with self.mutex:
+            if self.ended.is_set():
+                return
+            try:
+                if not self.is_lost:
+                    self.write(self.content)
+                    return
+            except Conflict:
+                self.is_lost = True
+            raise LockLost(
+                f"{self.name}: another process has taken over the lock {self.store.address}/{self.name}.lock, because this one did not "
+                f"renew it for {self.content.lease_s:g} s. Nothing more of this stage is written; run it again"
+            )
+
+    def check(self) -> None:
+        """Raise LockLost if another process has taken over the lock.
+
+        It asks the store if the last renewal is older than half of the lease; until then nobody can take over the lock.
+        """
+        if self.is_lost or clock_s() - self.renewed_at > self.content.lease_s / 2:
+            self.renew()
+
+    def keep(self) -> None:
+        """Renew the lease three times in its length, until it is released or lost."""
+        while not self.ended.wait(self.content.lease_s / 3):
+            try:
+                self.renew()
+            except LockLost as error:
+                log.error("%s", error)
+                return
+            except NightlogError as error:
+                log.warning("the lock of %s could not be renewed; it is tried again: %s", self.name, error)
+
+    def release(self) -> None:
+        """Let others have the lock at once. If the store does not answer, they get it at the end of the lease."""
+        with self.mutex:
+            self.ended.set()
+            if self.is_lost:
+                return
+            try:
+                self.write(replace(self.content, is_free=True))
+            except Conflict:
+                self.is_lost = True
+                log.warning("the lock of %s was taken over before it was released", self.name)
+            except NightlogError as error:
+                log.warning("the lock of %s was not released, so others wait for the end of its lease: %s", self.name, error)
+
+
+def acquire(store: LeaseStore, name: str, wait_s: float, lease_s: float, owner: str) -> Lease:
+    """Return the lease of this name as soon as nobody holds it. Raises TransientError, with the holder, after `wait_s` seconds."""
+    holder = ", ".join(filter(None, (owner, f"process {os.getpid()} on {socket.gethostname()}")))
+    lease = Lease(store, name, Content(uuid.uuid4().hex, holder, lease_s))
+    deadline, seen, seen_at = clock_s() + wait_s, None, 0.0
+    while True:
+        content, version = store.read(name) or (None, None)
+        if content is None or content.is_free or (version == seen and clock_s() - seen_at > content.lease_s):
+            with suppress(Conflict):
+                lease.take(version)
+                if content is not None and not content.is_free:
+                    log.warning("the lock of %s was taken over from %s, who did not renew it", name, content.holder)
+                return lease
+            continue  # somebody else was quicker
+        if version != seen:
+            seen, seen_at = version, clock_s()
+        if clock_s() > deadline:
+            raise TransientError(
+                f"another process has worked on {name} for {wait_s:.0f} s ({content.holder}; its lock is {store.address}/{name}.lock); "
+                "this one tries again later"
+            )
+        time.sleep(min(POLL_S, content.lease_s / 4))
+
+
+def is_held(store: LeaseStore, name: str) -> bool:
+    """Return true if the lease was not released, even if it is no longer renewed."""
+    found = store.read(name)
+    return found is not None and not found[0].is_free
+
+
+def clock_s() -> float:
+    """Return seconds of this machine's clock, which runs on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
