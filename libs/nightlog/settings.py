@@ -153,7 +153,7 @@ class Settings(BaseSettings):
         None,
         ge=0,
         description="work on at most so many MiB of text is done by this machine's processes, more by Spark; 0: Spark does all; "
-        "default: 2048 where the master is local, else 256",
+        "default: 256, or text of any size if the master is local",
     )
     driver_memory: str = Field("4g", description="of Spark's driver")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where encoder and small model run")

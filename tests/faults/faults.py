@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT / "tests" / "night"), str(ROOT / "tests")]
 from disk import enter_namespace, troubles  # noqa: E402
 from kills import Result, kill_at_any_moment, kill_at_commits, make_world  # noqa: E402
 from models import kill_models, kill_promotions, make_models  # noqa: E402
-from workers import BULK, COLUMNS, FEED, kill_parts  # noqa: E402
+from workers import BULK, COLUMNS, FEED, HEAP, OF_POOL, OF_SPARK, kill_parts  # noqa: E402
 from world import Logs  # noqa: E402
 
 OUT = ROOT / "build" / "faults"
@@ -45,8 +45,9 @@ def results(part: str, seed: int) -> Iterator[Result]:
         case "teaching":
             yield from kill_models(*make_models(OUT / part))
         case "workers":
-            yield from kill_parts(make_world(OUT / part / "bulk", {"bulk": BULK}, items_per_call=200))
-            for each in kill_parts(make_world(OUT / part / "feed", {"feed": FEED}, items_per_call=200), ("parse",)):
+            yield from kill_parts(make_world(OUT / part / "heap", {"heap": HEAP}, ("ingest", "parse")), OF_POOL)
+            yield from kill_parts(make_world(OUT / part / "bulk", {"bulk": BULK}, items_per_call=200), OF_SPARK)
+            for each in kill_parts(make_world(OUT / part / "feed", {"feed": FEED}, items_per_call=200), OF_SPARK, ("parse",)):
                 yield replace(each, how=f"{each.how}, of JSON lines")
             for each in kill_at_commits(make_world(OUT / part / "columns", {"columns": COLUMNS}), ("parse",), only=" Spark "):
                 yield replace(each, how=f"{each.how} of Spark")

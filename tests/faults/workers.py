@@ -1,4 +1,4 @@
-"""Kill what Spark runs: its JVM, or one of its Python workers, in the middle of a stage; then go on, and compare."""
+"""Kill a worker process, the JVM of Spark, or one of its Python workers in the middle of a stage; then go on, and compare."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from kills import WAYS, Result, World, goes_on, judged
@@ -18,62 +19,83 @@ from world import DS, Logs, stored_questions
 BULK = Logs(10_000, days=(DS,), ending=".log")
 FEED = Logs(10_000, "json", days=(DS,), ending=".log")
 COLUMNS = Logs(60, "columns", days=(DS,))
-VICTIMS = {"the JVM of Spark": "org.apache.spark", "a Python worker of Spark": "pyspark.daemon"}
+# More than one task of 64 MiB, so that this machine's processes have work.
+HEAP = Logs(90_000, days=(DS,), ending=".log")
 TRIES = 6
+
+
+@dataclass(frozen=True)
+class Victim:
+    """What is killed, after the first worker has appeared: the youngest process with `mark` in its command line.
+
+    `server`: the word in the command lines of the workers and of the process that they are forked from. `code`: with which the stage ends.
+    """
+
+    name: str
+    mark: str
+    server: str
+    code: int
+    settings: Mapping[str, str]
+
+
 SPARK = {"NIGHTLOG_LOCAL_MIB": "1"}  # by default these lines are too few for Spark
+OF_SPARK = (
+    Victim("the JVM of Spark", "org.apache.spark", "pyspark.daemon", 20, SPARK),
+    Victim("a Python worker of Spark", "pyspark.daemon", "pyspark.daemon", 20, SPARK),
+)
+OF_POOL = (Victim("a worker process", "multiprocessing.forkserver", "multiprocessing.forkserver", 0, {}),)
 
 
-def youngest(session: int, mark: str) -> int | None:
-    """The process of a session that was started last among those with this mark in their command lines: of daemon and workers a worker."""
-    found = [pid for pid, command in members(session).items() if mark in command and pid != session]
-    workers = found if "daemon" not in mark else sorted(found)[1:]
-    return max(workers, default=None)
+def youngest(session: int, mark: str, server: str) -> int | None:
+    """The process of a session that was started last among those with this mark in their command lines, except what workers fork from."""
+    found = sorted(pid for pid, command in members(session).items() if mark in command and pid != session)
+    return max(found[1:] if mark == server else found, default=None)
 
 
-def kill_part(world: World, stage: str, victim: str, number: int) -> Result:
-    """Kill the victim a moment after the first Python worker of the stage has appeared; sooner, where the stage had ended well before."""
+def kill_part(world: World, stage: str, victim: Victim, number: int) -> Result:
+    """Kill the victim a moment after the first worker of the stage has appeared; sooner, where the stage had ended well before."""
     name = f"{stage}-part-{number}"
     folder = world.folder / "logs" / name
     told = ""
 
     def strike(session: int) -> None:
         nonlocal told
-        while youngest(session, "pyspark.daemon") is None:
+        while youngest(session, victim.server, victim.server) is None:
             if not Path(f"/proc/{session}").exists() or "Z" in Path(f"/proc/{session}/stat").read_text().rpartition(")")[2].split()[0]:
                 return
             time.sleep(0.01)
         time.sleep(delay)
-        if (pid := youngest(session, VICTIMS[victim])) is not None:
+        if (pid := youngest(session, victim.mark, victim.server)) is not None:
             os.kill(pid, signal.SIGKILL)
-            told = f"{delay:.2f} s after the first Python worker"
+            told = f"{delay:.2f} s after the first worker"
 
     for attempt in range(TRIES):
         delay = 0.8 / 2**attempt
         lake = world.copy(stage, name)
-        ended = run([world.job(stage, lake, "night")], world.environment(lake) | SPARK, folder, meanwhile=strike)
-        if ended.code:
+        ended = run([world.job(stage, lake, "night")], world.environment(lake) | victim.settings, folder, meanwhile=strike)
+        if ended.code or "was killed" in ended.said:
             break
     n_requests, stored = len(world.llm.requests), stored_questions(Lake(lake))
-    way = WAYS[number % 2]
-    how = f"SIGKILL to {victim} in the middle of `{stage}`"
+    way = WAYS[number % 2] if len(world.stages) > 2 else WAYS[1]  # a whole night would make more tables than the world has
+    how = f"SIGKILL to {victim.name} in the middle of `{stage}`"
     result = judged(
         world,
         lake,
-        f"{victim} is killed",
+        f"{victim.name} is killed",
         how,
         f"{stage}, {told}, exit {ended.code}, then {way}",
         goes_on(world, lake, stage, way, folder),
         n_requests,
         stored,
     )
-    if ended.code != 20:
-        wrong = f"{stage} ended with {ended.code}, 20 was due: {ended.said[-600:]}"
+    if ended.code != victim.code or not (ended.code or "was killed" in ended.said):
+        wrong = f"{stage} ended with {ended.code}, {victim.code} was due after a kill: {ended.said[-600:]}"
         result = Result(result.fault, how, result.point, "NOT as due", result.lost, result.doubled, result.asked_again, wrong)
     shutil.rmtree(lake)
     return result
 
 
-def kill_parts(world: World, stages: tuple[str, ...] = ("ingest", "parse")) -> Iterator[Result]:
-    """Both victims in each stage that has work for Spark."""
-    for number, (stage, victim) in enumerate((stage, victim) for stage in stages for victim in VICTIMS):
+def kill_parts(world: World, victims: Sequence[Victim], stages: Sequence[str] = ("ingest", "parse")) -> Iterator[Result]:
+    """Kill each victim in each stage that has work for it."""
+    for number, (stage, victim) in enumerate((stage, victim) for stage in stages for victim in victims):
         yield kill_part(world, stage, victim, number)

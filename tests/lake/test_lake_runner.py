@@ -1,4 +1,4 @@
-"""The runner: where work of which size is done, and what becomes of it when a process is killed."""
+"""The runner: the place of work of each size, and its outcome if a process is killed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 from nightlog.errors import FormatError, TransientError
+from nightlog.lake.pool import count_cores
 from nightlog.lake.runner import LOCAL_BYTES, ONE_PROCESS_BYTES, Runner
 
 MUCH = ONE_PROCESS_BYTES + 1
@@ -20,6 +24,14 @@ def where(task: int) -> tuple[int, int]:
     return task, os.getpid()
 
 
+def double(task: int) -> int:
+    return 2 * task
+
+
+def refuse_results(results: Iterable[int]) -> int:
+    raise ValueError(f"{next(iter(results))} is enough")
+
+
 def refuse(task: int) -> int:
     raise FormatError(f"task {task} cannot be read")
 
@@ -27,6 +39,23 @@ def refuse(task: int) -> int:
 def die(task: int) -> int:
     os.kill(os.getpid(), signal.SIGKILL)
     return task
+
+
+def die_at_first(task: int, folder: Path) -> int:
+    """Die unless this task was tried before."""
+    if task % 3 == 0 and not (tried := folder / str(task)).exists():
+        tried.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return task
+
+
+def letters_of(task: str) -> Iterator[tuple[int, str]]:
+    """Split a word into its letters; the key is the number of the letter in the alphabet, modulo 3."""
+    return ((ord(letter) % 3, letter) for letter in task)
+
+
+def sorted_letters(key: int, letters: Iterable[str]) -> tuple[int, str]:
+    return key, "".join(sorted(letters))
 
 
 def test_a_little_work_stays_here_and_more_goes_to_other_processes_in_order() -> None:
@@ -60,12 +89,68 @@ def test_an_error_of_a_task_arrives_as_it_was_raised() -> None:
     runner.close()
 
 
-def test_a_killed_process_is_a_transient_error_and_the_next_run_works() -> None:
+def test_the_task_of_a_killed_process_is_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     runner = Runner()
-    with pytest.raises(TransientError, match="worker process was killed"):
+    tasks = list(range(10))
+    assert runner.run(tasks, partial(die_at_first, folder=tmp_path), MUCH) == tasks
+    assert len(list(tmp_path.iterdir())) == 4
+    assert caplog.text.count("a worker process was killed (exit -9)") == 4
+    runner.close()
+
+
+def test_a_task_whose_processes_are_killed_each_time_is_a_transient_error_and_the_next_run_works() -> None:
+    runner = Runner()
+    with pytest.raises(TransientError, match="4 times at the same task"):
         runner.run([1, 2], die, MUCH)
     assert [task for task, _ in runner.run([1, 2], where, MUCH)] == [1, 2]
     runner.close()
+
+
+def test_an_idle_process_that_was_killed_is_replaced() -> None:
+    runner = Runner()
+    for _, process in runner.run([1, 2, 3], where, MUCH):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    assert [task for task, _ in runner.run([1, 2, 3], where, MUCH)] == [1, 2, 3]
+    runner.close()
+
+
+@pytest.mark.parametrize("n_bytes", [1, MUCH])
+def test_results_are_joined_as_they_come(n_bytes: int) -> None:
+    runner = Runner()
+    assert runner.run_joined(list(range(20)), double, sum, n_bytes) == 2 * sum(range(20))
+    runner.close()
+
+
+def test_processes_of_tasks_that_nobody_waits_for_are_ended() -> None:
+    runner = Runner()
+    with pytest.raises(ValueError, match="enough"):
+        runner.run_joined(list(range(20)), double, refuse_results, MUCH)
+    assert [task for task, _ in runner.run([1, 2], where, MUCH)] == [1, 2]
+    runner.close()
+
+
+@pytest.mark.parametrize("n_bytes", [1, MUCH])
+def test_each_key_gets_all_its_values_and_no_file_is_left(n_bytes: int, tmp_path: Path) -> None:
+    runner = Runner(scratch=str(tmp_path))
+    words = ["night", "log", "", "day"]
+    found = runner.run_shuffled(words, letters_of, 4, sorted_letters, n_bytes)
+    assert sorted(found) == [(0, "ilo"), (1, "adggy"), (2, "hnt"), (3, "")]
+    assert list(tmp_path.iterdir()) == []
+    runner.close()
+
+
+def test_cores_are_those_of_the_control_group_and_of_those_above_it(tmp_path: Path) -> None:
+    own, groups = tmp_path / "cgroup", tmp_path / "groups"
+    (groups / "slice" / "unit").mkdir(parents=True)
+    assert count_cores(groups, own) == len(os.sched_getaffinity(0))
+    own.write_text("0::/slice/unit\n")
+    (groups / "slice" / "unit" / "cpu.max").write_text("max 100000\n")
+    assert count_cores(groups, own) == len(os.sched_getaffinity(0))
+    (groups / "slice" / "cpu.max").write_text("100000 100000\n")
+    assert count_cores(groups, own) == 1
+    (groups / "slice" / "unit" / "cpu.max").write_text("20000 100000\n")
+    assert count_cores(groups, own) == 1
 
 
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:

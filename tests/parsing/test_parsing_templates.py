@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from nightlog.lake import runner
+from nightlog.lake.lake import Lake
 from nightlog.onboarding.trial import mine_messages
+from nightlog.parsing import parse
 from nightlog.systems.spec import Header, Templates
-from nightlog.templates.miner import BLANKS, WILDCARD, Cluster, Miner, mine, mine_templates, similarity_of_words, template_id
+from nightlog.templates.miner import WILDCARD, Cluster, MessageGroup, Miner, mine_group, similarity_of_words, template_id
 from parsing_help import make_system, parsed_lines
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 KNOWN = ["template_id", "widened", "first_message", "token_count", "ordinal"]
 NOTHING = pd.DataFrame({name: [] for name in KNOWN})
@@ -39,11 +42,10 @@ def mined(messages: list[str], known: pd.DataFrame = NOTHING, config: Templates 
     groups: dict[int, list[str]] = defaultdict(list)
     for message in messages:
         groups[len(message.split())].append(message)
-    group = mine("app", config)
     frames = []
     for count, members in groups.items():
         new = pd.DataFrame({"message_id": range(len(members)), "message": members})
-        frames.append(group((count,), new, known[known["token_count"] == count]))
+        frames.append(mine_group(MessageGroup(count, new, known[known["token_count"] == count]), "app", config))
     return pd.concat(frames).sort_values("message").reset_index(drop=True)
 
 
@@ -213,32 +215,23 @@ def test_a_template_is_restored_with_its_widened_text() -> None:
     assert miner.text(number) == f"user {WILDCARD} left at once"
 
 
-# On Spark
-
-
-def test_spark_mines_what_plain_python_mines_whatever_the_partitions(spark: SparkSession) -> None:
+@pytest.mark.parametrize("way", ["this process", "other processes", "Spark"])
+def test_messages_are_mined_alike_wherever_the_work_is_done(
+    way: str, spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     messages = corpus()
     half = [message for message in messages if len(message) % 2]
-    known = known_after(mined(half))
-    shape = "template_id string, widened string, first_message string, token_count int, ordinal long"
-    before = spark.createDataFrame(known.astype({"token_count": int, "ordinal": int}), shape)
-    expected = mined(sorted(set(messages) - set(half)), known)
-    for seed, parts in ((0, 1), (1, 5)):
-        fresh = random.Random(seed).sample(sorted(set(messages) - set(half)), len(set(messages) - set(half)))
-        new = spark.createDataFrame(list(enumerate(fresh)), "message_id long, message string").repartition(parts)
-        found = mine_templates(new, before, "app", CONFIG).toPandas().sort_values("message").reset_index(drop=True)
-        pd.testing.assert_frame_equal(
-            found.drop(columns="message_id"), expected.drop(columns="message_id"), check_dtype=False, check_index_type=False
-        )
-
-
-def test_spark_and_python_agree_on_what_a_blank_is(spark: SparkSession) -> None:
-    letters = [chr(point) for point in range(1, 0x3100) if not 0xD800 <= point < 0xE000]
-    rows = spark.createDataFrame([(f"a{letter}b",) for letter in letters], "message string")
-    words = F.size(F.filter(F.split("message", BLANKS), lambda token: token != ""))
-    counted = {row["message"]: row["n"] for row in rows.select("message", words.alias("n")).collect()}
-    assert {message for message, n in counted.items() if n == 2} == {f"a{letter}b" for letter in letters if letter.isspace()}
-    assert [message for message, n in counted.items() if n != len(message.split())] == []
+    known, fresh = known_after(mined(half)), sorted(set(messages) - set(half))
+    expected = mined(fresh, known)
+    random.Random(1).shuffle(fresh)
+    lake = Lake(tmp_path, None if way != "Spark" else spark, 0)
+    new = pd.DataFrame({"message_id": range(len(fresh)), "message": fresh})
+    if way == "other processes":
+        monkeypatch.setattr(runner, "ONE_PROCESS_BYTES", 0)
+    found = parse.mine_messages(lake, new, known, make_system(name="app", templates=CONFIG))
+    lake.runner.close()
+    in_order = found.sort_values("message").reset_index(drop=True)
+    pd.testing.assert_frame_equal(in_order.drop(columns="message_id"), expected.drop(columns="message_id"), check_dtype=False)
 
 
 def templates_of(messages: list[str], version: int = 2) -> dict[str, str]:

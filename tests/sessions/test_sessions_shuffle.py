@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from nightlog.lake import runner
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import write_part
 from nightlog.lake.tables import COUNTS_TABLE, PATTERNS, READINGS, SESSIONS, WAITING
@@ -54,17 +55,23 @@ def parsed(lake: Lake, data: Path) -> Lake:
     return lake
 
 
-def test_sessions_are_the_same_if_counts_are_read_or_sent(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", ["other processes", "Spark"])
+def test_sessions_are_the_same_if_counts_are_read_or_sent(
+    way: str, spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_files(tmp_path)
     read = parsed(Lake(tmp_path / "read"), tmp_path)
     for name, value in {"COUNTS_PER_TASK": 20, "MOST_READERS": 2}.items():
         monkeypatch.setattr(write, name, value)
-    sent = parsed(Lake(tmp_path / "sent", spark, local_bytes=0), tmp_path)
+    monkeypatch.setattr(runner, "ONE_PROCESS_BYTES", 0)
+    sent = parsed(Lake(tmp_path / "sent", spark, 0) if way == "Spark" else Lake(tmp_path / "sent"), tmp_path)
     assert len(sent.parts(SESSIONS, system="shop", ds=DAYS[1])) > write.MOST_READERS
     for spec in (SESSIONS, PATTERNS, WAITING, READINGS):
         rows = comparable_rows(read, spec)
         assert rows == comparable_rows(sent, spec)
         assert rows
+    if way != "Spark":  # the session is that of other tests
+        sent.close()
 
 
 def test_a_part_is_split_into_ranges_without_loss(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def detect(lake: Lake, system: System, ds: str, model: Model, device: str = "aut
     texts = template_texts(lake, system.name)
     templates = (names, vectors, tuple(texts[name] for name in names))
     counted = system.session.kind == "id"
-    if not patterns or lake.runner.runs_locally(PATTERN_BYTES * len(patterns)):
+    if not patterns or lake.runner.runs_here(PATTERN_BYTES * len(patterns)):
         rows = score_patterns(pd.DataFrame(patterns), model, templates, counted, device).to_dict("records") if patterns else []
         lake.replace(SCORES, [row | {"model": model.version} for row in rows], system=system.name, ds=ds)
         return {"n_scored": len(rows)}

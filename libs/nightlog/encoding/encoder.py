@@ -144,7 +144,7 @@ def embed(lake: Lake, system: System, device: str = "auto") -> dict[str, int]:
     known = {row["template_id"] for row in vectors if row["encoder"] == ENCODER}
     texts = template_texts(lake, system.name)
     new = sorted(texts.keys() - known)
-    if new and lake.runner.runs_locally(TEXT_BYTES * len(new)):
+    if new and lake.runner.runs_here(TEXT_BYTES * len(new)):
         found = encoder_here(device)(np.array([texts[name] for name in new], dtype=object))
         made: list[VectorRow] = [
             {"system": system.name, "template_id": name, "encoder": ENCODER, "vector": vector.tolist()}

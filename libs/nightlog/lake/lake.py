@@ -43,9 +43,9 @@ class Lake(DeltaTables):
     Args: spark: a session, or a function that starts one when it is first needed; None if only this process works. local_bytes: see Runner.
     """
 
-    def __init__(self, root: Path | str, spark: SparkSession | Callable[[], SparkSession] | None = None, local_bytes: int = LOCAL_BYTES):
+    def __init__(self, root: Path | str, spark: SparkSession | Callable[[], SparkSession] | None = None, local_bytes: float = LOCAL_BYTES):
         super().__init__(root)
-        self.runner = Runner(spark, local_bytes)
+        self.runner = Runner(spark, local_bytes, None if "://" in self.root else self.root)
 
     # Read
 

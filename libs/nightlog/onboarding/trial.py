@@ -128,7 +128,7 @@ def mine_messages(messages: Sequence[str], system: System) -> dict[str, str]:
     """Each distinct masked message's template text, by the project's own miner, as on a system's first night."""
     import pandas as pd
 
-    from nightlog.templates.miner import mine
+    from nightlog.templates.miner import MessageGroup, mine_group
 
     by_length: defaultdict[int, list[str]] = defaultdict(list)
     for message in sorted(set(messages)):
@@ -136,7 +136,8 @@ def mine_messages(messages: Sequence[str], system: System) -> dict[str, str]:
     nothing = pd.DataFrame({name: [] for name in ("template_id", "widened", "first_message", "ordinal")})
     found: dict[str, str] = {}
     for length, same in by_length.items():
-        mined = mine(system.name, system.templates)((length,), pd.DataFrame({"message_id": range(len(same)), "message": same}), nothing)
+        group = MessageGroup(length, pd.DataFrame({"message_id": range(len(same)), "message": same}), nothing)
+        mined = mine_group(group, system.name, system.templates)
         final = dict(zip(mined["template_id"], mined["widened"], strict=True))
         found |= {message: final[template] for message, template in zip(mined["message"], mined["template_id"], strict=True)}
     return found

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import write_part
-from nightlog.lake.schema import spark_schema
 from nightlog.lake.tables import (
     COUNTS_TABLE,
     EVENTS_TABLE,
@@ -31,7 +30,7 @@ from nightlog.parsing.readings import GONE, LINES, RULES, Readings
 from nightlog.sessions.waiting import WaitingList
 from nightlog.sessions.write import earlier_days, write_sessions
 from nightlog.systems.spec import System
-from nightlog.templates.miner import WILDCARD, mine, mine_templates
+from nightlog.templates.miner import WILDCARD, MessageGroup, mine_group
 
 # Bytes of a usual line, and bytes of text that take as long as to mine a message.
 LINE_BYTES, MESSAGE_BYTES = 128, 51200
@@ -188,13 +187,11 @@ def within_cap(messages: pd.Series[str], room: int) -> pd.Series[str]:
 
 
 def mine_messages(lake: Lake, new: pd.DataFrame, known: pd.DataFrame, system: System) -> pd.DataFrame:
-    """Give each new message its template, in this process where they are few. Args and result as those of `mine_templates`."""
-    if not lake.runner.runs_locally(MESSAGE_BYTES * len(new)):
-        spark = lake.runner.spark
-        before = spark.createDataFrame(known, spark_schema(TEMPLATES)) if len(known) else spark.createDataFrame([], spark_schema(TEMPLATES))
-        found = mine_templates(spark.createDataFrame(new, "message_id long, message string"), before, system.name, system.templates)
-        return cast("pd.DataFrame", found.toPandas())
-    mine_group = mine(system.name, system.templates)
+    """Give each new message its template, a task per token count.
+
+    Args: new (message_id, message), distinct and never seen before; known: rows of silver.templates. Returns: as `mine_group`.
+    """
     n_tokens = new["message"].map(lambda message: len(message.split()))
-    groups = [mine_group((n,), group, known[known["token_count"] == n]) for n, group in new.groupby(n_tokens)]
-    return pd.concat(groups, ignore_index=True)
+    groups = [MessageGroup(int(n), group, known[known["token_count"] == n]) for n, group in new.groupby(n_tokens)]
+    work = partial(mine_group, system=system.name, config=system.templates)
+    return pd.concat(lake.runner.run(groups, work, MESSAGE_BYTES * len(new)), ignore_index=True)

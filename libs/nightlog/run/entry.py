@@ -81,7 +81,7 @@ def load_own(settings: Settings) -> list[str]:
     return [parse_system(path.read_text(encoding="utf-8"), str(path)).name for path in own_files(settings.systems)]
 
 
-def local_bytes(settings: Settings) -> int:
+def local_bytes(settings: Settings) -> float:
     """Return the bytes of text up to which work is done on this machine, see `nightlog.lake.runner`.
 
     Where `spark-submit` has started Spark, its master is not known yet, and may be a cluster.

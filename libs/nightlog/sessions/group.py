@@ -292,9 +292,14 @@ def merge_patterns(found: Iterable[Mapping[str, Pattern]]) -> dict[str, Pattern]
     """Return the patterns of several groups of sessions as of one."""
     whole: dict[str, Pattern] = {}
     for each in found:
-        for name, pattern in each.items():
-            before = whole.setdefault(name, pattern)
-            if before is not pattern:
-                example = min(before.example_session_id, pattern.example_session_id)
-                whole[name] = Pattern(pattern.events, before.n_sessions + pattern.n_sessions, example)
+        add_patterns(whole, each)
     return whole
+
+
+def add_patterns(whole: dict[str, Pattern], found: Mapping[str, Pattern]) -> None:
+    """Add the patterns of a group of sessions to those of others."""
+    for name, pattern in found.items():
+        before = whole.setdefault(name, pattern)
+        if before is not pattern:
+            example = min(before.example_session_id, pattern.example_session_id)
+            whole[name] = Pattern(pattern.events, before.n_sessions + pattern.n_sessions, example)

@@ -19,7 +19,7 @@ from nightlog.lake.tables import COUNTS_TABLE, MESSAGES, PATTERNS, SESSIONS
 from nightlog.parsing.events import BUCKETS
 from nightlog.parsing.readings import Readings
 from nightlog.sessions import group
-from nightlog.sessions.group import Assignment, Grouped, Pattern, fingerprint, group_sessions, merge_patterns, question_id
+from nightlog.sessions.group import Assignment, Grouped, Pattern, add_patterns, fingerprint, group_sessions, merge_patterns, question_id
 from nightlog.sessions.waiting import LONGEST_WAIT_DAYS, NONE_DUE, WaitingList, days_between, settle_window
 from nightlog.systems.spec import System
 
@@ -27,7 +27,7 @@ from nightlog.systems.spec import System
 COUNTS_PER_TASK, COUNT_BYTES = 1_500_000, 64
 # A session of more events than this is noted: an id that so much has in common tells little.
 LONG_SESSION = 1_000_000
-# Each task opens all parts; if there were more tasks than these, the parts are read once, and their rows sent to the tasks.
+# Each task opens all parts; if there were more tasks than these, each part is read once, and its rows are sent to the tasks.
 MOST_READERS = 8
 COLUMNS = ["session_id", "message_id", "n", "first_at", "last_at", "bucket"]
 
@@ -166,13 +166,12 @@ def group_night(
         write,
     )
     n_due = len(due.column("session_id").unique())
-    if len(tasks) <= MOST_READERS or lake.runner.runs_locally(COUNT_BYTES * n):
-        results = lake.runner.run(tasks, partial(group_buckets, shared=shared), COUNT_BYTES * n)
-    else:
-        alone = replace(shared, parts=())
-        split = partial(split_part, root=lake.root, edges=edges)
-        results = lake.runner.run_shuffled(parts, split, len(tasks), partial(group_sent, shared=alone))
-    return join_results(results, n_due)
+    n_bytes = COUNT_BYTES * n
+    if len(tasks) <= MOST_READERS:
+        return join_results(lake.runner.run(tasks, partial(group_buckets, shared=shared), n_bytes), n_due)
+    alone = replace(shared, parts=())
+    split = partial(split_part, root=lake.root, edges=edges)
+    return join_results(lake.runner.run_shuffled(parts, split, len(tasks), partial(group_sent, shared=alone), n_bytes), n_due)
 
 
 def group_buckets(buckets: tuple[int, int], shared: Task) -> Result:
@@ -225,26 +224,38 @@ def group_counts(counts: Iterable[tuple[str, pa.Table]], shared: Task) -> Result
     return Result(grouped, written, n_long, content)
 
 
-def join_results(results: Sequence[Result], n_due: int) -> Result:
-    """Return several tasks' results as one. Of `n_due` sessions those that no task has seen have no events left: no rule can judge them."""
-    empty, again = group.SESSIONS.empty_table(), [each.grouped.again for each in results]
-    none_unchanged = group.UNCHANGED.empty_table()
-    n_gone = n_due - sum(each.grouped.n_due for each in results)
-    whole = Grouped(
-        empty,
-        pa.concat_tables([empty, *(each.grouped.waiting for each in results)]),
-        pa.concat_tables([none_unchanged, *(each.grouped.unchanged for each in results)]),
-        merge_patterns(each.grouped.patterns for each in results),
-        pa.concat_arrays([pa.array([], pa.string()), *again]),
-        n_gone + sum(each.grouped.n_ids for each in results),
-        n_due,
-        n_gone + sum(each.grouped.n_outside for each in results),
-    )
-    content: dict[str, int] = {}
+def join_results(results: Iterable[Result], n_due: int) -> Result:
+    """Return several tasks' results as one. Of `n_due` sessions those that no task has seen have no events left: no rule can judge them.
+
+    Only what each night needs of each session is kept: of those that wait or are judged elsewhere, and the ids of those judged again.
+    """
+    waiting, unchanged, again = [group.SESSIONS.empty_table()], [group.UNCHANGED.empty_table()], [pa.array([], pa.string())]
+    patterns: dict[str, Pattern] = {}
+    whole = Result(Grouped(waiting[0], waiting[0], unchanged[0], patterns, again[0]))
     for each in results:
+        grouped = each.grouped
+        waiting.append(grouped.waiting)
+        unchanged.append(grouped.unchanged)
+        again.append(grouped.again)
+        add_patterns(patterns, grouped.patterns)
+        whole.grouped.n_ids += grouped.n_ids
+        whole.grouped.n_due += grouped.n_due
+        whole.grouped.n_outside += grouped.n_outside
+        whole.parts += each.parts
+        whole.n_long += each.n_long
         for day, value in each.content.items():
-            content[day] = (content.get(day, 0) + value) % (1 << 64)
-    return Result(whole, [part for each in results for part in each.parts], sum(each.n_long for each in results), content)
+            whole.content[day] = (whole.content.get(day, 0) + value) % (1 << 64)
+    n_gone = n_due - whole.grouped.n_due
+    whole.grouped = replace(
+        whole.grouped,
+        waiting=pa.concat_tables(waiting),
+        unchanged=pa.concat_tables(unchanged),
+        again=pa.concat_arrays(again),
+        n_ids=n_gone + whole.grouped.n_ids,
+        n_due=n_due,
+        n_outside=n_gone + whole.grouped.n_outside,
+    )
+    return whole
 
 
 def long_due(due: pa.Table, ds: str) -> list[str]:

@@ -10,29 +10,20 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import xor
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from nightlog.systems.spec import Templates
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
-# What Python's str.split takes for blanks, and Java's \s does not all of it.
-BLANKS = r"[\s\x1c-\x1f\x85\p{Z}]+"
 WILDCARD = "<*>"
 MASK_ALONE = re.compile(r"<[A-Z_*]+>")
 VALUE = re.compile(r"\d|<[A-Z_*]+>|[/@\\]")
 NAMED = re.compile(r"([A-Za-z_.-]+)[=(\[]")
-MINED = (
-    "message_id long, message string, template_id string, widened string, first_message string, token_count int, "
-    "ordinal long, founded boolean"
-)
 
 
 @dataclass
@@ -186,43 +177,40 @@ def similarity_of_words(
     return (same / words if words else float(not differ)), wildcards
 
 
-def mine(system: str, config: Templates) -> Callable[[tuple[Any, ...], pd.DataFrame, pd.DataFrame], pd.DataFrame]:
-    """The function that cogroups of one token count are given to: (new messages, known templates) → one row a message (MINED)."""
+class MessageGroup(NamedTuple):
+    """Messages of one token count that are mined together.
 
-    def mine_group(key: tuple[Any, ...], new: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
-        miner = Miner(system, config)
-        for row in known.sort_values("ordinal").itertuples():
-            miner.restore(Cluster(row.template_id, row.first_message, row.ordinal, False), row.widened)
-        ordered = new.sort_values("message")
-        miner.learn_values([*known["first_message"], *ordered["message"]])
-        numbers = [miner.assign(message) for message in ordered["message"]]
-        clusters = [miner.clusters[number] for number in numbers]
-        return pd.DataFrame(
-            {
-                "message_id": ordered["message_id"].to_numpy(),
-                "message": ordered["message"].to_numpy(),
-                "template_id": [cluster.template_id for cluster in clusters],
-                "widened": [miner.text(number) for number in numbers],
-                "first_message": [cluster.first_message for cluster in clusters],
-                "token_count": int(key[0]),
-                "ordinal": [cluster.ordinal for cluster in clusters],
-                "founded": [cluster.founded for cluster in clusters],
-            }
-        )
+    `new` (message_id, message): distinct and never seen before; `known` (template_id, widened, first_message, ordinal): the templates of
+    this token count so far.
+    """
 
-    return mine_group
+    n_tokens: int
+    new: pd.DataFrame
+    known: pd.DataFrame
 
 
-def mine_templates(new: DataFrame, known: DataFrame, system: str, config: Templates) -> DataFrame:
+def mine_group(group: MessageGroup, system: str, config: Templates) -> pd.DataFrame:
     """Give each new message its template.
 
-    Args: new (message_id, message), distinct and never seen before; known (template_id, widened, first_message, token_count,
-    ordinal), the system's templates so far.
-    Returns: one row a new message: MINED; `widened` is the template's text after all of them.
+    Returns: one row per message: message_id, message, template_id, widened, first_message, token_count, ordinal, founded; `widened` is the
+    template's text after all of them.
     """
-    from pyspark.sql import functions as F
-
-    words = F.filter(F.split("message", BLANKS), lambda token: token != "")
-    counted = new.select("message_id", "message", F.size(words).alias("token_count"))
-    relevant = known.join(counted.select("token_count").distinct(), "token_count", "left_semi")
-    return counted.groupBy("token_count").cogroup(relevant.groupBy("token_count")).applyInPandas(mine(system, config), MINED)
+    miner = Miner(system, config)
+    for row in group.known.sort_values("ordinal").itertuples():
+        miner.restore(Cluster(row.template_id, row.first_message, row.ordinal, False), row.widened)
+    ordered = group.new.sort_values("message")
+    miner.learn_values([*group.known["first_message"], *ordered["message"]])
+    numbers = [miner.assign(message) for message in ordered["message"]]
+    clusters = [miner.clusters[number] for number in numbers]
+    return pd.DataFrame(
+        {
+            "message_id": ordered["message_id"].to_numpy(),
+            "message": ordered["message"].to_numpy(),
+            "template_id": [cluster.template_id for cluster in clusters],
+            "widened": [miner.text(number) for number in numbers],
+            "first_message": [cluster.first_message for cluster in clusters],
+            "token_count": group.n_tokens,
+            "ordinal": [cluster.ordinal for cluster in clusters],
+            "founded": [cluster.founded for cluster in clusters],
+        }
+    )
