@@ -84,7 +84,7 @@ def test_spark_is_asked_only_beyond_the_setting() -> None:
 
 def test_an_error_of_a_task_arrives_as_it_was_raised() -> None:
     runner = Runner()
-    with pytest.raises(FormatError, match="task 1 cannot be read"):
+    with pytest.raises(FormatError, match="task [12] cannot be read"):
         runner.run([1, 2], refuse, MUCH)
     runner.close()
 
