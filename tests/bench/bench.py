@@ -32,7 +32,7 @@ JOBS_PYTHON = ROOT / ".venv" / "bin" / "python"
 BRAIN_PYTHON = OUT / "brain" / "bin" / "python"
 # Bytes of memory per line, as measured: a peer that would not fit is left out.
 BYTES_PER_LINE = {"loglead-tip": 700, "loglead-auto": 700}
-MOST_S, BRAIN_S = 600.0, 180.0
+MOST_S, BRAIN_S = 600.0, 120.0
 MOST_MEMORY = 0.85  # of what is available
 KEPT_COPIES = 50
 

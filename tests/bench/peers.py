@@ -46,10 +46,10 @@ def mined(log: Path, start: int, end: int) -> set[str]:
     with log.open("rb") as lines:
         lines.seek(start)
         for line in lines:
-            miner.add_log_message(line.decode().rstrip("\n").split(": ", 1)[1])
-            start += len(line)
             if start >= end:
                 break
+            miner.add_log_message(line.decode().rstrip("\n").split(": ", 1)[1])
+            start += len(line)
     return {cluster.get_template() for cluster in miner.drain.clusters}
 
 
