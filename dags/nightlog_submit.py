@@ -52,6 +52,7 @@ SYSTEMS_PARAM = Param(
     description="systems to handle, with commas between them; empty: all",
 )
 FEWER_LINES_PARAM = Param(False, type="boolean", description="replace a published day even if it has fewer lines now")
+READ_AGAIN_PARAM = Param(False, type="boolean", description="read and parse the files even if they have not changed since they were read")
 DS_PARAM = Param(
     None,
     type=["null", "string"],
@@ -64,6 +65,7 @@ DS_PARAM = Param(
 DS = "{{ params.ds or (dag_run.data_interval_start or dag_run.run_after - macros.timedelta(days=1)) | ds }}"
 NIGHT = ["--ds", DS, "--run-id", "{{ run_id }}"]
 FEWER_LINES = "{{ '--fewer-lines' if params.fewer_lines else '' }}"
+READ_AGAIN = "{{ '--read-again' if params.read_again else '' }}"
 SYSTEMS = "{{ '--systems=' ~ params.systems if params.systems else '' }}"
 
 # What other DAGs can follow: `schedule=[Asset("gold.anomalies")]`. An event says of which night it is: extra = {"ds": …, "run_id": …}.

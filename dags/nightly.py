@@ -26,6 +26,9 @@ the run goes on to its end; then `report_outcomes` turns it red.
 
 **A day that is run again with fewer lines** than it published is refused, and keeps what it has. If that is meant, set `fewer_lines`.
 
+**A day that is run again and whose files have not changed** keeps its lines and events; the later stages run as always. With `read_again`
+its files are read and parsed all the same.
+
 **When the run is red** read the log of `report_outcomes`, then that of the failed stage: its message says which system, which
 file and what to do. Once that is fixed, clear the first failed task *with its downstream tasks*: a stage replaces the day's slices of
 its tables, so doing it again doubles nothing. A gate (`10`) means that the day's data looks wrong: see the page and `ops.quarantine`;
@@ -55,6 +58,8 @@ from nightlog_submit import (
     FEWER_LINES_PARAM,
     NIGHT,
     NIGHTS,
+    READ_AGAIN,
+    READ_AGAIN_PARAM,
     SYSTEMS,
     SYSTEMS_PARAM,
     TASK_DEFAULTS,
@@ -67,6 +72,7 @@ from nightlog_submit import (
 
 PROGRAMS = {stage: spark_job(stage) for stage in ("ingest", "parse", "embed", "route", "detect")}
 PROGRAMS |= {"label": plain_job("label"), "publish": spark_job("publish"), "report": plain_job("report")}
+OPTIONS = {"ingest": [FEWER_LINES, READ_AGAIN], "parse": [READ_AGAIN]}
 
 with DAG(
     "nightlog_nightly",
@@ -76,14 +82,14 @@ with DAG(
     start_date=datetime(2000, 1, 1, tzinfo=UTC),  # only bounds how far back a backfill may go
     catchup=False,
     max_active_runs=1,
-    params={"ds": DS_PARAM, "systems": SYSTEMS_PARAM, "fewer_lines": FEWER_LINES_PARAM},
+    params={"ds": DS_PARAM, "systems": SYSTEMS_PARAM, "fewer_lines": FEWER_LINES_PARAM, "read_again": READ_AGAIN_PARAM},
     default_args=TASK_DEFAULTS,
     tags=["nightlog"],
 ):
     stages = [
         RunProgram(
             task_id=stage,
-            command=[*program, *NIGHT, SYSTEMS, *([FEWER_LINES] if stage == "ingest" else [])],
+            command=[*program, *NIGHT, SYSTEMS, *OPTIONS.get(stage, ())],
             outlets=[ANOMALIES, NIGHTS] if stage == "publish" else [],
         )
         for stage, program in PROGRAMS.items()

@@ -37,7 +37,15 @@ def test_each_file_of_a_night_is_on_record_with_host_lines_and_bytes(lake: Lake,
     put_file(data, f"web2/{DS}.log.gz", gzip.compress(lines(3).encode()))
     put_file(data, f"web3/{DS}.log", "")
     counts, detail = ingest(lake, system, DS, data, "run")
-    assert counts == {"n_files": 3, "n_hosts": 2, "n_bytes": 2 * len(lines(3)) - 6, "n_lines": 6, "n_replaced": 0, "n_returns": 0}
+    assert counts == {
+        "n_files": 3,
+        "n_hosts": 2,
+        "n_bytes": 2 * len(lines(3)) - 6,
+        "n_lines": 6,
+        "n_replaced": 0,
+        "n_returns": 0,
+        "run_n_lines_kept": 0,
+    }
     assert f"1 file was delivered twice and is read once: web1/{DS}.log.gz is web1/{DS}.log again" in (detail or "")
     rows = {row["file"]: row for row in lake.rows(FILES)}
     assert {name: (row["host"], row["n_lines"], row["copy_of"]) for name, row in rows.items()} == {

@@ -101,8 +101,8 @@ def deliver_split(data: Path) -> None:
         put_file(data, f"app/{ds}.a.log.xz", lzma.compress(parts[2]))
 
 
-def content(lake: Lake, spec: TableSpec, leave_out: tuple[str, ...] = ("run_id", "run_lines")) -> list[str]:
-    rows = [{name: value for name, value in row.items() if name not in leave_out} for row in lake.rows(spec)]
+def content(lake: Lake, spec: TableSpec, leave_out: tuple[str, ...] = ()) -> list[str]:
+    rows = [{key: value for key, value in row.items() if not key.startswith("run_") and key not in leave_out} for row in lake.rows(spec)]
     return sorted(json.dumps(row, default=str, sort_keys=True) for row in rows)
 
 

@@ -15,7 +15,7 @@ from nightlog.lake.lake import Lake
 from nightlog.lake.parts import schema_of, write_part
 from nightlog.lake.schema import arrow_schema
 from nightlog.lake.tables import ANSWERS, LINES_TABLE, MODELS, OUTCOMES, TableSpec
-from nightlog.quality.rules import LINES, OF_ALL_NIGHTS, OF_THE_NIGHT, check_lines, line_sums, unsound_ops, unsound_rows
+from nightlog.quality.rules import LINES, OF_ALL_NIGHTS, OF_THE_NIGHT, check_lines, line_faults, sums_of, unsound_ops, unsound_rows
 
 DS = "2026-03-04"
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -27,7 +27,7 @@ def lines(*numbers: int | None, file: str = "a.log") -> pa.Table:
 
 def test_lines_in_any_number_of_parts_and_files_are_sound() -> None:
     for parts in ([], [lines(1, 2, 3)], [lines(3, 4), lines(1, 2), lines(1, 2, file="b.log")], [lines(2, 1)]):
-        assert set(line_sums(parts, sum(map(len, parts)), 0).values()) == {0}
+        assert set(line_faults(map(sums_of, parts), sum(map(len, parts))).values()) == {0}
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,8 @@ def test_lines_in_any_number_of_parts_and_files_are_sound() -> None:
     ],
 )
 def test_each_break_of_the_lines_is_counted_alone(parts: list[pa.Table], n_read: int, n_null: int, broken: str) -> None:
-    assert [name for name, n in line_sums(parts, n_read, n_null).items() if n] == [broken]
+    sums = [sums_of(part, n_null) for part in parts]
+    assert [name for name, n in line_faults(sums, n_read).items() if n] == [broken]
     assert LINES[broken] == "critical"
 
 

@@ -49,6 +49,7 @@ def run(
     first: Annotated[str, typer.Option("--from", help="The first stage to run; what those before it wrote is taken as it is.")] = "ingest",
     as_run: Annotated[bool, typer.Option("--as-run", help="Judge by the models that judged the night when it was published.")] = False,
     fewer_lines: Annotated[bool, typer.Option("--fewer-lines", help="Replace a published night even if it has fewer lines now.")] = False,
+    read_again: Annotated[bool, typer.Option("--read-again", help="Read and parse the files even if they have not changed.")] = False,
     lake: LakeOption = None,
     data: DataOption = None,
     master: Master = None,
@@ -83,6 +84,7 @@ def run(
             as_run,
             notify=lambda text: err.print(safe(text), soft_wrap=True),
             fewer_lines=fewer_lines,
+            read_again=read_again,
         )
         _ = night.context.models  # with --as-run, a night whose model is not known any more does not begin
         for stage in night.stages_from(Stage(first)):

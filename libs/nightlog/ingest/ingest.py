@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +17,13 @@ from nightlog.errors import ConfigError, FormatError, NoInput
 from nightlog.ingest.copies import find_copies
 from nightlog.ingest.discover import LogFile, find_files, log_files
 from nightlog.ingest.splits import MAX_LINE, PIECE, Lines, Piece, ends_in, numbered, plan, read_piece, to_count
+from nightlog.ingest.unchanged import lines_hash, unchanged_files
 from nightlog.lake.lake import Lake
-from nightlog.lake.parts import Part, write_part
+from nightlog.lake.parts import Part, names_hash, write_part
 from nightlog.lake.tables import FILES, LABELS, LINES_TABLE, NIGHTS, FileRow
 from nightlog.outcomes import is_published
 from nightlog.quality.outliers import is_due
+from nightlog.quality.rules import check_lines
 from nightlog.systems.paths import glob_of
 from nightlog.systems.spec import Labels, System
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 # Carriage returns inside of lines are noted if there are more than these per line.
 MANY_RETURNS = 0.01
+SUMMED = ("n_bytes", "n_lines", "n_replaced", "n_cut", "n_returns")
 
 
 @dataclass(frozen=True)
@@ -58,37 +61,66 @@ def look_back(system: System, ds: str) -> list[str]:
 
 def find_delivery(system: System, data: Path, ds: str) -> Delivery:
     """Return what was delivered for a night, empty if nothing was. Raises FormatError if some of it cannot be reached."""
-    files = log_files(system, data, ds, find_files(system, data, ds))
+    return compared(system, log_files(system, data, ds, find_files(system, data, ds)))
+
+
+def compared(system: System, files: Sequence[LogFile]) -> Delivery:
+    """Return the files of a night as a delivery: what they hold tells which of them are copies."""
     copies = find_copies(files, system.timestamp is not None)
     return Delivery(tuple(file for file in files if file not in copies), copies)
 
 
+def as_recorded(files: Sequence[LogFile], rows: Sequence[FileRow]) -> Delivery:
+    """Return the files of a night as a delivery, with the copies that bronze.files names."""
+    by_name = {file.name: file for file in files}
+    copies = {by_name[row["file"]]: by_name[row["copy_of"]] for row in rows if row["copy_of"] is not None}
+    return Delivery(tuple(file for file in files if file not in copies), copies)
+
+
 def ingest(
-    lake: Lake, system: System, ds: str, data: Path, run_id: str | None = None, fewer_lines: bool = False
+    lake: Lake,
+    system: System,
+    ds: str,
+    data: Path,
+    run_id: str | None = None,
+    fewer_lines: bool = False,
+    read_again: bool = False,
+    listed_at: datetime | None = None,
 ) -> tuple[dict[str, int], str | None]:
     """Put the night's lines into the lake, and those of look-back days that the lake lacks but the data folder has.
 
-    So a night's sessions are the same in whatever order nights are run. Returns counts (n_files, n_hosts, n_bytes, n_lines, n_replaced,
-    n_returns) of the night itself, and what an operator should know. If it raises, nothing is written.
+    So a night's sessions are the same in whatever order nights are run. Files that have not changed since an earlier run read them are not
+    read: their lines stay (see `unchanged`). Returns counts (n_files, n_hosts, n_bytes, n_lines, n_replaced, n_returns, and
+    run_n_lines_kept, those that were not read) of the night itself, and what an operator should know. If it raises, nothing is written.
 
-    Args: fewer_lines: replace a published night by fewer lines. Raises NoInput if the night has no file, FormatError if one of its files
+    Args: fewer_lines: replace a published night by fewer lines. read_again: read the files even if they have not changed. listed_at: a time
+    before the files were found; without it they are found now. Raises NoInput if the night has no file, FormatError if one of its files
     cannot be read to its end, or if they have fewer lines than were published.
     """
-    delivery = find_delivery(system, data, ds)
-    if not delivery.files:
+    listed_at = listed_at or datetime.now(UTC)
+    files = log_files(system, data, ds, find_files(system, data, ds))
+    if not files:
         raise no_input(lake, system, ds)
-    published = published_lines(lake, system)
-    earlier, notes = {}, delivery.note
+    rows = None if read_again else unchanged_files(lake, system, ds, files)
+    delivery = compared(system, files) if rows is None else as_recorded(files, rows)
+    notes = delivery.note
+    earlier: dict[str, Delivery] = {}
     present = lake.nights(LINES_TABLE, system.name)
     try:
         for day in look_back(system, ds):
             if day not in present and (found := find_delivery(system, data, day)).files:
                 earlier[day] = found
         if earlier:
-            ingest_days(lake, system, earlier, run_id)
+            ingest_days(lake, system, earlier, run_id, listed_at=listed_at)
     except (FormatError, ConfigError) as error:
         notes.append(f"sessions that began before the night are judged on the night alone: {error}")
-    counts = ingest_days(lake, system, {ds: delivery}, run_id, 0 if fewer_lines else published.get(ds, 0))
+    least_lines = 0 if fewer_lines else published_lines(lake, system).get(ds, 0)
+    if rows is None:
+        counts = ingest_days(lake, system, {ds: delivery}, run_id, least_lines, listed_at) | {"run_n_lines_kept": 0}
+    else:
+        counts = counts_of(rows)
+        counts["run_n_lines_kept"] = counts["n_lines"]
+        refuse_fewer(system, [ds], counts, least_lines)
     if not counts["n_lines"]:
         notes.append("the night's files have no lines")
     if n_cut := counts.pop("n_cut"):
@@ -125,11 +157,19 @@ def no_input(lake: Lake, system: System, ds: str) -> NoInput:
 
 
 def ingest_days(
-    lake: Lake, system: System, deliveries: Mapping[str, Delivery], run_id: str | None = None, least_lines: int = 0
+    lake: Lake,
+    system: System,
+    deliveries: Mapping[str, Delivery],
+    run_id: str | None = None,
+    least_lines: int = 0,
+    listed_at: datetime | None = None,
 ) -> dict[str, int]:
     """Put the files of some days into their slices of bronze.lines, in one commit.
 
-    Returns n_files, n_hosts, n_bytes, n_lines, n_replaced, n_cut, n_returns. Raises FormatError if there are fewer than `least_lines`.
+    Returns n_files, n_hosts, n_bytes, n_lines, n_replaced, n_cut, n_returns. Raises FormatError if there are fewer than `least_lines`, and
+    GateFailed if the lines that were written are not those that were read.
+
+    Args: listed_at: a time before the files were found; without it they are read again by the next run.
     """
     every = [(file.path, file.name, ds) for ds, delivery in deliveries.items() for file in delivery.files]
     n_bytes = sum(file.size for delivery in deliveries.values() for file in delivery.files)
@@ -139,24 +179,41 @@ def ingest_days(
     work = partial(write_lines, root=lake.root, system=system)
     written = lake.runner.run(numbered(tasks, ends), work, n_bytes)
     days = list(deliveries)
-    rows = [row for ds, delivery in deliveries.items() for row in file_rows(system, ds, delivery, written, run_id)]
-    read = [row for row in rows if row["copy_of"] is None]
-    totals = {"n_bytes": sum(row["n_bytes"] or 0 for row in read), "n_lines": sum(row["n_lines"] or 0 for row in read)}
-    if totals["n_lines"] < least_lines:
-        raise FormatError(
-            f"{system.name} {', '.join(days)}: {totals['n_lines']:,} lines in {len(read):,} files, expected at least the {least_lines:,} "
-            "lines that are published: deliver what is missing, or replace the night by fewer lines: nightlog run --fewer-lines"
-        )
+    rows = [row for ds, delivery in deliveries.items() for row in file_rows(system, ds, delivery, written)]
+    counts = counts_of(rows)
+    refuse_fewer(system, days, counts, least_lines)
+    parts = [part for each in written for part in each.parts]
+    names = {ds: names_hash(part for part in parts if part.lies_in({"ds": ds})) for ds in days}
+    for row in rows:
+        row |= {"rules": lines_hash(system), "run_id": run_id, "run_lines": names[row["ds"]], "run_listed_at": listed_at}
     if system.labels is not None and system.labels.pattern is not None:
         put_labels(lake, system, days, [tags for each in written for tags in each.tags])
-    lake.replace(FILES, rows, system=system.name, ds=days)
-    lake.replace(LINES_TABLE, [part for each in written for part in each.parts], system=system.name, ds=days)
-    counts = {"n_files": len(read), "n_hosts": len({row["host"] for row in read if row["n_lines"]})} | totals
-    return counts | {name: sum(getattr(each, name) for each in written) for name in ("n_replaced", "n_cut", "n_returns")}
+    lake.replace(LINES_TABLE, parts, system=system.name, ds=days)
+    for ds in days:
+        check_lines(lake, system.name, ds, counts_of([row for row in rows if row["ds"] == ds])["n_lines"])
+    lake.replace(FILES, rows, system=system.name, ds=days)  # last: lines that fail the gate are read again by the next run
+    return counts
 
 
-def file_rows(system: System, ds: str, delivery: Delivery, written: Sequence[Written], run_id: str | None) -> list[FileRow]:
-    """Return the rows of bronze.files for one night."""
+def counts_of(rows: Sequence[FileRow]) -> dict[str, int]:
+    """Return the counts of some rows of bronze.files: n_files, n_hosts, n_bytes, n_lines, n_replaced, n_cut, n_returns."""
+    read = [row for row in rows if row["copy_of"] is None]
+    counts = {"n_files": len(read), "n_hosts": len({row["host"] for row in read if row["n_lines"]})}
+    return counts | {name: sum(row[name] or 0 for row in read) for name in SUMMED}  # type: ignore[literal-required, misc]
+
+
+def refuse_fewer(system: System, days: Sequence[str], counts: Mapping[str, int], least_lines: int) -> None:
+    """Raise FormatError if the days have fewer lines than `least_lines`."""
+    if counts["n_lines"] < least_lines:
+        raise FormatError(
+            f"{system.name} {', '.join(days)}: {counts['n_lines']:,} lines in {counts['n_files']:,} files, expected at least the "
+            f"{least_lines:,} lines that are published: deliver what is missing, or replace the night by fewer lines: nightlog run "
+            "--fewer-lines"
+        )
+
+
+def file_rows(system: System, ds: str, delivery: Delivery, written: Sequence[Written]) -> list[FileRow]:
+    """Return the rows of bronze.files for one night, without the columns of the run."""
     rows: list[FileRow] = []
     for file, kept in {**dict.fromkeys(delivery.files), **delivery.copies}.items():
         row: FileRow = {
@@ -166,11 +223,12 @@ def file_rows(system: System, ds: str, delivery: Delivery, written: Sequence[Wri
             "host": file.host,
             "size": file.size,
             "modified_at": file.modified_at,
+            "copy_of": kept.name if kept is not None else None,
         }
-        row |= {"copy_of": kept.name if kept is not None else None, "run_id": run_id}
         if kept is None:
             read = [each.files[ds, file.name] for each in written if (ds, file.name) in each.files]
-            row |= {"n_lines": sum(each.n_lines for each in read), "n_bytes": sum(each.n_bytes for each in read)}
+            for name in SUMMED:
+                row[name] = sum(getattr(each, name) for each in read)  # type: ignore[literal-required]
             row["content"] = xxhash.xxh3_128_hexdigest("".join(each.content for each in read))
         rows.append(row)
     return rows
@@ -178,23 +236,23 @@ def file_rows(system: System, ds: str, delivery: Delivery, written: Sequence[Wri
 
 @dataclass
 class FileRead:
-    """Lines that a task has read of a file, their bytes and a hash of them."""
+    """Lines that a task has read of a file, their bytes and a hash of them; counts as those of bronze.files."""
 
     n_lines: int = 0
     n_bytes: int = 0
+    n_replaced: int = 0
+    n_cut: int = 0
+    n_returns: int = 0
     content: str = ""
 
 
 @dataclass
 class Written:
-    """Part files that a task has written, labels that stood in its lines, and counts; `files` by night and name."""
+    """Part files that a task has written, labels that stood in its lines, and the files that it has read, by night and name."""
 
     parts: list[Part] = field(default_factory=list)
     tags: list[pa.Table] = field(default_factory=list)
     files: dict[tuple[str, str], FileRead] = field(default_factory=dict)
-    n_replaced: int = 0
-    n_cut: int = 0
-    n_returns: int = 0
 
 
 def write_lines(pieces: Sequence[Piece], root: str, system: System) -> Written:
@@ -212,9 +270,9 @@ def write_lines(pieces: Sequence[Piece], root: str, system: System) -> Written:
                 read.n_lines += len(lines.texts)
                 read.n_bytes += len(lines.data)
                 content.update(lines.data.data)
-                done.n_replaced += int(lines.replaced.sum())
-                done.n_cut += lines.n_cut
-                done.n_returns += lines.n_returns
+                read.n_replaced += int(lines.replaced.sum())
+                read.n_cut += lines.n_cut
+                read.n_returns += lines.n_returns
                 rows = table_of(lines, piece.file)
                 if system.labels is not None and system.labels.pattern is not None:
                     rows, tags = without_labels(rows, system.labels)

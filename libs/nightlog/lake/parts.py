@@ -5,9 +5,10 @@ No reader sees a part before its commit; VACUUM removes the parts of a run that 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -106,6 +107,18 @@ def write_frame(root: str, spec: TableSpec, rows: DataFrame) -> list[Part]:
     shaped = rows.select(*[rows[field.name].cast(field.dataType) for field in spark_schema(spec).fields])
     written = [json.loads(row["part"]) for row in shaped.mapInArrow(write, "part string").collect()]
     return [Part(path, tuple((name, value) for name, value in partition), n_bytes, n_rows) for path, partition, n_bytes, n_rows in written]
+
+
+def names_hash(parts: Iterable[Part]) -> str:
+    """Return 16 hex digits of the names of some parts, in any order; a part that is written again has another name."""
+    return hashlib.sha256("\n".join(sorted(part.path for part in parts)).encode()).hexdigest()[:16]
+
+
+def are_there(root: str, spec: TableSpec, parts: Sequence[Part]) -> bool:
+    """Return true if the storage holds all these files in their sizes; no file is opened."""
+    filesystem, base = file_system(root)
+    found = filesystem.get_file_info([f"{base}/{spec.path}/{part.path}" for part in parts])
+    return all(info.is_file and info.size == part.n_bytes for info, part in zip(found, parts, strict=True))
 
 
 def part_dataset(root: str, spec: TableSpec, path: str) -> pads.Dataset:

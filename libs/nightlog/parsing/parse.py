@@ -25,6 +25,7 @@ from nightlog.lake.tables import (
     TemplateRow,
 )
 from nightlog.parsing.events import Parsed, joined, parse_part, part_tasks
+from nightlog.parsing.kept import kept_tally, note_parsed
 from nightlog.parsing.number_ranges import of_templates
 from nightlog.parsing.readings import GONE, LINES, RULES, Readings
 from nightlog.sessions.waiting import WaitingList
@@ -39,22 +40,30 @@ TOTALS = pa.schema(
 )
 
 
-def parse(lake: Lake, system: System, ds: str, run_id: str) -> tuple[dict[str, int], list[str]]:
+def parse(lake: Lake, system: System, ds: str, run_id: str, read_again: bool = False) -> tuple[dict[str, int], list[str]]:
     """Parse the night, and before it the earlier days that it looks at, if they were never parsed or would be parsed differently today.
+
+    A night that was parsed before keeps its events, if nothing that they depend on has changed (see `kept`).
+
+    Args: read_again: parse the night even then.
 
     Returns:
         Counts: n_blank, n_unparsed, n_untimed, n_astray (with a time far from the night), n_events, n_without_session,
-        run_n_templates_new, n_beyond_cap, and those of `write_sessions`; and what an operator should know.
+        run_n_templates_new, run_n_events_kept, n_beyond_cap, and those of `write_sessions`; and what an operator should know.
     """
     readings, waiting = Readings(lake, system), WaitingList(lake, system.name)
     days = earlier_days(system, ds, waiting.due(ds, readings.earlier_days(ds)))
     outdated = readings.outdated(days)
     founded = 0
     if again := [day for day, why in outdated.items() if why != GONE]:
-        founded = write_events(lake, system, again, run_id)["run_n_templates_new"]
-        readings.parsed(again)
-    counts, notes = parse_nights(lake, system, [ds], run_id, readings, waiting)
-    read_again = [f"{day} was parsed again for this night: {why}" for day, why in outdated.items() if why in (RULES, LINES)]
+        founded = write_events(lake, system, again, run_id, readings)["run_n_templates_new"]
+    kept = None if read_again else kept_tally(lake, system, ds, readings)
+    if kept is None:
+        counts = write_events(lake, system, [ds], run_id, readings) | {"run_n_events_kept": 0}
+    else:
+        counts = kept | {"run_n_templates_new": 0, "run_n_events_kept": kept["n_events"]}
+    of_sessions, notes = write_nights(lake, system, [ds], run_id, readings, waiting)
+    read_before = [f"{day} was parsed again for this night: {why}" for day, why in outdated.items() if why in (RULES, LINES)]
     gone = [f"{day} was parsed by other reading rules, and its lines are gone" for day, why in outdated.items() if why == GONE]
     stale = [
         f"{night} was judged with other lines of this day: nightlog run --ds {night} --system {system.name}"
@@ -62,23 +71,28 @@ def parse(lake: Lake, system: System, ds: str, run_id: str) -> tuple[dict[str, i
         if ds in changed
     ]
     counts["run_n_templates_new"] += founded
-    return counts, [*read_again, *gone, *notes, *stale]
+    return counts | of_sessions, [*read_before, *gone, *notes, *stale]
 
 
-def parse_nights(
-    lake: Lake, system: System, nights: list[str], run_id: str, readings: Readings | None = None, waiting: WaitingList | None = None
-) -> tuple[dict[str, int], list[str]]:
+def parse_nights(lake: Lake, system: System, nights: list[str], run_id: str) -> tuple[dict[str, int], list[str]]:
     """Parse some nights in one go, each table in one commit. Returns what `parse` returns, over all of them."""
-    readings, waiting = readings or Readings(lake, system), waiting or WaitingList(lake, system.name)
-    counts = write_events(lake, system, nights, run_id)
-    readings.parsed(nights)
-    of_sessions, notes = write_sessions(lake, system, nights, readings, waiting)
-    waiting.write()
-    readings.write(run_id)  # last: a run that breaks off before it is made good by the next
+    readings, waiting = Readings(lake, system), WaitingList(lake, system.name)
+    counts = write_events(lake, system, nights, run_id, readings)
+    of_sessions, notes = write_nights(lake, system, nights, run_id, readings, waiting)
     return counts | of_sessions, notes
 
 
-def write_events(lake: Lake, system: System, days: list[str], run_id: str) -> dict[str, int]:
+def write_nights(
+    lake: Lake, system: System, nights: list[str], run_id: str, readings: Readings, waiting: WaitingList
+) -> tuple[dict[str, int], list[str]]:
+    """Write the sessions of nights whose events are there, the list of what waits, and the readings. Returns as `write_sessions`."""
+    found = write_sessions(lake, system, nights, readings, waiting)
+    waiting.write()
+    readings.write(run_id)  # last: a run that breaks off before it is made good by the next
+    return found
+
+
+def write_events(lake: Lake, system: System, days: list[str], run_id: str, readings: Readings) -> dict[str, int]:
     """The days' lines as events, counts and messages; lines that do not match are counted, a few of them shown.
 
     Messages and their templates go in before the events that refer to them, so that a run that breaks off is made good by the next.
@@ -90,7 +104,12 @@ def write_events(lake: Lake, system: System, days: list[str], run_id: str) -> di
     founded = commit_events(lake, system, days, found)
     for day in days:
         quarantine_lines(lake, system, day, run_id, [row for row in found.unmatched if row["ds"] == day])
-    return found.tally | founded
+    readings.parsed(days)
+    counts = found.tally | {"n_beyond_cap": founded["n_beyond_cap"]}
+    if len(days) == 1:
+        ids = (number for each in found.totals for number in each.column("message_id").to_pylist())
+        note_parsed(lake, system, days[0], readings, counts, ids)
+    return counts | founded
 
 
 def commit_events(lake: Lake, system: System, days: list[str], found: Parsed) -> dict[str, int]:

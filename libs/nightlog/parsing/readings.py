@@ -6,11 +6,11 @@ day that its sessions were made with has other events now.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from nightlog.lake.parts import Part, names_hash
 from nightlog.lake.tables import EVENTS_TABLE, LINES_TABLE, READINGS, ReadingRow
 from nightlog.systems.catalog import reading_hash
 
@@ -30,6 +30,9 @@ class Reading:
     content: str = ""
     earlier: dict[str, str] | None = None
     n_waiting: int | None = None
+    parts: str | None = None
+    messages: str | None = None
+    tally: dict[str, int] | None = None
 
 
 class Readings:
@@ -66,11 +69,11 @@ class Readings:
 
     def lines_of(self, days: Sequence[str]) -> dict[str, str]:
         """Return for each day a hash of the names of its files of bronze.lines."""
-        names: dict[str, list[str]] = {day: [] for day in days}
+        parts: dict[str, list[Part]] = {day: [] for day in days}
         if days:
             for part in self.lake.parts(LINES_TABLE, system=self.system, ds=list(days)):
-                names[dict(part.partition)["ds"]].append(part.path)
-        return {day: hashlib.sha256("\n".join(sorted(paths)).encode()).hexdigest()[:16] for day, paths in names.items()}
+                parts[dict(part.partition)["ds"]].append(part)
+        return {day: names_hash(of_day) for day, of_day in parts.items()}
 
     def parsed(self, days: Sequence[str]) -> None:
         """Note that the days' lines, as they are in the lake now, have been parsed by today's rules."""
@@ -103,6 +106,9 @@ class Readings:
             "n_waiting": row.n_waiting,
             "run_id": run_id,
             "run_lines": row.lines,
+            "run_parts": row.parts,
+            "run_messages": row.messages,
+            "run_tally": row.tally,
         }
 
     def mark_stale(self, nights: Iterable[str], day: str) -> None:
@@ -118,8 +124,9 @@ class Readings:
 
 def reading_of(row: Mapping[str, Any]) -> Reading:
     """Return a row of the table as a reading."""
-    earlier = None if row["earlier"] is None else dict(row["earlier"])
-    return Reading(row["rules"], row["run_lines"], row["content"], earlier, row["n_waiting"])
+    earlier, tally = (None if row[name] is None else dict(row[name]) for name in ("earlier", "run_tally"))
+    made_from = row["run_parts"], row["run_messages"], tally
+    return Reading(row["rules"], row["run_lines"], row["content"], earlier, row["n_waiting"], *made_from)
 
 
 def stale_nights(rows: Mapping[str, Reading]) -> dict[str, list[str]]:

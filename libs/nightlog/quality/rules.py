@@ -9,15 +9,18 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from nightlog.lake.lake import Lake
-from nightlog.lake.parts import count_nulls, read_part
+from nightlog.lake.parts import Part, count_nulls, read_part
 from nightlog.lake.tables import ANSWERS, APPROVALS, HANDOFFS, LINES_TABLE, LLM_BATCHES, LLM_CALLS, MODELS, OUTCOMES, QUARANTINE, TableSpec
 from nightlog.quality.gates import Breach, broken_rules, check_sums, stop_on_critical
 
+# Bytes of text that take as long to read as a line's number.
+NUMBER_BYTES = 4
 LINES = {
     "lines_other_than_were_read": "critical",
     "lines_without_file_number_or_text": "critical",
@@ -25,22 +28,52 @@ LINES = {
 }
 
 
-def line_sums(parts: Iterable[pa.Table], n_read: int, n_null: int) -> dict[str, int]:
+class FileSums(NamedTuple):
+    """The line numbers of a file in one part: how many, the least, the greatest and their sum."""
+
+    file: str
+    n: int
+    first: int
+    last: int
+    total: int
+
+
+class PartSums(NamedTuple):
+    """The files of a part of bronze.lines, and its rows with a null in one of the columns."""
+
+    files: list[FileSums]
+    n_null: int
+
+
+def sums_of(rows: pa.Table, n_null: int = 0) -> PartSums:
+    """Return the sums of a part. Args: rows: its file and line_no."""
+    asked = ("count", "min", "max", "sum")
+    found = rows.group_by("file").aggregate([("line_no", name) for name in asked]).to_pylist()
+    return PartSums([FileSums(row["file"], *(row[f"line_no_{name}"] or 0 for name in asked)) for row in found], n_null)
+
+
+def sum_part(part: Part, root: str) -> PartSums:
+    """One task: return the sums of a part of bronze.lines."""
+    n_null = count_nulls(root, LINES_TABLE, part.path, ["file", "line_no", "text"])
+    return sums_of(read_part(root, LINES_TABLE, part.path, ["file", "line_no"]), n_null)
+
+
+def line_faults(parts: Iterable[PartSums], n_read: int) -> dict[str, int]:
     """Return the faults in a night's lines, by the names in LINES.
 
-    Args: parts: (file, line_no) of each part of the slice; n_read: the lines that were read from the files; n_null: nulls in the slice.
+    Args: parts: the sums of each part of the slice; n_read: the lines that were read from the files.
     """
-    asked = ("count", "min", "max", "sum")
-    files: dict[str, list[list[int]]] = {}
+    files: dict[str, list[FileSums]] = {}
+    wrong = n_lines = n_null = 0
     for part in parts:
-        for row in part.group_by("file").aggregate([("line_no", what) for what in asked]).to_pylist():
-            files.setdefault(row["file"], []).append([row[f"line_no_{what}"] or 0 for what in asked])
-    wrong = n_lines = 0
+        n_null += part.n_null
+        for sums in part.files:
+            files.setdefault(sums.file, []).append(sums)
     for found in files.values():
-        counts, firsts, lasts, totals = zip(*found, strict=True)
-        n, first, last, total = sum(counts), min(firsts), max(lasts), sum(totals)
+        n = sum(each.n for each in found)
         n_lines += n
-        wrong += (first, last, total) != (1, n, n * (n + 1) // 2)
+        ends = min(each.first for each in found), max(each.last for each in found), sum(each.total for each in found)
+        wrong += ends != (1, n, n * (n + 1) // 2)
     return {
         "lines_other_than_were_read": abs(n_lines - n_read),
         "lines_without_file_number_or_text": n_null,
@@ -49,14 +82,14 @@ def line_sums(parts: Iterable[pa.Table], n_read: int, n_null: int) -> dict[str, 
 
 
 def check_lines(lake: Lake, system: str, ds: str, n_read: int) -> None:
-    """The gate behind ingest: each line that was read is there, once. Raises GateFailed.
+    """The gate on lines that were written: each line that was read is there, once. Raises GateFailed.
 
     Args: n_read: the lines that were read from the night's files.
     """
-    parts = [part.path for part in lake.parts(LINES_TABLE, system=system, ds=ds)]
-    n_null = sum(count_nulls(lake.root, LINES_TABLE, path, ["file", "line_no", "text"]) for path in parts)
-    sums = line_sums((read_part(lake.root, LINES_TABLE, path, ["file", "line_no"]) for path in parts), n_read, n_null)
-    stop_on_critical(system, ds, check_sums(sums, LINES), f"Run the night again: it replaces its slice of {LINES_TABLE.name}")
+    parts = lake.parts(LINES_TABLE, system=system, ds=ds)
+    sums = lake.runner.run(parts, partial(sum_part, root=lake.root), NUMBER_BYTES * sum(part.n_rows for part in parts))
+    faults = check_sums(line_faults(sums, n_read), LINES)
+    stop_on_critical(system, ds, faults, f"Run the night again: it replaces its slice of {LINES_TABLE.name}")
 
 
 def not_json(rows: pa.Table) -> pa.Array:

@@ -78,7 +78,8 @@ class Context:
 
     `as_run`: judge by the models that judged the night when it was published, not by those that serve today. `notify`: called with lines of
     text on the progress of long stages.
-    `fewer_lines`: a published night may be replaced by one with fewer lines.
+    `fewer_lines`: a published night may be replaced by one with fewer lines. `read_again`: files and lines are read and parsed even if they
+    have not changed since an earlier run.
     The services (judge, history for the gates, …) are opened when they are first needed, once per run.
     """
 
@@ -91,6 +92,7 @@ class Context:
     as_run: bool = False
     notify: Callable[[str], None] = log.info
     fewer_lines: bool = False
+    read_again: bool = False
 
     def system(self, name: str) -> System:
         """Return the system of this name."""

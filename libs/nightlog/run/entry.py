@@ -165,6 +165,7 @@ def run_stage(stage: Stage, description: str, argv: Sequence[str] | None = None)
     """Run one stage of one night for its systems. Returns the exit code: 0, 10, 20, 30 or 40."""
     parser = arguments(description)
     parser.add_argument("--fewer-lines", action="store_true", help="let stage ingest replace a published night by one with fewer lines")
+    parser.add_argument("--read-again", action="store_true", help="let stages ingest and parse read files and lines that have not changed")
     given = parser.parse_args(argv)
 
     def run() -> int:
@@ -175,7 +176,7 @@ def run_stage(stage: Stage, description: str, argv: Sequence[str] | None = None)
         systems = chosen_systems(settings, given.systems)
         with open_lake(settings, f"nightlog {stage}", "spark" in needs) as lake:
             run_id = given.run_id or new_run_id(given.ds)
-            night = Night(given.ds, run_id, systems, lake, settings, utc_now, fewer_lines=given.fewer_lines)
+            night = Night(given.ds, run_id, systems, lake, settings, utc_now, fewer_lines=given.fewer_lines, read_again=given.read_again)
             kinds = []
             for outcome in night.run_stage(stage):
                 show(outcome)

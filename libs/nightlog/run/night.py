@@ -41,8 +41,9 @@ class Night:
         as_run: bool = False,
         notify: Callable[[str], None] = log.info,
         fewer_lines: bool = False,
+        read_again: bool = False,
     ):
-        self.context = Context(check_ds(ds), run_id, tuple(systems), lake, settings, clock, as_run, notify, fewer_lines)
+        self.context = Context(check_ds(ds), run_id, tuple(systems), lake, settings, clock, as_run, notify, fewer_lines, read_again)
         self.progress = Progress(self.context)
 
     def stages_from(self, first: Stage) -> tuple[Stage, ...]:

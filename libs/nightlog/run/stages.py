@@ -53,14 +53,16 @@ def ingest(lake: Lake, run: Context, system: System, versions: Versions, progres
     from nightlog.ingest.ingest import ingest as read
     from nightlog.ingest.ingest import look_back
     from nightlog.ingest.objects import night_folder
-    from nightlog.quality.rules import check_lines
+    from nightlog.run.context import utc_now
 
+    listed_at = utc_now()  # as files' times of change, by a real clock; objects are listed before they are copied
     try:
         with night_folder(run.settings.logs, system, [*look_back(system, run.ds), run.ds], run.settings.master) as data:
-            counts, detail = read(lake, system, run.ds, data, run.run_id, run.fewer_lines)
+            counts, detail = read(lake, system, run.ds, data, run.run_id, run.fewer_lines, run.read_again, listed_at)
     except NoInput as error:
         return without_input(lake, run, system, error)
-    check_lines(lake, system.name, run.ds, counts["n_lines"])
+    if counts["run_n_lines_kept"]:
+        run.notify(f"{system.name} {run.ds}: the files have not changed since they were read, and their lines are kept")
     return Result(counts, detail)
 
 
@@ -82,7 +84,9 @@ def parse(lake: Lake, run: Context, system: System, versions: Versions, progress
     from nightlog.quality.approvals import check_parsed
     from nightlog.sessions.write import LONG_SESSION
 
-    counts, notes = split(lake, system, run.ds, run.run_id)
+    counts, notes = split(lake, system, run.ds, run.run_id, run.read_again)
+    if counts["run_n_events_kept"]:
+        run.notify(f"{system.name} {run.ds}: the lines are those that were parsed before, and their events are kept")
     n_long = counts.pop("n_long_sessions")
     kept = {name: n for name, n in counts.items() if name != "n_beyond_cap"}
     known = progress.counts(system) | counts

@@ -45,9 +45,15 @@ class FileRow(TypedDict, total=False):
     n_bytes: Annotated[int | None, "bytes of these lines, unpacked, without line ends; null of a copy"]
     size: Annotated[int, "bytes of the file as it was delivered, packed or not"]
     modified_at: Annotated[datetime | None, "its last change before it was read, UTC"]
+    n_replaced: Annotated[int | None, "lines with bytes that are not UTF-8, which were replaced; null of a copy"]
+    n_cut: Annotated[int | None, "lines that were longer than a line may be, and are cut; null of a copy"]
+    n_returns: Annotated[int | None, "carriage returns inside of its lines; null of a copy"]
     content: Annotated[str | None, "hash of its lines; null of a copy"]
     copy_of: Annotated[str | None, "the file that was read instead, as this one is a copy or the first part of it; null if it was read"]
-    run_id: Annotated[str | None, "the run that wrote the row"]
+    rules: Annotated[str | None, "hash of what decides which lines the file has"]
+    run_id: Annotated[str | None, "the run that read the file"]
+    run_lines: Annotated[str | None, "hash of the names of the files of bronze.lines that hold the night's lines"]
+    run_listed_at: Annotated[datetime | None, "when the file was found, before it was read, UTC; null if it is to be read again"]
 
 
 FILES = table(FileRow, "bronze.files", ("system", "ds", "file"), partition=(), retention="bronze")

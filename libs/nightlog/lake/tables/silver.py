@@ -152,6 +152,9 @@ class ReadingRow(TypedDict, total=False):
     n_waiting: Annotated[int | None, "sessions that it leaves to a later night; null if nobody has looked"]
     run_id: RunId
     run_lines: Annotated[str, "hash of the names of the files of bronze.lines that were parsed"]
+    run_parts: Annotated[str | None, "hash of the names of the files that were made from them, in silver.events, counts and others"]
+    run_messages: Annotated[str | None, "hash of the templates of its messages when it was parsed"]
+    run_tally: Annotated[dict[str, int] | None, "counts of its lines by what they were parsed into; null if days were parsed together"]
 
 
 READINGS = table(ReadingRow, "silver.readings", ("system", "ds"), partition=(), retention="silver")
