@@ -96,7 +96,7 @@ bench-shapes: setup ## CPU of ingest and parse for lines plain, with a UUID, out
 bench-driver: setup ## the driver's work at 1e7 to 1e9 lines, simulated (a minute or two)
 	$(JOBS)/python tests/bench/driver.py
 
-bench-large: setup build/bench/venv/made ## 100 million lines in nine files beside 11 million in one (half an hour, 24 GB of disk)
+bench-large: setup build/bench/venv/made ## 100 million lines in nine files beside 11 million in one (half an hour, 19 GB of disk)
 	build/bench/venv/bin/python tests/bench/large.py
 
 bench-small: setup build/bench/venv/made ## a night of 100,000 lines, now and at an earlier commit, as processes (five minutes)

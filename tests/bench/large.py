@@ -1,7 +1,7 @@
 """A night of 100 million lines: nine files of 11.1 million lines with fresh block ids, beside a night of the first file alone.
 
 The files are written first (14 GB), and removed at the end unless --keep is given. Each night has a lake of its own, removed before the
-next; the program refuses to start without room for text, lake and Spark's temporary files. A night that does
+next; the program refuses to start without room for text, lake and temporary files. A night that does
 not end in half an hour is stopped. Prints wall, CPU, peak memory and written bytes of each stage, and the ratio of the large night to the
 small one without the start and end of the process, beside the targets.
 """
@@ -23,8 +23,8 @@ from report import APART, PEAK_GB, outcome, part_of
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-# Bytes of a line as text, in the lake, and in Spark's temporary files; each rounded up.
-TEXT_BYTES, LAKE_BYTES, SPILLED_BYTES = 145, 25, 60
+# Bytes of a line as text, in the lake, and in the file of a shuffle; each rounded up.
+TEXT_BYTES, LAKE_BYTES, SHUFFLED_BYTES = 145, 25, 20
 MOST_RATIO, MOST_S = 9.5, 1800.0
 
 
@@ -107,7 +107,7 @@ def main() -> None:
     whole, first = out / f"whole-{given.files}-{given.copies}", out / f"first-{given.copies}"
     shutil.rmtree(out / "lake", ignore_errors=True)
     there = sum(path.stat().st_size for path in (whole / "hdfs").glob("*.log"))
-    needed = lines * (TEXT_BYTES + LAKE_BYTES * (1 + given.again) + SPILLED_BYTES) - there
+    needed = lines * (TEXT_BYTES + LAKE_BYTES * (1 + given.again) + SHUFFLED_BYTES) - there
     if shutil.disk_usage(out).free < needed:
         raise SystemExit(f"{out}: {shutil.disk_usage(out).free / 1e9:.0f} GB are free, {needed / 1e9:.0f} GB are needed")
     print(f"{lines:,} lines in {given.files} files; {machine()}", flush=True)
