@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from nightlog.parsing.events import Parsed, parse_lines
+from nightlog.parsing.events import Parsed, parse_flattened, parse_form, parse_lines
 from nightlog.systems.spec import Header, Input, Session, System, Timestamp
 
 STAMPED = Header(pattern=r"(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?P<level>[A-Z]+) (?P<message>.*)")
@@ -58,3 +58,29 @@ def parsed_lines(system: System, texts: Sequence[str], ds: str = "2026-03-04") -
         ids = (*(before.session_ids if before else ()), *([row["session_id"]] if row["session_id"] is not None else []))
         found[row["line_no"]] = ParsedLine(True, parsed.messages[row["message_id"]][0], at, row["level"], ids, row["message_id"])
     return [found.get(number, ParsedLine(False)) for number in range(1, len(texts) + 1)], parsed
+
+
+def outcome(result: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return what the stage writes of its records: events, account, messages, lines set aside, numbers and totals."""
+    events, parsed, left = result
+    numbers = sorted((row for table in parsed.numbers for row in table.to_pylist()), key=str)
+    totals: dict[tuple[int, str], int] = {}
+    for table in parsed.totals:
+        for row in table.to_pylist():
+            totals[row["message_id"], row["level"]] = totals.get((row["message_id"], row["level"]), 0) + row["n"]
+    rows = [(row["message_id"], row["nth"], row["low"], row["low_line"]) for row in numbers]
+    lowest = {}
+    for message, nth, low, line in sorted(rows):
+        lowest.setdefault((message, nth), (low, line))
+    tally = {name: parsed.tally.get(name, 0) for name in line_tally(parsed.tally)}
+    return events.to_pylist(), tally, parsed.messages, parsed.unmatched, lowest, totals, left.tolist()
+
+
+def line_tally(tally: dict[str, int]) -> list[str]:
+    return sorted(name for name, n in tally.items() if n)
+
+
+def by_shape_and_flattened(lines: list[str], system: System, ds: str = "2026-03-04") -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return the outcome of structured records read by shape, and the outcome if all of them are flattened."""
+    rows = lines_table(lines)
+    return outcome(parse_form(rows, system, ds)), outcome(parse_flattened(rows, system, ds))

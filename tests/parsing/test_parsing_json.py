@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import random
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nightlog.parsing import line_shapes
-from nightlog.parsing.events import parse_flattened, parse_form, parser_of, shapes_of
+from nightlog.parsing.events import parser_of, shapes_of
 from nightlog.parsing.shapes import Text
-from nightlog.systems.spec import Header, Mask, Session, System, Timestamp
-from parsing_help import lines_table, make_system
+from nightlog.systems.spec import Header, Mask, Session, Timestamp
+from parsing_help import by_shape_and_flattened, lines_table, make_system
 
 DS = "2026-03-04"
 KEYS = {"message": ("msg", "$.http.status", "k8s"), "time": "time", "level": "lvl", "id": "$.ids[1]"}
@@ -71,31 +70,6 @@ def record(pairs: list[tuple[str, str]], space: str) -> str:
     return "{" + ",".join(f'{space}"{key}":{space}{value}' for key, value in pairs) + "}"
 
 
-def outcome(result: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return what the stage writes of its records: events, account, messages, lines set aside, numbers and totals."""
-    events, parsed, left = result
-    numbers = sorted((row for table in parsed.numbers for row in table.to_pylist()), key=str)
-    totals: dict[tuple[int, str], int] = {}
-    for table in parsed.totals:
-        for row in table.to_pylist():
-            totals[row["message_id"], row["level"]] = totals.get((row["message_id"], row["level"]), 0) + row["n"]
-    rows = [(row["message_id"], row["nth"], row["low"], row["low_line"]) for row in numbers]
-    lowest = {}
-    for message, nth, low, line in sorted(rows):
-        lowest.setdefault((message, nth), (low, line))
-    tally = {name: parsed.tally.get(name, 0) for name in line_tally(parsed.tally)}
-    return events.to_pylist(), tally, parsed.messages, parsed.unmatched, lowest, totals, left.tolist()
-
-
-def line_tally(tally: dict[str, int]) -> list[str]:
-    return sorted(name for name, n in tally.items() if n)
-
-
-def both(lines: list[str], system: System) -> tuple[Any, Any]:
-    rows = lines_table(lines)
-    return outcome(parse_form(rows, system, DS)), outcome(parse_flattened(rows, system, DS))
-
-
 @settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(sorted(SYSTEMS)),
@@ -110,7 +84,7 @@ def test_records_by_shape_are_what_they_are_one_by_one(name: str, drawn: list[tu
         "{}",
         '{"msg": ' + "[" * 3000 + "]" * 3000 + "}",
     ]
-    found, expected = both(lines, SYSTEMS[name])
+    found, expected = by_shape_and_flattened(lines, SYSTEMS[name])
     assert found == expected
 
 
@@ -135,7 +109,7 @@ def test_so_are_records_with_ids_in_them(name: str, seed: int, monkeypatch: pyte
             rng.choice([uuid, "other"]): 1,
         }
         lines.append(json.dumps(fields))
-    found, expected = both(lines, SYSTEMS[name])
+    found, expected = by_shape_and_flattened(lines, SYSTEMS[name])
     assert found == expected
 
 

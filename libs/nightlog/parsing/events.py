@@ -17,7 +17,7 @@ import xxhash
 
 from nightlog.lake.parts import Part, read_part, write_part
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE
-from nightlog.parsing.json_shapes import is_direct
+from nightlog.parsing.flat_records import is_direct
 from nightlog.parsing.line_shapes import Found, ShapeCache, numbers_of, shapes_of
 from nightlog.parsing.number_ranges import find_ranges, joined_ranges
 from nightlog.parsing.records import Joined, flat_column, join_records, without_colours
@@ -155,12 +155,12 @@ def parse_form(rows: pa.Table, system: System, ds: str) -> tuple[pa.Table, Parse
         events, parsed, matched, blank = parse_table(rows, flat_system(system), ds)
         return events, parsed, ~matched & ~blank
     if is_direct(system.header):
-        return parse_json(rows, system, ds)
+        return parse_records(rows, system, ds)
     return parse_flattened(rows, system, ds)
 
 
-def parse_json(rows: pa.Table, system: System, ds: str) -> tuple[pa.Table, Parsed, np.ndarray]:
-    """Parse JSON records by their shape; those that no shape holds for are flattened first. Returns what `parse_form` returns."""
+def parse_records(rows: pa.Table, system: System, ds: str) -> tuple[pa.Table, Parsed, np.ndarray]:
+    """Parse structured records by their shape; those that no shape holds for are flattened first. Returns what `parse_form` returns."""
     parser, known, _ = parser_of(system.model_dump_json())
     found = shapes_of(Text(rows.column("text")), parser, known)
     has_shape = found.of_line >= 0
@@ -262,7 +262,7 @@ def parse_table(lines: pa.Table, system: System, ds: str, found: Found | None = 
     text = Text(lines.column("text"))
     found = found or shapes_of(text, parser, known)
     shapes, of_line = found.shapes, found.of_line
-    assert (of_line >= 0).all(), "JSON records without a shape are flattened before: see parse_json"
+    assert (of_line >= 0).all(), "records without a shape are flattened before: see parse_records"
     matched, blank = (np.array([getattr(shape, name) for shape in shapes], dtype=bool)[of_line] for name in ("matched", "blank"))
     rows = np.flatnonzero(matched)
     at = line_times(text, shapes, of_line, rows, parser, read, ds, has_bounds(system))

@@ -1,104 +1,41 @@
-"""The places of the wanted values in JSON records, so that they are read by shape like other lines.
+"""The places of the wanted values in JSON records (see `flat_records`).
 
-Records that are equal but for digits, or for ids in their strings, have their values at the same places. One of them is decoded; its
-wanted values make a flat line (see `structured.flat_system`), which is parsed, and each place in it is a place in all of these records.
-This holds for wanted values that stand in the record as they are in the flat line. Records of which it may not be true (escapes in a wanted
-value, fractions, nested values as a whole, unusual numbers) are decoded one by one.
+Records with escapes, fractions or unusual numbers in a wanted value, or of which a nested value is wanted as a whole, have no places.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import orjson
 
-from nightlog.parsing.structured import SEPARATOR, json_path, message_part, wanted_fields
-from nightlog.systems.spec import WHOLE_LINE, Header, System
+from nightlog.parsing.flat_records import FlatRecord, Places, Records, Shaped, Unlike
+from nightlog.parsing.structured import json_path
+from nightlog.systems.spec import System
 
-Span = tuple[int, int]
 TOKEN = re.compile(r'[ \t\n\r]*+(?:"((?:[^"\\]|\\.)*+)"|(-?[0-9][0-9.eE+-]*+)|(true|false|null)|([\[\]{},:]))')
 MOST_DIGITS = 18
 INTEGER = re.compile(r"-?[0-9]+")
 
 
-class Unlike(Exception):
-    """The values may stand elsewhere, or be others, in records that have the same shape."""
+class JsonRecords(Records):
+    """The wanted keys of a system's JSON records, as a tree of steps."""
 
-
-@dataclass
-class Places:
-    """The places in the records of one shape, by characters of one of them.
-
-    `values`: key → where its value stands; `strings`: where strings without escapes stand that are values; `nonzero`: where no zero may
-    stand, or the record is no JSON or its number is written otherwise.
-    """
-
-    values: dict[str, Span] = field(default_factory=dict)
-    strings: list[Span] = field(default_factory=list)
-    nonzero: list[int] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class FlatRecord:
-    """The flat line of a record; `pieces`: (where a value begins in the flat line, where it ends, where it begins in the record)."""
-
-    text: str
-    pieces: tuple[tuple[int, int, int], ...]
-    places: Places
-
-    def of(self, record: str) -> str:
-        """Return the flat line of another text of this shape."""
-        flat = self.text
-        for begin, end, source in self.pieces:
-            flat = flat[:begin] + record[source : source + end - begin] + flat[end:]
-        return flat
-
-    def owners(self, owners: Sequence[int]) -> list[int]:
-        """Return for each character of the flat line what is known of it in the record, -1 for those that the record lacks."""
-        found = [-1] * len(self.text)
-        for begin, end, source in self.pieces:
-            found[begin:end] = owners[source : source + end - begin]
-        return found
-
-    def source(self, begin: int, end: int) -> Span:
-        """Return where a piece of the flat line stands in the record. Raises Unlike if it is not one piece of it."""
-        if begin == end:
-            return 0, 0
-        for first, last, source in self.pieces:
-            if first <= begin and end <= last:
-                return begin - first + source, end - first + source
-        raise Unlike
-
-
-def is_direct(header: Header) -> bool:
-    """Return whether records of a header are JSON objects alone, nothing before or behind them."""
-    return header.kind == "json" and header.pattern == WHOLE_LINE
-
-
-class JsonRecords:
-    """The wanted keys of a system's JSON records. `shaped` makes digits of bytes alike, as in the texts of shapes."""
-
-    def __init__(self, system: System, shaped: Callable[[np.ndarray], np.ndarray]):
-        self.keys = system.header.keys
-        self.message_keys = system.header.message_keys
-        self.names = sorted(wanted_fields(system) - {"message"})
+    def __init__(self, system: System, shaped: Shaped):
+        super().__init__(system, shaped)
         self.tree: dict[str | int, Any] = {}
-        self.unlike: set[str] = set()  # keys of a shape that may be a wanted key or another one
-        wanted = [*self.message_keys, *(str(self.keys[name]) for name in self.names)]
-        self.is_simple = all(self.add(key, shaped) for key in dict.fromkeys(wanted))
+        self.is_simple = all(self.add(key) for key in self.wanted)
 
-    def add(self, key: str, shaped: Callable[[np.ndarray], np.ndarray]) -> bool:
+    def add(self, key: str) -> bool:
         """Add a wanted key to the tree of steps. Returns False if one wanted value is a part of another."""
         path = json_path(key)
         steps = [str(path[0])] if len(path) == 1 else list(path)
         node = self.tree
         for number, step in enumerate(steps):
-            if isinstance(step, str) and re.search("[0-9]", step):
-                self.unlike.add(shaped(np.frombuffer(step.encode(), np.uint8)).tobytes().decode())
+            if isinstance(step, str):
+                self.add_unlike(step)
             is_last = number == len(steps) - 1
             if is_last:
                 if step in node:
@@ -123,36 +60,6 @@ class JsonRecords:
         if not places.values and "{}" in re.sub(r"\s", "", text):
             return None
         return self.joined(text, places)
-
-    def joined(self, text: str, places: Places) -> FlatRecord:
-        """Return the flat line of a record whose values stand at some places."""
-        words: list[str] = []
-        pieces: list[tuple[int, int, int]] = []
-        n = 0
-
-        def add(word: str, source: int | None = None) -> None:
-            nonlocal n
-            words.append(word)
-            if source is not None and word:
-                pieces.append((n, n + len(word), source))
-            n += len(word)
-
-        def add_value(key: str) -> None:
-            if key in places.values:
-                begin, end = places.values[key]
-                add(text[begin:end], begin)
-
-        for name in self.names:
-            add(SEPARATOR)
-            add_value(str(self.keys[name]))
-        add(SEPARATOR)
-        is_first = True
-        for number, key in enumerate(self.message_keys):
-            if key in places.values:
-                add(("" if is_first else " ") + message_part(number, key))
-                add_value(key)
-                is_first = False
-        return FlatRecord("".join(words), tuple(pieces), places)
 
     def places(self, text: str) -> Places:
         """Return where the values of a valid record stand. Raises Unlike if this may be different in other records of its shape."""

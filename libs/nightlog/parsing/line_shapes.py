@@ -31,8 +31,8 @@ UUIDS, ALL_IDS = "uuids", "all ids"
 LEAST_LINES = 4
 # Bytes of lines whose shapes are found together. Memory for so many is used again and again; more would come from the system each time.
 TOGETHER = 8 << 20
-# JSON records are decoded one by one if more than this share of them are shapes of their own.
-MOST_JSON = 0.1
+# Structured records are flattened if more than this share of them are shapes of their own.
+MOST_RECORDS = 0.1
 ZERO = ord("0")
 # Bits of the number of an id in its line; a line that is remembered has fewer ids.
 SHIFT = 12
@@ -75,12 +75,12 @@ class Found:
 
 
 def shapes_of(text: Text, parser: LineParser, cache: ShapeCache) -> Found:
-    """Return the shapes of the lines. Lines that no shape holds for have one of their own; JSON records have none then."""
+    """Return the shapes of the lines. Lines that no shape holds for have one of their own; structured records have none then."""
     found, kinds = Found(np.full(text.n, -1)), helpful_marks(text, parser)
     for line, begin, end, starts in blocks(text.starts, TOGETHER):
         block = Text(strings(np.append(starts, end) - begin, text.data[begin:end]))
         find_shapes(block, kinds, parser, cache, replace(found, of_line=found.of_line[line : line + block.n]))
-    if parser.json is not None:
+    if parser.records is not None:
         leave_zeros(text, found)
     return found
 
@@ -244,9 +244,9 @@ def find_unmarked(text: Text, shaped: pa.StringArray, parser: LineParser, cache:
     """
     rows = np.flatnonzero(found.of_line < 0)
     coded = shaped.dictionary_encode()
-    texts = coded.dictionary.to_pylist()
-    if parser.json is not None and len(texts) > max(FULLY, MOST_JSON * len(rows)):
+    if parser.records is not None and len(coded.dictionary) > max(FULLY, MOST_RECORDS * len(rows)):
         return
+    texts = coded.dictionary.to_pylist()
     place = np.full(len(texts), -1)
     for number, each in enumerate(texts):
         shape = cache.shapes.get(each)
@@ -259,7 +259,7 @@ def find_unmarked(text: Text, shaped: pa.StringArray, parser: LineParser, cache:
         if shape.exact:
             place[number] = found.add(each, shape, each)
     found.of_line[rows] = place[np.asarray(coded.indices, dtype=np.int64)]
-    if parser.json is not None:
+    if parser.records is not None:
         return
     for row in rows[found.of_line[rows] < 0].tolist():
         line = text.line(row)

@@ -22,7 +22,9 @@ import numpy as np
 import pyarrow as pa
 
 from nightlog.parsing.digits import change_runs, digits_alike, runs_of
-from nightlog.parsing.json_shapes import JsonRecords, Unlike, is_direct
+from nightlog.parsing.flat_records import Records, Unlike, is_direct
+from nightlog.parsing.json_shapes import JsonRecords
+from nightlog.parsing.logfmt_shapes import LogfmtRecords
 from nightlog.parsing.number_ranges import HOLDER, MOST_NUMBERS, Number, looked_at, number_of
 from nightlog.parsing.pieces import BLOCK, pieces
 from nightlog.parsing.structured import flat_system
@@ -31,6 +33,7 @@ from nightlog.systems.spec import DAY_FIELDS, System
 
 MAX_MESSAGE = 8192  # characters of a message that are masked and mined
 DIGIT = re.compile("[0-9]")
+RECORDS: dict[str, type[Records]] = {"json": JsonRecords, "logfmt": LogfmtRecords}
 Span = tuple[int, int]
 
 
@@ -91,7 +94,7 @@ class LineParser:
         patterns = [self.header, *[mask for mask, _ in self.masks], *([self.ids] if self.ids else [])]
         alike, self.kept = digits_alike(patterns)
         self.runs = runs_of(alike)
-        self.json = JsonRecords(spec, self.shaped) if is_direct(spec.header) else None
+        self.records = RECORDS[spec.header.kind](spec, self.shaped) if is_direct(spec.header) else None
 
     def shaped(self, data: np.ndarray) -> np.ndarray:
         """Return bytes of text with the digits that no expression tells apart made one."""
@@ -106,11 +109,11 @@ class LineParser:
         return shaped
 
     def parse(self, text: str) -> Shape:
-        """Return the shape of one line: its own, or that of all lines with this text. A JSON record must hold for all of its shape."""
-        if self.json is None:
+        """Return the shape of one line: its own, or that of all lines with this text. A record must hold for all of its shape."""
+        if self.records is None:
             place = bytes_of(text)
             return self.parse_flat(text, lambda begin, end: (place(begin), place(end)))
-        flat, place = self.json.flat(text), bytes_of(text)
+        flat, place = self.records.flat(text), bytes_of(text)
         if flat is None:
             return INEXACT
         try:
@@ -149,10 +152,10 @@ class LineParser:
 
     def numbers(self, text: str) -> tuple[Number, ...]:
         """Return where the numbers stand that the mask NUM takes out of a line, or of all lines of a shape; none where it says <NUM>
-        itself. Raises Unlike if a number of a JSON record is not one piece of it.
+        itself. Raises Unlike if a number of a structured record is not one piece of it.
         """
-        flat, place = self.json.flat(text) if self.json else None, bytes_of(text)
-        if self.json and flat is None:
+        flat, place = self.records.flat(text) if self.records else None, bytes_of(text)
+        if self.records and flat is None:
             return ()
         text = flat.text if flat else text
         found = self.header.fullmatch(text) if self.numbered else None
@@ -184,8 +187,8 @@ class LineParser:
         Args: marked: the text with marks (see `visibility`) for the characters of ids; owners: the number of the id of each character, -1
         if it is part of none.
         """
-        if self.json is not None:
-            flat = self.json.flat(text)
+        if self.records is not None:
+            flat = self.records.flat(text)
             if flat is None:
                 return set()
             inside = {place for begin, end in flat.places.strings for place in range(begin, end)}

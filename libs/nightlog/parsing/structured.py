@@ -1,8 +1,8 @@
 """Values of structured records (JSON, logfmt, journald's export) by whole columns.
 
 A structured record becomes a flat line of the wanted values with a separator before each, which is then parsed by shape like any other
-text (see `flat_system`). JSON is decoded record by record in C, unless its shape says where its values stand (`json_shapes`); logfmt and
-export are cut by arithmetic on the whole buffer of bytes.
+text (see `flat_system`). Most records of JSON and logfmt are read by shape instead (`flat_records`). Of the others, JSON is decoded record
+by record in C; logfmt and export are cut by arithmetic on the whole buffer of bytes.
 """
 
 from __future__ import annotations
