@@ -65,7 +65,9 @@ def main() -> None:
             own = [word for each in settings.items() for word in ("--set", "=".join(each))]
             command = [str(JOBS_PYTHON), str(HERE / "night.py"), "json", "--data", str(data), "--lake", str(lake), *own]
             try:
-                records = run(command, {"PYTHONPATH": str(ROOT / "libs")}, OUT / f"settings-{name.replace(' ', '-')}.log")
+                records = run(
+                    command, {"PYTHONPATH": str(ROOT / "libs"), "NIGHTLOG_LOCAL_MIB": "0"}, OUT / f"settings-{name.replace(' ', '-')}.log"
+                )
             except RuntimeError as error:
                 print(f"{name}: {error}", flush=True)
                 continue

@@ -19,8 +19,8 @@ from world import DS, Logs, stored_questions
 BULK = Logs(10_000, days=(DS,), ending=".log")
 FEED = Logs(10_000, "json", days=(DS,), ending=".log")
 COLUMNS = Logs(60, "columns", days=(DS,))
-# More than one task of 64 MiB, so that this machine's processes have work.
-HEAP = Logs(90_000, days=(DS,), ending=".log")
+# More than one task of 64 MiB and more than 16 MiB for parsing, which counts lines as 128 bytes: this machine's processes have work.
+HEAP = Logs(19_000, days=(DS,), ending=".log", tails=5)
 TRIES = 6
 
 

@@ -45,8 +45,11 @@ def json_line(ds: str, second: int, level: str, session: str, message: str) -> s
     return json.dumps({"time": text_line(ds, second, "", "", "")[:19], "level": level, "id": session, "msg": message})
 
 
-def day_of_logs(ds: str, sessions: int, line: Callable[[str, int, str, str, str], str] = text_line) -> list[str]:
-    """A day's lines; a session in ten is odd or broken, each kind in its turn, so that a day of 30 sessions has them all."""
+def day_of_logs(ds: str, sessions: int, line: Callable[[str, int, str, str, str], str] = text_line, tails: int = 1) -> list[str]:
+    """A day's lines; a session in ten is odd or broken, each kind in its turn, so that a day of 30 sessions has them all.
+
+    Args: tails: TAIL is at the end of each line so many times.
+    """
     chance = random.Random(ds)
     rows = []
     for number in range(sessions):
@@ -58,7 +61,7 @@ def day_of_logs(ds: str, sessions: int, line: Callable[[str, int, str, str, str]
         if number % 10 == 7:
             steps.append((BROKEN[number // 10 % len(BROKEN)], "ERROR"))
         rows += [
-            (start + 3 * n, line(ds, start + 3 * n, level, session, text.format(n=chance.randint(1, 99)) + TAIL))
+            (start + 3 * n, line(ds, start + 3 * n, level, session, text.format(n=chance.randint(1, 99)) + TAIL * tails))
             for n, (text, level) in enumerate(steps)
         ]
     return [text for _, text in sorted(rows, key=lambda row: row[0])]
@@ -66,14 +69,15 @@ def day_of_logs(ds: str, sessions: int, line: Callable[[str, int, str, str, str]
 
 @dataclass(frozen=True)
 class Logs:
-    """What a system logs: sessions a day, the kind of its header, on which days, and how its files end. Kind `columns` is JSON with a time
-    format that Spark alone reads, so that its columns do all of the parsing."""
+    """What a system logs: sessions a day, the kind of its header, on which days, how its files end, and how long its lines are (see
+    `day_of_logs`). Kind `columns` is JSON with a time format that Spark alone reads, so that its columns do all of the parsing."""
 
     sessions: int = 60
     kind: str = "pattern"
     days: tuple[str, ...] = DAYS
     ending: str = ".log.gz"
     role: str = "target"
+    tails: int = 1
 
 
 def add_system(folder: Path, name: str, logs: Logs) -> None:
@@ -93,7 +97,7 @@ def add_system(folder: Path, name: str, logs: Logs) -> None:
     for ds in logs.days:
         path = folder / "data" / name / f"{ds}{logs.ending}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = day_of_logs(ds, logs.sessions, text_line if logs.kind == "pattern" else json_line)
+        lines = day_of_logs(ds, logs.sessions, text_line if logs.kind == "pattern" else json_line, logs.tails)
         broken = {text.split()[3] for text in lines if "broken" in text} if logs.role == "source" else set()
         labels += [f"{session},{int(session in broken)}" for session in dict.fromkeys(text.split()[3] for text in lines)]
         written = "".join(f"{text}\n" for text in lines).encode()

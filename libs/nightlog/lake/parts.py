@@ -129,8 +129,8 @@ def part_dataset(root: str, spec: TableSpec, path: str) -> pads.Dataset:
     return pads.dataset(f"{base}/{spec.path}/{path}", schema_of(spec), "parquet", filesystem)
 
 
-def part_batches(root: str, spec: TableSpec, part: Part, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yield columns of a part file, those of the partition too, batch by batch; columns that an older file lacks are null.
+def part_batches(root: str, spec: TableSpec, part: Part, columns: Sequence[str], n_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+    """Yield columns of a part file, those of the partition too, in batches of `n_rows`; columns that an older file lacks are null.
 
     Arrow's own scans hold all nested columns of a file in memory.
     """
@@ -141,7 +141,7 @@ def part_batches(root: str, spec: TableSpec, part: Part, columns: Sequence[str])
     schema, partition = pa.schema([arrow_schema(spec).field(name) for name in columns]), dict(part.partition)
     with pq.ParquetFile(f"{base}/{spec.path}/{part.path}", filesystem=filesystem) as file:
         stored = [name for name in columns if name in file.schema_arrow.names]
-        for batch in file.iter_batches(BATCH_ROWS, columns=stored):
+        for batch in file.iter_batches(n_rows, columns=stored):
             rows = [batch[name] if name in stored else pa.repeat(partition.get(name), len(batch)) for name in columns]
             yield pa.RecordBatch.from_arrays([each.cast(field.type) for each, field in zip(rows, schema, strict=True)], schema=schema)
 

@@ -19,7 +19,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from nightlog.errors import TransientError
 
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+Work: TypeAlias = Callable[[Any], Any]
 
 # A task is tried so many times, as by Spark (spark.task.maxFailures).
 ATTEMPTS = 4
@@ -142,7 +143,7 @@ class Pool:
 def note_kill(worker: Worker, n_times: int) -> None:
     """Log that a process was killed. Raises TransientError if it was the task's last attempt."""
     worker.end()
-    why = f"a worker process was killed (exit {worker.process.exitcode}), perhaps for want of memory"
+    why = f"a worker process was killed (exit {worker.process.exitcode}), perhaps for lack of memory"
     if n_times >= ATTEMPTS:
         raise TransientError(f"{why}, {n_times} times at the same task; the stage can be run again")
     log.warning("%s; its task is tried again", why)
@@ -151,22 +152,28 @@ def note_kill(worker: Worker, n_times: int) -> None:
 def serve(connection: Connection) -> None:
     """Work on tasks until the other end of the pipe is closed. Runs in a worker process."""
     end_with_parent()
-    work: Callable[[Any], Any] | None = None
+    work: Work | None = None
     while True:
         try:
-            pickled, task = connection.recv()
+            message = connection.recv_bytes()
         except EOFError:
             return
-        try:
-            work = pickle.loads(pickled) if pickled is not None else work
-            assert work is not None, "the first task comes with its work"
-            answer = ForkingPickler.dumps((True, work(task)))
-        except Exception as error:  # the pool raises it
-            error.add_note(f"In a worker process: {traceback.format_exc()}")
-            answer = ForkingPickler.dumps((False, error))
+        work, answer = answer_to(message, work)
         connection.send_bytes(answer)
-        del task, answer
+        del message, answer
         release_memory()
+
+
+def answer_to(message: bytes, work: Work | None) -> tuple[Work | None, Any]:
+    """Work on a task. Args: message: what `Worker.give` sends. Returns the function for this and later tasks, and the pickled answer."""
+    try:
+        pickled, task = pickle.loads(message)
+        work = pickle.loads(pickled) if pickled is not None else work
+        assert work is not None, "the first task comes with its work"
+        return work, ForkingPickler.dumps((True, work(task)))
+    except Exception as error:  # the pool raises it
+        error.add_note(f"In a worker process: {traceback.format_exc()}")
+        return work, ForkingPickler.dumps((False, error))
 
 
 def release_memory() -> None:

@@ -13,7 +13,7 @@ Task = TypeVar("Task")
 Value = TypeVar("Value")
 Result = TypeVar("Result")
 
-CODEC = "lz4"
+CODEC = "zstd"
 
 
 class Packed(NamedTuple):

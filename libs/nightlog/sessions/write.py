@@ -29,6 +29,8 @@ COUNTS_PER_TASK, COUNT_BYTES = 1_500_000, 64
 LONG_SESSION = 1_000_000
 # Each task opens all parts; if there were more tasks than these, each part is read once, and its rows are sent to the tasks.
 MOST_READERS = 8
+# Rows of a part that are sent together: some tens of MB.
+SENT_ROWS = 1 << 18
 COLUMNS = ["session_id", "message_id", "n", "first_at", "last_at", "bucket"]
 
 
@@ -183,7 +185,7 @@ def group_buckets(buckets: tuple[int, int], shared: Task) -> Result:
 
 def split_part(part: Part, root: str, edges: np.ndarray) -> Iterator[tuple[int, tuple[str, bytes]]]:
     """Yield the rows of a part of silver.counts by ranges of buckets: the number of the range, the day, and the rows as an Arrow stream."""
-    for batch in part_batches(root, COUNTS_TABLE, part, COLUMNS):
+    for batch in part_batches(root, COUNTS_TABLE, part, COLUMNS, SENT_ROWS):
         rows = batch.sort_by("bucket")
         places = np.searchsorted(rows.column("bucket").to_numpy(), edges)
         for number in np.flatnonzero(np.diff(places)).tolist():
