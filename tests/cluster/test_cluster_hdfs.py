@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hadoop import JARS, Hadoop, hadoop
+from lock_scenarios import SCENARIOS
 from nightlog.doctor.tables import folder, models, tables
 from nightlog.lake.lake import Lake
 from nightlog.lake.storage import file_system, half_written_files, read_file, write_file
@@ -38,6 +39,11 @@ def test_a_file_is_replaced_whole_and_what_broke_off_is_found(hdfs: Hadoop) -> N
     assert abs((datetime.now(UTC) - info.mtime).total_seconds()) < 60
     write_file(f"{hdfs.address}/files/.b.bin.77.part", b"half")
     assert half_written_files(f"{hdfs.address}/files") == ["/files/.b.bin.77.part"]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_locks(hdfs: Hadoop, scenario: Callable[[str], None]) -> None:
+    scenario(f"{hdfs.address}/lakes/{scenario.__name__}")
 
 
 def test_a_night_in_hdfs_is_that_of_a_folder(hdfs: Hadoop, sample_lake: Lake, tmp_path: Path) -> None:

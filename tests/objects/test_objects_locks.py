@@ -7,19 +7,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import ClassVar
 
 import pytest
+from lock_scenarios import SCENARIOS
 from nightlog.doctor.tables import folder
-from nightlog.errors import LockLost, StoreRefused, TransientError
+from nightlog.errors import StoreRefused
 from nightlog.lake.lake import Lake
-from nightlog.lake.leases import Lease, acquire, is_held, lease_store
+from nightlog.lake.lease_stores import lease_store
 from nightlog.lake.locks import is_free, locked
 from nightlog.lake.tables import ANOMALIES, LINES_TABLE, OUTCOMES
 from nightlog.outcomes import Stage
@@ -28,131 +27,12 @@ from nights import snapshot
 from sample_night import DS
 
 BIN = Path(sys.executable).parent
-LEASE_S = 2.0
-HOLDER = """
-import sys
-from nightlog.errors import LockLost
-from nightlog.lake.locks import locked
-with locked(sys.argv[1], "shop", lease_s=float(sys.argv[2]), owner="run first") as lock:
-    print("held", flush=True)
-    for _ in sys.stdin:
-        try:
-            lock.check()
-        except LockLost as error:
-            print(error, flush=True)
-        else:
-            print("held", flush=True)
-"""
-
-
-@pytest.fixture
-def holder(endpoint: dict[str, str]) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
-    """Start a process that holds the lock of "shop", and answers each line of its input by the state of the lock."""
-    started = []
-
-    def start(root: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", HOLDER, root, str(LEASE_S)]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        assert process.stdout is not None and process.stdout.readline() == "held\n"
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-
-
-def checked(process: subprocess.Popen[str]) -> str:
-    """Let the process check its lock. Returns what it prints."""
-    assert process.stdin is not None and process.stdout is not None
-    process.stdin.write("check\n")
-    process.stdin.flush()
-    return process.stdout.readline().strip()
 
 
 @pytest.mark.slow
-def test_the_second_waits_until_the_first_has_released_the_lock(holder: Callable[[str], subprocess.Popen[str]]) -> None:
-    root = "s3://lakes/waits"
-    first = holder(root)
-    with (
-        pytest.raises(TransientError, match=f"worked on shop.*run first, process {first.pid} on"),
-        locked(root, "shop", wait_s=3 * LEASE_S),
-    ):
-        raise AssertionError("a holder that renews its lease keeps it")
-    assert not is_free(root, "shop") and is_free(root, "mail")
-    with locked(root, "mail", wait_s=0):
-        assert not is_free(root, "mail")
-    assert is_free(root, "mail")
-    with ThreadPoolExecutor(1) as pool:
-
-        def take() -> float:
-            with locked(root, "shop", wait_s=60):
-                return time.monotonic()
-
-        later = pool.submit(take)
-        assert first.stdin is not None
-        released = time.monotonic()
-        first.stdin.close()
-        assert later.result(timeout=30) - released < LEASE_S
-    assert is_free(root, "shop")
-
-
-@pytest.mark.slow
-def test_a_killed_holder_keeps_the_lock_for_the_length_of_its_lease(holder: Callable[[str], subprocess.Popen[str]]) -> None:
-    root = "s3://lakes/killed"
-    first = holder(root)
-    first.kill()
-    started = time.monotonic()
-    with locked(root, "shop", wait_s=60):
-        assert LEASE_S <= time.monotonic() - started < LEASE_S + 5
-
-
-@pytest.mark.slow
-def test_a_stopped_holder_goes_on_only_if_nobody_took_over_its_lock(holder: Callable[[str], subprocess.Popen[str]]) -> None:
-    root = "s3://lakes/stopped"
-    first = holder(root)
-    first.send_signal(signal.SIGSTOP)
-    time.sleep(1.5 * LEASE_S)
-    first.send_signal(signal.SIGCONT)
-    assert checked(first) == "held", "its lease had ended, but nobody else asked for it"
-    first.send_signal(signal.SIGSTOP)
-    with locked(root, "shop", wait_s=60) as lock:
-        first.send_signal(signal.SIGCONT)
-        assert checked(first).startswith("shop: another process has taken over the lock s3://lakes/stopped/.locks/shop.lock")
-        lock.check()
-    assert checked(first).startswith("shop: another process"), "it does not get the lock back by itself"
-
-
-@pytest.mark.slow
-def test_of_many_that_ask_at_once_one_at_a_time_has_the_lock(endpoint: dict[str, str]) -> None:
-    root, inside, most = "s3://lakes/many", [], []
-
-    def work(number: int) -> None:
-        with locked(root, "shop", wait_s=120, lease_s=30):
-            inside.append(number)
-            most.append(len(inside))
-            time.sleep(0.05)
-            inside.remove(number)
-
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(work, range(12)))
-    assert most == [1] * 12
-
-
-@pytest.mark.slow
-def test_a_renewal_whose_answer_was_lost_is_no_loss_of_the_lock(endpoint: dict[str, str]) -> None:
-    store = lease_store("s3://lakes/answers/.locks")
-    lease = acquire(store, "shop", 0.0, 60.0, "")
-    store.write("shop", replace(lease.content, number=7), lease.version)
-    lease.renew()
-    lease.release()
-    assert not is_held(store, "shop")
-    store.write("shop", replace(lease.content, token="other"), lease.version)
-    late = Lease(store, "shop", lease.content)
-    late.version = lease.version
-    with pytest.raises(LockLost):
-        late.renew()
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_locks(endpoint: dict[str, str], scenario: Callable[[str], None]) -> None:
+    scenario(f"s3://lakes/{scenario.__name__}")
 
 
 class Unconditional(BaseHTTPRequestHandler):

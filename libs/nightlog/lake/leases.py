@@ -1,4 +1,4 @@
-"""Leases: locks in an object store.
+"""Leases: locks in an object store or in HDFS (`lease_stores.py`).
 
 A lease is a small object that its holder writes again and again. If it stays unchanged for the lease's length, another process may take
 it over. Each write is conditional: the store refuses it if the object is no longer the version that the writer has read. So of two writers
@@ -7,33 +7,23 @@ one fails. No clocks are compared: a waiting process measures on its own clock f
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
-from functools import lru_cache
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from threading import Event, RLock, Thread
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, TypeAlias
 
-from nightlog.errors import LockLost, NightlogError, StoreRefused, TransientError
-from nightlog.lake.storage import ADVICE, store_error
-
-if TYPE_CHECKING:
-    from obstore import UpdateVersion
-    from obstore.store import ObjectStore
+from nightlog.errors import LockLost, NightlogError, TransientError
 
 log = logging.getLogger(__name__)
 
 LEASE_S, POLL_S = 60.0, 1.0
-# The object that `check_conditions` writes, and a version that no object has.
-PROBE = "conditions"
-NO_VERSION: UpdateVersion = {"e_tag": '"00000000000000000000000000000000"', "version": "1"}
+# What a store knows a version of an object by.
+Version: TypeAlias = Any
 
 
 @dataclass(frozen=True)
@@ -51,97 +41,19 @@ class Conflict(Exception):
     """The store refused a conditional write: the object has another version, or is there already."""
 
 
-class LeaseStore:
-    """The lock objects of one lake.
+class LeaseStore(Protocol):
+    """The lock objects of one lake. Its methods raise StoreRefused, or TransientError if the store does not answer."""
 
-    Its methods raise StoreRefused, or TransientError if the store does not answer.
-    """
+    address: str
 
-    def __init__(self, address: str, store: ObjectStore):
-        self.address, self.store = address, store
-
-    def read(self, name: str) -> tuple[Content, UpdateVersion] | None:
+    def read(self, name: str) -> tuple[Content, Version] | None:
         """Return the content of a lock object and its version; None if there is no such object."""
-        import obstore
 
-        with self.store_errors():
-            try:
-                found = obstore.get(self.store, f"{name}.lock")
-                content = bytes(found.bytes())
-            except FileNotFoundError:
-                return None
-        try:
-            return Content(**json.loads(content)), version_of(found.meta.get("e_tag"), found.meta.get("version"))
-        except (ValueError, TypeError):
-            raise StoreRefused(
-                f"{self.address}/{name}.lock is no lock that this version wrote; remove it when no program writes to the lake"
-            ) from None
-
-    def write(self, name: str, content: Content, version: UpdateVersion | None) -> UpdateVersion:
+    def write(self, name: str, content: Content, version: Version | None) -> Version:
         """Replace the object if it has this version; None: if there is no such object. Returns the new version. Raises Conflict."""
-        import obstore
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
-
-        with self.store_errors():
-            try:
-                written = obstore.put(self.store, f"{name}.lock", json.dumps(asdict(content)).encode(), mode=version or "create")
-            except (AlreadyExistsError, PreconditionError):
-                raise Conflict(name) from None
-        return version_of(written["e_tag"], written["version"])
 
     def check_conditions(self) -> None:
-        """Check that the store observes conditions: it must not create an object twice, nor replace a version that is not there.
-
-        Some servers ignore the headers of conditional writes. Raises StoreRefused then.
-        """
-        content = Content("", "", 0.0)
-        with suppress(Conflict):
-            self.write(PROBE, content, None)
-        for version in (None, NO_VERSION):
-            try:
-                self.write(PROBE, content, version)
-            except Conflict:
-                continue
-            raise self.no_conditions()
-
-    def no_conditions(self) -> StoreRefused:
-        """Return the error for a store without conditional writes."""
-        return StoreRefused(
-            f"the object store of {self.address} has no conditional writes (If-None-Match, If-Match), so two programs could write to the "
-            f"lake at the same time; keep the lake in a store that has them, {ADVICE}"
-        )
-
-    @contextmanager
-    def store_errors(self) -> Iterator[None]:
-        """Raise errors of Nightlog instead of the library's."""
-        from obstore.exceptions import BaseError
-
-        try:
-            yield
-        except NotImplementedError:
-            raise self.no_conditions() from None
-        except (BaseError, OSError) as error:
-            raise store_error(str(error), f"the locks {self.address}") from error
-
-
-def version_of(e_tag: str | None, version: str | None) -> UpdateVersion:
-    """Return the version of an object as a condition: S3 and Azure compare ETags, Google's store compares generations."""
-    found: UpdateVersion = {}
-    if e_tag is not None:
-        found["e_tag"] = e_tag
-    if version is not None:
-        found["version"] = version
-    return found
-
-
-@lru_cache
-def lease_store(address: str) -> LeaseStore:
-    """Return the store of the lock objects at this address, once it is checked that it observes conditions."""
-    from obstore.store import from_url
-
-    opened = LeaseStore(address, from_url(address, retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=LEASE_S / 4)}))
-    opened.check_conditions()
-    return opened
+        """Check that the store refuses to write an object that has another version. Raises StoreRefused."""
 
 
 class Lease:
@@ -149,13 +61,13 @@ class Lease:
 
     def __init__(self, store: LeaseStore, name: str, content: Content):
         self.store, self.name, self.content = store, name, content
-        self.version: UpdateVersion | None = None
+        self.version: Version | None = None
         self.renewed_at = 0.0
         self.is_lost = False
         self.ended = Event()
         self.mutex = RLock()
 
-    def take(self, version: UpdateVersion | None) -> None:
+    def take(self, version: Version | None) -> None:
         """Write the object that has this version, or create it, and begin to renew it. Raises Conflict."""
         self.version = version
         self.write(self.content)

@@ -1,6 +1,6 @@
 """Locks of a lake, one per system: two processes never work on one system at the same time.
 
-In a folder it is the operating system's file lock. In an object store it is a lease (`leases.py`).
+In a folder it is the operating system's file lock. In an object store and in HDFS it is a lease (`leases.py`).
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Protocol
 
 from nightlog.errors import TransientError
-from nightlog.lake.leases import LEASE_S, acquire, is_held, lease_store
+from nightlog.lake.lease_stores import lease_store
+from nightlog.lake.leases import LEASE_S, acquire, is_held
 
 log = logging.getLogger(__name__)
 
 WAIT_S, POLL_S = 3600.0, 0.2
 FOLDER = ".locks"
-# The stores whose conditional writes are known.
-STORES = ("s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss")
+# Schemes of the stores that can write under a condition.
+STORES = ("s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss", "hdfs")
 
 
 class Lock(Protocol):
