@@ -161,7 +161,10 @@ class Settings(BaseSettings):
     silver_days: int = Field(180, ge=1, description="events, sessions, patterns, routes and scores")
     gold_days: int = Field(730, ge=1, description="anomalies and nights; verdicts, answers and models are kept permanently")
     lock_lease_s: float = Field(
-        60.0, ge=2, le=3600, description="in an object store, seconds after which the lock of a process that was killed or stopped is free"
+        60.0,
+        ge=2,
+        le=3600,
+        description="in an object store or HDFS, seconds after which the lock of a process that was killed or stopped is free",
     )
     replay_days: int = Field(14, ge=7, le=29, description="earlier versions of tables can be read for so many days; Delta's log ends at 30")
 

@@ -44,8 +44,8 @@ def locked(root: str, name: str, wait_s: float = WAIT_S, lease_s: float = LEASE_
     """Hold the lock of this name in the lake until the block ends; a second process waits.
 
     Args:
-        lease_s: in an object store, seconds without renewal after which another process may take over the lock.
-        owner: in an object store, what a waiting process reports about the holder besides its host and process.
+        lease_s: in a store, seconds without renewal after which another process may take over the lock.
+        owner: in a store, what a waiting process reports about the holder besides its host and process.
 
     Raises: TransientError after `wait_s` seconds, or if the store does not answer; StoreRefused if it has no conditional writes.
     """
