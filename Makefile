@@ -87,7 +87,7 @@ bench-settings: setup build/bench/venv/made ## what Spark's settings are worth, 
 bench-compare: setup build/bench/venv/made ## `nightlog compare` beside diff and LogLead on labelled build logs, which are not part of the repository
 	$(JOBS)/python tests/bench/breakages.py
 
-bench-bounds: setup build/bench/venv/made ## the bounds: one id of 5 million events, 300,000 messages, a line of 50 MB, 2,000 files, 200,000 templates
+bench-bounds: setup build/bench/venv/made ## the bounds: one id of 5 million events, 300,000 messages, a line of 50 MB, 2,000 files, 200,000 templates, 300,000 anomalous sessions
 	build/bench/venv/bin/python tests/bench/bounds.py
 
 bench-shapes: setup ## CPU of ingest and parse for lines plain, with a UUID, outside of ASCII, as JSON and logfmt (some minutes)

@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 OUT = ROOT / "build" / "bench"
 JOBS_PYTHON = ROOT / ".venv" / "bin" / "python"
-CASES = ("one-id", "distinct-messages", "long-line", "tiny-files", "similarity")
+CASES = ("one-id", "distinct-messages", "long-line", "tiny-files", "similarity", "most-anomalous")
 
 
 def table(records: dict[str, list[dict[str, Any]]], told: dict[str, list[str]]) -> str:

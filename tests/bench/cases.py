@@ -17,9 +17,11 @@ from night import add_model, small, stage
 from nightlog.encoding.encoder import DIMENSIONS, ENCODER
 from nightlog.ingest.splits import MAX_LINE
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import ANOMALIES, MESSAGES, PATTERNS, ROUTES, SESSIONS, TEMPLATES, VECTORS
+from nightlog.lake.runner import LOCAL_BYTES
+from nightlog.lake.tables import ANOMALIES, ANSWERS, FINDINGS, MESSAGES, PATTERNS, ROUTES, SESSIONS, TEMPLATES, VECTORS
 from nightlog.outcomes import Outcome, Stage
 from nightlog.routing.router import SourceTemplates, route
+from nightlog.run.entry import local_bytes
 from nightlog.run.night import Night
 from nightlog.settings import Settings
 from nightlog.spark import start_spark
@@ -28,6 +30,7 @@ from nightlog.systems.spec import System
 EVENTS, DISTINCT, LONG, FILES = 5_000_000, 300_000, 50 << 20, 2_000
 OURS, SOURCES, NIGHT_PATTERNS = 200_000, 20_000, 100_000
 CALM_LINES = 3_000
+ANOMALOUS, NORMAL, SESSION_LINES = 300_000, 30_000, 20
 Outcomes = dict[tuple[str, Stage], Outcome]
 
 
@@ -143,12 +146,44 @@ def similarity(lake: Lake, data: Path) -> None:
     assert len(lake.rows(ROUTES, ["pattern_id"], system="wide")) == NIGHT_PATTERNS
 
 
+def most_anomalous(lake: Lake, data: Path) -> None:
+    """Three hundred thousand anomalous sessions of twenty lines each and thirty thousand normal ones, by the answers of an analyst."""
+    n_sessions = ANOMALOUS + NORMAL
+    lost = SESSION_LINES // 2
+
+    def lines() -> Iterator[bytes]:
+        for number in range(n_sessions * SESSION_LINES):
+            session, step = number // SESSION_LINES, number % SESSION_LINES
+            is_normal = session % (n_sessions // NORMAL) == 0
+            text = f"step {letters(step % 7)} done" if is_normal or step != lost else f"disk {session} of {letters(session % 50)} is lost"
+            yield line(number * 43_000 // (n_sessions * SESSION_LINES), session, text)
+
+    write(data, "broken", lines())
+    system = small("broken")
+    night = Night(DS, "bounds", [system], lake, Settings(data=data, llm="off", device="cpu"), lambda: datetime.now(UTC))
+    for each in Stage:
+        if each is Stage.PUBLISH:
+            found = lake.rows(PATTERNS, ["question_id", "n_sessions"], system="broken")
+            for label in ("normal", "anomalous"):
+                questions = [row["question_id"] for row in found if (row["n_sessions"] == NORMAL) == (label == "normal")]
+                answer = {"group": label, "label": label, "questions": questions, "answered_by": "kim", "answered_at": datetime.now(UTC)}
+                lake.append(ANSWERS, [{"system": "broken"} | answer])
+        stage(each.value)
+        (outcome,) = night.run_stage(each)
+        assert outcome.outcome == "done", outcome
+    shown = lake.arrow(ANOMALIES, ["n_events"], system="broken")
+    assert len(shown) == ANOMALOUS and sum(row["n_sessions"] for row in lake.rows(FINDINGS, ["n_sessions"])) == ANOMALOUS
+    tell("anomalous sessions", len(shown))
+    tell("files of gold.anomalies", len(lake.parts(ANOMALIES, system="broken", ds=DS)))
+
+
 CASES: dict[str, Callable[[Lake, Path], None]] = {
     "one-id": one_id,
     "distinct-messages": distinct_messages,
     "long-line": long_line,
     "tiny-files": tiny_files,
     "similarity": similarity,
+    "most-anomalous": most_anomalous,
 }
 
 
@@ -158,9 +193,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="for lake and logs; emptied before and after")
     given = parser.parse_args()
     shutil.rmtree(given.folder, ignore_errors=True)
-    lake = Lake(given.folder / "lake", lambda: start_spark("nightlog bounds"))
+    is_local = given.case == "most-anomalous"  # a JVM's memory would hide that of the night
+    size = local_bytes(Settings()) if is_local else LOCAL_BYTES
+    lake = Lake(given.folder / "lake", lambda: start_spark("nightlog bounds"), size)
     try:
-        if given.case != "similarity":
+        if given.case != "similarity" and not is_local:
             add_model(lake)
         CASES[given.case](lake, given.folder / "data")
     finally:

@@ -17,7 +17,7 @@ from nightlog.lake.tables import ANSWERS, VERDICTS
 from nightlog.llm.prompt import prompt_hash
 from nightlog.llm.verdicts import latest_verdicts
 from nightlog.publishing.decide import Thresholds, decisions, llm_cause
-from nightlog.publishing.publish import learn, read_judged, verdicts_and_answers
+from nightlog.publishing.inputs import learn, read_judged, verdicts_and_answers
 from nightlog.systems.spec import System
 
 DS = "2008-11-10"

@@ -17,7 +17,7 @@ from nightlog.lake.parts import schema_of, write_part
 from nightlog.lake.tables import EVENTS_TABLE, LINES_TABLE
 from nightlog.publishing.account import account
 from nightlog.publishing.decide import Decision, Thresholds, decisions, with_suppressions
-from nightlog.publishing.evidence import SHOWN_LINES, TemplateFacts, with_evidence
+from nightlog.publishing.evidence import SHOWN_LINES, Pairs, Sources, TemplateFacts, with_evidence
 
 GENERAL, FOREIGN = 0.5, 0.8
 SAME = Calibration(1.0, 0.0)
@@ -211,13 +211,16 @@ def shown(tmp_path: Path, request: pytest.FixtureRequest) -> Shown:
     }
     knowledge = {
         "p": {
-            name: TemplateFacts(f"text {name}", "like this" if name != "t-rare" else None, 0.5, weight, 7.0 * (name == "t-rare"))
+            name: TemplateFacts(f"text {name}", source, 0.5, weight, 7.0 * (name == "t-rare"), SESSIONS_WITH[name])
             for name, weight in WEIGHTS.items()
+            for source in ["like this" if name != "t-rare" else None]
         }
     }
-    found = pa.table({"session_id": ["short", "long", "untimed"], "pattern_id": ["p"] * 3, "x": ["kept"] * 3})
+    times = {"started_at": pa.array([NOON, NOON, None]), "ended_at": pa.array([NOON, NOON + timedelta(minutes=89), None])}
+    found = pa.table({"session_id": ["short", "long", "untimed"], "pattern_id": ["p"] * 3, "x": ["kept"] * 3, **times})
     messages = {number: name for name, number in numbers.items()}
-    rows = with_evidence(Lake(tmp_path), found, knowledge, messages, SESSIONS_WITH, parts[EVENTS_TABLE], parts[LINES_TABLE]).to_pylist()
+    sources = Sources(Pairs.of(knowledge), messages, parts[EVENTS_TABLE], parts[LINES_TABLE])
+    rows = with_evidence(Lake(tmp_path), found, sources).to_pylist()
     assert len(rows) == 3
     return {row["session_id"]: row for row in rows}
 

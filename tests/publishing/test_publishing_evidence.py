@@ -12,7 +12,8 @@ import pytest
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import Part, schema_of, write_part
 from nightlog.lake.tables import EVENTS_TABLE, LINES_TABLE
-from nightlog.publishing.evidence import CONTINUATION_LINES, SHOWN_LINES, TemplateFacts, with_evidence
+from nightlog.publishing.evidence import SHOWN_LINES, Pairs, Sources, TemplateFacts, with_evidence
+from nightlog.publishing.raw_lines import CONTINUATION_LINES
 
 DS = "2026-03-04"
 NOON = datetime(2026, 3, 4, 12)
@@ -54,18 +55,12 @@ def session_shown(
             if (some := [row for row in table if first <= int(str(row["line_no"])) < last])
         ]
     weights = {"common": 0.9, "rare": 0.05, "usual": 0.05}  # of a model; they choose nothing
-    known = {"p": {name: TemplateFacts(name, None, None, weights[name], telling.get(name, 0.0)) for name in TEMPLATES}}
-    found = pa.table({"session_id": ["s"], "pattern_id": ["p"]})
-    (row,) = with_evidence(
-        Lake(root),
-        found,
-        known,
-        dict(enumerate(TEMPLATES)),
-        n_sessions,
-        parts[EVENTS_TABLE.name],
-        parts[LINES_TABLE.name],
-        start,
-    ).to_pylist()
+    known = {
+        "p": {name: TemplateFacts(name, None, None, weights[name], telling.get(name, 0.0), n_sessions.get(name, 0)) for name in TEMPLATES}
+    }
+    found = pa.table({"session_id": ["s"], "pattern_id": ["p"], "started_at": [NOON], "ended_at": [NOON + timedelta(days=1)]})
+    sources = Sources(Pairs.of(known), dict(enumerate(TEMPLATES)), parts[EVENTS_TABLE.name], parts[LINES_TABLE.name], start)
+    (row,) = with_evidence(Lake(root), found, sources).to_pylist()
     return dict(row)
 
 

@@ -35,7 +35,8 @@ from nightlog.lake.tables import (
     VERDICTS,
 )
 from nightlog.lake.time_travel import PastLake
-from nightlog.publishing.publish import Publication, learn, publish, publish_unfinished, read_judged, verdicts_and_answers
+from nightlog.publishing.inputs import learn, read_judged, verdicts_and_answers
+from nightlog.publishing.publish import Publication, publish, publish_unfinished
 from nightlog.routing.router import SourceTemplates
 from nightlog.systems.spec import LLM, Input, Session, System
 

@@ -15,7 +15,7 @@ from nightlog.lake.parts import schema_of
 from nightlog.lake.tables import ANOMALIES
 from nightlog.outcomes import EXIT_GATE
 from nightlog.quality.approvals import Past, check_parsed
-from nightlog.quality.gates import ACCOUNTED, JUDGED, check_slice, check_sums, judged_sums, session_sums, stop_on_critical
+from nightlog.quality.gates import ACCOUNTED, JUDGED, check_slice, check_sums, count_sessions, judged_sums, session_sums, stop_on_critical
 from nightlog.systems.spec import Gates, Input, Session, System, Timestamp
 
 DS = "2026-03-04"
@@ -127,7 +127,7 @@ def judged(**changed: Any) -> dict[str, int]:
     }
     for name, change in changed.items():
         given[name] = change(given[name])
-    return judged_sums(given["sessions"], given["patterns"], given["routes"], given["scores"])
+    return judged_sums(count_sessions(given["sessions"]), given["patterns"], given["routes"], given["scores"])
 
 
 def with_column(name: str, values: list[Any]) -> Any:

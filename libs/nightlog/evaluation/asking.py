@@ -22,7 +22,7 @@ from nightlog.llm.prompt import prompt_hash, round_of
 from nightlog.llm.recorded import RecordedJudge
 from nightlog.outcomes import Stage
 from nightlog.publishing.decide import Thresholds, decisions, llm_cause
-from nightlog.publishing.publish import learn, read_judged, verdicts_and_answers
+from nightlog.publishing.inputs import learn, read_judged, verdicts_and_answers
 from nightlog.run.context import utc_now
 from nightlog.run.night import Night
 from nightlog.settings import Settings

@@ -9,6 +9,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -21,6 +22,7 @@ from nightlog.lake.tables import TableSpec
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as pads
+    import pyarrow.parquet as pq
     from deltalake import DeltaTable
     from pyspark.sql import DataFrame
 
@@ -155,6 +157,44 @@ def read_part(root: str, spec: TableSpec, path: str, columns: Sequence[str], bet
         name, low, high = between
         wanted = (pc.field(name) >= low) & (pc.field(name) < high)
     return part_dataset(root, spec, path).to_table(list(columns), wanted, batch_size=ROW_GROUP)
+
+
+@contextmanager
+def open_part(root: str, spec: TableSpec, path: str, coded: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+    """Open a part file, to read it by row groups. Args: coded: columns of strings that are read as dictionaries."""
+    import pyarrow.parquet as pq
+
+    filesystem, base = file_system(root)
+    whole = f"{base}/{spec.path}/{path}"
+    metadata = pq.read_metadata(whole, filesystem=filesystem)
+    stored = [name for name in coded if name in metadata.schema.names]
+    with pq.ParquetFile(whole, metadata=metadata, filesystem=filesystem, read_dictionary=stored) as file:
+        yield file
+
+
+def read_group(file: pq.ParquetFile, spec: TableSpec, group: int, columns: Sequence[str], coded: Sequence[str] = ()) -> pa.Table:
+    """Return some columns of one row group of a part file; columns that an older file lacks are null. Args: coded: as for `open_part`."""
+    import pyarrow as pa
+
+    kinds = {name: schema_of(spec).field(name).type for name in columns}
+    kinds |= {name: pa.dictionary(pa.int32(), kind) for name, kind in kinds.items() if name in coded}
+    rows = file.read_row_group(group, [name for name in columns if name in file.schema_arrow.names], use_threads=False)
+    for name in columns:
+        if name not in rows.column_names:
+            rows = rows.append_column(name, pa.nulls(len(rows), kinds[name]))
+    return rows.select(columns).cast(pa.schema(kinds))
+
+
+def groups_between(file: pq.ParquetFile, column: str, low: int, high: int) -> list[int]:
+    """Return the row groups that may hold a null or a time from `low` to `high`, microseconds since 1970, by the file's statistics."""
+    names = [file.schema.column(number).path for number in range(len(file.schema))]
+    found = []
+    for group in range(file.num_row_groups):
+        known = file.metadata.row_group(group).column(names.index(column)).statistics if column in names else None
+        is_exact = known is not None and known.has_min_max and known.null_count == 0 and file.schema_arrow.field(column).type.unit == "us"
+        if known is None or not is_exact or (known.max_raw >= low and known.min_raw <= high):
+            found.append(group)
+    return found
 
 
 def count_nulls(root: str, spec: TableSpec, path: str, columns: Sequence[str]) -> int:

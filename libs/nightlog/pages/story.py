@@ -49,8 +49,8 @@ from nightlog.outcomes import is_published
 from nightlog.pages.model import Gap, Line, day, sample_lines
 from nightlog.pages.read import LOOK_BACK_DAYS, utc
 from nightlog.publishing.decide import Cause, Decision, Thresholds, decisions
-from nightlog.publishing.evidence import records_of_part
 from nightlog.publishing.findings import difference_columns
+from nightlog.publishing.raw_lines import records_of_part
 from nightlog.publishing.telling import telling_templates
 from nightlog.systems.spec import LONGEST_RECORD
 

@@ -18,7 +18,7 @@ from nightlog.lake.tables import ANOMALIES, ANSWERS, HISTORY, NIGHTS, PATTERNS, 
 from nightlog.lake.time_travel import PastLake
 from nightlog.outcomes import is_published
 from nightlog.publishing.decide import Thresholds, decisions, llm_cause, with_suppressions
-from nightlog.publishing.publish import Judged, learn, texts_hash, verdicts_and_answers
+from nightlog.publishing.inputs import Judged, learn, texts_hash, verdicts_and_answers
 from nightlog.publishing.student import WITHOUT
 from nightlog.routing.router import all_proprietary, nearest_sources, read_vectors, route_patterns
 from nightlog.systems.spec import System
@@ -140,7 +140,7 @@ def judge_again(past: PastLake, system: System, ds: str, model: Model, device: s
     of_session = dict(zip(sessions["session_id"].to_pylist(), sessions["pattern_id"].to_pylist(), strict=True))
     if served.manifest.encoder is None:
         scores = past.rows(SCORES, ["pattern_id", "probability", "weights"], **of_night)
-        return Again(Judged(patterns, all_proprietary(patterns), scores, shown, sessions, history), of_session)
+        return Again(Judged(patterns, all_proprietary(patterns), scores, shown, history), of_session)
     names, vectors = read_vectors(past, system.name, served.manifest.encoder, used)
     if missing := used - set(names):
         raise ConfigError(f"{len(missing)} templates have no vector of {served.manifest.encoder}: the stage embed makes them")
@@ -150,7 +150,7 @@ def judge_again(past: PastLake, system: System, ds: str, model: Model, device: s
     templates = (names, vectors, tuple(texts[name] for name in names))
     frame = pd.DataFrame(patterns, columns=["pattern_id", "question_id", "events", "n_sessions"])
     scored = score_patterns(frame[["pattern_id", "events"]], model, templates, system.session.kind == "id", device)
-    return Again(Judged(patterns, routes, scored.to_dict("records"), shown, sessions, history), of_session)
+    return Again(Judged(patterns, routes, scored.to_dict("records"), shown, history), of_session)
 
 
 def replaced_since(lake: Lake, past: PastLake, system: System, versions: Row, at: datetime) -> dict[str, datetime]:

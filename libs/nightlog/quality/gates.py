@@ -10,7 +10,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nightlog.errors import GateFailed
@@ -48,11 +48,17 @@ PUBLISHED = {"anomalies_without_finding": "critical"}
 
 @dataclass(frozen=True)
 class Breach:
-    """One expectation that was not met: `rows` are the numbers of the offending rows, where there are single ones."""
+    """One expectation that was not met. `rows`: numbers of the offending rows, if there are single ones; `seen`: some of their values."""
 
     severity: str
-    text: str
-    rows: tuple[int, ...]
+    expectation: str
+    rows: tuple[int, ...] = ()
+    seen: str = ""
+
+    @property
+    def text(self) -> str:
+        """The breach in words."""
+        return self.expectation + (f": got {self.seen}" if self.seen else "") + (f" in {len(self.rows):,} rows" if self.rows else "")
 
 
 def broken_rules(spec: TableSpec, rows: pa.Table) -> Iterator[tuple[Column, Rule, pa.Array]]:
@@ -130,25 +136,57 @@ def expectations_of(spec: TableSpec) -> Iterator[Any]:
             yield gxe.ExpectColumnPairValuesAToBeGreaterThanB(**pair, severity=rule.severity)
 
 
+@dataclass(frozen=True)
+class SessionCounts:
+    """The counts of rows of silver.sessions: the sessions of each pattern, and rows with faults."""
+
+    of_pattern: Mapping[str, int]
+    n_repeated: int = 0
+    n_without_events: int = 0
+    n_end_early: int = 0
+
+    @property
+    def n(self) -> int:
+        """All sessions."""
+        return sum(self.of_pattern.values())
+
+
+def count_sessions(rows: pa.Table) -> SessionCounts:
+    """Return the counts of rows (session_id, pattern_id, started_at, ended_at, n_events) of silver.sessions."""
+    import pyarrow.compute as pc
+
+    of_pattern = rows.column("pattern_id").cast("string").value_counts().to_pylist()
+    return SessionCounts(
+        {str(each["values"]): each["counts"] for each in of_pattern},
+        len(rows) - pc.count_distinct(rows.column("session_id").cast("string")).as_py(),
+        len(rows) - (pc.sum(pc.greater(rows.column("n_events"), 0)).as_py() or 0),
+        pc.sum(pc.less(rows.column("ended_at"), rows.column("started_at"))).as_py() or 0,
+    )
+
+
+def sum_counts(found: Sequence[SessionCounts]) -> SessionCounts:
+    """Return the counts of several parts as one."""
+    of_pattern = Counter[str]()
+    for each in found:
+        of_pattern.update(each.of_pattern)
+    names = ("n_repeated", "n_without_events", "n_end_early")
+    return SessionCounts(of_pattern, *(sum(getattr(each, name) for each in found) for name in names))
+
+
 def judged_sums(
-    sessions: pa.Table, patterns: Sequence[Mapping[str, Any]], routes: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, Any]]
+    sessions: SessionCounts, patterns: Sequence[Mapping[str, Any]], routes: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, Any]]
 ) -> dict[str, int]:
     """Return the faults in a night's slices, by the names in JUDGED; all 0 if there are none.
 
-    Args: sessions (session_id, pattern_id, started_at, ended_at, n_events) of silver.sessions; rows of silver.patterns (pattern_id,
-    n_sessions), routes (pattern_id, route, similarity) and scores (pattern_id, probability).
+    Args: rows of silver.patterns (pattern_id, n_sessions), routes (pattern_id, route, similarity) and scores (pattern_id, probability).
     """
-    import pyarrow.compute as pc
-
     known = Counter(row["pattern_id"] for row in patterns)
     routed, scored = (Counter(row["pattern_id"] for row in rows) for rows in (routes, scores))
-    ended_early = pc.less(sessions.column("ended_at"), sessions.column("started_at"))
-    ids = sessions.column("pattern_id").cast("string").value_counts().to_pylist()
     return {
-        "sessions_repeated": len(sessions) - pc.count_distinct(sessions.column("session_id").cast("string")).as_py(),
-        "sessions_without_pattern": sum(each["counts"] for each in ids if each["values"] not in known),
-        "sessions_without_events": len(sessions) - (pc.sum(pc.greater(sessions.column("n_events"), 0)).as_py() or 0),
-        "sessions_that_end_before_they_start": pc.sum(ended_early).as_py() or 0,
+        "sessions_repeated": sessions.n_repeated,
+        "sessions_without_pattern": sum(n for pattern, n in sessions.of_pattern.items() if pattern not in known),
+        "sessions_without_events": sessions.n_without_events,
+        "sessions_that_end_before_they_start": sessions.n_end_early,
         "patterns_repeated": sum(n - 1 for n in known.values()),
         "patterns_of_no_session": sum((row["n_sessions"] or 0) < 1 for row in patterns),
         "patterns_without_one_route": sum(routed[name] != 1 for name in known),
@@ -192,9 +230,15 @@ def stop_on_critical(system: str, ds: str, breaches: list[Breach], advice: str) 
     return breaches
 
 
+def import_expectations() -> None:
+    """Import Great Expectations, which takes two seconds; a thread can do so while other processes work."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    import great_expectations  # noqa: F401
+
+
 def validate(frame: pd.DataFrame, expectations: Iterable[Any]) -> list[Breach]:
     """Validate a frame with Great Expectations; what is not met, the critical ones first."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    import_expectations()
     import great_expectations as gx
 
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
@@ -212,9 +256,9 @@ def check_sums(sums: Mapping[str, int], severities: Mapping[str, str]) -> list[B
     """Return a breach for each sum that is not zero, the critical ones first. Args: severities: name of a sum → severity.
 
     >>> check_sums({"sessions_repeated": 2, "routes_unknown": 0}, JUDGED)
-    [Breach(severity='critical', text='sessions_repeated: 2, expected 0', rows=())]
+    [Breach(severity='critical', expectation='sessions_repeated: 2, expected 0', rows=(), seen='')]
     """
-    breaches = [Breach(severities[name], f"{name}: {n:,}, expected 0", ()) for name, n in sums.items() if n]
+    breaches = [Breach(severities[name], f"{name}: {n:,}, expected 0") for name, n in sums.items() if n]
     return sorted(breaches, key=lambda found: found.severity != "critical")
 
 
@@ -224,7 +268,16 @@ def breach(result: Any) -> Breach:
     about = {name: value for name, value in config.kwargs.items() if name != "batch_id" and value is not None}
     rows = tuple(int(row) for row in result.result.get("unexpected_index_list") or ())
     seen = ", ".join(dict.fromkeys(str(value) for value in result.result.get("partial_unexpected_list") or ()))
-    text = f"{config.type} {about}" + (f": got {seen[:200]}" if seen else "") + (f" in {len(rows)} rows" if rows else "")
+    text = f"{config.type} {about}"
     if (result.exception_info or {}).get("raised_exception"):
         text += ": the expectation could not be evaluated"
-    return Breach(str(getattr(config.severity, "value", config.severity)), text, rows)
+    return Breach(str(getattr(config.severity, "value", config.severity)), text, rows, seen[:200])
+
+
+def merge_breaches(found: Iterable[Breach]) -> list[Breach]:
+    """Return the breaches of several blocks of rows, one per expectation, the critical ones first. Row numbers are those in their block."""
+    merged: dict[tuple[str, str], Breach] = {}
+    for each in found:
+        key = each.severity, each.expectation
+        merged[key] = replace(merged[key], rows=merged[key].rows + each.rows) if key in merged else each
+    return sorted(merged.values(), key=lambda each: each.severity != "critical")

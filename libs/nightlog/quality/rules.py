@@ -161,9 +161,7 @@ def unsound_rows(spec: TableSpec, rows: pa.Table) -> dict[str, list[Breach]]:
     found: dict[str, list[Breach]] = {}
     for text, mask, severity in broken:
         for system, n in Counter(system or "" for system, is_broken in zip(systems, mask.to_pylist(), strict=True) if is_broken).items():
-            found.setdefault(system, []).append(
-                Breach(severity, f"{spec.name}: {n:,} {'row' if n == 1 else 'rows'} with a wrong {text}", ())
-            )
+            found.setdefault(system, []).append(Breach(severity, f"{spec.name}: {n:,} {'row' if n == 1 else 'rows'} with a wrong {text}"))
     return found
 
 

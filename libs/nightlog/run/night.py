@@ -48,7 +48,7 @@ class Night:
 
     def stages_from(self, first: Stage) -> tuple[Stage, ...]:
         """Return the stages to run from `first` on; from `route` on if an earlier run routed or scored the night by another model."""
-        from nightlog.publishing.publish import stale_stage
+        from nightlog.publishing.inputs import stale_stage
 
         context, place = self.context, {"ds": self.context.ds}
         if first in (*Stage.ROUTE.before, Stage.ROUTE, Stage.REPORT):

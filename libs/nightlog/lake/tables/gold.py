@@ -66,6 +66,7 @@ class AnomalyRow(TypedDict, total=False):
     pattern_id: Annotated[str, "the session's pattern", Rule(required=True)]
     versions: Annotated[JudgeVersions, "model, prompt, LLM, encoder, and a hash of the template texts"]
     run_id: Annotated[RunId, Rule(required=True)]
+    run_evidence: Annotated[str | None, "hash of what evidence, lines and noticed_at were made from; null in rows of earlier versions"]
 
 
 ANOMALIES = table(AnomalyRow, "gold.anomalies", ("ds", "system", "session_id"), partition=("ds", "system"), retention="gold")
