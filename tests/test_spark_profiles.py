@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +90,34 @@ def test_spark_submit_accepts_a_configuration(spark: SparkSession, path: Path) -
     for name, value in properties(path).items():
         if "/" not in value:
             assert prepared._3().get(name) == value
+
+
+def test_spark_builds_the_pod_of_an_executor_from_the_configuration_for_kubernetes(spark: SparkSession) -> None:
+    """By Spark's own client, up to what it would send to a cluster: image, account, cores, memory, volumes."""
+    jvm: Any = spark.sparkContext._jvm
+    k8s, profiles = jvm.org.apache.spark.scheduler.cluster.k8s, getattr(jvm.org.apache.spark.resource, "ResourceProfile$")
+    conf, none = jvm.org.apache.spark.SparkConf(False), jvm.scala.Option.empty()
+    addresses = {"spark.driver.host": "driver", "spark.driver.port": "7078", "spark.app.name": "nightlog", "spark.app.id": "app"}
+    for name, value in {**properties(CONF / "kubernetes.conf"), **addresses}.items():
+        conf.set(name, value)
+    executor = jvm.org.apache.spark.deploy.k8s.KubernetesConf.createExecutorConf(conf, "1", "app", none, 0)
+    profile = getattr(profiles, "MODULE$")
+    profile.clearDefaultProfile()  # the session's own; Spark makes it again when it is needed
+    security = jvm.org.apache.spark.SparkEnv.get().securityManager()
+    with closing(jvm.io.fabric8.kubernetes.client.KubernetesClientBuilder().build()) as client:
+        built = k8s.KubernetesExecutorBuilder().buildFromFeatures(executor, security, client, profile.getOrCreateDefaultProfile(conf)).pod()
+    profile.clearDefaultProfile()
+    to_json = jvm.io.fabric8.kubernetes.client.utils.Serialization.asJson
+    pod, container = json.loads(to_json(built.pod())), json.loads(to_json(built.container()))
+    claims = {each["name"]: each["persistentVolumeClaim"] for each in pod["spec"]["volumes"] if "persistentVolumeClaim" in each}
+    assert claims == {
+        "data": {"claimName": "nightlog-data", "readOnly": True},
+        "lake": {"claimName": "nightlog-lake", "readOnly": False},
+    }
+    mounts = {each["mountPath"]: each.get("readOnly") for each in container["volumeMounts"]}
+    assert (mounts["/data"], mounts["/lake"]) == (True, False)
+    assert container["resources"]["requests"] == {"cpu": "2", "memory": "4096Mi"}
+    assert (container["image"], pod["spec"]["serviceAccountName"]) == ("REGISTRY/nightlog:0.1.0", "nightlog")
 
 
 def test_one_machine_works_without_spark_at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,8 @@ def resolve_jars(folder: Path = JARS, coordinates: str = DELTA, kept: Sequence[s
 
     Spark's own resolver (Ivy) does it. Ivy fails on a partly filled Maven repository in the home folder, so it gets an empty home.
 
-    Args: coordinates: `group:artifact:version` in Maven's terms, several separated by commas. kept: globs of names, `group_artifact-version.jar`;
-    the others, on which these depend, are left out because Spark has them.
+    Args: coordinates: `group:artifact:version` in Maven's terms, several separated by commas. kept: globs of names
+    (`group_artifact-version.jar`); the others, on which these depend, are left out because Spark has them.
     Raises: ConfigError if Java or the repository cannot be reached, with the end of the resolver's output.
     """
     with TemporaryDirectory(prefix="nightlog-jars-") as scratch:
