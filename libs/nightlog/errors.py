@@ -112,7 +112,12 @@ def is_transient(error: Exception) -> bool:
     text = str(error)
     # Py4J raises its base class, without a trace of the JVM's, where the JVM has ended in the middle of a call.
     lost_jvm = type(error).__name__ == "Py4JError" and "Trace:" not in text
-    met = ("ConcurrentAppendException", "ConcurrentDeleteReadException", "Python worker exited unexpectedly")
+    met = (
+        "ConcurrentAppendException",
+        "ConcurrentDeleteReadException",
+        "Python worker exited unexpectedly",
+        "nightlog.errors.TransientError",
+    )
     return lost_jvm or bool(names & {"Py4JNetworkError", "ConnectionError", "CommitFailedError"}) or any(word in text for word in met)
 
 

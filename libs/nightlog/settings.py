@@ -100,9 +100,10 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, InitSettingsSource(settings_cls, read_file())
 
-    lake: Path = Field(Path("lake"), description="folder of the tables; a local one, or an object store's address")
+    lake: Path = Field(Path("lake"), description="folder of the tables; a local one, or an address in an object store or in HDFS")
     data: Path | None = Field(
-        None, description="folder of the log files, local or an object store's address; default: the sample corpus that ships with Nightlog"
+        None,
+        description="folder of the log files, local, in an object store or HDFS; default: the sample corpus that ships with Nightlog",
     )
     systems: Path | None = Field(None, description="folder of the user's own system files")
     llm: Provider | None = Field(None, description="default: openai where OPENAI_API_KEY is set, else off")

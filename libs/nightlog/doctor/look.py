@@ -12,6 +12,7 @@ from pathlib import Path
 from nightlog.doctor import CheckResult, State, endpoint, error, machine, ok, systems, tables
 from nightlog.errors import ConfigError, SettingsError
 from nightlog.ingest.discover import data_folder, find_days, present_systems
+from nightlog.ingest.objects import object_store
 from nightlog.lake.lake import Lake
 from nightlog.lake.tables import OUTCOMES
 from nightlog.settings import Settings, sources
@@ -70,8 +71,9 @@ def of_systems(settings: Settings, lake: Lake, now: datetime) -> Iterator[CheckR
     chosen = chosen if own else present_systems(chosen, settings.logs, rows)
     yield from systems.inputs(chosen, settings.logs)
     data: Path | None = None
-    with suppress(ConfigError):  # `inputs` reports it
-        data = data_folder(settings.logs)
+    if object_store(settings.logs) is None:
+        with suppress(ConfigError):  # `inputs` reports it
+            data = data_folder(settings.logs)
     days = {system.name: dated[-1] for system in chosen if data is not None and (dated := find_days(system, data))}
     outcomes = lake.rows(OUTCOMES, ["system", "ds", "stage", "outcome", "detail", "counts", "at"])
     yield from systems.last_nights(chosen, rows, outcomes, days)

@@ -53,7 +53,7 @@ def targets(found: Mapping[str, System], own: set[str]) -> list[System]:
 def inputs(systems: Iterable[System], logs: Path) -> Iterator[CheckResult]:
     """Check that each system's path finds files, and that all of them can be reached. Args: logs: the data folder as it is set."""
     if (address := object_store(logs)) is not None:
-        yield ok(AREA, "the log files are in an object store; a night looks for them", address)
+        yield ok(AREA, "the log files are in an object store or in HDFS; a night looks for them", address)
         return
     try:
         data = data_folder(logs)

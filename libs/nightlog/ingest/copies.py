@@ -13,6 +13,7 @@ from typing import Literal
 
 from nightlog.ingest.archives import BROKEN, unpacked
 from nightlog.ingest.discover import PACKED, LogFile
+from nightlog.ingest.objects import open_log
 
 BLOCK = 1 << 20
 HEAD = 1 << 12  # bytes; files whose first bytes differ are not compared any further
@@ -84,7 +85,7 @@ def kept_of(copy: LogFile, found: dict[LogFile, LogFile]) -> LogFile:
 def content(path: Path, block: int = BLOCK) -> Iterator[bytes]:
     """Yield the content of a file, unpacked, in blocks of `block` bytes, the last one shorter; it ends at the first damage."""
     try:
-        with path.open("rb") as raw:
+        with open_log(path) as raw:
             file = unpacked(path, raw)
             while data := file.read(block):
                 yield data

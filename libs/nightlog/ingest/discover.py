@@ -6,13 +6,14 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from nightlog.errors import ConfigError, FormatError
 from nightlog.ingest.archives import ENDINGS
+from nightlog.ingest.objects import object_store, status_of, store_folder, stored_files
 from nightlog.outcomes import OutcomeKind
 from nightlog.systems.paths import day_in, expression_of, glob_of
 from nightlog.systems.spec import System
@@ -46,15 +47,14 @@ class Search:
 
 
 def data_folder(given: Path) -> Path:
-    """Return the folder of log files as a full path. Raises ConfigError if it is missing, no folder, unreadable, or in an object store."""
+    """Return the folder of log files as a full path, which may be in an object store or in HDFS.
+
+    Raises ConfigError if it is missing, no folder or unreadable; StoreRefused or TransientError if a store refuses or does not answer.
+    """
+    if (address := object_store(given)) is not None:
+        return store_folder(address)
     text = os.fspath(given)
-    if found := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", text):
-        if found[1].lower() != "file":
-            address = f"{text[: found.end()]}/{text[found.end() :].lstrip('/')}"
-            raise ConfigError(
-                f"{address}: log files are read from a folder, not from an object store: mount it or copy the files, and set NIGHTLOG_DATA "
-                "(--data) to the folder"
-            )
+    if found := re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
         text = "/" + text[found.end() :].lstrip("/")
     folder = Path(text).resolve()
     todo = "set NIGHTLOG_DATA (--data) to the folder of the log files, or mount it"
@@ -154,7 +154,12 @@ def search_night(system: System, data: Path, ds: str) -> Search:
     delivered = system.input.delivered
     if delivered is not None and delivered.isoformat() != ds:
         return Search()
-    return search(data, glob_of(system.input.path, ds))
+    glob = glob_of(system.input.path, ds)
+    if object_store(data) is None:
+        return search(data, glob)
+    pattern = re.compile(expression_of(system.input.path, ds))
+    names = stored_files(data, WILD.split(glob)[0].rpartition("/")[0])
+    return Search([data / name for name in names if pattern.fullmatch(name)])
 
 
 def find_files(system: System, data: Path, ds: str) -> list[Path]:
@@ -164,7 +169,8 @@ def find_files(system: System, data: Path, ds: str) -> list[Path]:
     night.
     """
     found = search_night(system, data, ds)
-    troubles = found.troubles + [unreadable(path, error) for path in found.paths if (error := open_error(path)) is not None]
+    local = found.paths if object_store(data) is None else []
+    troubles = found.troubles + [unreadable(path, error) for path in local if (error := open_error(path)) is not None]
     if troubles:
         more = f"; and {len(troubles) - 3:,} more" if len(troubles) > 3 else ""
         raise FormatError(f"not all files of {system.name} {ds} can be read: {'; '.join(troubles[:3])}{more}")
@@ -211,9 +217,9 @@ def log_files(system: System, data: Path, ds: str, paths: list[Path]) -> list[Lo
     pattern = re.compile(expression_of(system.input.path, ds))
     found = []
     for path in paths:
-        name, status = relative(path, data), path.stat()
-        changed = datetime.fromtimestamp(status.st_mtime, UTC)
-        found.append(LogFile(path, name, host_of(name, pattern), status.st_size, changed))
+        name = relative(path, data)
+        size, changed = status_of(path)
+        found.append(LogFile(path, name, host_of(name, pattern), size, changed))
     return found
 
 

@@ -1,93 +1,131 @@
-"""Log files in an object store: those of a night are copied to this machine, read, and removed."""
+"""Log files in an object store or in HDFS: listed, measured, and read where they lie, by any machine that has the store's credentials.
+
+A path of such a file is its address as a `Path`, which has lost a slash: `s3:/bucket/logs/shop.log`.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from nightlog.errors import ConfigError
-from nightlog.ingest.discover import WILD, data_folder
-from nightlog.lake.storage import file_system, storage_error, store_error
-from nightlog.systems.paths import expression_of, glob_of
-from nightlog.systems.spec import System
+from nightlog.lake.storage import file_system, store_error
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo
 
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)")
+BUFFER = 1 << 20  # bytes of one request
 
 
-def object_store(data: Path) -> str | None:
-    """Return the address of a data folder that is in an object store, else None.
+def object_store(path: Path) -> str | None:
+    """Return the address of a file or folder that is in an object store or in HDFS, else None.
 
     >>> object_store(Path("s3://bucket/logs")), object_store(Path("/var/log"))
     ('s3://bucket/logs', None)
     """
-    found = ADDRESS.fullmatch(os.fspath(data))
+    found = ADDRESS.fullmatch(os.fspath(path))
     return f"{found[1].lower()}://{found[2]}" if found is not None and found[1].lower() != "file" else None
 
 
-@contextmanager
-def night_folder(data: Path, system: System, days: Sequence[str], master: str = "local[*]") -> Iterator[Path]:
-    """Yield a local folder that holds the system's files of these days under their names: the data folder, or copies of the objects.
-
-    Raises ConfigError if the folder is missing, or if a cluster is to read copies on this machine; StoreRefused or TransientError if the
-    store refuses or does not answer; LakeFull if the copies have no room.
-    """
-    address = object_store(data)
-    if address is None:
-        yield data_folder(data)
-        return
-    if not master.startswith("local"):
-        raise ConfigError(f"{address}: log files in an object store are copied to this machine, which {master} cannot read; use local[*]")
-    delivered = system.input.delivered
-    wanted = [day for day in days if delivered is None or delivered.isoformat() == day]
-    with tempfile.TemporaryDirectory(prefix="nightlog-objects-") as folder:
-        try:
-            if is_missing(address):
-                raise ConfigError(f"the data folder {address} does not exist, or holds nothing: correct NIGHTLOG_DATA (--data)")
-            for day in wanted:
-                copy_day(address, system, day, Path(folder))
-        except OSError as error:
-            raise storage_error(error, folder) or store_error(str(error), f"the data folder {address}") from error
-        yield Path(folder)
-
-
-def is_missing(address: str) -> bool:
-    """Return whether nothing lies at an address. Raises OSError."""
+def store_folder(address: str) -> Path:
+    """Return a data folder in a store as a path. Raises ConfigError if it is missing, StoreRefused or TransientError if the store is."""
     from pyarrow.fs import FileType
 
-    files, root = file_system(address)
-    return bool(files.get_file_info(root.rstrip("/")).type == FileType.NotFound)
+    with clear_store_errors(f"the data folder {address}"):
+        files, root = file_system(address.rstrip("/"))
+        if files.get_file_info(root).type == FileType.NotFound:
+            raise ConfigError(f"the data folder {address} does not exist, or holds nothing: correct NIGHTLOG_DATA (--data)")
+    return Path(address)
 
 
-def copy_day(address: str, system: System, day: str, folder: Path) -> None:
-    """Copy the objects of a day, with their times of change. Raises OSError."""
-    files, root = file_system(address)
-    pattern = re.compile(expression_of(system.input.path, day))
-    for found in objects(address, glob_of(system.input.path, day)):
-        name = found.path[len(root.rstrip("/")) + 1 :]
-        target = folder / name
-        if pattern.fullmatch(name) is None or not target.resolve().is_relative_to(folder.resolve()):
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with files.open_input_stream(found.path) as source, target.open("wb") as copy:
-            shutil.copyfileobj(source, copy)
-        if found.mtime is not None:
-            os.utime(target, (found.mtime.timestamp(), found.mtime.timestamp()))
+def stored_files(folder: Path, fixed: str) -> list[str]:
+    """Return the names, relative to a data folder in a store, of all files below `fixed`, which has no wildcard and may be empty.
 
-
-def objects(address: str, glob: str) -> list[FileInfo]:
-    """Return the objects below the part of a glob that has no wildcard. Raises OSError, not for a folder without any."""
+    Raises StoreRefused or TransientError.
+    """
     from pyarrow.fs import FileSelector, FileType
 
-    files, root = file_system(address)
-    fixed = WILD.split(glob)[0].rpartition("/")[0]
-    selector = FileSelector("/".join(filter(None, [root.rstrip("/"), fixed])), allow_not_found=True, recursive=True)
-    return [found for found in files.get_file_info(selector) if found.type == FileType.File]
+    address = object_store(folder)
+    assert address is not None, f"{folder} is not in a store"
+    with clear_store_errors(f"the data folder {address}"):
+        files, root = file_system(address)
+        selector = FileSelector("/".join(filter(None, [root, fixed])), allow_not_found=True, recursive=True)
+        return sorted(found.path[len(root) + 1 :] for found in files.get_file_info(selector) if found.type == FileType.File)
+
+
+def status_of(path: Path) -> tuple[int, datetime | None]:
+    """Return bytes and time of change (UTC) of a log file. Raises OSError, or StoreRefused or TransientError for one in a store."""
+    address = object_store(path)
+    if address is None:
+        status = path.stat()
+        return status.st_size, datetime.fromtimestamp(status.st_mtime, UTC)
+    with clear_store_errors(f"the log file {address}"):
+        files, inside = file_system(address)
+        found: FileInfo = files.get_file_info(inside)
+        return found.size or 0, found.mtime
+
+
+def open_log(path: Path) -> IO[bytes]:
+    """Open a log file for reading, at any place of it. Raises OSError, or StoreRefused or TransientError for one in a store."""
+    address = object_store(path)
+    return path.open("rb") if address is None else cast(IO[bytes], io.BufferedReader(StoredFile(address), BUFFER))
+
+
+class StoredFile(io.RawIOBase):
+    """The bytes of a file in a store. Every method raises StoreRefused or TransientError if the store does not give them."""
+
+    def __init__(self, address: str):
+        self.address = address
+        with clear_store_errors(f"the log file {address}"):
+            files, path = file_system(address)
+            self.file = files.open_input_file(path)
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer with the next bytes; return how many, 0 at the end."""
+        with clear_store_errors(f"the log file {self.address}"):
+            data = self.file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a byte; return its number."""
+        with clear_store_errors(f"the log file {self.address}"):
+            self.file.seek(offset, whence)
+            return self.tell()
+
+    def tell(self) -> int:
+        """Return the number of the next byte."""
+        return int(self.file.tell())
+
+    def close(self) -> None:
+        """Close the file."""
+        if not self.closed:
+            self.file.close()
+        super().close()
+
+
+@contextmanager
+def clear_store_errors(place: str) -> Iterator[None]:
+    """Raise StoreRefused or TransientError instead of an error of Arrow or of the client of HDFS.
+
+    Args: place: the file or folder, for the message.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise store_error(str(error), place) from error

@@ -18,6 +18,7 @@ import numpy as np
 
 from nightlog.errors import FormatError, TransientError
 from nightlog.ingest.archives import BROKEN, is_packed, unpacked
+from nightlog.ingest.objects import open_log, status_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,7 +70,7 @@ def plan(files: Sequence[tuple[Path, str, str]], piece: int = PIECE) -> list[lis
     tasks: list[list[Piece]] = []
     room = 0
     for path, file, ds in files:
-        size = path.stat().st_size
+        size, _ = status_of(path)
         whole = is_packed(path) or (size > piece and ends_with_returns(start_of(path)))
         step = max(size, 1) if whole else piece
         for start in range(0, size, step):
@@ -84,7 +85,7 @@ def plan(files: Sequence[tuple[Path, str, str]], piece: int = PIECE) -> list[lis
 
 def start_of(path: Path) -> bytes:
     """Return the first bytes of a plain file."""
-    with path.open("rb") as file:
+    with open_log(path) as file:
         return file.read(CHUNK)
 
 
@@ -111,7 +112,7 @@ def with_feeds(blocks: Iterator[bytes]) -> Iterator[bytes]:
 def ends_in(piece: Piece) -> int:
     """Return how many line ends lie in a piece of a plain file."""
     n = 0
-    with Path(piece.path).open("rb") as file:
+    with open_log(Path(piece.path)) as file:
         file.seek(piece.start)
         left = piece.end - piece.start
         while left and (data := file.read(min(CHUNK, left))):
@@ -147,7 +148,7 @@ def read_piece(piece: Piece, limit: int = BLOCK) -> Iterator[Lines]:
     """The lines of a piece, at most about `limit` bytes at once. Raises FormatError where a compressed file cannot be read to its end."""
     path = Path(piece.path)
     if not is_packed(path):
-        with path.open("rb") as file:
+        with open_log(path) as file:
             start = b"" if piece.start else file.read(CHUNK)
             refuse_utf16(start[:2], piece)
             if ends_with_returns(start):
@@ -156,7 +157,7 @@ def read_piece(piece: Piece, limit: int = BLOCK) -> Iterator[Lines]:
             else:
                 yield from whole_lines(plain_blocks(file, piece, limit), piece.first + int(starts_inside(file, piece)), limit)
         return
-    with path.open("rb") as raw:
+    with open_log(path) as raw:
         if not piece.end:
             return
         try:

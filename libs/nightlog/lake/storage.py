@@ -36,7 +36,7 @@ def write_file(place: str, content: bytes) -> None:
     files.create_dir(path.rpartition("/")[0], recursive=True)
     # An object appears when its stream is closed; a file of a folder is written aside and renamed.
     aside = aside_of(path) if is_folder(place) else path
-    with files.open_output_stream(aside) as out:
+    with files.open_output_stream(aside, compression=None) as out:  # by default Arrow packs what is named .gz
         out.write(content)
     if aside != path:
         put_in_place(files, aside, path)

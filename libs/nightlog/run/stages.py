@@ -50,15 +50,13 @@ class Step:
 
 def ingest(lake: Lake, run: Context, system: System, versions: Versions, progress: Progress) -> Result:
     """Read the files of the day."""
+    from nightlog.ingest.discover import data_folder
     from nightlog.ingest.ingest import ingest as read
-    from nightlog.ingest.ingest import look_back
-    from nightlog.ingest.objects import night_folder
     from nightlog.run.context import utc_now
 
-    listed_at = utc_now()  # as files' times of change, by a real clock; objects are listed before they are copied
+    listed_at = utc_now()  # as files' times of change, by a real clock; files are listed before they are read
     try:
-        with night_folder(run.settings.logs, system, [*look_back(system, run.ds), run.ds], run.settings.master) as data:
-            counts, detail = read(lake, system, run.ds, data, run.run_id, run.fewer_lines, run.read_again, listed_at)
+        counts, detail = read(lake, system, run.ds, data_folder(run.settings.logs), run.run_id, run.fewer_lines, run.read_again, listed_at)
     except NoInput as error:
         return without_input(lake, run, system, error)
     if counts["run_n_lines_kept"]:
