@@ -49,7 +49,7 @@ def table_of_forms() -> np.ndarray:
 
 KINDS, FORMS = table_of_kinds(), table_of_forms()
 NO_HEX = 0x80
-HEX_KINDS = np.where((KINDS > 0) & (KINDS < LOWER), KINDS, np.uint8(NO_HEX))
+HEX_KINDS = np.where((KINDS > 0) & (KINDS < LOWER), KINDS, np.uint8(NO_HEX)).tobytes()
 # 1 for digits, 2 for letters: beside each other they add up to 3.
 CLASSES = np.minimum(KINDS, 2)
 
@@ -102,9 +102,9 @@ def blocks(starts: np.ndarray, n_bytes: int = BLOCK) -> Iterator[tuple[int, int,
 
 def find_in_block(data: np.ndarray, starts: np.ndarray, uuids_alone: bool) -> Ids:
     """Return the ids of some lines. Args: starts: where each line begins."""
-    uuids, form = find_uuids(data, starts)
+    uuids, line, form = find_uuids(data, starts)
     if uuids_alone:
-        return Ids(np.searchsorted(starts, uuids, side="right") - 1, uuids, uuids + UUID_LENGTH, form, np.full(len(uuids), -1))
+        return Ids(line, uuids, uuids + UUID_LENGTH, form, np.full(len(uuids), -1))
     classes = CLASSES[data]
     windows(classes, UUID_LENGTH)[uuids] = np.zeros((), dtype=f"V{UUID_LENGTH}")
     others = find_mixed(data, classes, starts)
@@ -119,8 +119,8 @@ def find_in_block(data: np.ndarray, starts: np.ndarray, uuids_alone: bool) -> Id
     return whole.where(np.argsort(first, kind="stable")) if len(uuids) and len(others.first) else whole
 
 
-def find_uuids(data: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the UUIDs of some lines begin that have no letter or digit beside them, and their marks."""
+def find_uuids(data: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return where the UUIDs of some lines begin that have no letter or digit beside them, their lines, and their marks."""
     hyphens = np.flatnonzero(data == ord("-"))
     apart = np.diff(hyphens) == UUID_HYPHENS[1] - UUID_HYPHENS[0]
     at = hyphens[:-3][apart[:-2] & apart[1:-1] & apart[2:]] - UUID_HYPHENS[0] if len(hyphens) > 3 else hyphens[:0]
@@ -130,13 +130,14 @@ def find_uuids(data: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.nda
     fits = at + UUID_LENGTH <= ends
     fits &= (at == starts[line]) | (KINDS[data[at - 1]] == 0)
     fits &= (at + UUID_LENGTH == ends) | (KINDS[data[np.minimum(at + UUID_LENGTH, len(data) - 1)]] == 0)
-    at = at[fits]
-    kinds = HEX_KINDS[windows(data, UUID_LENGTH)[at].view(np.uint8)].reshape(-1, UUID_LENGTH)
+    at, line = at[fits], line[fits]
+    kinds = np.frombuffer(windows(data, UUID_LENGTH)[at].tobytes().translate(HEX_KINDS), np.uint8).reshape(-1, UUID_LENGTH).copy()
     kinds[:, UUID_HYPHENS] = 0
-    fours = np.bitwise_or.reduce(kinds.view(np.uint32), axis=1)
-    together = np.bitwise_or.reduce(fours.view(np.uint8).reshape(-1, 4), axis=1)
+    fours = kinds.view(np.uint32)
+    together = np.bitwise_or.reduce(fours.T.copy(), axis=0).view(np.uint8).reshape(-1, 4)
+    together = np.bitwise_or.reduce(together.T.copy(), axis=0)
     is_uuid = together < NO_HEX
-    return at[is_uuid], FORMS[together[is_uuid]]
+    return at[is_uuid], line[is_uuid], FORMS[together[is_uuid]]
 
 
 def find_mixed(data: np.ndarray, classes: np.ndarray, starts: np.ndarray) -> Ids:

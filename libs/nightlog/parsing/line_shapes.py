@@ -201,6 +201,9 @@ class Groups:
         begins, ends = (np.searchsorted(ids.line, first, side=side) for side in ("left", "right"))
         shape, visible = np.full(len(first), -1), []
         for number, marked in enumerate(self.marked):
+            if (place := found.places.get(marked)) is not None:
+                shape[number] = place
+                continue
             outcome = cache.marked.get(marked)
             if outcome is None:
                 if n_lines[number] < LEAST_LINES or len(marked) > REMEMBERED_LENGTH:
