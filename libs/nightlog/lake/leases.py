@@ -157,6 +157,8 @@ def acquire(store: LeaseStore, name: str, wait_s: float, lease_s: float, owner: 
                     log.warning("the lock of %s was taken over from %s, who did not renew it", name, content.holder)
                 return lease
             continue  # somebody else was quicker
+        if seen is None:
+            log.info("waiting for the lock of %s: %s has it", name, content.holder)
         if version != seen:
             seen, seen_at = version, clock_s()
         if clock_s() > deadline:
