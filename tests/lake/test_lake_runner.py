@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from nightlog.errors import FormatError, TransientError
 from nightlog.lake.pool import count_cores
@@ -26,6 +28,21 @@ def where(task: int) -> tuple[int, int]:
 
 def double(task: int) -> int:
     return 2 * task
+
+
+KEPT: list[np.ndarray] = []
+
+
+def fill_memory(_: int) -> tuple[int, int]:
+    """Use 160 MB in small pieces, and keep the last of them. Returns the process and its resident bytes at that moment."""
+    pieces = [np.ones(8_000) for _ in range(2_500)]
+    KEPT.append(pieces[-1])
+    return os.getpid(), resident(os.getpid())
+
+
+def resident(process: int) -> int:
+    """Return the resident memory of a process in bytes."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def refuse_results(results: Iterable[int]) -> int:
@@ -84,7 +101,7 @@ def test_spark_is_asked_only_beyond_the_setting() -> None:
 
 def test_an_error_of_a_task_arrives_as_it_was_raised() -> None:
     runner = Runner()
-    with pytest.raises(FormatError, match="task [12] cannot be read"):
+    with pytest.raises(FormatError, match=r"task [12] cannot be read"):
         runner.run([1, 2], refuse, MUCH)
     runner.close()
 
@@ -112,6 +129,16 @@ def test_an_idle_process_that_was_killed_is_replaced() -> None:
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
     assert [task for task, _ in runner.run([1, 2, 3], where, MUCH)] == [1, 2, 3]
+    runner.close()
+
+
+def test_an_idle_process_has_given_back_the_memory_of_its_task() -> None:
+    runner = Runner()
+    for process, most in runner.run([1, 2], fill_memory, MUCH):
+        deadline = time.monotonic() + 30
+        while resident(process) > most - (80 << 20) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert resident(process) < most - (80 << 20)
     runner.close()
 
 

@@ -103,35 +103,43 @@ class Pool:
         pickled = bytes(ForkingPickler.dumps(work))
         waiting, killed = deque(range(len(tasks))), Counter[int]()
         busy: dict[Any, tuple[Worker, int]] = {}
+
+        def begin_tasks() -> None:
+            while waiting and len(busy) < self.n_processes:
+                number = waiting.popleft()
+                worker = self.begin(pickled, tasks[number])
+                busy[worker.connection] = worker, number
+
         try:
-            while waiting or busy:
-                while waiting and len(busy) < self.n_processes:
-                    worker = self.idle.pop() if self.idle else Worker()
-                    if worker.give(pickled, tasks[waiting[0]]):
-                        busy[worker.connection] = worker, waiting.popleft()
-                    else:
-                        worker.end()
-                ready = wait(busy)
-                for connection in ready:
+            begin_tasks()
+            while busy:
+                found: list[tuple[int, Result]] = []
+                for connection in wait(busy):
                     worker, number = busy.pop(connection)
                     try:
                         succeeded, result = worker.receive()
                     except EOFError:
-                        waiting.appendleft(number)
                         killed[number] += 1
                         note_kill(worker, killed[number])
+                        waiting.appendleft(number)
                         continue
+                    self.idle.append(worker)
                     if not succeeded:
-                        self.idle.append(worker)
                         raise result
-                    if waiting and worker.give(pickled, tasks[waiting[0]]):  # before the caller works on the result
-                        busy[worker.connection] = worker, waiting.popleft()
-                    else:
-                        self.idle.append(worker)
-                    yield number, result
+                    found.append((number, result))
+                begin_tasks()  # before the caller works on what is found
+                yield from found
         finally:
             for worker, _ in busy.values():
                 worker.end()
+
+    def begin(self, work: bytes, task: object) -> Worker:
+        """Give a task to an idle process, or to a new one. Returns the process."""
+        while True:
+            worker = self.idle.pop() if self.idle else Worker()
+            if worker.give(work, task):
+                return worker
+            worker.end()
 
     def close(self) -> None:
         """End the processes."""
