@@ -299,7 +299,7 @@ def parse_table(lines: pa.Table, system: System, ds: str, found: Found | None = 
     }
     parsed.unmatched = unparsed_rows(lines, unmatched, ds)
     parsed.totals = [totals_table(code, level, at, ids, list(levels), ds)]
-    stand = numbers_of(found.texts, parser, known.numbers)
+    stand = numbers_of(found, parser, known.numbers)
     numbers = find_ranges(text.data, text.starts[rows], stand, of_line[rows], message, len(ids))
     parsed.numbers = [numbers_table(numbers, ids, lines.select(["file", "line_no"]), rows, ds)] if len(numbers["n"]) else []
     return events, parsed, matched, blank

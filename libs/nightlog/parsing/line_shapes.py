@@ -8,7 +8,6 @@ by line.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -270,16 +269,18 @@ def find_unmarked(text: Text, shaped: pa.StringArray, parser: LineParser, cache:
         found.of_line[row] = found.add(line, parser.parse(line), line) if place_of_it is None else place_of_it
 
 
-def numbers_of(texts: Sequence[str], parser: LineParser, known: dict[str, tuple[Number, ...]]) -> list[tuple[Number, ...]]:
+def numbers_of(found: Found, parser: LineParser, known: dict[str, tuple[Number, ...]]) -> list[tuple[Number, ...]]:
     """Return where numbers stand in the lines of each shape; of shapes beyond so many only of some, spread over the part: see FULLY."""
-    found: list[tuple[Number, ...]] = []
-    for place, text in enumerate(texts):
+    numbers: list[tuple[Number, ...]] = []
+    for place, (shape, text) in enumerate(zip(found.shapes, found.texts, strict=True)):
         if place >= FULLY and place % EVERY:
-            found.append(())
+            numbers.append(())
+        elif shape.numbers is not None:
+            numbers.append(shape.numbers)
         elif (before := known.get(text)) is not None:
-            found.append(before)
+            numbers.append(before)
         else:
-            found.append(parser.numbers(text))
+            numbers.append(parser.numbers(text))
             if len(text) <= REMEMBERED_LENGTH and len(known) < REMEMBERED:
-                known[text] = found[-1]
-    return found
+                known[text] = numbers[-1]
+    return numbers

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from nightlog.parsing.digits import change_runs, digits_alike, runs_of
-from nightlog.parsing.flat_records import Records, Unlike, is_direct
+from nightlog.parsing.flat_records import FlatRecord, Records, Unlike, is_direct
 from nightlog.parsing.json_shapes import JsonRecords
 from nightlog.parsing.logfmt_shapes import LogfmtRecords
 from nightlog.parsing.number_ranges import HOLDER, MOST_NUMBERS, Number, looked_at, number_of
@@ -42,7 +42,7 @@ class Shape:
     """The parse of all lines of a shape: places are offsets in bytes from the line's start.
 
     `exact` says whether it holds for every line of the shape; where not, the other fields hold for the one line that was parsed. It does
-    not hold for lines with a zero at one of the places `nonzero`.
+    not hold for lines with a zero at one of the places `nonzero`. `numbers`: see `LineParser.numbers`; None if they are not known yet.
     """
 
     blank: bool
@@ -53,6 +53,7 @@ class Shape:
     ids: tuple[Span, ...] = ()
     stamp: tuple[Span | str, ...] = ()
     nonzero: tuple[int, ...] = ()
+    numbers: tuple[Number, ...] | None = None
 
 
 INEXACT = Shape(blank=False, matched=False, exact=False)
@@ -95,6 +96,7 @@ class LineParser:
         alike, self.kept = digits_alike(patterns)
         self.runs = runs_of(alike)
         self.records = RECORDS[spec.header.kind](spec, self.shaped) if is_direct(spec.header) else None
+        self.last_flat: tuple[str, FlatRecord | None] | None = None
 
     def shaped(self, data: np.ndarray) -> np.ndarray:
         """Return bytes of text with the digits that no expression tells apart made one."""
@@ -113,15 +115,22 @@ class LineParser:
         if self.records is None:
             place = bytes_of(text)
             return self.parse_flat(text, lambda begin, end: (place(begin), place(end)))
-        flat, place = self.records.flat(text), bytes_of(text)
+        flat, place = self.flat(text), bytes_of(text)
         if flat is None:
             return INEXACT
         try:
             shape = self.parse_flat(flat.text, lambda begin, end: byte_span(place, flat.source(begin, end)))
-            self.numbers(text)
+            numbers = self.numbers(text)
         except Unlike:
             return INEXACT
-        return replace(shape, nonzero=tuple(place(each) for each in flat.places.nonzero))
+        return replace(shape, nonzero=tuple(place(each) for each in flat.places.nonzero), numbers=numbers)
+
+    def flat(self, text: str) -> FlatRecord | None:
+        """Return the flat line of a record; it is kept until another text is asked for."""
+        if self.last_flat is None or self.last_flat[0] != text:
+            assert self.records is not None
+            self.last_flat = text, self.records.flat(text)
+        return self.last_flat[1]
 
     def parse_flat(self, text: str, span: Callable[[int, int], Span]) -> Shape:
         """Return the shape of a line. Args: span: the bytes of a line at places of the text."""
@@ -154,7 +163,7 @@ class LineParser:
         """Return where the numbers stand that the mask NUM takes out of a line, or of all lines of a shape; none where it says <NUM>
         itself. Raises Unlike if a number of a structured record is not one piece of it.
         """
-        flat, place = self.records.flat(text) if self.records else None, bytes_of(text)
+        flat, place = self.flat(text) if self.records else None, bytes_of(text)
         if self.records and flat is None:
             return ()
         text = flat.text if flat else text
@@ -188,7 +197,7 @@ class LineParser:
         if it is part of none.
         """
         if self.records is not None:
-            flat = self.records.flat(text)
+            flat = self.flat(text)
             if flat is None:
                 return set()
             inside = {place for begin, end in flat.places.strings for place in range(begin, end)}
