@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from nightlog.lake.tables import (
     TEMPLATES,
     VERDICTS,
 )
-from nightlog.publishing.night_sessions import in_blocks, read_sessions
+from nightlog.publishing.evidence import SHOWN_LINES
+from nightlog.publishing.night_sessions import FEW_LINES, in_blocks, read_sessions
 from nightlog.publishing.publish import Publication, publish
 from nightlog.systems.spec import Input, Session, System
 
@@ -51,11 +53,11 @@ class NotingRunner(Runner):
         self.sought: list[str] = []
         self.tasks: list[str] = []
 
-    def run(self, tasks: Sequence[Task], work: Callable[[Task], Result], n_bytes: int) -> list[Result]:
+    def results(self, tasks: Sequence[Task], work: Callable[[Task], Result], n_bytes: int) -> Generator[tuple[int, Result], None, None]:
         given = getattr(work, "keywords", {})
         self.sought += given["of"].sessions.to_pylist() if "of" in given and tasks else []
-        self.tasks += [work.func.__name__ for _ in tasks if hasattr(work, "func")]
-        return super().run(tasks, work, n_bytes)
+        self.tasks += [work.func.__name__ for _ in tasks if isinstance(work, partial)]
+        return super().results(tasks, work, n_bytes)
 
 
 def publication(run_id: str) -> Publication:
@@ -189,19 +191,19 @@ def test_a_row_of_an_earlier_version_without_a_hash_is_read_again(tmp_path: Path
 def test_blocks_publish_what_one_block_publishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, blocks = night(tmp_path / "whole"), night(tmp_path / "blocks", seed=1)
     publish_noting(whole, "first")
-    monkeypatch.setattr("nightlog.publishing.staging.BLOCK", 4)
+    monkeypatch.setattr("nightlog.publishing.staging.BLOCK", 4 * FEW_LINES)
     publish_noting(blocks, "first")
     assert len(blocks.parts(ANOMALIES, **DAY)) == 3 and len(whole.parts(ANOMALIES, **DAY)) == 1
     assert published(blocks) == published(whole) and findings(blocks) == findings(whole)
     assert publish_noting(blocks, "second")[0] == set() and published(blocks) == published(whole)
-    monkeypatch.setattr("nightlog.publishing.staging.BLOCK", 100)
+    monkeypatch.setattr("nightlog.publishing.staging.BLOCK", 100 * FEW_LINES)
     assert publish_noting(blocks, "third")[0] == set() and published(blocks) == published(whole)
     assert len(blocks.parts(ANOMALIES, **DAY)) == 1
 
 
 @pytest.mark.slow
 def test_nothing_is_committed_unless_all_blocks_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nightlog.publishing.staging.BLOCK", 4)
+    monkeypatch.setattr("nightlog.publishing.staging.BLOCK", 4 * FEW_LINES)
     lake = night(tmp_path)
     publish_noting(lake, "first")
     before = lake.rows(ANOMALIES), lake.rows(FINDINGS), lake.rows(NIGHTS)
@@ -225,9 +227,15 @@ def test_sessions_are_counted_by_part_and_a_part_that_is_there_twice_is_noticed(
     assert read_sessions(lake, "app", DS, [])[0].n_repeated == 2
 
 
-def test_blocks_follow_the_start_of_sessions_and_hold_no_more_than_their_size() -> None:
+def test_blocks_follow_the_start_of_sessions_and_hold_no_more_lines_than_their_size() -> None:
     times = [None, *(NOON + timedelta(minutes=n) for n in (5, 1, 3, 3))]
-    rows = pa.table({"session_id": list("edcba"), "started_at": pa.array(times, pa.timestamp("us", "UTC"))})
-    blocks = [block.column("session_id").to_pylist() for block in in_blocks(rows, 2)]
-    assert [name for block in blocks for name in block] == list("cabde") and {len(block) for block in blocks} <= {1, 2}
+    n_events = [None, SHOWN_LINES, 3, 10**6, 1]
+    rows = pa.table({"session_id": list("edcba"), "started_at": pa.array(times, pa.timestamp("us", "UTC")), "n_events": n_events})
+
+    def blocks(size: int) -> list[str]:
+        return ["".join(block.column("session_id").to_pylist()) for block in in_blocks(rows, size)]
+
+    assert blocks(2 * FEW_LINES + SHOWN_LINES) == ["cab", "de"]
+    assert blocks(SHOWN_LINES) == ["ca", "b", "d", "e"]
+    assert blocks(1) == list("cabde") and blocks(10**9) == ["cabde"]
     assert list(in_blocks(rows.slice(0, 0), 2)) == []

@@ -7,7 +7,7 @@ more the fewer of the night's sessions have its template, and the more severe it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,6 +30,7 @@ SEVERITY = {
     **dict.fromkeys(("WARN", "WARNING"), 3.0),
 }
 NO_TIME, LAST_TIME = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+JOINED_ROWS = 4_000_000  # events of several parts, before those that are not shown are dropped
 # Bytes of text that take as long to look through as one row of a part.
 EVENT_BYTES, LINE_BYTES = 16, 32
 CODED = ["file", "level"]
@@ -180,6 +181,21 @@ def events_of_part(part: Part, root: str, of: Wanted) -> tuple[pa.Table, pa.Tabl
     return counted.cast(COUNTS), most_telling(events)
 
 
+def join_events(found: Iterable[tuple[pa.Table, pa.Table]]) -> tuple[pa.Table, pa.Table]:
+    """Return the results of several parts as one, see `events_of_part`; no more than JOINED_ROWS events and one part's are held."""
+    counts, shown = COUNTS.empty_table(), most_telling(EVENTS.empty_table())
+    for part_counts, part_shown in found:
+        counts, shown = pa.concat_tables([counts, part_counts]), pa.concat_tables([shown, part_shown])
+        if len(shown) > JOINED_ROWS:
+            counts, shown = sum_events(counts), most_telling(shown)
+    return sum_events(counts), most_telling(shown)
+
+
+def sum_events(counted: pa.Table) -> pa.Table:
+    """Return COUNTS with one row per session and pair."""
+    return counted.group_by(["session", "pair"]).aggregate([("n", "sum")]).rename_columns({"n_sum": "n"}).cast(COUNTS)
+
+
 def wanted_events(events: pa.Table, of: Wanted) -> tuple[np.ndarray, np.ndarray]:
     """Return the session and the pair of each event (session_id, message_id); the pair is -1 if it is not wanted."""
     session = np.asarray(pc.index_in(events.column("session_id"), of.sessions).fill_null(-1), dtype=np.int64)
@@ -240,10 +256,8 @@ def with_evidence(lake: Lake, found: pa.Table, sources: Sources) -> pa.Table:
     rows = found.sort_by("session_id")
     of = Wanted.of(rows, sources.pairs, sources.messages)
     events = sources.events if len(rows) else []
-    seen = lake.runner.run(events, partial(events_of_part, root=lake.root, of=of), EVENT_BYTES * sum(part.n_rows for part in events))
-    counted = pa.concat_tables([COUNTS.empty_table(), *(counts for counts, _ in seen)])
-    counted = counted.group_by(["session", "pair"]).aggregate([("n", "sum")]).rename_columns({"n_sum": "n"})
-    shown = most_telling(pa.concat_tables([EVENTS.empty_table(), *(top.select(EVENTS.names) for _, top in seen)]))
+    work = partial(events_of_part, root=lake.root, of=of)
+    counted, shown = lake.runner.run_joined(events, work, join_events, EVENT_BYTES * sum(part.n_rows for part in events))
     rows = rows.append_column("evidence", evidence_column(counted, sources.pairs, len(rows)))
     rows = rows.append_column("lines", lines_column(lake, shown, sources, len(rows)))
     return rows.append_column("noticed_at", noticed_column(shown, len(rows)))

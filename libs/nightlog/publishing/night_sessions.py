@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from functools import partial
@@ -17,9 +15,11 @@ from nightlog.lake.lake import Lake
 from nightlog.lake.parts import Part, read_part, schema_of
 from nightlog.lake.tables import SESSIONS
 from nightlog.parsing.events import BUCKETS, spark_hash
+from nightlog.publishing.evidence import SHOWN_LINES
 from nightlog.quality.gates import SessionCounts, count_sessions, sum_counts
 
 COLUMNS = ["session_id", "pattern_id", "started_at", "ended_at", "n_events"]
+FEW_LINES = 20
 SESSION_BYTES = 64  # of text take as long to look through as one session
 
 
@@ -65,9 +65,15 @@ def ids_of_part(root: str, part: Part) -> pa.ChunkedArray:
 
 
 def in_blocks(sessions: pa.Table, size: int) -> Iterator[pa.Table]:
-    """Yield sessions in blocks of at most `size`, by their start and then by their id; the last block holds those without a time."""
+    """Yield sessions in blocks, by their start and then by their id; the last block holds those without a time.
+
+    Args: size: the most lines that are shown of a block's sessions; a session with fewer than FEW_LINES counts as so many.
+    """
     ordered = sessions.sort_by([("started_at", "ascending"), ("session_id", "ascending")])
-    n_blocks = math.ceil(len(ordered) / size)
-    edges = np.linspace(0, len(ordered), n_blocks + 1).astype(int).tolist()
-    for start, end in itertools.pairwise(edges):
+    lines = np.clip(ordered.column("n_events").fill_null(0).to_numpy(), FEW_LINES, SHOWN_LINES)
+    ends = np.cumsum(lines)
+    start = 0
+    while start < len(ordered):
+        end = max(start + 1, int(np.searchsorted(ends, ends[start] - lines[start] + size, side="right")))
         yield ordered.slice(start, end - start)
+        start = end
