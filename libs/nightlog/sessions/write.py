@@ -31,6 +31,8 @@ LONG_SESSION = 1_000_000
 MOST_READERS = 8
 # Rows of a part that are sent together: some tens of MB.
 SENT_ROWS = 1 << 18
+# Parts of silver.sessions in which ids are looked up at once: each time all ids are looked at.
+LOOKED_UP = 16
 COLUMNS = ["session_id", "message_id", "n", "first_at", "last_at", "bucket"]
 
 
@@ -302,9 +304,10 @@ def judged_before(lake: Lake, system: str, days: Sequence[str], done: Mapping[st
     parts = [part for day in days for part in done.get(day, ())]
     parts += lake.parts(SESSIONS, system=system, ds=[day for day in days if day not in done])
     found = np.zeros(len(ids), dtype=bool)
-    for part in parts:
-        judged = read_part(lake.root, SESSIONS, part.path, ["session_id"]).column("session_id")
-        found |= pc.is_in(ids, judged.combine_chunks()).to_numpy(zero_copy_only=False)
+    for start in range(0, len(parts), LOOKED_UP):
+        paths = [part.path for part in parts[start : start + LOOKED_UP]]
+        judged = pa.concat_tables([read_part(lake.root, SESSIONS, path, ["session_id"]) for path in paths]).column("session_id")
+        found |= pc.is_in(ids, judged.cast(ids.type)).to_numpy(zero_copy_only=False)
     return int(found.sum())
 
 
