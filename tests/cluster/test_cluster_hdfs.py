@@ -13,7 +13,7 @@ import pytest
 from hadoop import JARS, Hadoop, hadoop
 from lock_scenarios import SCENARIOS
 from nightlog.doctor.tables import folder, models, tables
-from nightlog.errors import ConfigError
+from nightlog.errors import ConfigError, TransientError
 from nightlog.ingest.discover import data_folder, find_files, log_files
 from nightlog.ingest.splits import ends_in, numbered, plan, read_piece, to_count
 from nightlog.lake.lake import Lake
@@ -83,6 +83,8 @@ def test_log_files_are_read_there_as_from_a_folder(hdfs: Hadoop, tmp_path: Path)
     assert sum(len(texts) for name, _, texts in here if name == "plain.log") == 20_000
     with pytest.raises(ConfigError, match="does not exist"):
         data_folder(Path(f"{hdfs.address}/elsewhere"))
+    with pytest.raises(TransientError, match="was removed after it was found"):
+        plan([(there / "shop/gone.log", "gone.log", DS)])
 
 
 def test_a_night_in_hdfs_is_that_of_a_folder(hdfs: Hadoop, sample_lake: Lake, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from nightlog.errors import ConfigError, FormatError
 from nightlog.ingest.archives import ENDINGS
-from nightlog.ingest.objects import object_store, status_of, store_folder, stored_files
+from nightlog.ingest.objects import object_store, statuses, store_folder, stored_files
 from nightlog.outcomes import OutcomeKind
 from nightlog.systems.paths import day_in, expression_of, glob_of
 from nightlog.systems.spec import System
@@ -216,9 +216,8 @@ def log_files(system: System, data: Path, ds: str, paths: list[Path]) -> list[Lo
     """Return files of a night with their names in the lake, hosts, sizes and times of change."""
     pattern = re.compile(expression_of(system.input.path, ds))
     found = []
-    for path in paths:
+    for path, (size, changed) in zip(paths, statuses(paths), strict=True):
         name = relative(path, data)
-        size, changed = status_of(path)
         found.append(LogFile(path, name, host_of(name, pattern), size, changed))
     return found
 

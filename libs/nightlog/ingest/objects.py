@@ -8,17 +8,14 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, Any, cast
 
-from nightlog.errors import ConfigError
+from nightlog.errors import ConfigError, TransientError
 from nightlog.lake.storage import file_system, store_error
-
-if TYPE_CHECKING:
-    from pyarrow.fs import FileInfo
 
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)")
 BUFFER = 1 << 20  # bytes of one request
@@ -60,16 +57,21 @@ def stored_files(folder: Path, fixed: str) -> list[str]:
         return sorted(found.path[len(root) + 1 :] for found in files.get_file_info(selector) if found.type == FileType.File)
 
 
-def status_of(path: Path) -> tuple[int, datetime | None]:
-    """Return bytes and time of change (UTC) of a log file. Raises OSError, or StoreRefused or TransientError for one in a store."""
-    address = object_store(path)
-    if address is None:
-        status = path.stat()
-        return status.st_size, datetime.fromtimestamp(status.st_mtime, UTC)
-    with clear_store_errors(f"the log file {address}"):
-        files, inside = file_system(address)
-        found: FileInfo = files.get_file_info(inside)
-        return found.size or 0, found.mtime
+def statuses(paths: Sequence[Path]) -> list[tuple[int, datetime | None]]:
+    """Return bytes and time of change (UTC) of log files of one data folder; a store is asked for all of them at the same time.
+
+    Raises OSError, or StoreRefused or TransientError for files in a store.
+    """
+    addresses = [address for path in paths if (address := object_store(path)) is not None]
+    if not addresses:
+        found = [path.stat() for path in paths]
+        return [(status.st_size, datetime.fromtimestamp(status.st_mtime, UTC)) for status in found]
+    with clear_store_errors(f"the log file {addresses[0]}"):
+        files, _ = file_system(addresses[0])
+        infos = files.get_file_info([file_system(address)[1] for address in addresses])
+    if gone := [address for address, info in zip(addresses, infos, strict=True) if info.size is None]:
+        raise TransientError(f"the log file {gone[0]} was removed after it was found; run the night again once the delivery is whole")
+    return [(info.size, info.mtime) for info in infos]
 
 
 def open_log(path: Path) -> IO[bytes]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from nightlog.errors import FormatError, TransientError
 from nightlog.ingest.archives import BROKEN, is_packed, unpacked
-from nightlog.ingest.objects import open_log, status_of
+from nightlog.ingest.objects import open_log, statuses
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,8 +69,7 @@ def plan(files: Sequence[tuple[Path, str, str]], piece: int = PIECE) -> list[lis
     """Tasks of about `piece` bytes each, in the order of the files (path, name in the lake, night); numbers of lines are still to come."""
     tasks: list[list[Piece]] = []
     room = 0
-    for path, file, ds in files:
-        size, _ = status_of(path)
+    for (path, file, ds), (size, _) in zip(files, statuses([path for path, _, _ in files]), strict=True):
         whole = is_packed(path) or (size > piece and ends_with_returns(start_of(path)))
         step = max(size, 1) if whole else piece
         for start in range(0, size, step):
