@@ -6,15 +6,18 @@ import itertools
 import random
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from nightlog.lake.parts import write_part
 from nightlog.lake.tables import LINES_TABLE
 from nightlog.parsing.events import parse_lines, parse_part, part_tasks
+from nightlog.parsing.messages import MessageCap
 from nightlog.parsing.records import join_records
 from nightlog.systems.spec import LONGEST_RECORD, Header, Record
 from parsing_help import STAMPED, lines_table, make_system
 
+NO_CAP = MessageCap(np.zeros(0, dtype=np.int64), 1000)
 START = Record(start="START ", lines=5)
 
 
@@ -55,7 +58,7 @@ def test_a_record_is_whole_wherever_a_file_is_cut(tmp_path: Path, pieces: int) -
         for low, high in itertools.pairwise(cuts)
     ]
     system = make_system(header=Header(), timestamp=None, record=START)
-    found = [parse_part(task, str(tmp_path), system) for task in part_tasks(str(tmp_path), parts, system)]
+    found = [parse_part(task, str(tmp_path), system, NO_CAP) for task in part_tasks(str(tmp_path), parts, system)]
     whole = parse_lines(table, system, "2026-03-04")[1]
     for name in ("n_parsed", "n_blank", "n_continuation"):
         assert sum(each.tally[name] for each in found) == whole.tally[name]

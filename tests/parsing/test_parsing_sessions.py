@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from nightlog.parsing.events import spark_hash
+from nightlog.parsing.messages import spark_hash
 from nightlog.sessions.group import COUNTS, Assignment, group_sessions, merge_patterns, pattern_id, powers_of_two, question_id
 from nightlog.sessions.waiting import settle_window
 from nightlog.systems.spec import System

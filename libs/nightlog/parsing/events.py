@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from nightlog.lake.parts import Part, read_part, write_part
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE
 from nightlog.parsing.flat_records import is_direct
 from nightlog.parsing.line_shapes import Found, ShapeCache, numbers_of, shapes_of
+from nightlog.parsing.messages import MessageCap, Messages, spark_hash
 from nightlog.parsing.number_ranges import find_ranges, joined_ranges
 from nightlog.parsing.records import Joined, flat_column, join_records, without_colours
 from nightlog.parsing.shapes import LineParser, Shape, Text
@@ -31,7 +31,6 @@ DAY_US = 86_400_000_000
 SHOWN_UNPARSED = 100
 # Rows of numbers and totals of several parts, beyond which they are added up.
 MOST_ROWS = 200_000
-SPARK_SEED = 42
 # Sessions fall into so many buckets; a task of the next step takes a range of them.
 BUCKETS = 1 << 16
 TALLIED = (
@@ -54,7 +53,7 @@ class Parsed:
     events: list[Part] = field(default_factory=list)
     counts: list[Part] = field(default_factory=list)
     tally: dict[str, int] = field(default_factory=dict)
-    messages: dict[int, tuple[str, str]] = field(default_factory=dict)
+    messages: Messages = field(default_factory=dict)
     unmatched: list[dict[str, Any]] = field(default_factory=list)
     numbers: list[pa.Table] = field(default_factory=list)
     totals: list[pa.Table] = field(default_factory=list)
@@ -100,7 +99,7 @@ def part_ends(root: str, part: Part) -> tuple[tuple[str, int], tuple[str, int]]:
     return (str(first["file"]), int(first["line_no"])), (str(last["file"]), int(last["line_no"]))
 
 
-def parse_part(task: PartTask, root: str, system: System) -> Parsed:
+def parse_part(task: PartTask, root: str, system: System, cap: MessageCap) -> Parsed:
     """Parse one part of bronze.lines and write its events and counts beside those of the other parts, uncommitted."""
     ds = dict(task.part.partition)["ds"]
     columns = ["file", "line_no", "text"]
@@ -112,7 +111,7 @@ def parse_part(task: PartTask, root: str, system: System) -> Parsed:
     before, after = before.slice(max(0, len(before) - LONGEST_RECORD)), after.slice(0, LONGEST_RECORD)
     own = slice(len(before), len(before) + len(lines))
     events, parsed = parse_lines(pa.concat_tables([before, lines, after]), system, ds, own)
-    write_event_parts(parsed, events, root, system.name, ds)
+    write_event_parts(parsed, cap.trim(parsed, events), root, system.name, ds)
     return parsed
 
 
@@ -205,9 +204,10 @@ def write_event_parts(parsed: Parsed, events: pa.Table, root: str, system: str, 
         parsed.counts = [write_part(root, COUNTS_TABLE, counted, system=system, ds=ds)] if len(counted) else []
 
 
-def joined(parts: Iterable[Parsed]) -> Parsed:
-    """Return the results of several parts, or of several such results, as one."""
+def joined(parts: Iterable[Parsed], cap: MessageCap | None = None) -> Parsed:
+    """Return the results of several parts, or of several such results, as one. Args: cap: the bound on messages, of whole parts."""
     whole = Parsed(tally=dict.fromkeys(TALLIED, 0))
+    most = 0 if cap is None else cap.room
     for each in parts:
         whole.events += each.events
         whole.counts += each.counts
@@ -219,6 +219,11 @@ def joined(parts: Iterable[Parsed]) -> Parsed:
         for number, (message, ds) in each.messages.items():
             before = whole.messages.get(number)
             whole.messages[number] = (message, ds if before is None else min(ds, before[1]))
+        if cap is not None and len(whole.messages) > most:
+            cap.shorten(whole.messages)
+            most = len(whole.messages) + cap.room
+    if cap is not None:
+        cap.shorten(whole.messages)
     return whole
 
 
@@ -244,12 +249,6 @@ def parser_of(system: str) -> tuple[LineParser, ShapeCache, Read | None]:
     """The compiled expressions of a system (as JSON), what this worker remembers of shapes, and what reads its stamps."""
     spec = System.model_validate_json(system)
     return LineParser(spec), ShapeCache(), reader(spec.timestamp) if spec.timestamp else None
-
-
-def spark_hash(text: str) -> int:
-    """Return what Spark's xxhash64 gives for a string; the id of a masked message."""
-    number: int = xxhash.xxh64_intdigest(text.encode(), seed=SPARK_SEED)
-    return number - (1 << 64) if number >= 1 << 63 else number
 
 
 def parse_table(lines: pa.Table, system: System, ds: str, found: Found | None = None) -> tuple[pa.Table, Parsed, np.ndarray, np.ndarray]:

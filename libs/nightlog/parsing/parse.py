@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import write_part
@@ -26,12 +27,13 @@ from nightlog.lake.tables import (
 )
 from nightlog.parsing.events import Parsed, joined, parse_part, part_tasks
 from nightlog.parsing.kept import kept_tally, note_parsed
+from nightlog.parsing.messages import MessageCap, Messages, catch_all_ids
 from nightlog.parsing.number_ranges import of_templates
 from nightlog.parsing.readings import GONE, LINES, RULES, Readings
 from nightlog.sessions.waiting import WaitingList
 from nightlog.sessions.write import earlier_days, write_sessions
 from nightlog.systems.spec import System
-from nightlog.templates.miner import WILDCARD, MessageGroup, mine_group
+from nightlog.templates.miner import MessageGroup, mine_group
 
 # Bytes of a usual line, and bytes of text that take as long as to mine a message.
 LINE_BYTES, MESSAGE_BYTES = 128, 51200
@@ -100,7 +102,9 @@ def write_events(lake: Lake, system: System, days: list[str], run_id: str, readi
     parts = lake.parts(LINES_TABLE, system=system.name, ds=days)
     n_bytes = LINE_BYTES * sum(part.n_rows for part in parts)
     tasks = part_tasks(lake.root, parts, system)
-    found = lake.runner.run_joined(tasks, partial(parse_part, root=lake.root, system=system), joined, n_bytes)
+    cap = MessageCap.of(lake, system)
+    work = partial(parse_part, root=lake.root, system=system, cap=cap)
+    found = lake.runner.run_joined(tasks, work, partial(joined, cap=cap), n_bytes)
     founded = commit_events(lake, system, days, found)
     for day in days:
         quarantine_lines(lake, system, day, run_id, [row for row in found.unmatched if row["ds"] == day])
@@ -113,7 +117,11 @@ def write_events(lake: Lake, system: System, days: list[str], run_id: str, readi
 
 
 def commit_events(lake: Lake, system: System, days: list[str], found: Parsed) -> dict[str, int]:
-    """Commit what workers have written of the days. Returns the counts of `add_templates`."""
+    """Commit what workers have written of the days.
+
+    Returns run_n_templates_new, how many templates their messages founded, and n_beyond_cap, how many records share a template of wildcards
+    because the system has too many messages or templates.
+    """
     founded = add_templates(lake, system, found.messages)
     messages = lake.rows(MESSAGES, ["message_id", "template_id"], system=system.name)
     templates = {row["message_id"]: row["template_id"] for row in messages}
@@ -121,7 +129,9 @@ def commit_events(lake: Lake, system: System, days: list[str], found: Parsed) ->
     write_numbers(lake, system, days, found, templates)
     lake.replace(COUNTS_TABLE, found.counts, system=system.name, ds=days)
     lake.replace(EVENTS_TABLE, found.events, system=system.name, ds=days)
-    return founded
+    beyond = catch_all_ids(system, found.messages, templates)
+    n_beyond: int = sum(pc.sum(each.filter(pc.is_in(each.column("message_id"), beyond)).column("n")).as_py() or 0 for each in found.totals)
+    return {"run_n_templates_new": founded, "n_beyond_cap": n_beyond}
 
 
 def write_totals(lake: Lake, system: System, days: list[str], found: Parsed, templates: Mapping[int, str]) -> None:
@@ -144,7 +154,9 @@ def write_totals(lake: Lake, system: System, days: list[str], found: Parsed, tem
 def write_numbers(lake: Lake, system: System, days: list[str], found: Parsed, templates: Mapping[int, str]) -> None:
     """Write the days' lowest and highest numbers, by the places of templates. Args: templates: message id → template id."""
     parts = []
-    tables = [each for each in found.numbers if len(each)]
+    shared = catch_all_ids(system, found.messages, templates)
+    tables = [each.filter(pc.invert(pc.is_in(each.column("message_id"), shared))) for each in found.numbers]
+    tables = [each for each in tables if len(each)]
     if tables:
         rows = of_templates(pa.concat_tables(tables), {number: text for number, (text, _) in found.messages.items()}, templates)
         for ds, of_day in rows.groupby("ds"):
@@ -163,22 +175,20 @@ def quarantine_lines(lake: Lake, system: System, ds: str, run_id: str, lines: li
     lake.replace(QUARANTINE, aside, system=system.name, ds=ds, stage="parse")
 
 
-def add_templates(lake: Lake, system: System, messages: Mapping[int, tuple[str, str]]) -> dict[str, int]:
-    """Mine the messages (id → text and first night) that were never seen before.
+def add_templates(lake: Lake, system: System, messages: Messages) -> int:
+    """Mine the messages that were never seen before. Returns how many templates they founded.
 
-    Templates go in before the messages that refer to them. Returns run_n_templates_new, how many templates they founded, and
-    n_beyond_cap, how many messages went to a catch-all of wildcards because the system has too many.
+    Templates go in before the messages that refer to them.
     """
     known = {row["message_id"] for row in lake.rows(MESSAGES, ["message_id"], system=system.name)}
     new = {number: found for number, found in messages.items() if number not in known}
     if not new:
-        return {"run_n_templates_new": 0, "n_beyond_cap": 0}
+        return 0
     templates = lake.rows(TEMPLATES, system=system.name)
     texts = pd.DataFrame({"message_id": list(new), "message": [message for message, _ in new.values()]}).sort_values("message")
-    fed = within_cap(texts["message"], system.templates.messages - len(known))
-    distinct = pd.DataFrame({"message_id": range(fed.nunique()), "message": fed.unique()})
+    distinct = pd.DataFrame({"message_id": range(texts["message"].nunique()), "message": texts["message"].unique()})
     found = mine_messages(lake, distinct, pd.DataFrame(templates, columns=TEMPLATES.names), system)
-    mined = texts.assign(fed=fed).merge(found.drop(columns="message_id").rename(columns={"message": "fed"}), on="fed")
+    mined = texts.merge(found.drop(columns="message_id"), on="message")
     mined["first_ds"] = [new[number][1] for number in mined["message_id"]]
     before = {row["template_id"]: row for row in templates}
     rows: list[TemplateRow] = []
@@ -196,13 +206,7 @@ def add_templates(lake: Lake, system: System, messages: Mapping[int, tuple[str, 
         lake.merge(TEMPLATES, rows, update=["widened"])
     assigned = mined.assign(system=system.name)[list(MESSAGES.names)]
     lake.append(MESSAGES, pa.Table.from_pandas(assigned, preserve_index=False))
-    return {"run_n_templates_new": founded, "n_beyond_cap": int((fed != texts["message"]).sum())}
-
-
-def within_cap(messages: pd.Series[str], room: int) -> pd.Series[str]:
-    """The messages, those behind the first `room` ones made wildcards alone, one for each word."""
-    beyond = messages.iloc[max(0, room) :].map(lambda message: " ".join(WILDCARD for _ in message.split()))
-    return pd.concat([messages.iloc[: max(0, room)], beyond])
+    return founded
 
 
 def mine_messages(lake: Lake, new: pd.DataFrame, known: pd.DataFrame, system: System) -> pd.DataFrame:

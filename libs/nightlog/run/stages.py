@@ -96,8 +96,8 @@ def parse(lake: Lake, run: Context, system: System, versions: Versions, progress
     if n_long:
         notes.append(f"{n_long:,} sessions have more than {LONG_SESSION:,} events; a few lines of each are shown")
     if n := counts.pop("n_beyond_cap"):
-        bound = system.templates.messages
-        notes.append(f"{n:,} distinct messages are beyond templates.messages = {bound:,} and have no template of their own")
+        bounds = f"templates.messages = {system.templates.messages:,} or templates.cap = {system.templates.cap:,}"
+        notes.append(f"{n:,} records have messages beyond {bounds} and share templates of wildcards")
     return Result(counts, "; ".join(notes) or None)
 
 

@@ -14,11 +14,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import xor
-from typing import Any, NamedTuple
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nightlog.systems.spec import Templates
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WILDCARD = "<*>"
 MASK_ALONE = re.compile(r"<[A-Z_*]+>")
@@ -39,6 +40,20 @@ class Cluster:
 def template_id(system: str, first_message: str) -> str:
     """Return the template's permanent name: hash of its system and of the message that founded it."""
     return hashlib.sha256(f"{system}\0{first_message}".encode()).hexdigest()[:16]
+
+
+def catch_all(n_words: int) -> str:
+    """Return the text of the template that takes what has none of its own.
+
+    >>> catch_all(2)
+    '<*> <*>'
+    """
+    return " ".join([WILDCARD] * n_words)
+
+
+def is_catch_all(text: str) -> bool:
+    """Return True if a message or a template has no word but wildcards."""
+    return text == catch_all(1 + text.count(" "))
 
 
 class Miner:
@@ -108,7 +123,7 @@ class Miner:
                 node.log_template_tokens = tuple(merged)
                 return int(node.cluster_id)
         if len(self.clusters) >= self.config.cap:
-            message = " ".join(WILDCARD for _ in tokens)
+            message = catch_all(len(tokens))
         name = template_id(self.system, message)
         known = self.numbers.get(name)
         return known or int(self.found(Cluster(name, message, len(self.clusters), True)).cluster_id)
@@ -195,6 +210,8 @@ def mine_group(group: MessageGroup, system: str, config: Templates) -> pd.DataFr
     Returns: one row per message: message_id, message, template_id, widened, first_message, token_count, ordinal, founded; `widened` is the
     template's text after all of them.
     """
+    import pandas as pd
+
     miner = Miner(system, config)
     for row in group.known.sort_values("ordinal").itertuples():
         miner.restore(Cluster(row.template_id, row.first_message, row.ordinal, False), row.widened)
