@@ -85,7 +85,6 @@ def ingest(
     run_id: str | None = None,
     fewer_lines: bool = False,
     read_again: bool = False,
-    listed_at: datetime | None = None,
 ) -> tuple[dict[str, int], str | None]:
     """Put the night's lines into the lake, and those of look-back days that the lake lacks but the data folder has.
 
@@ -93,11 +92,10 @@ def ingest(
     read: their lines stay (see `unchanged`). Returns counts (n_files, n_hosts, n_bytes, n_lines, n_replaced, n_returns, and
     run_n_lines_kept, those that were not read) of the night itself, and what an operator should know. If it raises, nothing is written.
 
-    Args: fewer_lines: replace a published night by fewer lines. read_again: read the files even if they have not changed. listed_at: a time
-    before the files were found; without it they are found now. Raises NoInput if the night has no file, FormatError if one of its files
-    cannot be read to its end, or if they have fewer lines than were published.
+    Args: fewer_lines: replace a published night by fewer lines. read_again: read the files even if they have not changed. Raises NoInput if
+    the night has no file, FormatError if one of its files cannot be read to its end, or if they have fewer lines than were published.
     """
-    listed_at = listed_at or datetime.now(UTC)
+    listed_at = datetime.now(UTC)  # by a real clock, as the files' times of change
     files = log_files(system, data, ds, find_files(system, data, ds))
     if not files:
         raise no_input(lake, system, ds)

@@ -1,8 +1,8 @@
 """Masked messages: their ids, and the bound on how many distinct ones a system has.
 
-New messages beyond the bound are read as wildcards alone, one for each word, and share a template per number of words. The first ones in the
-order of their texts are within it. What is not among the first in one task is not among them in all tasks together, so a task keeps the
-first of its own and maps the others itself. The templates of a night do not depend on how its lines are cut into tasks.
+New messages beyond the bound are read as wildcards alone, one for each word, and share a template per number of words. The first ones in
+the order of their texts are within it. What is not among the first in one task is not among them in all tasks together, so a task keeps
+the first of its own and maps the others itself. The templates of a night do not depend on how its lines are cut into tasks.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def write_events(lake: Lake, system: System, days: list[str], run_id: str, readi
     tasks = part_tasks(lake.root, parts, system)
     cap = MessageCap.of(lake, system)
     work = partial(parse_part, root=lake.root, system=system, cap=cap)
-    found = lake.runner.run_joined(tasks, work, partial(joined, cap=cap), n_bytes)
+    found: Parsed = lake.runner.run_joined(tasks, work, partial(joined, cap=cap), n_bytes)
     founded = commit_events(lake, system, days, found)
     for day in days:
         quarantine_lines(lake, system, day, run_id, [row for row in found.unmatched if row["ds"] == day])

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from nightlog.lake.lake import Lake
 from nightlog.lake.parts import Part, read_part, schema_of
 from nightlog.lake.tables import SESSIONS
-from nightlog.parsing.events import BUCKETS, spark_hash
+from nightlog.parsing.events import BUCKETS
+from nightlog.parsing.messages import spark_hash
 from nightlog.publishing.evidence import SHOWN_LINES
 from nightlog.quality.gates import SessionCounts, count_sessions, sum_counts
 

@@ -52,11 +52,9 @@ def ingest(lake: Lake, run: Context, system: System, versions: Versions, progres
     """Read the files of the day."""
     from nightlog.ingest.discover import data_folder
     from nightlog.ingest.ingest import ingest as read
-    from nightlog.run.context import utc_now
 
-    listed_at = utc_now()  # as files' times of change, by a real clock; files are listed before they are read
     try:
-        counts, detail = read(lake, system, run.ds, data_folder(run.settings.logs), run.run_id, run.fewer_lines, run.read_again, listed_at)
+        counts, detail = read(lake, system, run.ds, data_folder(run.settings.logs), run.run_id, run.fewer_lines, run.read_again)
     except NoInput as error:
         return without_input(lake, run, system, error)
     if counts["run_n_lines_kept"]:
