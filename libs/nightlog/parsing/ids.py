@@ -83,7 +83,7 @@ def find_ids(data: np.ndarray, starts: np.ndarray, uuids_alone: bool = False) ->
     Args: data: bytes of all lines; starts: where each line begins, and where the last one ends.
     """
     found = []
-    for line, begin, end, lines in blocks(starts):
+    for line, begin, end, lines in blocks(starts, 4 * BLOCK if uuids_alone else BLOCK):  # UUIDs need less memory per byte
         ids = find_in_block(data[begin:end], lines - begin, uuids_alone)
         if len(ids.line):
             found.append(ids.at(ids.line + line, begin))
