@@ -36,6 +36,12 @@ def test_a_night_hands_its_params_to_every_stage(nightly: DAG, run: Runner, monk
         assert "" not in call.argv
 
 
+def test_a_night_is_read_again_where_that_is_asked_for(nightly: DAG, run: Runner) -> None:
+    night = run(nightly, {}, ds="2008-11-10", read_again=True, fewer_lines=True)
+    asked = {name: {call.stage for call in night.calls if name in call.argv} for name in ("--read-again", "--fewer-lines")}
+    assert asked == {"--read-again": {"ingest", "parse"}, "--fewer-lines": {"ingest"}}
+
+
 def events(run_id: str) -> list[tuple[str, dict[str, str]]]:
     """(asset, extra) of the events that a run emitted."""
     from airflow.models.asset import AssetEvent

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, FILES, LINES_TABLE, MESSAGES, READINGS, SESSIONS, TEMPLATES, TableSpec
+from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, FILES, LABELS, LINES_TABLE, MESSAGES, READINGS, SESSIONS, TEMPLATES, TableSpec
 from nightlog.lake.time_travel import restore
 from nightlog.outcomes import Stage
 from nightlog.run.night import Night
 from nightlog.settings import Settings
-from nightlog.systems.spec import Mask, System
+from nightlog.systems.spec import Labels, Mask, System
 from nights import content, small_system, snapshot
 
 DS, BEFORE = "2026-03-04", "2026-03-03"
@@ -166,20 +166,37 @@ def put_back(spec: TableSpec) -> Callable[[World], None]:
     return go_back
 
 
+def expired(world: World) -> None:
+    """The lines of the night are dropped by the upkeep, those of its files are not yet."""
+    world.lake.replace(LINES_TABLE, [], system="shop", ds=DS)
+
+
+def files_of_an_older_version(world: World) -> None:
+    new = ("n_replaced", "n_cut", "n_returns", "rules", "run_lines", "run_listed_at")
+    world.lake.replace(FILES, [row | dict.fromkeys(new) for row in world.lake.rows(FILES)], system="shop", ds=[DS])
+
+
+def readings_of_an_older_version(world: World) -> None:
+    new = ("run_parts", "run_messages", "run_tally")
+    world.lake.replace(READINGS, [row | dict.fromkeys(new) for row in world.lake.rows(READINGS)], system="shop", ds=[DS])
+
+
 @pytest.mark.parametrize(
     ("damage", "kept"),
     [
-        (lost_file(LINES_TABLE), (False, False)),
-        (put_back(LINES_TABLE), (False, False)),
-        (put_back(FILES), (False, False)),
-        (lost_file(EVENTS_TABLE), (True, False)),
-        (lost_file(COUNTS_TABLE), (True, False)),
-        (put_back(EVENTS_TABLE), (True, False)),
-        (put_back(COUNTS_TABLE), (True, False)),
-        (put_back(MESSAGES), (True, False)),
-        (put_back(READINGS), (True, False)),
+        pytest.param(lost_file(LINES_TABLE), (False, False), id="lines lost"),
+        pytest.param(put_back(LINES_TABLE), (False, False), id="lines back"),
+        pytest.param(put_back(FILES), (False, False), id="files back"),
+        pytest.param(lost_file(EVENTS_TABLE), (True, False), id="events lost"),
+        pytest.param(lost_file(COUNTS_TABLE), (True, False), id="counts lost"),
+        pytest.param(put_back(EVENTS_TABLE), (True, False), id="events back"),
+        pytest.param(put_back(COUNTS_TABLE), (True, False), id="counts back"),
+        pytest.param(put_back(MESSAGES), (True, False), id="messages back"),
+        pytest.param(put_back(READINGS), (True, False), id="readings back"),
+        pytest.param(expired, (False, False), id="lines expired"),
+        pytest.param(files_of_an_older_version, (False, False), id="older files"),
+        pytest.param(readings_of_an_older_version, (True, False), id="older readings"),
     ],
-    ids=["lines lost", "lines back", "files back", "events lost", "counts lost", "events back", "counts back", "messages", "readings"],
 )
 def test_a_table_that_was_damaged_or_restored_is_made_again(world: World, damage: Callable[[World], None], kept: tuple[bool, bool]) -> None:
     """The night is run, its files change, and it is run again: each table has a version of before the change."""
@@ -191,6 +208,13 @@ def test_a_table_that_was_damaged_or_restored_is_made_again(world: World, damage
     assert world.run() == kept
     assert snapshot(world.lake) == tables
     assert world.run() == (True, True)
+
+
+def test_a_system_whose_labels_stand_in_its_lines_is_always_read(world: World) -> None:
+    world.system = small_system("shop", labels=Labels(pattern="(?P<label>no) "))
+    for _ in range(2):
+        assert world.run() == (False, False)
+        assert len(world.lake.rows(LABELS)) == 5
 
 
 def test_templates_of_then_that_are_gone_are_mined_again(world: World) -> None:
