@@ -115,7 +115,7 @@ def ends_in(piece: Piece) -> int:
         file.seek(piece.start)
         left = piece.end - piece.start
         while left and (data := file.read(min(CHUNK, left))):
-            n += data.count(b"\n")
+            n += int(np.count_nonzero(np.frombuffer(data, np.uint8) == FEED))
             left -= len(data)
     return n
 
