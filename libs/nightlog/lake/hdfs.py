@@ -6,12 +6,16 @@ has the same client built in. Both read `HADOOP_CONF_DIR` for the name nodes of 
 
 from __future__ import annotations
 
+import atexit
+import gc
+import time
 from typing import Any
 
 from hdfs_native.fsspec import HdfsFileSystem
 from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
 
 SCHEME = "hdfs://"
+END_S = 0.5
 
 
 class Hdfs(HdfsFileSystem):  # type: ignore[misc]
@@ -32,3 +36,14 @@ def hdfs_file_system(address: str) -> tuple[FileSystem, str]:
     """
     authority, _, path = address.removeprefix(SCHEME).partition("/")
     return PyFileSystem(FSSpecHandler(Hdfs(authority))), f"/{path}"
+
+
+@atexit.register
+def wait_for_threads() -> None:
+    """Let Arrow's threads close their files before Python ends.
+
+    They call Python for each file of this client. A thread that does so after the interpreter has begun to end aborts the process, although
+    its work is done. This was seen once, on a machine with more load than cores.
+    """
+    gc.collect()
+    time.sleep(END_S)
