@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nightlog.lake.lake import Lake
 from nightlog.lake.lookup import template_texts
-from nightlog.lake.parts import part_batches
+from nightlog.lake.parts import Part, open_part, part_batches, read_group, schema_of
 from nightlog.lake.query import connect
-from nightlog.lake.tables import ANOMALIES, EVENTS_TABLE, INCIDENTS, NIGHTS, OUTCOMES, QUARANTINE, TableSpec
+from nightlog.lake.tables import ANOMALIES, EVENTS_TABLE, INCIDENTS, NIGHTS, OUTCOMES, QUARANTINE
 from nightlog.llm.budget import cost
 from nightlog.outcomes import is_published
 from nightlog.pages.model import (
@@ -31,11 +32,13 @@ from nightlog.signals.find import signals
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 FINDINGS_SHOWN = 200  # findings with all details on a system's page
 SESSIONS = 5  # sessions named of each finding
 TEMPLATES_SHOWN = 40
 TREND_NIGHTS = 14
+EVENT_BYTES = 8  # of text take as long as one event to look through
 LOOK_BACK_DAYS = 31  # no session reaches further back, see `systems.spec.Session`
 
 Rows = list[dict[str, Any]]
@@ -152,8 +155,9 @@ class NightReader:
         verdicts = self.verdicts(name, {row["pattern_id"]: row["question_id"] for row in questions})
         sessions = self.sessions(name, shown)
         examples = {pattern: found[0].session_id for pattern, found in sessions.items()}
-        raw = {row["session_id"]: row for row in self.stream(ANOMALIES, [self.ds], name, list(examples.values()), ["evidence", "lines"])}
-        events = self.events_by_line(name, sessions)
+        raw = {row["session_id"]: row for row in self.anomalies(name, list(examples.values()))}
+        shown_lines = {line["line_no"] for row in raw.values() for line in row["lines"] or ()}
+        events = self.events_by_line(name, [found[0] for found in sessions.values()], shown_lines)
         nights = self.published_nights(name)
         for row in rows:
             pattern = row["pattern_id"]
@@ -209,13 +213,16 @@ class NightReader:
         by_question = {row["question_id"]: row for row in rows}
         return {pattern: by_question[question] for pattern, question in questions.items() if question in by_question}
 
-    def events_by_line(self, name: str, sessions: Mapping[str, Sequence[Session]]) -> dict[tuple[str, int], tuple[datetime | None, str]]:
-        """(file, line_no) → (time, template id) of the lines of the first session of each finding."""
-        first = [found[0] for found in sessions.values()]
-        began = min((utc(each.started_at).date().isoformat() for each in first if each.started_at is not None), default=self.ds)
+    def events_by_line(
+        self, name: str, sessions: Sequence[Session], numbers: Collection[int]
+    ) -> dict[tuple[str, int], tuple[datetime | None, str]]:
+        """(file, line_no) → (time, template id) of the lines of some sessions that have one of the numbers."""
+        began = min((utc(each.started_at).date().isoformat() for each in sessions if each.started_at is not None), default=self.ds)
         days = [at for at in (day(self.ds, -n) for n in range(LOOK_BACK_DAYS + 1)) if at >= began or at == self.ds]
-        columns = ["file", "line_no", "at", "message_id"]
-        events = list(self.stream(EVENTS_TABLE, days, name, [each.session_id for each in first], columns))
+        parts = self.lake.parts(EVENTS_TABLE, system=name, ds=days) if numbers else []
+        work = partial(session_events, root=self.lake.root, sessions=[each.session_id for each in sessions], numbers=sorted(numbers))
+        found = self.lake.runner.run(parts, work, EVENT_BYTES * sum(part.n_rows for part in parts))
+        events = [row for of_part in found for row in of_part.to_pylist()]
         messages = sorted({row["message_id"] for row in events if row["message_id"] is not None})
         templates = {
             row["message_id"]: row["template_id"]
@@ -244,17 +251,32 @@ class NightReader:
         n = rows[0]["n"] if rows else 0
         return tuple({**row, "text": texts.get(row["template_id"], "")} for row in rows), n
 
-    def stream(
-        self, spec: TableSpec, days: Sequence[str], system: str, sessions: Sequence[str], columns: list[str]
-    ) -> Iterator[dict[str, Any]]:
-        """Yield rows of some sessions, batch by batch."""
+    def anomalies(self, system: str, sessions: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Yield session_id, evidence and lines of some anomalous sessions, batch by batch."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         wanted = pa.array(sorted(set(sessions)), pa.string())
-        for part in self.lake.parts(spec, system=system, ds=list(days)) if sessions else ():
-            for batch in part_batches(self.lake.root, spec, part, ["session_id", *columns]):
+        for part in self.lake.parts(ANOMALIES, system=system, ds=self.ds) if sessions else ():
+            for batch in part_batches(self.lake.root, ANOMALIES, part, ["session_id", "evidence", "lines"]):
                 yield from batch.filter(pc.is_in(batch["session_id"], wanted)).to_pylist()
+
+
+def session_events(part: Part, root: str, sessions: Sequence[str], numbers: Sequence[int]) -> pa.Table:
+    """One task: return the events (file, line_no, at, message_id) of some sessions in a part of silver.events, on lines of some numbers."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = ["file", "line_no", "at", "message_id"]
+    found = [pa.schema([schema_of(EVENTS_TABLE).field(name) for name in columns]).empty_table()]
+    with open_part(root, EVENTS_TABLE, part.path) as file:
+        for group in range(file.num_row_groups):
+            key = read_group(file, EVENTS_TABLE, group, ["session_id", "line_no"])
+            wanted = pc.is_in(key.column("line_no"), pa.array(numbers, pa.int64()))
+            own = pc.and_(wanted, pc.is_in(key.column("session_id"), pa.array(sessions, pa.string())))
+            if pc.any(own).as_py():
+                found.append(read_group(file, EVENTS_TABLE, group, columns).filter(own))
+    return pa.concat_tables(found)
 
 
 def example_records(
