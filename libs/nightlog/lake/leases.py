@@ -176,5 +176,5 @@ def is_held(store: LeaseStore, name: str) -> bool:
 
 
 def clock_s() -> float:
-    """Return seconds of this machine's clock, which runs on while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    """Return seconds of this machine's clock, which on Linux runs on while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
