@@ -11,6 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = sorted(path for folder in ("libs", "jobs", "dags") for path in (ROOT / folder).rglob("*.py"))
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "marshal", "shelve", "jsonpickle", "joblib", "cloudpickle"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
+# What the process of a stage and its own workers send each other, through pipes and a file without a name: nobody else can write there.
+BETWEEN_OWN_PROCESSES = {ROOT / "libs" / "nightlog" / "lake" / name for name in ("pool.py", "shuffle.py")}
 
 
 def names(tree: ast.AST) -> set[str]:
@@ -34,7 +36,8 @@ def test_there_is_a_program() -> None:
 def test_nothing_is_pickled_and_no_text_is_run(folder: str) -> None:
     unsafe = UNSAFE_MODULES | {f"{name}()" for name in UNSAFE_CALLS}
     for path in (path for path in PROGRAM if path.is_relative_to(ROOT / folder)):
-        assert not names(ast.parse(path.read_text(encoding="utf-8"))) & unsafe, path
+        allowed = {"pickle"} if path in BETWEEN_OWN_PROCESSES else set[str]()
+        assert not names(ast.parse(path.read_text(encoding="utf-8"))) & unsafe - allowed, path
 
 
 def test_no_shell_reads_a_command() -> None:

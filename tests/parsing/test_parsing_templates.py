@@ -229,7 +229,8 @@ def test_messages_are_mined_alike_wherever_the_work_is_done(
     if way == "other processes":
         monkeypatch.setattr(runner, "ONE_PROCESS_BYTES", 0)
     found = parse.mine_messages(lake, new, known, make_system(name="app", templates=CONFIG))
-    lake.runner.close()
+    if way != "Spark":  # the session is that of other tests
+        lake.runner.close()
     in_order = found.sort_values("message").reset_index(drop=True)
     pd.testing.assert_frame_equal(in_order.drop(columns="message_id"), expected.drop(columns="message_id"), check_dtype=False)
 
