@@ -18,7 +18,7 @@ from tempfile import TemporaryFile
 
 import pytest
 from engines import ENGINES, Engine, engine
-from kills import kill_an_executor
+from executor_kills import kill_an_executor
 from nightlog.lake.lake import Lake
 from nightlog.lake.storage import file_system
 from nightlog.lake.tables import ALL_TABLES, OUTCOMES, TableSpec

@@ -61,7 +61,8 @@ def run(
 
     Example: nightlog run --ds 2026-03-04 --system shop --as-run
     """
-    from nightlog.errors import UsageError
+    from nightlog.doctor.machine import reads_only
+    from nightlog.errors import ConfigError, UsageError
     from nightlog.outcomes import Stage, exit_code
     from nightlog.run.context import utc_now
     from nightlog.run.entry import chosen_systems, new_run_id, open_lake
@@ -70,6 +71,8 @@ def run(
     settings = settings_from(lake=lake, data=data, master=master)
     if first not in list(Stage):
         raise UsageError(f"--from {first}: no such stage; expected one of {', '.join(Stage)}")
+    if reads_only():  # nothing is begun that a missing package would end
+        raise ConfigError("this installation reads lakes, and has not the packages that run nights: pip install 'nightlog[jobs]'")
     chosen = chosen_systems(settings, systems)
     kinds: dict[tuple[str, str], str] = {}
     rows: list[dict[str, Any]] = []
