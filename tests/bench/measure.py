@@ -24,7 +24,11 @@ EVERY = 0.1
 
 @dataclass
 class Tree:
-    """The resources that the processes of a tree have used so far; one that has ended counts with its last sample."""
+    """The resources that the processes of a tree have used so far.
+
+    `cpu`: of each process, of one that has ended by its last sample. `written`: of each living process; the system adds what a process has
+    written to the count of its parent when it ends.
+    """
 
     root: psutil.Process
     cpu: dict[int, float] = field(default_factory=dict)
@@ -34,17 +38,17 @@ class Tree:
 
     def look(self) -> None:
         """Take a sample. Memory that processes share is counted once for each of them, so the peak is an upper bound."""
-        rss = 0
+        rss, written = 0, dict[int, int]()
         for process in [self.root, *self.root.children(recursive=True)]:
             try:
                 with process.oneshot():
                     times = process.cpu_times()
                     self.cpu[process.pid] = times.user + times.system
-                    self.written[process.pid] = process.io_counters().write_bytes
+                    written[process.pid] = process.io_counters().write_bytes
                     rss += process.memory_info().rss
             except psutil.Error:
                 continue
-        self.now = rss
+        self.now, self.written = rss, written
         self.peak = max(self.peak, rss)
 
     def kill(self) -> None:

@@ -17,7 +17,7 @@ from nightlog.publishing.night_sessions import in_blocks
 from nightlog.publishing.reuse import PublishedEvidence, evidence_hashes
 from nightlog.quality.gates import Breach, check_slice, import_expectations, merge_breaches, narrow_frame
 
-BLOCK = 1_000_000  # lines of anomalous sessions that are worked through at a time
+BLOCK = 2_000_000  # lines of anomalous sessions that are worked through at a time
 # One value per pattern: a dictionary holds it once, not once per session.
 CODED = pa.dictionary(pa.int32(), pa.string())
 DECIDED = [("score", pa.float64()), *((name, CODED) for name in ("route", "decided_by", "status", "reason"))]
