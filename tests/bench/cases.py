@@ -60,14 +60,15 @@ def tell(name: str, value: object) -> None:
 
 
 def night_of(lake: Lake, data: Path, system: System) -> Outcomes:
-    """The night of the system and of a calm one; both have to be done, the calm one with all that it has."""
+    """The night of the system and of a calm one. Each stage has to be done, the calm system with all that it has; a night without an LLM may
+    leave sessions unjudged."""
     write(data, "calm", (line(n, n // 10, f"step {letters(n % 20)} done") for n in range(CALM_LINES)))
     night = Night(DS, "bounds", [system, small("calm")], lake, Settings(data=data, llm="off", device="cpu"), lambda: datetime.now(UTC))
     found: Outcomes = {}
     for each in Stage:
         stage(each.value)
         found |= {(outcome.system, each): outcome for outcome in night.run_stage(each)}
-    wrong = [outcome for outcome in found.values() if outcome.outcome != "done"]
+    wrong = [each for each in found.values() if each.outcome != "done" and (each.stage, each.outcome) != ("publish", "incomplete")]
     assert len(found) == 2 * len(Stage), found
     assert not wrong, wrong
     assert found["calm", Stage.PARSE].counts["n_events"] == CALM_LINES
