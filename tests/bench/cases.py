@@ -60,7 +60,7 @@ def tell(name: str, value: object) -> None:
 
 
 def night_of(lake: Lake, data: Path, system: System) -> Outcomes:
-    """The night of the system and of a calm one. Each stage has to be done, the calm system with all that it has; a night without an LLM may
+    """The night of the system and of a calm one. Each stage has to be done, the calm system with all it has; a night without an LLM may
     leave sessions unjudged."""
     write(data, "calm", (line(n, n // 10, f"step {letters(n % 20)} done") for n in range(CALM_LINES)))
     night = Night(DS, "bounds", [system, small("calm")], lake, Settings(data=data, llm="off", device="cpu"), lambda: datetime.now(UTC))
