@@ -1,4 +1,4 @@
-"""What locks do in any store that has them: each function takes the root of a lake and raises AssertionError if they do not."""
+"""The behaviour of locks in any store that has them: each function takes the root of a lake and raises AssertionError if they do not."""
 
 from __future__ import annotations
 

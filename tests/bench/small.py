@@ -3,7 +3,7 @@
 The earlier commit (default: the last one that started Spark for every night) is checked out as a git worktree under build/bench and runs in
 the same environment. Two systems: HDFS (real lines of one day) and Dovecot (a night of the sample, repeated with fresh session ids). No LLM
 is asked. The earlier version needs a trained model: both versions run with one of the usual size and untrained weights, and the present one
-also without, by the general model that ships. Each night starts from an empty lake, but for that model. Rounds alternate between the
+also without, by the general model that ships. Each night starts from a lake that has nothing but that model. Rounds alternate between the
 versions. Prints the medians of wall and CPU seconds and the peak memory of the whole process, and the ratios of wall seconds beside their
 target. Writes build/bench/small.md.
 """

@@ -124,7 +124,7 @@ def test_medians_of_rounds_and_largest_peak() -> None:
 
 @pytest.mark.parametrize("heights", [[], [0.5], [0.1, 0.1, 0.1], [0.1, 0.12, 0.5, 0.51, 0.52, 0.9]])
 def test_labels_are_apart_and_in_order(heights: list[float]) -> None:
-    placed = spread(heights, 0.05)
-    assert len(placed) == len(heights)
-    assert all(later - sooner >= 0.05 - 1e-9 for sooner, later in pairwise(placed))
-    assert sum(placed) == pytest.approx(sum(heights))
+    levels = spread(heights, 0.05)
+    assert len(levels) == len(heights)
+    assert all(later - sooner >= 0.05 - 1e-9 for sooner, later in pairwise(levels))
+    assert sum(levels) == pytest.approx(sum(heights))

@@ -26,7 +26,7 @@ TRIES = 6
 
 @dataclass(frozen=True)
 class Victim:
-    """What is killed, after the first worker has appeared: the youngest process with `mark` in its command line.
+    """The process that is killed, after the first worker has appeared: the youngest process with `mark` in its command line.
 
     `server`: the word in the command lines of the workers and of the process that they are forked from. `code`: with which the stage ends.
     """
@@ -56,10 +56,10 @@ def kill_part(world: World, stage: str, victim: Victim, number: int) -> Result:
     """Kill the victim a moment after the first worker of the stage has appeared; sooner, where the stage had ended well before."""
     name = f"{stage}-part-{number}"
     folder = world.folder / "logs" / name
-    told = ""
+    when = ""
 
     def strike(session: int) -> None:
-        nonlocal told
+        nonlocal when
         while youngest(session, victim.server, victim.server) is None:
             if not Path(f"/proc/{session}").exists() or "Z" in Path(f"/proc/{session}/stat").read_text().rpartition(")")[2].split()[0]:
                 return
@@ -67,7 +67,7 @@ def kill_part(world: World, stage: str, victim: Victim, number: int) -> Result:
         time.sleep(delay)
         if (pid := youngest(session, victim.mark, victim.server)) is not None:
             os.kill(pid, signal.SIGKILL)
-            told = f"{delay:.2f} s after the first worker"
+            when = f"{delay:.2f} s after the first worker"
 
     for attempt in range(TRIES):
         delay = 0.8 / 2**attempt
@@ -83,7 +83,7 @@ def kill_part(world: World, stage: str, victim: Victim, number: int) -> Result:
         lake,
         f"{victim.name} is killed",
         how,
-        f"{stage}, {told}, exit {ended.code}, then {way}",
+        f"{stage}, {when}, exit {ended.code}, then {way}",
         goes_on(world, lake, stage, way, folder),
         n_requests,
         stored,

@@ -69,7 +69,7 @@ def day_of_logs(ds: str, sessions: int, line: Callable[[str, int, str, str, str]
 
 @dataclass(frozen=True)
 class Logs:
-    """What a system logs: sessions a day, the kind of its header, on which days, how its files end, and how long its lines are (see
+    """The logs of a system: sessions per day, the kind of its header, on which days, how its files end, and how long its lines are (see
     `day_of_logs`). Kind `columns` is JSON with a time format that Spark alone reads, so that its columns do all of the parsing."""
 
     sessions: int = 60

@@ -36,7 +36,7 @@ def put_lines(lake: Lake, ds: str, lines: Sequence[str], n_parts: int) -> None:
 
 
 def results(lake: Lake) -> dict[str, list[Any]]:
-    """What later stages read, without the places of lines."""
+    """The rows that later stages read, without the places of lines."""
     found = {}
     for spec in RESULTS:
         rows = ({key: value for key, value in row.items() if not key.endswith(("_file", "_line"))} for row in lake.rows(spec))

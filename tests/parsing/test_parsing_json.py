@@ -27,7 +27,7 @@ SYSTEMS = {
         timestamp=Timestamp(value="{time}", format="yyyy-MM-dd HH:mm:ss"),
         session=Session(kind="id", pattern=r"req-\w+(?: k8s=\d)?"),
     ),
-    "digits are told apart": make_system(
+    "digits are distinguished": make_system(
         header=Header(kind="json", keys={"message": "msg"}), timestamp=None, masks=(Mask(name="LOW", pattern="[0-4]+"),)
     ),
 }

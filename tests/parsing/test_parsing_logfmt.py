@@ -24,7 +24,7 @@ SYSTEMS = {
         timestamp=Timestamp(value="{time}", format="yyyy-MM-dd HH:mm:ss"),
         session=Session(kind="id", pattern=r"req-\w+(?: k8s=\d)?"),
     ),
-    "digits are told apart": make_system(
+    "digits are distinguished": make_system(
         header=Header(kind="logfmt", keys={"message": "msg"}), timestamp=None, masks=(Mask(name="LOW", pattern="[0-4]+"),)
     ),
     "a key like an id": make_system(header=Header(kind="logfmt", keys={"message": "msg", "level": "abcdef1"}), timestamp=None),

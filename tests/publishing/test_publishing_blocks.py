@@ -99,7 +99,7 @@ def night(root: Path, seed: int = 0, **label: str) -> Lake:
 
 
 def judge(lake: Lake, confidence: float = 0.9, **label: str) -> None:
-    """Put verdicts in the place of those that patterns have."""
+    """Replace the verdicts of patterns."""
     kept = [row for row in lake.rows(VERDICTS) if row["question_id"] not in label]
     about = {"system": "app", "round": 1, "prompt": "prompt", "llm": "judge", "confidence": confidence, "reason": "why", "asked_at": NOON}
     lake.replace(VERDICTS, [*kept, *(about | {"question_id": name, "label": each} for name, each in label.items())], system="app")

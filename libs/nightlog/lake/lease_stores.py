@@ -42,7 +42,7 @@ def lease_store(address: str) -> LeaseStore:
 
 
 def no_lock(address: str, name: str) -> StoreRefused:
-    """Return the error for something that lies in the place of a lock object."""
+    """Return the error for a file or folder that has the name of a lock object, but is none."""
     return StoreRefused(f"{address}/{name}.lock is no lock that this version wrote; remove it when no program writes to the lake")
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from nightlog.errors import NotThere, UsageError
 from nightlog.lake.lake import Lake
-from nightlog.lake.tables import PATTERNS, SESSIONS, TEMPLATES, TableSpec
+from nightlog.lake.tables import MESSAGES, PATTERNS, SESSIONS, TEMPLATES, TableSpec
 from nightlog.systems.catalog import nearest
 
 ADVICE = (
@@ -44,6 +44,12 @@ def find_target(lake: Lake, target: str, system: str = "", ds: str = "") -> Patt
 def template_texts(lake: Lake, system: str) -> dict[str, str]:
     """Return template id → text of all templates of a system."""
     return {row["template_id"]: row["text"] or "" for row in lake.rows(TEMPLATES, ["template_id", "text"], system=system)}
+
+
+def message_templates(lake: Lake, system: str) -> dict[int, str]:
+    """Return message id → template id of all messages of a system."""
+    rows = lake.arrow(MESSAGES, ["message_id", "template_id"], system=system)
+    return dict(zip(rows.column("message_id").to_pylist(), rows.column("template_id").to_pylist(), strict=True))
 
 
 def find_template(lake: Lake, system: str, template: str) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from nightlog.history.general import is_general_model
 from nightlog.history.night import usual_levels
 from nightlog.history.severity import severities
 from nightlog.lake.lake import Lake
-from nightlog.lake.lookup import PatternNight, template_texts
+from nightlog.lake.lookup import PatternNight, message_templates, template_texts
 from nightlog.lake.tables import (
     ANOMALIES,
     ANSWERS,
@@ -30,7 +30,6 @@ from nightlog.lake.tables import (
     FINDINGS,
     HISTORY,
     LINES_TABLE,
-    MESSAGES,
     MODELS,
     NIGHTS,
     PATTERNS,
@@ -252,9 +251,7 @@ def events_of(lake: Lake, about: About, marked: set[str], limit: int, record_sta
     columns = ["ds", "file", "line_no", "at", "message_id"]
     rows = matching(lake, EVENTS_TABLE, columns, place.system, days, {"session_id": [place.session_id]})
     rows.sort(key=lambda row: (row["ds"], row["at"] is not None, row["at"], row["file"], row["line_no"]))
-    messages = {row["message_id"] for row in rows}
-    named = lake.rows(MESSAGES, ["message_id", "template_id"], system=place.system)
-    template_of = {row["message_id"]: row["template_id"] for row in named if row["message_id"] in messages}
+    template_of = message_templates(lake, place.system)
     by_line = {(row["file"], row["line_no"]): (row["ds"], template_of.get(row["message_id"], "")) for row in rows}
     lines = [Line(row["at"], row["file"], row["line_no"], "", template_of.get(row["message_id"]) in marked) for row in rows]
     kept = sample_lines(lines, limit, max(1, limit * 2 // 3))

@@ -18,7 +18,7 @@ from nightlog.lake.parts import Part, read_part, write_part
 from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE
 from nightlog.parsing.flat_records import is_direct
 from nightlog.parsing.line_shapes import Found, ShapeCache, numbers_of, shapes_of
-from nightlog.parsing.messages import MessageCap, Messages, spark_hash
+from nightlog.parsing.messages import MessageCap, Messages, spark_hash, with_ids
 from nightlog.parsing.number_ranges import find_ranges, joined_ranges
 from nightlog.parsing.records import Joined, flat_column, join_records, without_colours
 from nightlog.parsing.shapes import LineParser, Shape, Text
@@ -26,6 +26,7 @@ from nightlog.parsing.structured import flat_system, flatten
 from nightlog.parsing.timestamps import AT, Read, astray, has_bounds, line_times, reader
 from nightlog.systems.levels import normal_level
 from nightlog.systems.spec import LONGEST_RECORD, System
+from nightlog.templates.miner import catch_all
 
 DAY_US = 86_400_000_000
 SHOWN_UNPARSED = 100
@@ -111,8 +112,28 @@ def parse_part(task: PartTask, root: str, system: System, cap: MessageCap) -> Pa
     before, after = before.slice(max(0, len(before) - LONGEST_RECORD)), after.slice(0, LONGEST_RECORD)
     own = slice(len(before), len(before) + len(lines))
     events, parsed = parse_lines(pa.concat_tables([before, lines, after]), system, ds, own)
-    write_event_parts(parsed, cap.trim(parsed, events), root, system.name, ds)
+    write_event_parts(parsed, within_cap(parsed, events, cap), root, system.name, ds)
     return parsed
+
+
+def within_cap(parsed: Parsed, events: pa.Table, cap: MessageCap) -> pa.Table:
+    """Map the messages of one task that are beyond the bound to catch-alls, in its account and in its events, which are returned.
+
+    The numbers of such messages are dropped, as those of all catch-alls: they have no places in common.
+    """
+    beyond = cap.beyond(parsed.messages)
+    if not beyond:
+        return events
+    to = {}
+    for number in beyond:
+        text, ds = parsed.messages.pop(number)
+        short = catch_all(len(text.split()))
+        to[number] = spark_hash(short)
+        parsed.messages[to[number]] = short, ds
+    parsed.totals = [with_ids(each, to) for each in parsed.totals]
+    mapped = pa.array(beyond, pa.int64())
+    parsed.numbers = [each.filter(pc.invert(pc.is_in(each.column("message_id"), mapped))) for each in parsed.numbers]
+    return with_ids(events, to)
 
 
 def parse_lines(lines: pa.Table, system: System, ds: str, own: slice = slice(None)) -> tuple[pa.Table, Parsed]:

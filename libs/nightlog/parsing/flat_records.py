@@ -1,6 +1,6 @@
 """The places of the wanted values in structured records, so that they are read by shape like other lines.
 
-Records that are equal but for digits, or for ids in their values, have their values at the same places. One of them is decoded; its
+Records that differ only in digits, or in ids in their values, have their values at the same places. One of them is decoded; its
 wanted values make a flat line (see `structured.flat_system`), which is parsed, and each place in it is a place in all of these records.
 This holds for wanted values that stand in the record as they are in the flat line. Other records, such as those with escapes in a wanted
 value, are flattened by `structured.flatten`. `json_shapes` and `logfmt_shapes` find the places in records of their form.

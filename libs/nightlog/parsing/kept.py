@@ -8,17 +8,17 @@ patterns are always grouped again: they depend on other nights as well.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from nightlog.lake.lookup import message_templates
 from nightlog.lake.parts import Part, are_there, names_hash, read_part
-from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE, MESSAGES, NUMBERS, TEMPLATE_COUNTS
+from nightlog.lake.tables import COUNTS_TABLE, EVENTS_TABLE, LINES_TABLE, NUMBERS, TEMPLATE_COUNTS
 
 if TYPE_CHECKING:
     from nightlog.lake.lake import Lake
@@ -31,14 +31,13 @@ OF_LINES = (EVENTS_TABLE, COUNTS_TABLE, TEMPLATE_COUNTS, NUMBERS)
 ID_BYTES = 4
 
 
-def note_parsed(lake: Lake, system: System, ds: str, readings: Readings, tally: dict[str, int], ids: Iterable[int]) -> None:
+def note_parsed(lake: Lake, system: System, ds: str, readings: Readings, tally: dict[str, int], messages: str | None) -> None:
     """Note what was made from a day's lines, so that another run can keep it.
 
     Args:
         tally: the counts of the day.
-        ids: its message ids.
+        messages: `templates_hash` of its messages.
     """
-    messages = templates_hash(lake, system, np.unique(np.fromiter(ids, np.int64)))
     parts = [part for spec in OF_LINES for part in lake.parts(spec, system=system.name, ds=ds)]
     readings.put(ds, replace(readings.rows[ds], tally=tally, messages=messages, parts=names_hash(parts)))
 
@@ -53,7 +52,8 @@ def kept_tally(lake: Lake, system: System, ds: str, readings: Readings) -> dict[
         return None
     if not all(are_there(lake.root, spec, parts[spec.name]) for spec in OF_LINES):
         return None
-    if row.messages is None or row.messages != templates_hash(lake, system, ids_in(lake, parts[EVENTS_TABLE.name])):
+    ids = ids_in(lake, parts[EVENTS_TABLE.name]).tolist()
+    if row.messages is None or row.messages != templates_hash(message_templates(lake, system.name), ids):
         return None
     return row.tally
 
@@ -69,11 +69,9 @@ def ids_in_part(part: Part, root: str) -> np.ndarray:
     return np.unique(read_part(root, EVENTS_TABLE, part.path, ["message_id"]).column("message_id").to_numpy())
 
 
-def templates_hash(lake: Lake, system: System, ids: np.ndarray) -> str | None:
-    """Return 16 hex digits of the templates of some messages, None if silver.messages lacks one of them. Args: ids: in order, each once."""
-    rows = lake.arrow(MESSAGES, ["message_id", "template_id"], system=system.name)
-    rows = rows.filter(pc.is_in(rows.column("message_id"), pa.array(ids, pa.int64()))).sort_by("message_id")
-    if not np.array_equal(rows.column("message_id").to_numpy(), ids):
+def templates_hash(templates: Mapping[int, str], ids: Iterable[int]) -> str | None:
+    """Return 16 hex digits of the templates of some messages, None if one of them has none. Args: templates: message id → template id."""
+    assigned = [(number, templates.get(number)) for number in sorted(set(ids))]
+    if any(name is None for _, name in assigned):
         return None
-    names = "\n".join(rows.column("template_id").to_pylist())
-    return hashlib.sha256(ids.tobytes() + names.encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(assigned).encode()).hexdigest()[:16]

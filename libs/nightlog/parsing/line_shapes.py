@@ -1,7 +1,7 @@
 """The shape of each line of a part.
 
 Usually a part has few shapes, and only they are parsed. If lines have ids of letters and digits, most of them differ in their ids alone.
-Then marks are put in the place of ids (see `ids`), and one line of those that become equal is parsed, if no expression can tell their ids
+Then ids are replaced by marks (see `ids`), and one line of those that become equal is parsed, if no expression can tell their ids
 apart. Ids that an expression can see keep their characters: lines that differ in them are different shapes. What is left is parsed line
 by line.
 """
@@ -134,7 +134,7 @@ def n_shapes_with(texts: pa.Array) -> int:
 
 
 def marked_strings(starts: np.ndarray, data: np.ndarray, ids: Ids) -> pa.BinaryArray:
-    """Return lines with marks in the place of ids. Args: data: bytes of the lines, which are changed."""
+    """Return lines with marks instead of ids. Args: data: bytes of the lines, which are changed."""
     put_marks(data, ids)
     return strings(starts, data, pa.binary())
 

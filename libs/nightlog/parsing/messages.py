@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import xxhash
 
 from nightlog.lake.tables import MESSAGES
@@ -21,7 +20,6 @@ from nightlog.templates.miner import catch_all, is_catch_all, template_id
 
 if TYPE_CHECKING:
     from nightlog.lake.lake import Lake
-    from nightlog.parsing.events import Parsed
     from nightlog.systems.spec import System
 
 # By its id, a message's text and the first night that has it.
@@ -66,25 +64,6 @@ class MessageCap:
         for number in self.beyond(messages):
             text, ds = messages[number]
             messages[number] = catch_all(len(text.split())), ds
-
-    def trim(self, parsed: Parsed, events: pa.Table) -> pa.Table:
-        """Map the messages of one task that are beyond the bound to catch-alls, in its account and in its events, which are returned.
-
-        The numbers of such messages are dropped, as those of all catch-alls: they have no places in common.
-        """
-        beyond = self.beyond(parsed.messages)
-        if not beyond:
-            return events
-        to = {}
-        for number in beyond:
-            text, ds = parsed.messages.pop(number)
-            short = catch_all(len(text.split()))
-            to[number] = spark_hash(short)
-            parsed.messages[to[number]] = short, ds
-        parsed.totals = [with_ids(each, to) for each in parsed.totals]
-        mapped = pa.array(beyond, pa.int64())
-        parsed.numbers = [each.filter(pc.invert(pc.is_in(each.column("message_id"), mapped))) for each in parsed.numbers]
-        return with_ids(events, to)
 
 
 def with_ids(rows: pa.Table, to: Mapping[int, int]) -> pa.Table:

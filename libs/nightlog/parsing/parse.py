@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightlog.lake.lake import Lake
+from nightlog.lake.lookup import message_templates
 from nightlog.lake.parts import write_part
 from nightlog.lake.tables import (
     COUNTS_TABLE,
@@ -26,7 +27,7 @@ from nightlog.lake.tables import (
     TemplateRow,
 )
 from nightlog.parsing.events import Parsed, joined, parse_part, part_tasks
-from nightlog.parsing.kept import kept_tally, note_parsed
+from nightlog.parsing.kept import kept_tally, note_parsed, templates_hash
 from nightlog.parsing.messages import MessageCap, Messages, catch_all_ids
 from nightlog.parsing.number_ranges import of_templates
 from nightlog.parsing.readings import GONE, LINES, RULES, Readings
@@ -105,33 +106,30 @@ def write_events(lake: Lake, system: System, days: list[str], run_id: str, readi
     cap = MessageCap.of(lake, system)
     work = partial(parse_part, root=lake.root, system=system, cap=cap)
     found: Parsed = lake.runner.run_joined(tasks, work, partial(joined, cap=cap), n_bytes)
-    founded = commit_events(lake, system, days, found)
+    founded = add_templates(lake, system, found.messages, set(cap.known.tolist()))
+    templates = message_templates(lake, system.name)
+    counts = found.tally | {"n_beyond_cap": commit_events(lake, system, days, found, templates)}
     for day in days:
         quarantine_lines(lake, system, day, run_id, [row for row in found.unmatched if row["ds"] == day])
     readings.parsed(days)
-    counts = found.tally | {"n_beyond_cap": founded["n_beyond_cap"]}
     if len(days) == 1:
         ids = (number for each in found.totals for number in each.column("message_id").to_pylist())
-        note_parsed(lake, system, days[0], readings, counts, ids)
-    return counts | founded
+        note_parsed(lake, system, days[0], readings, counts, templates_hash(templates, ids))
+    return counts | {"run_n_templates_new": founded}
 
 
-def commit_events(lake: Lake, system: System, days: list[str], found: Parsed) -> dict[str, int]:
-    """Commit what workers have written of the days.
+def commit_events(lake: Lake, system: System, days: list[str], found: Parsed, templates: Mapping[int, str]) -> int:
+    """Commit the part files that workers have written of the days. Args: templates: message id → template id.
 
-    Returns run_n_templates_new, how many templates their messages founded, and n_beyond_cap, how many records share a template of wildcards
-    because the system has too many messages or templates.
+    Returns the number of records that share a template of wildcards, because the system has too many messages or templates.
     """
-    founded = add_templates(lake, system, found.messages)
-    messages = lake.rows(MESSAGES, ["message_id", "template_id"], system=system.name)
-    templates = {row["message_id"]: row["template_id"] for row in messages}
+    beyond = catch_all_ids(system, found.messages, templates)
     write_totals(lake, system, days, found, templates)
-    write_numbers(lake, system, days, found, templates)
+    write_numbers(lake, system, days, found, templates, beyond)
     lake.replace(COUNTS_TABLE, found.counts, system=system.name, ds=days)
     lake.replace(EVENTS_TABLE, found.events, system=system.name, ds=days)
-    beyond = catch_all_ids(system, found.messages, templates)
     n_beyond: int = sum(pc.sum(each.filter(pc.is_in(each.column("message_id"), beyond)).column("n")).as_py() or 0 for each in found.totals)
-    return {"run_n_templates_new": founded, "n_beyond_cap": n_beyond}
+    return n_beyond
 
 
 def write_totals(lake: Lake, system: System, days: list[str], found: Parsed, templates: Mapping[int, str]) -> None:
@@ -151,11 +149,13 @@ def write_totals(lake: Lake, system: System, days: list[str], found: Parsed, tem
     lake.replace(TEMPLATE_COUNTS, parts, system=system.name, ds=days)
 
 
-def write_numbers(lake: Lake, system: System, days: list[str], found: Parsed, templates: Mapping[int, str]) -> None:
-    """Write the days' lowest and highest numbers, by the places of templates. Args: templates: message id → template id."""
+def write_numbers(lake: Lake, system: System, days: list[str], found: Parsed, templates: Mapping[int, str], without: pa.Int64Array) -> None:
+    """Write the days' lowest and highest numbers, by the places of templates.
+
+    Args: templates: message id → template id; without: messages that have no places in common.
+    """
     parts = []
-    shared = catch_all_ids(system, found.messages, templates)
-    tables = [each.filter(pc.invert(pc.is_in(each.column("message_id"), shared))) for each in found.numbers]
+    tables = [each.filter(pc.invert(pc.is_in(each.column("message_id"), without))) for each in found.numbers]
     tables = [each for each in tables if len(each)]
     if tables:
         rows = of_templates(pa.concat_tables(tables), {number: text for number, (text, _) in found.messages.items()}, templates)
@@ -175,12 +175,11 @@ def quarantine_lines(lake: Lake, system: System, ds: str, run_id: str, lines: li
     lake.replace(QUARANTINE, aside, system=system.name, ds=ds, stage="parse")
 
 
-def add_templates(lake: Lake, system: System, messages: Messages) -> int:
+def add_templates(lake: Lake, system: System, messages: Messages, known: Collection[int]) -> int:
     """Mine the messages that were never seen before. Returns how many templates they founded.
 
-    Templates go in before the messages that refer to them.
+    Templates go in before the messages that refer to them. Args: known: ids of the system's messages so far.
     """
-    known = {row["message_id"] for row in lake.rows(MESSAGES, ["message_id"], system=system.name)}
     new = {number: found for number, found in messages.items() if number not in known}
     if not new:
         return 0

@@ -307,10 +307,10 @@ def lines_column(lake: Lake, shown: pa.Table, sources: Sources, n_sessions: int)
     texts = whole_records(lake.runner.run(parts, work, LINE_BYTES * sum(part.n_rows for part in parts)))
     shown = shown.append_column("later", pa.array(~is_first(shown)))
     shown = shown.set_column(shown.schema.get_field_index("at"), "at", shown.column("at").fill_null(NO_TIME))
-    placed = sorted_rows(shown.join(texts, PLACE, join_type="inner"), "session", "rank", "shown_no")
-    placed = placed.filter(pa.array(rank_in_session(placed) < SHOWN_LINES))
-    placed = sorted_rows(placed, "session", "later", "ds", "at", "file", "line_no", "shown_no")
-    return list_column("lines", placed, placed.drop_columns("line_no").rename_columns({"shown_no": "line_no"}), n_sessions)
+    rows = sorted_rows(shown.join(texts, PLACE, join_type="inner"), "session", "rank", "shown_no")
+    rows = rows.filter(pa.array(rank_in_session(rows) < SHOWN_LINES))
+    rows = sorted_rows(rows, "session", "later", "ds", "at", "file", "line_no", "shown_no")
+    return list_column("lines", rows, rows.drop_columns("line_no").rename_columns({"shown_no": "line_no"}), n_sessions)
 
 
 def sorted_rows(rows: pa.Table, *columns: str) -> pa.Table:

@@ -15,6 +15,7 @@ from nightlog.errors import ConfigError, GateFailed
 from nightlog.feedback.store import suppressions
 from nightlog.ingest.ingest import look_back
 from nightlog.lake.lake import Lake
+from nightlog.lake.lookup import message_templates
 from nightlog.lake.tables import (
     ANOMALIES,
     ANSWERS,
@@ -22,7 +23,6 @@ from nightlog.lake.tables import (
     FINDINGS,
     HISTORY,
     LINES_TABLE,
-    MESSAGES,
     NIGHTS,
     QUARANTINE,
     WAITING,
@@ -128,7 +128,7 @@ def anomalous_patterns(lake: Lake, system: System, by: Publication, judged: Judg
 def evidence_sources(lake: Lake, system: System, ds: str, judged: Judged, telling: NightTelling) -> Sources:
     """Return the sources of the night's evidence."""
     days = sorted({*look_back(system, ds), *Readings(lake, system).earlier_days(ds), ds})
-    messages = {row["message_id"]: row["template_id"] for row in lake.rows(MESSAGES, ["message_id", "template_id"], system=system.name)}
+    messages = message_templates(lake, system.name)
     events, lines = (lake.parts(spec, system=system.name, ds=days) for spec in (EVENTS_TABLE, LINES_TABLE))
     start = system.record.start if system.record is not None else None
     return Sources(Pairs.of(pattern_knowledge(judged, telling.of)), messages, events, lines, start)

@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 
 from nightlog.ingest.ingest import look_back
 from nightlog.lake.lake import Lake
+from nightlog.lake.lookup import message_templates
 from nightlog.lake.parts import Part, part_batches, read_part, schema_of, write_part
-from nightlog.lake.tables import COUNTS_TABLE, MESSAGES, PATTERNS, SESSIONS
+from nightlog.lake.tables import COUNTS_TABLE, PATTERNS, SESSIONS
 from nightlog.parsing.events import BUCKETS
 from nightlog.parsing.readings import Readings
 from nightlog.sessions import group
@@ -86,8 +87,7 @@ def write_sessions(
         n_ids (sessions that the nights account for) = n_sessions (judged) + n_waiting + n_unchanged + n_outside; n_judged_again,
         n_patterns, n_templates, n_long_sessions; and what an operator should know.
     """
-    messages = lake.rows(MESSAGES, ["message_id", "template_id"], system=system.name)
-    assignment = Assignment.of((row["message_id"], row["template_id"]) for row in messages)
+    assignment = Assignment.of(message_templates(lake, system.name).items())
     done: dict[str, list[Part]] = {}
     patterns: list[Part] = []
     found: dict[str, Pattern] = {}
