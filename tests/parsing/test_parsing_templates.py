@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -205,6 +207,40 @@ def test_a_catch_all_takes_nothing_that_fits_a_template() -> None:
 )
 def test_only_words_count_when_messages_are_compared(template: str, message: str, share: float) -> None:
     assert similarity_of_words(template.split(), message.split())[0] == pytest.approx(share)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_templates_that_cannot_fit_are_passed_over_without_a_difference(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = random.Random(seed)
+    tokens = ["open", "close", "x=1", "x=2", "y=<NUM>", "<NUM>", "<IP>", "/a/b", "/c", WILDCARD, "f1", "f2"]
+    messages = corpus(seed) + [" ".join(chosen.choices(tokens, k=chosen.randint(1, 5))) for _ in range(400)]
+    half = sorted(messages)[::2]
+    for config in (Templates(cap=20), Templates(), Templates(version=1)):
+        known = known_after(mined(half, config=config))
+        found = [mined(half, config=config), mined(messages, known, config)]
+        with monkeypatch.context() as patch:
+            patch.setattr(Miner, "match", lambda _, best, *given: best(*given))
+            compared = [mined(half, config=config), mined(messages, known, config)]
+        for one, other in zip(found, compared, strict=True):
+            pd.testing.assert_frame_equal(one, other)
+
+
+def test_a_message_is_not_compared_with_each_template_of_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = 0
+    real = Miner.match
+
+    def count(miner: Miner, best: Any, numbers: list[int], tokens: list[str], *how: Any) -> Any:
+        def counted(left: list[int], *given: Any) -> Any:
+            nonlocal compared
+            compared += len(left)
+            return best(left, *given)
+
+        return real(miner, counted, numbers, tokens, *how)
+
+    monkeypatch.setattr(Miner, "match", count)
+    words = ["".join(letters) for letters in itertools.product("abcdefgh", repeat=3)]
+    mined([f"copy {one} to {other}" for one, other in zip(words, reversed(words), strict=True)], config=Templates(values=10_000))
+    assert compared <= 2 * len(words)
 
 
 def test_a_template_is_restored_with_its_widened_text() -> None:
